@@ -1,0 +1,201 @@
+"""An environment as data: an interpreter, its distributions, and the fingerprint of both."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeAlias
+
+from packaging.version import Version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+SCHEMA = 1
+"""Version of the form of an environment, in files and on the wire."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """What decides which wheels fit."""
+
+    implementation: str
+    """`sys.implementation.name`, for example ``cpython``."""
+    version: str
+    """Full version, for example ``3.11.7``."""
+    platform: str
+    """`sysconfig.get_platform`, for example ``linux-x86_64``."""
+    tag: str
+    """The most specific wheel tag (PEP 425), for example ``cp311-cp311-manylinux_2_36_x86_64``."""
+
+    @property
+    def feature_version(self) -> str:
+        """Major and minor version, for example ``3.11``."""
+        return ".".join(self.version.split(".")[:2])
+
+    def same_platform(self, other: Interpreter) -> bool:
+        """Whether the same binary wheels fit both (same implementation, X.Y, system and processor)."""
+        mine = (self.implementation, self.feature_version, self.platform)
+        return mine == (other.implementation, other.feature_version, other.platform)
+
+
+@dataclass(frozen=True, slots=True)
+class FromIndex:
+    """Installed from an index or a directory of wheels; name and version say which."""
+
+
+@dataclass(frozen=True, slots=True)
+class FromArchive:
+    """Installed from an archive at a URL (PEP 610 ``archive_info``)."""
+
+    url: str
+    """Without credentials."""
+    digest: str = ""
+    """``sha256=…`` where it was recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class FromVcs:
+    """Installed from version control (PEP 610 ``vcs_info``)."""
+
+    url: str
+    """Without credentials."""
+    commit: str
+    """The exact commit."""
+    vcs: str = "git"
+    subdirectory: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FromDirectory:
+    """Installed from a directory on that machine (PEP 610 ``dir_info``)."""
+
+    url: str
+    """A ``file:`` URL."""
+    editable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unrecorded:
+    """Nothing recorded where it came from (a bare egg-info, a system package)."""
+
+
+Origin: TypeAlias = FromIndex | FromArchive | FromVcs | FromDirectory | Unrecorded
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """An installed package."""
+
+    name: str
+    """Canonical (PEP 503), for example ``scikit-learn``."""
+    version: str
+    """As its metadata says it (PEP 440), for example ``1.5.2``."""
+    origin: Origin = FromIndex()
+    installer: str = ""
+    """INSTALLER (PEP 376), for example ``uv`` or ``conda``."""
+
+    def same_version(self, version: str) -> bool:
+        """Compare as PEP 440 does: ``1.0`` is ``1.0.0``."""
+        return self.version == version or Version(self.version) == Version(version)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something in an environment that cannot be trusted, and is never counted as a match."""
+
+    kind: str
+    """``duplicate``, ``broken``, ``stray`` or ``unreadable``."""
+    place: str
+    """Path of the metadata or directory."""
+    detail: str
+    """One sentence for people."""
+    name: str = ""
+    """Canonical name of the distribution, as far as it is known."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """An interpreter and what can be imported in it."""
+
+    interpreter: Interpreter
+    distributions: Mapping[str, Distribution]
+    """Canonical name to distribution."""
+    faults: tuple[Fault, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        ordered = dict(sorted(self.distributions.items()))
+        object.__setattr__(self, "distributions", MappingProxyType(ordered))
+
+    def __hash__(self) -> int:
+        """Hash by fingerprint, as equality does."""
+        return hash(self.fingerprint)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle with a plain dictionary: a mapping proxy cannot be pickled."""
+        return Environment, (self.interpreter, dict(self.distributions), self.faults)
+
+    @classmethod
+    def of(
+        cls, interpreter: Interpreter, distributions: Iterable[Distribution], faults: Iterable[Fault] = ()
+    ) -> Environment:
+        """Make one from distributions; the first of a name wins, as the import system has it."""
+        by_name: dict[str, Distribution] = {}
+        for distribution in distributions:
+            by_name.setdefault(distribution.name, distribution)
+        return cls(interpreter, by_name, tuple(faults))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the canonical form, 64 hexadecimal digits.
+
+        Interpreter, names, versions and commits count. Who installed it and from which path or URL does not: the
+        same wheel from a mirror is the same package.
+        """
+        interpreter = self.interpreter
+        rows = [(d.name, str(Version(d.version)), _identity(d.origin)) for d in self.distributions.values()]
+        canonical = [
+            SCHEMA,
+            [interpreter.implementation, interpreter.version, interpreter.platform],
+            rows,
+        ]
+        return hashlib.sha256(json.dumps(canonical, separators=(",", ":")).encode()).hexdigest()
+
+    def faulty(self, name: str) -> Fault | None:
+        """Return the fault that makes this distribution untrustworthy, if there is one."""
+        return next((fault for fault in self.faults if fault.name == name and fault.kind != "stray"), None)
+
+    def to_json(self) -> str:
+        """Write as JSON; the inverse of `from_json`."""
+        from dask_pkgsync.core.messages import environment_to_wire
+
+        return json.dumps(environment_to_wire(self), indent=1, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Environment:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        MessageError
+            If the text is not JSON, or not an environment of a schema this version knows.
+        """
+        from dask_pkgsync.core.errors import MessageError
+        from dask_pkgsync.core.messages import environment_from_wire
+
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise MessageError("environment", f"JSON ({error})", text) from None
+        return environment_from_wire(data)
+
+
+def _identity(origin: Origin) -> str:
+    match origin:
+        case FromVcs(commit=commit):
+            return commit
+        case _:
+            return ""

@@ -1,0 +1,173 @@
+"""Every error that dask-pkgsync raises, and the sentence each one says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dask_pkgsync.core.compare import Comparison
+
+
+class PkgsyncError(Exception):
+    """Root of all errors of dask-pkgsync."""
+
+
+class EnvironmentMismatchError(PkgsyncError, ImportError):
+    """Two environments differ in a package that must be the same everywhere.
+
+    Also an `ImportError`, because that is what Dask's own handshake raises for a refused client.
+
+    Attributes
+    ----------
+    comparison : Comparison
+        Every difference, critical ones first.
+    """
+
+    def __init__(self, comparison: Comparison) -> None:
+        super().__init__(comparison)
+        self.comparison = comparison
+
+    def __str__(self) -> str:
+        """Say what differs and what to do."""
+        ours, theirs = self.comparison.expected_label, self.comparison.found_label
+        return (
+            f"The environment of the {theirs} does not match the {ours} in packages that must be the same "
+            f"everywhere.\n\n{self.comparison}\n\n"
+            f"Install the versions of the {ours} on the {theirs}, or the other way round, and connect again."
+        )
+
+
+class MessageError(PkgsyncError, ValueError):
+    """Data from another process is not what the protocol allows.
+
+    Attributes
+    ----------
+    place : str
+        Where in the message, for example ``target.environment.distributions[3].name``.
+    expected, found : str
+        What the protocol allows there, and what was there (shortened).
+    """
+
+    def __init__(self, place: str, expected: str, found: object) -> None:
+        text = found if isinstance(found, str) else repr(found)
+        shown = text if len(text) <= 120 else f"{text[:117]}..."  # noqa: PLR2004
+        super().__init__(place, expected, shown)
+        self.place, self.expected, self.found = place, expected, shown
+
+    def __str__(self) -> str:
+        """Say where, what was expected, what was found."""
+        return f"malformed message at {self.place}: expected {self.expected}, found {self.found!r}"
+
+
+class PolicyError(PkgsyncError, ValueError):
+    """The options contradict each other or name something impossible."""
+
+
+class LayerError(PkgsyncError):
+    """A node could not be given its layer.
+
+    Attributes
+    ----------
+    step : str
+        What was being done, for example ``"install"``.
+    problem : str
+        One sentence: what happened.
+    advice : str
+        What the person can do now.
+    last_words : str
+        The end of the installer's own output, empty if no installer ran.
+    packages : tuple of str
+        The requirements that the installer blames, as far as it names them.
+    """
+
+    def __init__(
+        self, step: str, problem: str, *, advice: str = "", last_words: str = "", packages: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(step, problem, advice, last_words, packages)
+        self.step, self.problem, self.advice = step, problem, advice
+        self.last_words, self.packages = last_words, packages
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by the fields."""
+        return _layer_error, (self.step, self.problem, self.advice, self.last_words, self.packages)
+
+    def __str__(self) -> str:
+        """Say what happened, what the installer said, and what to do."""
+        return str(NodeFailure("", self.step, self.problem, self.advice, self.last_words, self.packages))
+
+
+def _layer_error(step: str, problem: str, advice: str, last_words: str, packages: tuple[str, ...]) -> LayerError:
+    return LayerError(step, problem, advice=advice, last_words=last_words, packages=packages)
+
+
+@dataclass(frozen=True)
+class NodeFailure:
+    """Why one node does not have the target."""
+
+    node: str
+    """Address of the node, for example ``tcp://10.0.0.3:40331``; empty where only one node is spoken of."""
+    step: str
+    """What was being done: scan, resolve, install, verify, activate, restart."""
+    problem: str
+    """One sentence that says what happened."""
+    advice: str = ""
+    """What the person can do now."""
+    last_words: str = ""
+    """The end of the installer's own output."""
+    packages: tuple[str, ...] = ()
+    """The requirements that the installer blames, for example ``("numpy==1.99",)``."""
+
+    def __str__(self) -> str:
+        """Lay the fields out for reading."""
+        head = f"{self.node}: " if self.node else ""
+        lines = [f"{head}{self.step}: {self.problem}"]
+        if self.packages:
+            lines.append(f"  packages: {', '.join(self.packages)}")
+        if self.last_words:
+            lines += ["  the installer's last words:", *(f"  | {line}" for line in self.last_words.splitlines())]
+        if self.advice:
+            lines.append(f"  what to do: {self.advice}")
+        return "\n".join(lines)
+
+
+class SyncError(PkgsyncError):
+    """Some nodes could not be made to match the target.
+
+    Attributes
+    ----------
+    failures : dict of str to NodeFailure
+        Node address to the reason.
+    adopted : bool
+        True if the other nodes have the target and the failed ones left the cluster; False if nothing was changed.
+    """
+
+    def __init__(self, failures: Mapping[str, NodeFailure], *, adopted: bool = False) -> None:
+        super().__init__(dict(failures), adopted)
+        self.failures = dict(failures)
+        self.adopted = adopted
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by the fields."""
+        return _sync_error, (self.failures, self.adopted)
+
+    def __str__(self) -> str:
+        """List every failed node; the same reason on several nodes is told once."""
+        groups: dict[NodeFailure, list[str]] = {}
+        for node, failure in self.failures.items():
+            bare = NodeFailure("", failure.step, failure.problem, failure.advice, failure.last_words, failure.packages)
+            groups.setdefault(bare, []).append(node)
+        outcome = (
+            "The other nodes have your environment; these have left the cluster."
+            if self.adopted
+            else "No node was changed; the cluster is as it was."
+        )
+        parts = [f"{', '.join(nodes)}\n{failure}" for failure, nodes in groups.items()]
+        count = len(self.failures)
+        return f"{count} {'node' if count == 1 else 'nodes'} could not be synced. {outcome}\n\n" + "\n\n".join(parts)
+
+
+def _sync_error(failures: dict[str, NodeFailure], adopted: bool) -> SyncError:  # noqa: FBT001
+    return SyncError(failures, adopted=adopted)

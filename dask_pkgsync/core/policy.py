@@ -1,0 +1,174 @@
+"""Which packages have to match, how closely, and which are left alone and why."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import InvalidName, canonicalize_name
+
+from dask_pkgsync.core.errors import PolicyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dask_pkgsync.core.environment import Environment
+
+CRITICAL = ("cloudpickle", "dask", "distributed", "msgpack", "tornado")
+"""Packages that both ends of a Dask connection must have in the same version: they make and read its messages."""
+
+TOOLS = frozenset({"dask-pkgsync", "pip", "setuptools", "wheel"})
+"""Packages that install packages: not shipped unless ``only`` or ``extra`` asks for them."""
+
+PLATFORM_SPECIFIC = frozenset(
+    {
+        "appnope",
+        "macholib",
+        "pyobjc",
+        "pyobjc-core",
+        "pyreadline",
+        "pyreadline3",
+        "pywin32",
+        "pywin32-ctypes",
+        "pywinpty",
+        "win-inet-pton",
+        "win32-setctime",
+        "wincertstore",
+        "windows-curses",
+        "wmi",
+    }
+)
+"""Packages that exist for one operating system only: skipped where the platforms differ."""
+
+
+class Level(enum.Enum):
+    """How closely a package has to match."""
+
+    CRITICAL = "critical"
+    EXACT = "exact"
+    COMPATIBLE = "compatible"
+    IGNORE = "ignore"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The level of one package, with the reason for people."""
+
+    level: Level
+    reason: str
+
+
+def canonical_names(names: Iterable[str], option: str) -> frozenset[str]:
+    """Return the PEP 503 spelling of names.
+
+    Raises
+    ------
+    PolicyError
+        If one is no name of a distribution; says which option it came from.
+    """
+    if isinstance(names, str):
+        raise PolicyError(f"{option}: expected a list of package names, found the string {names!r}; write [{names!r}]")
+    found = set()
+    for name in names:
+        try:
+            found.add(str(canonicalize_name(name, validate=True)))
+        except (InvalidName, TypeError):
+            raise PolicyError(f"{option}: {name!r} is not the name of a package") from None
+    return frozenset(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How two environments are compared and what is shipped.
+
+    Make one with `Policy.of`, which accepts any spelling of a name and checks that the options agree.
+    """
+
+    ignore: frozenset[str] = frozenset()
+    """Canonical names that are never compared nor shipped."""
+    only: frozenset[str] | None = None
+    """If given, nothing else is shipped (critical packages are compared all the same)."""
+    extra: tuple[str, ...] = ()
+    """Requirements (PEP 508) installed on the cluster though the client lacks them."""
+    strict: bool = False
+    """Nothing but the client's packages is importable on the workers."""
+    platform_specific: frozenset[str] = field(default=PLATFORM_SPECIFIC)
+    """Packages that exist for one operating system only."""
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        ignore: Iterable[str] = (),
+        only: Iterable[str] | None = None,
+        extra: Iterable[str] = (),
+        strict: bool | None = None,
+        platform_specific: Iterable[str] = (),
+    ) -> Policy:
+        """Check options and make a policy of them.
+
+        Raises
+        ------
+        PolicyError
+            For what is no package name or requirement, and for options that contradict each other.
+        """
+        ignored = canonical_names(ignore, "ignore")
+        chosen = None if only is None else canonical_names(only, "only")
+        if both := ignored & set(CRITICAL):
+            raise PolicyError(
+                f"ignore: {', '.join(sorted(both))} cannot be ignored: Dask itself breaks when they differ"
+            )
+        if chosen is not None and (both := ignored & chosen):
+            raise PolicyError(f"{', '.join(sorted(both))} stands both in ignore and in only")
+        if isinstance(extra, str):
+            raise PolicyError(f"extra: expected a list of requirements, found the string {extra!r}; write [{extra!r}]")
+        requirements = tuple(sorted(_requirement(text) for text in extra))
+        named = {str(canonicalize_name(Requirement(text).name)) for text in requirements}
+        if both := named & (ignored | set(CRITICAL)):
+            raise PolicyError(f"extra: {', '.join(sorted(both))} is critical or ignored and cannot be an extra")
+        more = canonical_names(platform_specific, "platform-specific")
+        return cls(ignored, chosen, requirements, bool(strict), PLATFORM_SPECIFIC | more)
+
+    @property
+    def extra_names(self) -> frozenset[str]:
+        """Canonical names of the extra requirements."""
+        return frozenset(str(canonicalize_name(Requirement(text).name)) for text in self.extra)
+
+    def rule(self, name: str, *, same_platform: bool = True) -> Rule:
+        """Return how closely a package has to match, and why."""
+        if name in CRITICAL:
+            return Rule(Level.CRITICAL, "Dask needs the same version everywhere")
+        if name in self.ignore:
+            return Rule(Level.IGNORE, "named in ignore")
+        if name in self.extra_names:
+            return Rule(Level.EXACT, "named in extra")
+        if self.only is not None:
+            if name not in self.only:
+                return Rule(Level.IGNORE, "not named in only")
+        elif name in TOOLS:
+            return Rule(Level.IGNORE, "a packaging tool; name it in only or extra to ship it")
+        if name in self.platform_specific and not same_platform:
+            return Rule(Level.IGNORE, "exists for one operating system only")
+        if not same_platform:
+            return Rule(Level.COMPATIBLE, "the platforms differ")
+        return Rule(Level.EXACT, "same platform")
+
+
+def _requirement(text: str) -> str:
+    """Check one extra requirement and return its normal form."""
+    if not isinstance(text, str) or any(ord(character) < ord(" ") for character in text):
+        raise PolicyError(f"extra: {text!r} is not a requirement")
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement as error:
+        raise PolicyError(f"extra: {text!r} is not a requirement: {str(error).splitlines()[0]}") from None
+    if requirement.url is not None:
+        raise PolicyError(f"extra: {text!r}: expected a name and versions, found a URL")
+    return str(requirement)
+
+
+def missing_critical(environment: Environment) -> tuple[str, ...]:
+    """Return the critical packages that an environment lacks."""
+    return tuple(name for name in CRITICAL if name not in environment.distributions)
