@@ -70,7 +70,7 @@ def canonical_names(names: Iterable[str], option: str) -> frozenset[str]:
     """
     if isinstance(names, str):
         raise PolicyError(f"{option}: expected a list of package names, found the string {names!r}; write [{names!r}]")
-    found = set()
+    found: set[str] = set()
     for name in names:
         try:
             found.add(str(canonicalize_name(name, validate=True)))
@@ -116,7 +116,7 @@ class Policy:
         """
         ignored = canonical_names(ignore, "ignore")
         chosen = None if only is None else canonical_names(only, "only")
-        if both := ignored & set(CRITICAL):
+        if both := ignored.intersection(CRITICAL):
             raise PolicyError(
                 f"ignore: {', '.join(sorted(both))} cannot be ignored: Dask itself breaks when they differ"
             )
@@ -125,8 +125,8 @@ class Policy:
         if isinstance(extra, str):
             raise PolicyError(f"extra: expected a list of requirements, found the string {extra!r}; write [{extra!r}]")
         requirements = tuple(sorted(_requirement(text) for text in extra))
-        named = {str(canonicalize_name(Requirement(text).name)) for text in requirements}
-        if both := named & (ignored | set(CRITICAL)):
+        named = frozenset(str(canonicalize_name(Requirement(text).name)) for text in requirements)
+        if both := named & ignored.union(CRITICAL):
             raise PolicyError(f"extra: {', '.join(sorted(both))} is critical or ignored and cannot be an extra")
         more = canonical_names(platform_specific, "platform-specific")
         return cls(ignored, chosen, requirements, bool(strict), PLATFORM_SPECIFIC | more)

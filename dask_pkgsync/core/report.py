@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
-from dask_pkgsync.core.messages import SCHEMA, Field
+from dask_pkgsync.core.environment import SCHEMA
+from dask_pkgsync.core.errors import MessageError
+from dask_pkgsync.core.messages import Field
+from dask_pkgsync.core.plan import Install, Replace
 from dask_pkgsync.core.table import html_table, text_table
 
 if TYPE_CHECKING:
@@ -47,8 +50,6 @@ class NodeReport:
 
 def node_report(address: str, role: str, plan: Plan, **rest: Any) -> NodeReport:
     """Make a report from the plan a node carried out."""
-    from dask_pkgsync.core.plan import Install, Replace
-
     return NodeReport(
         address,
         role,
@@ -163,18 +164,23 @@ def report_from_wire(data: object, place: str = "report") -> NodeReport:
     outcome = root.key("outcome").text(20)
     known = next((one for one in OUTCOMES if one == outcome), None)
     if known is None:
-        from dask_pkgsync.core.errors import MessageError
-
         raise MessageError(f"{place}.outcome", f"one of {', '.join(OUTCOMES)}", outcome)
-    lists = ("installed", "replaced", "hidden", "skipped", "notes")
+
+    def texts(name: str) -> tuple[str, ...]:
+        return tuple(entry.text() for entry in root.key(name).items())
+
     return NodeReport(
         root.key("address").text(),
         root.key("role").text(20),
         known,
-        *(tuple(entry.text() for entry in root.key(name).items()) for name in lists),
-        seconds=root.key("seconds").number(),
-        fetched=int(root.key("fetched").number()),
-        layer=root.key("layer").text(100),
+        texts("installed"),
+        texts("replaced"),
+        texts("hidden"),
+        texts("skipped"),
+        texts("notes"),
+        root.key("seconds").number(),
+        int(root.key("fetched").number()),
+        root.key("layer").text(100),
     )
 
 

@@ -1,0 +1,42 @@
+"""How far a sync is, told to whoever wants to show it. The base class shows nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from dask_pkgsync.core.report import SyncReport
+
+StepState = Literal["started", "finished", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One step of one node began or ended."""
+
+    node: str
+    """Address, for example ``tcp://10.0.0.3:40331``."""
+    role: str
+    """``scheduler``, ``nanny`` or ``worker``."""
+    step: str
+    """``resolve``, ``prepare`` (plan, build and verify the layer) or ``activate`` (live or by a restart)."""
+    state: StepState
+    detail: str = ""
+    """For people, for example ``12 to install, 3 to replace`` or ``restarted``."""
+
+
+class Reporter:
+    """Receives the progress of one sync; does nothing."""
+
+    def started(self, target: str) -> None:
+        """Say that the sync towards this target begins."""
+
+    def progressed(self, progress: Progress) -> None:
+        """Say that one step of one node began or ended."""
+
+    def finished(self, report: SyncReport) -> None:
+        """Say that every node matches."""
+
+    def failed(self, error: Exception) -> None:
+        """Say that the sync ended with an error, which is raised right after."""
