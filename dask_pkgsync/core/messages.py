@@ -72,6 +72,13 @@ class Field:
             raise MessageError(self.place, f"at most {MAX_ITEMS} entries", f"{len(self.value)} entries")
         return (Field(value, f"{self.place}[{index}]") for index, value in enumerate(self.value))
 
+    def row(self, length: int) -> list[Field]:
+        """Return the entries of a list of a fixed length."""
+        parts = list(self.items())
+        if len(parts) != length:
+            raise MessageError(self.place, f"a list of {length}", f"{len(parts)} entries")
+        return parts
+
     def text(self, limit: int = MAX_TEXT) -> str:
         """Return a text on one line."""
         found = self.long_text(limit)
@@ -148,26 +155,19 @@ def environment_from_wire(data: object, place: str = "environment") -> Environme
     field = Field(data, place)
     field.schema()
     field.only("schema", "interpreter", "distributions", "faults")
-    implementation, version, platform, tag = (part.text(200) for part in _row(field.key("interpreter"), 4))
+    implementation, version, platform, tag = (part.text(200) for part in field.key("interpreter").row(4))
     Field(version, f"{place}.interpreter[1]").version()
     distributions = [_distribution(entry) for entry in field.key("distributions").items()]
     names = {distribution.name for distribution in distributions}
     if len(names) != len(distributions):
         raise MessageError(f"{place}.distributions", "each name once", f"{len(distributions) - len(names)} repeated")
-    faults = tuple(Fault(*(part.text() for part in _row(entry, 4))) for entry in field.key("faults").items())
+    faults = tuple(Fault(*(part.text() for part in entry.row(4))) for entry in field.key("faults").items())
     return Environment.of(Interpreter(implementation, version, platform, tag), distributions, faults)
 
 
 def _distribution(entry: Field) -> Distribution:
-    name, version, origin, installer = _row(entry, 4)
+    name, version, origin, installer = entry.row(4)
     return Distribution(name.name(), version.version(), _origin_from_wire(origin), installer.text(200))
-
-
-def _row(field: Field, length: int) -> list[Field]:
-    parts = list(field.items())
-    if len(parts) != length:
-        raise MessageError(field.place, f"a list of {length}", f"{len(parts)} entries")
-    return parts
 
 
 def _origin_to_wire(origin: Origin) -> list[Any]:

@@ -38,5 +38,5 @@ class Reporter:
     def finished(self, report: SyncReport) -> None:
         """Say that every node matches."""
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, error: BaseException) -> None:
         """Say that the sync ended with an error, which is raised right after."""

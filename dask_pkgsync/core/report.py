@@ -157,22 +157,25 @@ def report_to_wire(report: NodeReport) -> dict[str, Any]:
     }
 
 
+def outcome_of(text: object, place: str = "outcome") -> Outcome:
+    """Check an outcome from another process."""
+    known = next((one for one in OUTCOMES if one == text), None)
+    if known is None:
+        raise MessageError(place, f"one of {', '.join(OUTCOMES)}", text)
+    return known
+
+
 def report_from_wire(data: object, place: str = "report") -> NodeReport:
     """Check and read what `report_to_wire` wrote."""
     root = Field(data, place)
     root.schema()
-    outcome = root.key("outcome").text(20)
-    known = next((one for one in OUTCOMES if one == outcome), None)
-    if known is None:
-        raise MessageError(f"{place}.outcome", f"one of {', '.join(OUTCOMES)}", outcome)
-
     def texts(name: str) -> tuple[str, ...]:
         return tuple(entry.text() for entry in root.key(name).items())
 
     return NodeReport(
         root.key("address").text(),
         root.key("role").text(20),
-        known,
+        outcome_of(root.key("outcome").text(20), f"{place}.outcome"),
         texts("installed"),
         texts("replaced"),
         texts("hidden"),

@@ -1,0 +1,145 @@
+"""What a person calls with a client in hand."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from dask_pkgsync.adapters.coordinator import TOPIC
+from dask_pkgsync.adapters.scheduler_plugin import PackageSync
+from dask_pkgsync.core.errors import PkgsyncError
+from dask_pkgsync.core.progress import Progress, Reporter
+from dask_pkgsync.core.report import SyncReport, sync_report_from_wire
+from dask_pkgsync.core.status import ClusterStatus, status_from_wire
+from dask_pkgsync.shell.display import make_reporter
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from distributed import Client
+
+    from dask_pkgsync.core.environment import Environment
+
+NOT_SYNCED = "unknown operation"
+
+
+def sync(
+    client: Client,
+    environment: Environment | None = None,
+    *,
+    ignore: Iterable[str] | None = None,
+    only: Iterable[str] | None = None,
+    extra: Iterable[str] | None = None,
+    strict: bool | None = None,
+    scheduler: str | None = None,
+    install_timeout: float | str | None = None,
+    progress: bool | Reporter | None = None,
+) -> SyncReport:
+    """Make every node of a cluster match this environment, and show how it goes.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        A connected client; an asynchronous one gets an awaitable back.
+    environment, ignore, only, extra, strict, scheduler, install_timeout
+        As for `PackageSync`.
+    progress : bool or Reporter, optional
+        False shows nothing; by default it is shown in the way that fits the terminal or notebook.
+
+    Returns
+    -------
+    SyncReport
+        What was done to each node. It prints as a table.
+
+    Raises
+    ------
+    EnvironmentMismatchError
+        If the client differs from the scheduler in a critical package.
+    SyncError
+        If a node could not be made to match.
+    """
+    plugin = PackageSync(
+        environment,
+        ignore=ignore,
+        only=only,
+        extra=extra,
+        strict=strict,
+        scheduler=scheduler,
+        install_timeout=install_timeout,
+    )
+    reporter = progress if isinstance(progress, Reporter) else make_reporter(progress)
+    report: SyncReport = client.sync(_sync, client, plugin, reporter)
+    return report
+
+
+async def _sync(client: Client, plugin: PackageSync, reporter: Reporter) -> SyncReport:
+    reporter.started(plugin.target.id)
+    try:
+        async with _events(client, reporter):
+            await client._register_scheduler_plugin(plugin, name=plugin.name, idempotent=False)  # noqa: SLF001
+        report = sync_report_from_wire(await _call(client, "pkgsync_last"))
+    except BaseException as error:
+        reporter.failed(error)  # a live display must be taken down, also on Ctrl-C
+        raise
+    reporter.finished(report)
+    return report
+
+
+@contextlib.asynccontextmanager
+async def _events(client: Client, reporter: Reporter) -> AsyncIterator[None]:
+    """Pass the scheduler's events on to the reporter."""
+
+    def handle(event: tuple[float, Any]) -> None:
+        _, message = event
+        if isinstance(message, dict) and message.get("action") == "step":
+            reporter.progressed(Progress(*(message[key] for key in ("node", "role", "step", "state", "detail"))))
+
+    if type(reporter) is Reporter or TOPIC in client._event_handlers:  # noqa: SLF001  # somebody listens already
+        yield
+        return
+    client.subscribe_topic(TOPIC, handle)
+    try:
+        yield
+    finally:
+        client.unsubscribe_topic(TOPIC)
+
+
+def status(client: Client) -> ClusterStatus:
+    """Return what the scheduler knows of every node against the target.
+
+    Raises
+    ------
+    PkgsyncError
+        If the cluster was never synced.
+    """
+    found: ClusterStatus = client.sync(_status, client)
+    return found
+
+
+async def _status(client: Client) -> ClusterStatus:
+    return status_from_wire(await _call(client, "pkgsync_status"))
+
+
+def release(client: Client) -> SyncReport:
+    """Give a cluster its base back, and open the gate.
+
+    Returns
+    -------
+    SyncReport
+        What was done to each node; what a running process still has of the released environment is noted.
+    """
+    found: SyncReport = client.sync(_release, client)
+    return found
+
+
+async def _release(client: Client) -> SyncReport:
+    return sync_report_from_wire(await _call(client, "pkgsync_release"))
+
+
+async def _call(client: Client, operation: str) -> Any:
+    try:
+        return await getattr(client.scheduler, operation)()
+    except ValueError as error:
+        if NOT_SYNCED in str(error).lower():
+            raise PkgsyncError("nobody has synced this cluster: call sync(client) first") from None
+        raise

@@ -1,0 +1,161 @@
+"""In a nanny: builds layers while the worker goes on, and starts workers in them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import dask
+from distributed.core import Status
+from distributed.diagnostics.plugin import NannyPlugin
+from distributed.protocol.pickle import dumps
+
+from dask_pkgsync.adapters.carry import carried
+from dask_pkgsync.adapters.node import NodeAgent, failure_of, is_own_process
+from dask_pkgsync.adapters.worker_plugin import NAME, RestartNeededError, WorkerSync
+from dask_pkgsync.core.errors import LayerError
+from dask_pkgsync.core.messages import Target, failure_to_wire, target_from_wire, target_to_wire
+from dask_pkgsync.shell import spawning
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from distributed import Nanny
+
+    from dask_pkgsync.shell.prepare import Prepared
+
+RESTART_TIMEOUT = 120.0
+"""Seconds in which a worker process must have stopped and started again."""
+
+METHOD = "distributed.worker.multiprocessing-method"
+_method_before: list[str] = []
+"""What was configured before layers came into use in this process; empty while it is untouched."""
+
+
+class NannySync(NannyPlugin):
+    """Gives a nanny its agent. A nanny that starts prepares the target before its worker process exists."""
+
+    name = NAME
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel with the package's own source."""
+        return carried(f"{__name__}:nanny_sync", target_to_wire(self.target))
+
+    async def setup(self, nanny: Nanny) -> None:
+        """Listen; in a nanny that is starting, also prepare and see to it that the worker starts in the target."""
+        agent = NannyAgent(nanny)
+        agent.listen()
+        if nanny.process is not None:
+            return  # it is at work already: the scheduler will ask the agent
+        try:
+            await agent.configure(self.target, await agent.prepare(self.target))
+        except LayerError as error:
+            agent.let_workers_verify(self.target)  # which fails, so that no worker starts without the target
+            with contextlib.suppress(OSError):
+                await nanny.scheduler.pkgsync_failed(failure=failure_to_wire(failure_of(nanny.address, error)))
+            raise
+
+    async def teardown(self, nanny: Nanny) -> None:
+        """Start children as ever."""
+        NannyAgent(nanny).unconfigure()
+
+
+def nanny_sync(state: object) -> NannySync:
+    """Make the plugin again at the other end."""
+    return NannySync(target_from_wire(state))
+
+
+class NannyAgent(NodeAgent):
+    """Answers the scheduler for a nanny and its worker."""
+
+    role = "nanny"
+    server: Nanny
+
+    async def take(self, target: Target, prepared: Prepared) -> tuple[str, str]:
+        """Make the worker run the target: live if it can, else by one restart."""
+        await self.configure(target, prepared)
+        worker = self.server.worker_address
+        if worker is None or self.server.process is None or self.server.process.status != Status.running:
+            return "started", "its next worker starts in the environment"
+        reply = await self._ask_worker(worker, target, prepared)
+        if reply is None:
+            outcome = "left alone" if is_own_process(target) else "live" if prepared.layer else "matched"
+            return outcome, ""
+        await self._restart(reply)
+        return "restarted", reply
+
+    async def _ask_worker(self, worker: str, target: Target, prepared: Prepared) -> str | None:
+        """Ask the worker to take the target live; return why it cannot, or None if it did."""
+        plugin = dumps(WorkerSync(target, prepared.layer, by_nanny=True))
+        try:
+            reply = await getattr(self.server.rpc(worker), "plugin-add")(plugin=plugin, name=NAME)
+        except OSError as error:  # it died meanwhile, and starts again in the target
+            return f"the worker did not answer ({error})"
+        if reply["status"] == "OK":
+            return None
+        exception = reply["exception"]
+        if not isinstance(exception, RestartNeededError):
+            raise LayerError("activate", f"the worker could not take the target: {reply['exception_text']}")
+        return str(exception)
+
+    async def _restart(self, reason: str) -> None:
+        result = await self.server.restart(timeout=RESTART_TIMEOUT, reason=f"pkgsync: {reason}")
+        if result != "OK":
+            text = result if isinstance(result, str) else result["exception_text"]
+            raise LayerError(
+                "restart", f"the worker did not come back in its new environment: {text}",
+                advice="Look into the log of this nanny.",
+            )  # fmt: skip
+
+    async def configure(self, target: Target, prepared: Prepared) -> None:
+        """Let the next worker process of this nanny start in the target, and verify it before it registers."""
+        self.let_workers_verify(target, prepared)
+        if prepared.layer is None:
+            self._start_children_here()
+            return
+        path = await asyncio.to_thread(spawning.path_in_layer, prepared.layer, prepared.site_packages)
+        self._start_children_in(prepared.layer.python, path)
+
+    def let_workers_verify(self, target: Target, prepared: Prepared | None = None) -> None:
+        """Give the nanny's workers the plugin that checks them before they register."""
+        plugin = WorkerSync(target, prepared.layer if prepared else None, by_nanny=True)
+        self._each_kwargs([plugin])
+
+    def _each_kwargs(self, plugins: list[WorkerSync]) -> None:
+        process = self.server.process
+        for kwargs in (self.server.worker_kwargs, *([process.worker_kwargs] if process else [])):
+            others = [other for other in kwargs.get("plugins") or () if getattr(other, "name", None) != NAME]
+            kwargs["plugins"] = [*others, *plugins]
+
+    def _start_children_in(self, python: Path, path: list[str]) -> None:
+        spawning.start_children_in(self.server.id, python, path)
+        # The children of a fork, or of a fork server, cannot run in another interpreter than their parent.
+        if (method := dask.config.get(METHOD)) != "spawn":
+            _method_before.append(method)
+            dask.config.set({METHOD: "spawn"})
+
+    def _start_children_here(self) -> None:
+        if spawning.start_children_here(self.server.id) and _method_before:
+            dask.config.set({METHOD: _method_before.pop()})
+
+    def unconfigure(self) -> None:
+        """Let the next worker process start in the base, as it did before us."""
+        self._each_kwargs([])
+        self._start_children_here()
+
+    async def handle_release(self) -> dict[str, Any]:
+        """Give the worker its base back: with a restart, if it has a layer."""
+        has_layer = any(prepared.layer is not None for _, prepared in self.ready.values())
+        self.unconfigure()
+        self.ready = {}
+        if not has_layer or self.server.process is None:
+            return {"outcome": "matched", "detail": ""}
+        try:
+            await self._restart("released")
+        except LayerError as error:
+            return {"failure": failure_to_wire(failure_of(self.server.address, error))}
+        return {"outcome": "restarted", "detail": "released"}

@@ -1,0 +1,144 @@
+"""`PackageSync`: what a client registers, and what the scheduler then runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from distributed.diagnostics.plugin import SchedulerPlugin
+
+from dask_pkgsync.adapters.carry import carried
+from dask_pkgsync.adapters.coordinator import Coordinator
+from dask_pkgsync.adapters.gate import mismatch
+from dask_pkgsync.adapters.settings import Options, install_timeout, policy_from, scheduler_rule
+from dask_pkgsync.core.compare import critical_versions
+from dask_pkgsync.core.errors import SyncError
+from dask_pkgsync.core.messages import Target, target_from_wire, target_to_wire
+from dask_pkgsync.shell.process_state import this_process
+from dask_pkgsync.shell.scan import scan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from distributed import Scheduler
+
+    from dask_pkgsync.core.environment import Environment
+
+EXTENSION = "pkgsync"
+
+
+class PackageSync(SchedulerPlugin):
+    """Makes every node of a cluster match an environment, and keeps clients out that do not fit.
+
+    ``client.register_plugin(PackageSync())`` returns when every node matches the environment of this process.
+
+    Parameters
+    ----------
+    environment : Environment, optional
+        What the cluster is to have; by default this interpreter, as it is when the plugin is made.
+    ignore : iterable of str, optional
+        Packages that are neither compared nor shipped. Critical packages cannot be ignored.
+    only : iterable of str, optional
+        If given, no other packages are shipped; critical ones are compared all the same.
+    extra : iterable of str, optional
+        Requirements (PEP 508, without URLs) that are installed on the cluster though the client lacks them.
+    strict : bool, optional
+        Nothing but the client's packages is importable on the workers.
+    scheduler : {"warn", "refuse"}, optional
+        What to do when the scheduler has already imported another version of something.
+    install_timeout : float or str, optional
+        Time that one installer may take on one node: seconds, or a text such as ``"10 min"``.
+
+    Raises
+    ------
+    PolicyError
+        If the options contradict each other. Options that are None come from Dask's configuration (``pkgsync.…``).
+
+    Notes
+    -----
+    Registering raises `EnvironmentMismatchError` where the client does not fit the scheduler, and `SyncError` where a
+    node cannot be made to match.
+    """
+
+    name = "pkgsync"
+    is_pkgsync = True
+
+    def __init__(
+        self,
+        environment: Environment | None = None,
+        *,
+        ignore: Iterable[str] | None = None,
+        only: Iterable[str] | None = None,
+        extra: Iterable[str] | None = None,
+        strict: bool | None = None,
+        scheduler: str | None = None,
+        install_timeout: float | str | None = None,
+    ) -> None:
+        options: Options = {
+            "ignore": ignore,
+            "only": only,
+            "extra": extra,
+            "strict": strict,
+            "scheduler": scheduler,
+            "install_timeout": install_timeout,
+        }
+        self.target = make_target(scan() if environment is None else environment, options)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel with the package's own source."""
+        return carried(f"{__name__}:package_sync", target_to_wire(self.target))
+
+    async def start(self, scheduler: Scheduler) -> None:
+        """Judge the client, close the gate, and sync; what is raised here reaches the caller on the client."""
+        if (misfit := mismatch(critical_versions(self.target.environment))) is not None:
+            raise misfit
+        coordinator = coordinator_of(scheduler)
+        coordinator.registering += 1
+        try:
+            coordinator.listen()
+            await coordinator.sync(self.target)
+        except SyncError as error:
+            if error.adopted:
+                self._take_over(scheduler)
+                scheduler.add_plugin(self)  # Dask adds no plugin whose start failed, but this gate is to stay
+            raise
+        else:
+            self._take_over(scheduler)
+        finally:
+            coordinator.registering -= 1
+            if coordinator.target is None:
+                coordinator.gate.open()
+
+    def _take_over(self, scheduler: Scheduler) -> None:
+        """Take the place of an earlier registration, which Dask would warn of."""
+        for name in [name for name, other in scheduler.plugins.items() if getattr(other, "is_pkgsync", False)]:
+            del scheduler.plugins[name]
+
+
+def make_target(environment: Environment, options: Options) -> Target:
+    """Return what a client asks for."""
+    return Target(
+        environment,
+        policy_from(options),
+        scheduler_rule(options),
+        install_timeout(options),
+        this_process().token,
+    )
+
+
+def package_sync(state: object) -> PackageSync:
+    """Make the plugin again at the other end."""
+    plugin = PackageSync.__new__(PackageSync)
+    plugin.target = target_from_wire(state)
+    return plugin
+
+
+def coordinator_of(scheduler: Scheduler) -> Coordinator:
+    """Return the one coordinator of a scheduler; a newer copy of this package takes over from an older one."""
+    found: Any = scheduler.extensions.get(EXTENSION)
+    if isinstance(found, Coordinator):
+        return found
+    if found is not None:
+        found.gate.open()
+    coordinator = Coordinator(scheduler)
+    scheduler.extensions[EXTENSION] = coordinator
+    return coordinator

@@ -1,0 +1,82 @@
+"""Reads Dask's configuration, once, at the edge."""
+
+from __future__ import annotations
+
+import pkgutil
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import dask
+import yaml
+from dask.utils import parse_bytes, parse_timedelta
+
+from dask_pkgsync.core.errors import PolicyError
+from dask_pkgsync.core.policy import Policy
+from dask_pkgsync.shell.prepare import NodeSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Options(TypedDict, total=False):
+    """What `PackageSync`, `sync` and the configuration have in common; None or absent: as configured."""
+
+    ignore: Iterable[str] | None
+    only: Iterable[str] | None
+    extra: Iterable[str] | None
+    strict: bool | None
+    scheduler: str | None
+    install_timeout: float | str | None
+
+
+def load_defaults() -> None:
+    """Make the shipped defaults known to Dask, below whatever is configured."""
+    text = pkgutil.get_data("dask_pkgsync", "pkgsync.yaml")  # works from a zip as well
+    dask.config.update_defaults(yaml.safe_load(text or b""))
+
+
+def _option(options: Options, name: str) -> Any:
+    given = options.get(name)
+    return dask.config.get(f"pkgsync.{name.replace('_', '-')}") if given is None else given
+
+
+def policy_from(options: Options) -> Policy:
+    """Make the policy that the options and the configuration ask for."""
+    return Policy.of(
+        ignore=_option(options, "ignore"),
+        only=_option(options, "only"),
+        extra=_option(options, "extra"),
+        strict=_option(options, "strict"),
+        platform_specific=dask.config.get("pkgsync.platform-specific"),
+    )
+
+
+def scheduler_rule(options: Options) -> str:
+    """Return what is to happen when the scheduler has imported another version already."""
+    rule = _option(options, "scheduler")
+    if rule not in ("warn", "refuse"):
+        raise PolicyError(f"scheduler: expected 'warn' or 'refuse', found {rule!r}")
+    return str(rule)
+
+
+def install_timeout(options: Options) -> float:
+    """Return the seconds that one installer may take."""
+    given = _option(options, "install_timeout")
+    try:
+        seconds = float(parse_timedelta(given))
+    except (ValueError, KeyError, TypeError):
+        seconds = -1.0
+    if seconds <= 0:
+        raise PolicyError(f"install-timeout: expected a time such as '600s' or 600, found {given!r}")
+    return seconds
+
+
+def node_settings() -> NodeSettings:
+    """Return what the operator of this node has configured."""
+    return NodeSettings(
+        dask.config.get("pkgsync.cache-directory"),
+        float(parse_timedelta(dask.config.get("pkgsync.cache-age"))),
+        int(parse_bytes(dask.config.get("pkgsync.cache-size"))),
+    )
+
+
+load_defaults()

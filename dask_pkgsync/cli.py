@@ -1,0 +1,283 @@
+"""The command line: ``dask pkgsync …``.
+
+Dask imports this file whenever any of its commands runs, so it imports next to nothing; commands import what they use.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from distributed import Client
+
+    from dask_pkgsync.core.environment import Environment, Origin
+    from dask_pkgsync.core.policy import Policy
+
+    Command = TypeVar("Command", bound=Callable[..., Any])
+
+PEM_FILE = click.Path(exists=True, dir_okay=False, resolve_path=True)
+
+
+@click.group(name="pkgsync", context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="dask-pkgsync")
+def pkgsync() -> None:
+    """Make a Dask cluster run your Python environment."""
+
+
+def policy_options(command: Command) -> Command:
+    """Add the options that say which packages count."""
+    for option in reversed(
+        (
+            click.option(
+                "--ignore", multiple=True, metavar="NAME", help="Leave this package alone. May be given several times."
+            ),
+            click.option(
+                "--only",
+                multiple=True,
+                metavar="NAME",
+                help="Leave all but this package alone. May be given several times.",
+            ),
+            click.option(
+                "--extra",
+                multiple=True,
+                metavar="REQUIREMENT",
+                help="The cluster is to have this too, though it is not installed here: 'cupy-cuda12x==13.*'.",
+            ),
+            click.option(
+                "--strict",
+                is_flag=True,
+                default=None,
+                help="Nothing but the packages of this environment may be importable.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def cluster_options(command: Command) -> Command:
+    """Add the address of the scheduler, and the TLS options that Dask's own commands have."""
+    for option in reversed(
+        (
+            click.argument("address"),
+            click.option("--tls-ca-file", type=PEM_FILE, help="CA certificates, in PEM format."),
+            click.option("--tls-cert", type=PEM_FILE, help="Certificate of this client, in PEM format."),
+            click.option("--tls-key", type=PEM_FILE, help="Private key of this client, in PEM format."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@pkgsync.command()
+@click.option("--json", "as_json", is_flag=True, help="Print what `compare` reads.")
+@click.argument("python", required=False, type=click.Path(exists=True, dir_okay=False))
+def scan(as_json: bool, python: str | None) -> None:  # noqa: FBT001
+    """List the packages of this Python environment, or of another PYTHON (a path of an interpreter)."""
+    with sentences():
+        environment = _scan(python)
+        click.echo(environment.to_json() if as_json else scan_page(environment))
+
+
+@pkgsync.command()
+@click.argument("expected")
+@click.argument("found")
+@policy_options
+def compare(expected: str, found: str, **options: Any) -> None:
+    """List the differences between two environments.
+
+    EXPECTED and FOUND are files that `scan --json` wrote, "." for this environment, or "-" for standard input.
+    The exit status is 1 if there are differences.
+    """
+    from dask_pkgsync.core.compare import compare as compare_environments
+
+    if expected == found == "-":
+        raise click.UsageError("Only one of the two can come from standard input.")
+    with sentences():
+        comparison = compare_environments(
+            _read(expected),
+            _read(found),
+            _policy(**options),
+            expected_label=_label(expected),
+            found_label=_label(found),
+        )
+        click.echo(str(comparison))
+    if comparison:
+        sys.exit(1)
+
+
+@pkgsync.command()
+@cluster_options
+@policy_options
+@click.option("--progress/--no-progress", default=True, help="Show each node's steps while they happen.")
+def sync(address: str, **options: Any) -> None:
+    """Make the cluster at ADDRESS run this environment."""
+    from dask_pkgsync import sync as sync_cluster
+
+    with connected(address, options) as client:
+        progress = None if options.pop("progress") else False
+        click.echo(str(sync_cluster(client, progress=progress, **_given(options))))
+
+
+@pkgsync.command()
+@cluster_options
+def status(address: str, **options: Any) -> None:
+    """Show how every node of the cluster at ADDRESS stands to the environment it is to have."""
+    from dask_pkgsync import status as cluster_status
+
+    with connected(address, options) as client:
+        click.echo(str(cluster_status(client)))
+
+
+@pkgsync.command()
+@cluster_options
+def release(address: str, **options: Any) -> None:
+    """Give the cluster at ADDRESS the environment back that it had before any sync."""
+    from dask_pkgsync import release as release_cluster
+
+    with connected(address, options) as client:
+        click.echo(str(release_cluster(client)))
+
+
+@pkgsync.command()
+def demo() -> None:
+    """Watch it work: a small cluster on this machine gets this environment.
+
+    Makes two virtual environments in a temporary directory (this downloads Dask), starts a scheduler and two workers
+    in one of them, and removes everything at the end.
+    """
+    from dask_pkgsync.demo import run_demo
+
+    with sentences():
+        run_demo()
+
+
+@contextmanager
+def sentences() -> Iterator[None]:
+    """Turn errors that are meant for people into their sentence and exit status 1; others keep their traceback."""
+    from dask_pkgsync.core.errors import PkgsyncError
+
+    try:
+        yield
+    except PkgsyncError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@contextmanager
+def connected(address: str, options: dict[str, Any]) -> Iterator[Client]:
+    """Connect to a cluster with the TLS options, which are taken out of the options, and close at the end."""
+    security = _security(options)
+    with sentences(), _connect(address, security) as client:
+        yield client
+
+
+def _connect(address: str, security: Any) -> Client:
+    from distributed import Client
+
+    from dask_pkgsync.core.errors import EnvironmentMismatchError
+
+    try:
+        return Client(address, security=security, set_as_default=False)
+    except EnvironmentMismatchError:
+        raise
+    except ImportError as error:  # how Dask says that the scheduler has refused this client
+        raise click.ClickException(str(error)) from error
+    except (OSError, TypeError, ValueError) as error:
+        raise click.ClickException(f"cannot connect to {address}: {error}") from error
+
+
+def _security(options: dict[str, Any]) -> Any:
+    """Make Dask's TLS settings of the options; None where none is given, and Dask reads its configuration."""
+    files = {name: options.pop(f"tls_{name}") for name in ("ca_file", "cert", "key")}
+    if not any(files.values()):
+        return None
+    from distributed.security import Security
+
+    return Security(
+        tls_ca_file=files["ca_file"],
+        tls_client_cert=files["cert"],
+        tls_client_key=files["key"],
+        require_encryption=True,
+    )
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what was not said on the command line, so that Dask's configuration decides it."""
+    return {name: value for name, value in options.items() if value not in (None, ())}
+
+
+def _policy(**options: Any) -> Policy:
+    from dask_pkgsync.core.policy import Policy
+
+    return Policy.of(**_given(options))
+
+
+def _scan(python: str | None) -> Environment:
+    if python is None:
+        from dask_pkgsync.shell.scan import scan as scan_here
+
+        return scan_here()
+    from dask_pkgsync.shell.foreign import scan_foreign
+
+    return scan_foreign(python)
+
+
+def _read(source: str) -> Environment:
+    """Read an environment from a file, from standard input (``-``), or from this interpreter (``.``)."""
+    from dask_pkgsync.core.environment import Environment
+
+    if source == ".":
+        return _scan(None)
+    try:
+        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.ClickException(f"cannot read {source}: {error}") from error
+    return Environment.from_json(text)
+
+
+def _label(source: str) -> str:
+    return {".": "this environment", "-": "standard input"}.get(source, source)
+
+
+def scan_page(environment: Environment) -> str:
+    """Lay an environment out for people."""
+    from dask_pkgsync.core.table import text_table
+
+    interpreter = environment.interpreter
+    rows = [
+        [one.name, one.version, origin_text(one.origin), one.installer] for one in environment.distributions.values()
+    ]
+    faults = [f"  {fault.kind}: {fault.detail} ({fault.place})" for fault in environment.faults]
+    about = (
+        f"interpreter  {interpreter.implementation} {interpreter.version} {interpreter.platform} ({interpreter.tag})\n"
+        f"packages     {len(rows)}\n"
+        f"fingerprint  {environment.fingerprint}"
+    )
+    parts = [text_table(["package", "version", "origin", "installer"], rows), about]
+    if faults:
+        parts.append("\n".join(["These cannot be trusted and never count as a match:", *faults]))
+    return "\n\n".join(parts)
+
+
+def origin_text(origin: Origin) -> str:
+    """Say in a few words where a distribution came from."""
+    from dask_pkgsync.core.environment import FromArchive, FromDirectory, FromIndex, FromVcs
+
+    match origin:
+        case FromIndex():
+            return "index"
+        case FromArchive(url=url):
+            return url
+        case FromVcs(url=url, commit=commit, vcs=vcs):
+            return f"{vcs}+{url}@{commit[:12]}"
+        case FromDirectory(url=url, editable=editable):
+            return f"{'editable ' if editable else ''}{url}"
+        case _:
+            return "unknown"

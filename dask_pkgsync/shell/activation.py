@@ -1,0 +1,157 @@
+"""Puts a layer in front of the base of a running process, if nothing that changes was imported already."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import site
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dask_pkgsync.core.plan import make_plan
+from dask_pkgsync.shell.layers import BASE_LINK
+from dask_pkgsync.shell.process_state import this_process
+from dask_pkgsync.shell.records import find_dist_info, module_names
+from dask_pkgsync.shell.scan import scan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dask_pkgsync.core.messages import Target
+    from dask_pkgsync.core.plan import Plan
+    from dask_pkgsync.shell.layers import Layer
+
+
+def base_path() -> list[str]:
+    """Return `sys.path` without what our layer put there."""
+    root = this_process().layer
+    return [entry for entry in sys.path if not (root and _below(entry, root))]
+
+
+def remaining(target: Target) -> Plan:
+    """Return what this process, as it is now, still lacks of the target. Empty means: verified."""
+    return make_plan(scan(), target.environment, target.policy)
+
+
+def imported(plan: Plan, layer: Layer | None = None) -> dict[str, tuple[str, ...]]:
+    """Return the changes that come too late for this process: name to the modules it has imported already.
+
+    Parameters
+    ----------
+    plan : Plan
+        What the process lacks.
+    layer : Layer, optional
+        Where the new versions are, if they were built already.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for step in plan.changes:
+        modules: set[str] = set()
+        for places in (sys.path, [str(layer.site_packages)] if layer else []):
+            dist_info = find_dist_info(places, step.name)
+            if dist_info is not None:
+                modules |= {name for name in module_names(dist_info) if _is_loaded(name, layer)}
+        if modules:
+            found[step.name] = tuple(sorted(modules))
+    return found
+
+
+def _is_loaded(name: str, layer: Layer | None) -> bool:
+    module = sys.modules.get(name)
+    if module is None:
+        return False
+    file = getattr(module, "__file__", None)
+    return not (layer is not None and isinstance(file, str) and _below(file, str(layer.root)))
+
+
+def why_restart(layer: Layer | None, plan: Plan) -> str | None:
+    """Return why this process cannot take a layer live, or None if it can.
+
+    Parameters
+    ----------
+    layer : Layer or None
+        What it is to get; None to go back to the base.
+    plan : Plan
+        What the process lacks now.
+    """
+    if layer is not None and layer.complete:
+        return "the layer stands alone: only a new process can leave the base behind"
+    if late := imported(plan, layer):
+        names = ", ".join(f"{name} (as {modules[0]})" for name, modules in sorted(late.items()))
+        return f"already imported in another version: {names}"
+    return None
+
+
+def activate(layer: Layer) -> None:
+    """Put a layer in front of the base in this process; takes the place of one that was active."""
+    deactivate()
+    state = this_process()
+    before = list(sys.path)
+    known = {os.path.normcase(entry) for entry in before}
+    directory = str(layer.site_packages)
+    sys.path.append(directory)
+    for link in sorted(layer.site_packages.glob("*.pth")):
+        if link.name != BASE_LINK:
+            site.addpackage(directory, link.name, known)
+    added = [entry for entry in sys.path if entry not in before]
+    position = _first_site_directory(before)
+    sys.path[:] = [*before[:position], *added, *before[position:]]
+    state.layer = str(layer.root)
+    _prefer(layer.python, layer.bin)
+    forget_caches()
+
+
+def adopt(layer: Layer) -> None:
+    """Note that this process was started in a layer, and let its children find the layer's scripts."""
+    this_process().layer = str(layer.root)
+    _prefer(Path(sys.executable), layer.bin)
+
+
+def deactivate() -> None:
+    """Take the active layer away again; what was imported from it stays imported."""
+    state = this_process()
+    if not state.layer:
+        return
+    root = state.layer
+    sys.path[:] = [entry for entry in sys.path if not _below(entry, root)]
+    paths = os.environ.get("PATH", "").split(os.pathsep)
+    os.environ["PATH"] = os.pathsep.join(entry for entry in paths if not _below(entry, root))
+    sys.executable = state.python
+    multiprocessing.set_executable(state.python)
+    state.layer = ""
+    state.target = ""
+    forget_caches()
+
+
+def loaded_from(root: str) -> tuple[str, ...]:
+    """Return the modules that this process has imported from a directory."""
+    files = ((name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items()))
+    return tuple(sorted(name for name, file in files if isinstance(file, str) and _below(file, root)))
+
+
+def forget_caches() -> None:
+    """Let the import system look again at directories it has seen before."""
+    importlib.invalidate_caches()
+
+
+def _prefer(python: Path, scripts: Path) -> None:
+    """Let programs that this process starts run in the layer as well."""
+    sys.executable = str(python)
+    multiprocessing.set_executable(str(python))
+    os.environ["PATH"] = os.pathsep.join([str(scripts), *filter(None, [os.environ.get("PATH", "")])])
+
+
+def _first_site_directory(path: Sequence[str]) -> int:
+    """Return where third-party packages begin in a search path: after the standard library."""
+    standard = [index for index, entry in enumerate(path) if _is_standard(entry)]
+    return max(standard, default=-1) + 1
+
+
+def _is_standard(entry: str) -> bool:
+    home, entry = Path(os.__file__).parent, os.path.normcase(entry)
+    return entry in {os.path.normcase(home), os.path.normcase(home / "lib-dynload")}
+
+
+def _below(path: str, root: str) -> bool:
+    return path == root or path.startswith(root + os.sep)

@@ -1,0 +1,139 @@
+"""The recipe of a node: scan its base, plan, and build or reuse the layer that closes the gap."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dask_pkgsync.core.compare import compare_critical, critical_versions
+from dask_pkgsync.core.errors import LayerError
+from dask_pkgsync.core.plan import Plan, make_plan
+from dask_pkgsync.shell import layers
+from dask_pkgsync.shell.activation import base_path, imported, remaining
+from dask_pkgsync.shell.cache import collect, open_cache
+from dask_pkgsync.shell.installers.find import find_installer
+from dask_pkgsync.shell.process_state import this_process
+from dask_pkgsync.shell.scan import scan
+
+if TYPE_CHECKING:
+    from dask_pkgsync.core.environment import Environment
+    from dask_pkgsync.core.messages import Target
+    from dask_pkgsync.shell.cache import Cache
+    from dask_pkgsync.shell.installers import Installer
+    from dask_pkgsync.shell.layers import Layer
+
+
+TOO_LATE = "this process has imported another version already; start it with this one"
+"""Why a running process skips a package."""
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """What the operator of a node decides, not the client."""
+
+    cache_directory: str | None = None
+    """Where layers are kept; None for the user's cache directory."""
+    max_age: float = 24 * 3600.0
+    """Seconds after which a layer that nobody uses is removed."""
+    max_bytes: int = 50_000_000_000
+    """Size of all layers above which the longest unused ones are removed."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A node that is ready to take the target."""
+
+    plan: Plan
+    layer: Layer | None
+    """None where the base matches already."""
+    site_packages: tuple[Path, ...] = ()
+    """The base's directories of distributions, which a complete layer leaves behind."""
+
+
+def prepare(target: Target, settings: NodeSettings) -> Prepared:
+    """Plan, and build or reuse the layer. Changes nothing that runs. Blocks: call it in a thread.
+
+    Raises
+    ------
+    LayerError
+        With the step, the installer's last words, and what to do.
+    """
+    base = scan(base_path())
+    refuse_critical(target, base)
+    return _build(make_plan(base, target.environment, target.policy), base, target, settings)
+
+
+def prepare_running(target: Target, settings: NodeSettings) -> Prepared:
+    """Do the same for a process that cannot be restarted: what it has imported already is left out, with the reason."""
+    base = scan(base_path())
+    refuse_critical(target, base)
+    late = imported(remaining(target))
+    plan = make_plan(base, target.environment, target.policy)
+    return _build(plan.without(late, TOO_LATE), base, target, settings)
+
+
+def _build(plan: Plan, base: Environment, target: Target, settings: NodeSettings) -> Prepared:
+    if plan.empty:
+        return Prepared(plan, None)
+    cache = open_cache(settings.cache_directory)
+    own = layers.Base(Path(this_process().python), layers.this_base(base).site_packages, base)
+    layer = layers.build(
+        plan, own, cache, lambda: installer(cache, target.install_timeout), timeout=target.install_timeout
+    )
+    if not layer.reused:
+        collect(cache, max_age=settings.max_age, max_bytes=settings.max_bytes)
+    return Prepared(plan, layer, own.site_packages)
+
+
+def installer(cache: Cache, timeout: float) -> Installer:
+    """Return the best installer that this node has or can get."""
+    return find_installer(cache, Path(this_process().python), timeout=timeout)
+
+
+def resolve_extra(target: Target, settings: NodeSettings) -> tuple[str, ...]:
+    """Resolve the extra requirements to exact pins that agree with the target. Blocks: call it in a thread."""
+    cache = open_cache(settings.cache_directory)
+    constraints = [f"{d.name}=={d.version}" for d in target.environment.distributions.values()]
+    return installer(cache, target.install_timeout).resolve(
+        target.policy.extra, constraints, timeout=target.install_timeout
+    )
+
+
+def refuse_critical(target: Target, base: Environment) -> None:
+    """Raise if this node differs in a package that no layer may replace."""
+    found = compare_critical(
+        critical_versions(target.environment),
+        critical_versions(base),
+        expected_label="client",
+        found_label="node",
+    )
+    if found:
+        raise LayerError(
+            "compare",
+            "the node's own packages differ from the client's in what Dask needs to be the same everywhere\n"
+            + str(found),
+            advice=f"Install the client's versions of these in {sys.prefix} and start the node again.",
+        )
+
+
+def verify(target: Target) -> None:
+    """Raise unless this process, as it is now, matches the target. Blocks: call it in a thread.
+
+    Raises
+    ------
+    LayerError
+        With everything that is missing.
+    """
+    lacking = remaining(target)
+    if lacking.empty:
+        this_process().target = target.id
+        return
+    steps = [*(f"{step.name} {step.version} is not there" for step in lacking.changes)]
+    steps += [f"{step.name} {step.version} is still importable" for step in lacking.hidden]
+    raise LayerError(
+        "verify",
+        "the process does not have the target: " + "; ".join(steps),
+        advice="Run the sync again; if it stays so, look at what the node's preloads and PYTHONPATH put on sys.path.",
+    )
