@@ -197,7 +197,7 @@ def connect(address: str, workers: int) -> Iterator[Client]:
             yield client
 
 
-def stop(processes: list[subprocess.Popen[bytes]], patience: float = 5) -> None:
+def stop(processes: list[subprocess.Popen[bytes]], patience: float = 2) -> None:
     """End processes and all that they have started: politely, and after some seconds for good."""
     import psutil
 

@@ -141,6 +141,8 @@ class TerminalReporter(Reporter):
         self._close(failure_summary(error, self._board.seconds), "bold red")
 
     def _close(self, line: str, style: str) -> None:
+        if self._end is not None:  # interrupted here, and ended on the event loop later
+            return
         self._board.stop()
         self._end = (line[0].upper() + line[1:], style)
         if self._live.is_started:
@@ -253,6 +255,8 @@ class NotebookReporter(Reporter):
         self._close(failure_summary(error, self._board.seconds))
 
     def _close(self, line: str) -> None:
+        if self._end:  # interrupted here, and ended on the event loop later
+            return
         self._board.stop()
         self._end = line[0].upper() + line[1:]
         self._stop.set()
