@@ -22,6 +22,7 @@ from dask_pkgsync.core.policy import CRITICAL
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    import psutil
     from distributed import Client
 
     from dask_pkgsync.core.environment import Environment
@@ -207,13 +208,24 @@ def stop(processes: list[subprocess.Popen[bytes]], patience: float = 2) -> None:
             family += [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
     for process in reversed(processes):  # the workers before the scheduler
         process.terminate()
-    _, alive = psutil.wait_procs(family, timeout=patience)
-    for member in alive:
-        member.kill()
-    psutil.wait_procs(alive, timeout=patience)
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline and any(_lives(member) for member in family):
+        time.sleep(0.02)
+    for member in family:
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
     for process in processes:
         _end_group(process.pid)
         process.wait()
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether a process does anything yet: one that nobody has waited for has ended all the same."""
+    import psutil
+
+    with suppress(psutil.NoSuchProcess):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def _end_group(leader: int) -> None:

@@ -1,0 +1,197 @@
+"""The command line, in this process and as a real one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import venv
+
+import pytest
+from click.testing import CliRunner
+
+from dask_pkgsync import cli
+from dask_pkgsync.core.environment import (
+    Distribution,
+    Environment,
+    Fault,
+    FromArchive,
+    FromDirectory,
+    FromIndex,
+    FromVcs,
+    Interpreter,
+    Unrecorded,
+)
+
+PYTHON = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311-cp311-manylinux_2_36_x86_64")
+CRITICAL = {"cloudpickle": "3.1", "dask": "2026.8.0", "distributed": "2026.8.0", "msgpack": "1.1", "tornado": "6.5"}
+
+
+def environment(**versions: str) -> Environment:
+    return Environment.of(PYTHON, [Distribution(name, version) for name, version in {**CRITICAL, **versions}.items()])
+
+
+def invoke(*arguments: str, stdin: str = ""):
+    return CliRunner().invoke(cli.pkgsync, arguments, input=stdin)
+
+
+def dask(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dask", "pkgsync", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """Two environments as files in the current directory: ``a.json`` and ``b.json``."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.json").write_text(environment(numpy="2.1", rich="15.0").to_json())
+    (tmp_path / "b.json").write_text(environment(numpy="2.0").to_json())
+    return tmp_path
+
+
+def test_dask_knows_the_command():
+    """``dask pkgsync`` is found through the entry point and lists its commands."""
+    done = dask("--help")
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in ("scan", "compare", "sync", "status", "release", "demo"))
+
+
+def test_the_command_line_starts_quickly():
+    """Importing the command line, which every ``dask`` command does, imports neither Dask nor rich."""
+    program = (
+        "import sys, dask_pkgsync.cli; "
+        "sys.exit(any(name.partition('.')[0] in ('dask', 'distributed', 'rich') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_scan_lists_this_environment():
+    """The table of a scan holds what is installed here, the interpreter and the fingerprint."""
+    result = invoke("scan")
+    assert result.exit_code == 0
+    assert "distributed" in result.stdout
+    assert "interpreter  cpython" in result.stdout
+    assert "fingerprint" in result.stdout
+
+
+def test_scan_writes_what_compare_reads(tmp_path):
+    """An environment written as JSON compares equal to the one it was made from."""
+    (tmp_path / "here.json").write_text(invoke("scan", "--json").stdout)
+    result = invoke("compare", str(tmp_path / "here.json"), ".")
+    assert result.exit_code == 0
+    assert "no differences" in result.stdout
+
+
+def test_another_interpreter_is_scanned_from_outside(tmp_path):
+    """A scan of another interpreter lists its packages and none of ours, though it has nothing of ours."""
+    venv.create(tmp_path / "other", with_pip=False, symlinks=True)
+    site = next((tmp_path / "other" / "lib").iterdir()) / "site-packages"
+    (site / "lonely-1.5.dist-info").mkdir()
+    (site / "lonely-1.5.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: lonely\nVersion: 1.5\n")
+    result = invoke("scan", "--json", str(tmp_path / "other" / "bin" / "python"))
+    assert result.exit_code == 0, result.output
+    found = Environment.from_json(result.stdout)
+    assert {name: one.version for name, one in found.distributions.items()} == {"lonely": "1.5"}
+
+
+def test_what_is_no_python_is_told_so(tmp_path):
+    """A program that is no Python interpreter gives one sentence with its last words."""
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho 'I am a shell script' >&2\nexit 3\n")
+    program.chmod(0o755)
+    result = invoke("scan", str(program))
+    assert result.exit_code == 1
+    assert "could not be scanned" in result.stderr
+    assert "I am a shell script" in result.stderr
+
+
+def test_differences_are_a_table_and_exit_status_1(files):
+    """Differences are printed with both versions, and the exit status is 1."""
+    result = invoke("compare", "a.json", "b.json")
+    assert result.exit_code == 1
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert rows[0] == ["package", "a.json", "b.json", "level"]
+    assert ["numpy", "2.1", "2.0", "exact"] in rows
+    assert ["rich", "15.0", "not", "there", "exact"] in rows
+
+
+def test_options_decide_what_differs(files):
+    """Packages that are ignored, or not among the only ones, are no differences."""
+    assert invoke("compare", "a.json", "b.json", "--ignore", "NumPy", "--ignore", "rich").exit_code == 0
+    assert invoke("compare", "a.json", "b.json", "--only", "dask").exit_code == 0
+    assert invoke("compare", "b.json", "a.json", "--ignore", "numpy").exit_code == 0
+    assert invoke("compare", "b.json", "a.json", "--ignore", "numpy", "--strict").exit_code == 1
+
+
+def test_an_environment_may_come_from_standard_input(files):
+    """A dash reads standard input, for one of the two."""
+    assert invoke("compare", "a.json", "-", stdin=(files / "a.json").read_text()).exit_code == 0
+    assert invoke("compare", "-", "-").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("compare", "missing.json", "a.json"), "cannot read missing.json"),
+        (("compare", "broken.json", "a.json"), "malformed message"),
+        (("compare", "a.json", "b.json", "--ignore", "dask"), "dask cannot be ignored"),
+        (("compare", "a.json", "b.json", "--extra", "-r /etc/passwd"), "is not a requirement"),
+        (("status", "tcp://127.0.0.1:1"), "cannot connect to tcp://127.0.0.1:1"),
+        (("sync", "nonsense://here"), "cannot connect to nonsense://here"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(files, monkeypatch, arguments, sentence):
+    """What goes wrong for reasons a person can mend is one sentence and exit status 1, without a traceback."""
+    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT", "1s")
+    (files / "broken.json").write_text("{")
+    done = dask(*arguments)
+    assert done.returncode == 1, done
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_wrong_usage_is_exit_status_2():
+    """A missing argument and an unknown option are wrong usage."""
+    assert invoke("sync").exit_code == 2
+    assert invoke("scan", "--nonsense").exit_code == 2
+
+
+def test_tls_files_become_dasks_settings(tmp_path):
+    """The three TLS options are taken out of the options, and become those of a client that insists on encryption."""
+    options = {"tls_ca_file": "ca.pem", "tls_cert": "cert.pem", "tls_key": "key.pem", "strict": True}
+    security = cli._security(options)
+    assert options == {"strict": True}
+    assert security.require_encryption
+    assert (security.tls_ca_file, security.tls_client_cert, security.tls_client_key) == (
+        "ca.pem",
+        "cert.pem",
+        "key.pem",
+    )
+    assert cli._security({"tls_ca_file": None, "tls_cert": None, "tls_key": None}) is None
+
+
+def test_the_page_of_an_environment_shows_origins_and_faults():
+    """Where packages came from, and what cannot be trusted, stand on the page."""
+    origins = [
+        FromIndex(),
+        FromArchive("https://example.org/a.whl"),
+        FromVcs("https://example.org/b.git", "0123456789abcdef"),
+        FromDirectory("file:///home/me/c", editable=True),
+        Unrecorded(),
+    ]
+    distributions = [Distribution(f"p{number}", "1.0", origin) for number, origin in enumerate(origins)]
+    fault = Fault("duplicate", "/site/p0-2.0.dist-info", "p0 is there twice", "p0")
+    page = cli.scan_page(Environment.of(PYTHON, distributions, [fault]))
+    for text in (
+        "https://example.org/a.whl",
+        "git+https://example.org/b.git@0123456789ab",
+        "editable file:///home/me/c",
+        "unknown",
+        "duplicate: p0 is there twice (/site/p0-2.0.dist-info)",
+    ):
+        assert text in page
+
+
+def test_json_is_what_other_programs_can_read():
+    """The JSON of a scan is one object with a schema version."""
+    assert json.loads(invoke("scan", "--json").stdout)["schema"] == 1
