@@ -169,6 +169,7 @@ def report_from_wire(data: object, place: str = "report") -> NodeReport:
     """Check and read what `report_to_wire` wrote."""
     root = Field(data, place)
     root.schema()
+
     def texts(name: str) -> tuple[str, ...]:
         return tuple(entry.text() for entry in root.key(name).items())
 

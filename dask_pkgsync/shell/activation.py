@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from dask_pkgsync.core.plan import make_plan
 from dask_pkgsync.shell.layers import BASE_LINK
 from dask_pkgsync.shell.process_state import this_process
-from dask_pkgsync.shell.records import find_dist_info, module_names
+from dask_pkgsync.shell.records import installed, module_names
 from dask_pkgsync.shell.scan import scan
 
 if TYPE_CHECKING:
@@ -46,12 +46,11 @@ def imported(plan: Plan, layer: Layer | None = None) -> dict[str, tuple[str, ...
         Where the new versions are, if they were built already.
     """
     found: dict[str, tuple[str, ...]] = {}
+    old, new = installed(sys.path), installed([str(layer.site_packages)] if layer else [])
     for step in plan.changes:
         modules: set[str] = set()
-        for places in (sys.path, [str(layer.site_packages)] if layer else []):
-            dist_info = find_dist_info(places, step.name)
-            if dist_info is not None:
-                modules |= {name for name in module_names(dist_info) if _is_loaded(name, layer)}
+        for dist_info in filter(None, (old.get(step.name), new.get(step.name))):
+            modules |= {name for name in module_names(dist_info) if _is_loaded(name, layer)}
         if modules:
             found[step.name] = tuple(sorted(modules))
     return found

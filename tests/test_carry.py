@@ -1,0 +1,164 @@
+"""The package travels as source to processes that do not have it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import dask_pkgsync
+from dask_pkgsync import bootstrap
+from dask_pkgsync.adapters import carry
+from dask_pkgsync.shell.process_state import this_process
+
+SOURCE = Path(dask_pkgsync.__file__).parents[1]
+
+UNPICKLE = """
+import json, pickle, sys
+value = pickle.loads(sys.stdin.buffer.read())
+module = sys.modules["dask_pkgsync.core.policy"]
+print(json.dumps([str(value), module.__file__]))
+"""
+
+
+def unpickle_elsewhere(data: bytes, tmp_path: Path, **env: str) -> subprocess.CompletedProcess[bytes]:
+    """Load a pickle in a process that has Dask and, unless the environment says otherwise, not this package."""
+    hide = "import sys; sys.path[:] = [p for p in sys.path if p != %r]\n" % str(SOURCE)
+    finder = "sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n"
+    surroundings = {**os.environ, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), **env}
+    surroundings.pop("PYTHONPATH", None)
+    return subprocess.run(
+        [sys.executable, "-c", hide + finder + UNPICKLE],
+        input=data,
+        capture_output=True,
+        env=surroundings,
+        check=False,
+        cwd=tmp_path,
+        timeout=60,
+    )
+
+
+class TravellingPolicy:
+    """A policy made at the other end."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return carry.carried("dask_pkgsync.core.messages:policy_from_wire", STATE)
+
+
+STATE = {"ignore": ["numpy"], "only": None, "extra": [], "strict": False, "platform-specific": []}
+
+
+def test_the_archive_is_the_same_for_the_same_source() -> None:
+    """Making the archive twice gives the same bytes, so that its digest names the source."""
+    package = SOURCE / "dask_pkgsync"
+    assert carry._zipped(package) == carry._zipped(package)
+    assert carry.source_digest() == hashlib.sha256(carry.archive()).hexdigest()
+
+
+def test_only_what_nodes_need_travels() -> None:
+    """The command line and the demo stay at home; plugins, core and defaults travel."""
+    names = set(zipfile.ZipFile(io.BytesIO(carry.archive())).namelist())
+    assert {"dask_pkgsync/__init__.py", "dask_pkgsync/pkgsync.yaml", "dask_pkgsync/adapters/gate.py"} <= names
+    assert not names & {"dask_pkgsync/cli.py", "dask_pkgsync/demo.py"}
+    assert not any("__pycache__" in name for name in names)
+
+
+def test_a_process_without_the_package_imports_the_carried_copy(tmp_path: Path) -> None:
+    """Unpickling in a process that lacks the package imports it from the archive, kept in our own cache."""
+    finished = unpickle_elsewhere(pickle.dumps(TravellingPolicy()), tmp_path)
+    assert finished.returncode == 0, finished.stderr.decode()
+    text, file = json.loads(finished.stdout)
+    assert "numpy" in text
+    stored = tmp_path / "cache" / "dask-pkgsync" / "carried" / f"dask_pkgsync-{carry.source_digest()[:32]}.zip"
+    assert file.startswith(str(stored))
+    assert stored.read_bytes() == carry.archive()
+
+
+def test_the_archive_is_written_once(tmp_path: Path) -> None:
+    """A second process finds the archive in place and does not write it again."""
+    data = pickle.dumps(TravellingPolicy())
+    assert unpickle_elsewhere(data, tmp_path).returncode == 0
+    stored = next((tmp_path / "cache" / "dask-pkgsync" / "carried").iterdir())
+    before = stored.stat()
+    assert unpickle_elsewhere(data, tmp_path).returncode == 0
+    assert (stored.stat().st_ino, stored.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_configured_cache_directory_is_used(tmp_path: Path) -> None:
+    """The carried copy goes where the operator wants our cache to be."""
+    chosen = tmp_path / "chosen"
+    finished = unpickle_elsewhere(
+        pickle.dumps(TravellingPolicy()), tmp_path, DASK_PKGSYNC__CACHE_DIRECTORY=str(chosen)
+    )
+    assert finished.returncode == 0, finished.stderr.decode()
+    assert json.loads(finished.stdout)[1].startswith(str(chosen / "carried"))
+
+
+def test_a_cache_that_cannot_be_written_is_passed_over(tmp_path: Path) -> None:
+    """Where the cache cannot be written the carried copy goes to a private temporary directory."""
+    (tmp_path / "cache").write_text("a file in the place of the directory")
+    finished = unpickle_elsewhere(pickle.dumps(TravellingPolicy()), tmp_path, TMPDIR=str(tmp_path))
+    assert finished.returncode == 0, finished.stderr.decode()
+    private = tmp_path / f"dask-pkgsync-{os.getuid()}"
+    assert json.loads(finished.stdout)[1].startswith(str(private))
+    assert private.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_damaged_copy_is_refused(tmp_path: Path) -> None:
+    """An archive whose bytes are not those of its digest is not imported."""
+    damaged = bytearray(pickle.dumps(TravellingPolicy()))
+    position = damaged.index(b"What is decided, without touching anything")
+    damaged[position] ^= 1
+    finished = unpickle_elsewhere(bytes(damaged), tmp_path)
+    assert finished.returncode != 0
+    assert b"damaged; register the plugin again" in finished.stderr
+
+
+def test_another_version_gives_way(tmp_path: Path) -> None:
+    """A process that has imported another version of the package takes the one that the plugin carries."""
+    old = tmp_path / "old" / "dask_pkgsync"
+    old.mkdir(parents=True)
+    (old / "__init__.py").write_text("__version__ = '0.0.1'\n")
+    code = f"import sys; sys.path.insert(0, {str(old.parent)!r}); import dask_pkgsync\n" + UNPICKLE
+    finished = subprocess.run(
+        [sys.executable, "-c", code],
+        input=pickle.dumps(TravellingPolicy()),
+        capture_output=True,
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")},
+        check=False,
+        cwd=tmp_path,
+        timeout=60,
+    )
+    assert finished.returncode == 0, finished.stderr.decode()
+    assert ".zip" in json.loads(finished.stdout)[1]
+
+
+def test_the_same_version_is_used_as_it_is() -> None:
+    """Where the same source is imported already nothing is replaced."""
+    before = sys.modules["dask_pkgsync"]
+    policy = pickle.loads(pickle.dumps(TravellingPolicy()))
+    assert policy.ignore == {"numpy"}
+    assert sys.modules["dask_pkgsync"] is before
+
+
+def test_the_bootstrap_imports_nothing_of_ours() -> None:
+    """The bootstrap runs before the package is there, so it stands alone."""
+    text = Path(bootstrap.__file__).read_text()
+    assert "from dask_pkgsync" not in text
+    assert "import dask_pkgsync" not in text
+
+
+def test_the_state_of_a_process_survives_a_newer_copy() -> None:
+    """What a process must remember is the same object after our modules were replaced."""
+    before = this_process()
+    import importlib
+
+    from dask_pkgsync.shell import process_state
+
+    assert importlib.reload(process_state).this_process() is before
