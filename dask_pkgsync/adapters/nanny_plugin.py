@@ -7,7 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import dask
-from distributed.core import Status
+from distributed.core import Status, clean_exception
 from distributed.diagnostics.plugin import NannyPlugin
 from distributed.protocol.pickle import dumps
 
@@ -97,9 +97,9 @@ class NannyAgent(NodeAgent):
             return f"the worker did not answer ({error})"
         if reply["status"] == "OK":
             return None
-        exception = reply["exception"]
+        _, exception, _ = clean_exception(reply["exception"], reply["traceback"])
         if not isinstance(exception, RestartNeededError):
-            raise LayerError("activate", f"the worker could not take the target: {reply['exception_text']}")
+            raise LayerError("activate", f"the worker could not take the target: {exception!r}")
         return str(exception)
 
     async def _restart(self, reason: str) -> None:
