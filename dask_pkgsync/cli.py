@@ -180,10 +180,12 @@ def connected(address: str, options: dict[str, Any]) -> Iterator[Client]:
 
 def _connect(address: str, security: Any) -> Client:
     from distributed import Client
+    from distributed.comm import resolve_address
 
     from dask_pkgsync.core.errors import EnvironmentMismatchError
 
     try:
+        resolve_address(address)  # a client that was given nonsense complains again when it is collected
         return Client(address, security=security, set_as_default=False)
     except EnvironmentMismatchError:
         raise

@@ -91,7 +91,7 @@ def synchronise(told: Narration, client: Client, here: Environment) -> None:
     with told.step(f"Sync: {call}"):
         report = sync(client, **options)
         told.say(str(report))
-    told.details.update({f"sync: {name}": seconds for name, seconds in report.steps.items()})
+    told.seconds.update({f"  of that: {name}": seconds for name, seconds in report.steps.items()})
 
 
 def use_packages(told: Narration, client: Client) -> None:
@@ -225,17 +225,18 @@ class Narration:
     """Numbers the steps, indents what they show, and keeps their times."""
 
     seconds: dict[str, float] = field(default_factory=dict)
-    """Title of a step to the seconds it took."""
-    details: dict[str, float] = field(default_factory=dict)
-    """Parts of steps, to the seconds they took."""
+    """Step, or part of one, to the seconds it took."""
+    steps: int = 0
+    """How many have begun."""
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
         """Print the title and time what happens in the block."""
-        click.secho(f"\n{len(self.seconds) + 1}. {title}", bold=True)
+        self.steps += 1
+        click.secho(f"\n{self.steps}. {title}", bold=True)
         began = time.monotonic()
         yield
-        self.seconds[title] = time.monotonic() - began
+        self.seconds[title.partition(":")[0]] = time.monotonic() - began
 
     def say(self, text: str) -> None:
         """Print some lines that belong to the current step."""
@@ -243,8 +244,7 @@ class Narration:
 
     def times(self) -> None:
         """Print how long each step took."""
-        rows = [[title.partition(":")[0], f"{seconds:.2f}"] for title, seconds in self.seconds.items()]
-        rows += [[f"  {title}", f"{seconds:.2f}"] for title, seconds in self.details.items()]
+        rows = [[title, f"{seconds:.2f}"] for title, seconds in self.seconds.items()]
         click.secho("\nSeconds by step", bold=True)
         self.say(text_table(["step", "seconds"], rows))
         click.echo("\nEverything that was started or written for this demo is gone again.")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import time
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.adapters.coordinator import TOPIC
@@ -68,7 +71,11 @@ def sync(
         install_timeout=install_timeout,
     )
     reporter = progress if isinstance(progress, Reporter) else make_reporter(progress)
-    report: SyncReport = client.sync(_sync, client, plugin, reporter)
+    try:
+        report: SyncReport = client.sync(_sync, client, plugin, reporter)
+    except KeyboardInterrupt as error:  # the sync itself goes on, on the event loop; the terminal is the person's again
+        reporter.failed(error)
+        raise
     return report
 
 
@@ -87,21 +94,44 @@ async def _sync(client: Client, plugin: PackageSync, reporter: Reporter) -> Sync
 
 @contextlib.asynccontextmanager
 async def _events(client: Client, reporter: Reporter) -> AsyncIterator[None]:
-    """Pass the scheduler's events on to the reporter."""
+    """Pass the scheduler's events on to the reporter, from the first to the last.
+
+    Events, and the subscription to them, travel on another connection than calls do. So at both ends we wait for an
+    event of our own: what was sent before it has arrived then.
+    """
+    heard: set[str] = set()
 
     def handle(event: tuple[float, Any]) -> None:
         _, message = event
-        if isinstance(message, dict) and message.get("action") == "step":
+        if not isinstance(message, dict):
+            return
+        if message.get("action") == "step":
             reporter.progressed(Progress(*(message[key] for key in ("node", "role", "step", "state", "detail"))))
+        elif message.get("action") == "listening":
+            heard.add(message["mark"])
 
     if type(reporter) is Reporter or TOPIC in client._event_handlers:  # noqa: SLF001  # somebody listens already
         yield
         return
     client.subscribe_topic(TOPIC, handle)
     try:
+        await _wait_for_an_event(client, heard)
         yield
+        await _wait_for_an_event(client, heard)
     finally:
         client.unsubscribe_topic(TOPIC)
+
+
+async def _wait_for_an_event(client: Client, heard: set[str], patience: float = 1.0) -> None:
+    """Log an event until it comes back, or until the patience, in seconds, is over: progress is worth no error."""
+    mark = uuid.uuid4().hex
+    deadline = time.monotonic() + patience
+    while mark not in heard and time.monotonic() < deadline:
+        await client.scheduler.log_event(topic=TOPIC, msg={"action": "listening", "mark": mark})
+        for _ in range(20):
+            if mark in heard:
+                return
+            await asyncio.sleep(0.002)
 
 
 def status(client: Client) -> ClusterStatus:
