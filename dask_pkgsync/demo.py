@@ -58,6 +58,7 @@ def run_demo() -> None:
 
     told, here = Narration(), scan()
     with signals_end_it(), temporary_directory() as directory:
+        click.echo(f"A small cluster on this machine, all in {directory}. It is removed at the end.")
         uv = Uv(directory, here)
         with told.step("Make an environment for the cluster: your Dask, but no rich and another pygments"):
             base = uv.environment("cluster", [f"{DIFFERENT}!={version_of(here, DIFFERENT)}"], changed={DIFFERENT})
@@ -65,6 +66,7 @@ def run_demo() -> None:
             with told.step("Start a scheduler and two workers in it"):
                 address = running.enter_context(cluster(base, directory))
                 client = running.enter_context(connect(address, workers=2))
+                told.say(f"Client({address!r})")
             show_differences(told, client, here, "Compare: tasks on the workers look at what is there")
             synchronise(told, client, here)
             use_packages(told, client)
@@ -90,7 +92,7 @@ def synchronise(told: Narration, client: Client, here: Environment) -> None:
     call = "sync(client)" if not options else "sync(client, only=[…])  # to keep the demo small"
     with told.step(f"Sync: {call}"):
         report = sync(client, **options)
-        told.say(str(report))
+        told.say(f"\n{report}")
     told.seconds.update({f"  of that: {name}": seconds for name, seconds in report.steps.items()})
 
 

@@ -10,7 +10,7 @@ import venv
 import pytest
 from click.testing import CliRunner
 
-from dask_pkgsync import cli
+from dask_pkgsync import cli, demo_stage, scan
 from dask_pkgsync.core.environment import (
     Distribution,
     Environment,
@@ -195,3 +195,34 @@ def test_the_page_of_an_environment_shows_origins_and_faults():
 def test_json_is_what_other_programs_can_read():
     """The JSON of a scan is one object with a schema version."""
     assert json.loads(invoke("scan", "--json").stdout)["schema"] == 1
+
+
+@pytest.mark.cluster
+def test_a_cluster_is_synced_shown_and_released(tmp_path):
+    """From the command line: nobody has synced the cluster; sync; every node matches; release; nobody has again."""
+    here = scan()
+    with demo_stage.temporary_directory() as directory:
+        other = f"pygments!={here.distributions['pygments'].version}"
+        python = demo_stage.Uv(directory, here).environment("cluster", [other], changed={"pygments"})
+        with demo_stage.cluster(python, directory) as address, demo_stage.connect(address, workers=2):
+            before = dask("status", address)
+            assert before.returncode == 1
+            assert before.stderr.startswith("Error: nobody has synced this cluster")
+            assert dask("release", address).returncode == 1
+
+            synced = dask("sync", address, "--only", "pygments")
+            assert synced.returncode == 0, synced.stderr
+            assert "replaced: pygments" in synced.stdout
+            assert "pkgsync: 3 nodes match your environment" in synced.stderr.splitlines()[-1]
+
+            after = dask("status", address)
+            assert after.returncode == 0
+            assert after.stdout.count("matches") == 3
+
+            failed = dask("sync", address, "--extra", "pygments-that-nobody-made==1", "--no-progress")
+            assert failed.returncode == 1
+            assert "pygments-that-nobody-made" in failed.stderr
+            assert "Traceback" not in failed.stderr
+
+            assert dask("release", address).returncode == 0
+            assert "nobody has synced" in dask("status", address).stdout

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from dask_pkgsync.core.environment import Environment
 
-NOT_SYNCED = "unknown operation"
-
 
 def sync(
     client: Client,
@@ -167,9 +165,7 @@ async def _release(client: Client) -> SyncReport:
 
 
 async def _call(client: Client, operation: str) -> Any:
-    try:
-        return await getattr(client.scheduler, operation)()
-    except ValueError as error:
-        if NOT_SYNCED in str(error).lower():
-            raise PkgsyncError("nobody has synced this cluster: call sync(client) first") from None
-        raise
+    answer = await getattr(client.scheduler, operation)()
+    if answer is None:  # what a scheduler answers that does not know the operation (distributed 2026.8.0)
+        raise PkgsyncError("nobody has synced this cluster: call sync(client) first")
+    return answer
