@@ -1,0 +1,75 @@
+"""What all tests share: virtual environments and a cache, made once per test run."""
+
+from __future__ import annotations
+
+import shutil
+import types
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from clusters import Cluster, Venvs
+
+    from dask_pkgsync import Environment
+
+
+@pytest.fixture(autouse=True)
+def _functions_travel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let functions of a test module run on workers, which do not have it: those of ``__main__`` travel by value."""
+    import clusters
+
+    for module in (request.module, clusters):
+        for value in list(vars(module).values()):
+            if isinstance(value, types.FunctionType) and value.__module__ == module.__name__:
+                monkeypatch.setattr(value, "__module__", "__main__")
+
+
+@pytest.fixture(scope="session")
+def venvs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Venvs]:
+    """Make virtual environments on demand."""
+    from clusters import Venvs
+
+    root = tmp_path_factory.mktemp("venvs")
+    yield Venvs(root)
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a cache directory that is warm once the first test has used it."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def base_environment(venvs: Venvs) -> Environment:
+    """Return what the nodes have."""
+    return venvs.base().environment()
+
+
+@pytest.fixture(scope="session")
+def target(base_environment: Environment) -> Environment:
+    """Return the tests' usual target, of which nothing is imported by Dask itself."""
+    from clusters import LIGHT, environment_with
+
+    return environment_with(base_environment, LIGHT)
+
+
+@pytest.fixture
+def run_cluster(
+    tmp_path: Path, venvs: Venvs, shared_cache: Path
+) -> Callable[..., AbstractContextManager[Cluster]]:
+    """Return a function that runs a cluster in the usual environment; for arguments see `clusters.running`."""
+    from clusters import running
+
+    def run(*worker_argv: str, **rest: Any) -> AbstractContextManager[Cluster]:
+        root = tmp_path / f"cluster{len(list(tmp_path.iterdir()))}"
+        root.mkdir()
+        venv, cache = rest.pop("venv", None) or venvs.base(), rest.pop("cache", shared_cache)
+        return running(root, venv, cache, *worker_argv, **rest)
+
+    return run
