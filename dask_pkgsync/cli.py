@@ -180,7 +180,7 @@ def connected(address: str, options: dict[str, Any]) -> Iterator[Client]:
 
 def _connect(address: str, security: Any) -> Client:
     from distributed import Client
-    from distributed.comm import resolve_address
+    from distributed.comm.addressing import resolve_address
 
     from dask_pkgsync.core.errors import EnvironmentMismatchError
 

@@ -123,9 +123,10 @@ async def _events(client: Client, reporter: Reporter) -> AsyncIterator[None]:
 async def _wait_for_an_event(client: Client, heard: set[str], patience: float = 1.0) -> None:
     """Log an event until it comes back, or until the patience, in seconds, is over: progress is worth no error."""
     mark = uuid.uuid4().hex
+    scheduler: Any = client.scheduler
     deadline = time.monotonic() + patience
     while mark not in heard and time.monotonic() < deadline:
-        await client.scheduler.log_event(topic=TOPIC, msg={"action": "listening", "mark": mark})
+        await scheduler.log_event(topic=TOPIC, msg={"action": "listening", "mark": mark})
         for _ in range(20):
             if mark in heard:
                 return
