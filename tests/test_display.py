@@ -171,7 +171,7 @@ def test_the_end_is_told_once(terminal):
     reporter.started(TARGET)
     reporter.failed(KeyboardInterrupt())
     reporter.finished(REPORT)
-    assert "Sync ended after" in terminal.getvalue()
+    assert "Interrupted after" in terminal.getvalue()
     assert "match your environment" not in terminal.getvalue()
 
 

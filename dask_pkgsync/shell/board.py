@@ -140,4 +140,6 @@ def failure_summary(error: BaseException, seconds: float) -> str:
     failures = getattr(error, "failures", None)
     if failures:
         return f"sync failed on {nodes(len(failures))} after {duration(seconds)}"
+    if isinstance(error, KeyboardInterrupt):
+        return f"interrupted after {duration(seconds)}; the scheduler goes on with the sync by itself"
     return f"sync ended after {duration(seconds)}: {type(error).__name__}"
