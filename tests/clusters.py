@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
+import pytest
 from distributed import Client
+from distributed.versions import VersionMismatchWarning
 from uv import find_uv_bin
 
 import dask_pkgsync
@@ -113,6 +117,28 @@ def base_python() -> str:
     return str(getattr(sys, "_base_executable", sys.executable))
 
 
+def other_python() -> str:
+    """Return a Python of another minor version, from PATH or pyenv; skips the test where there is none."""
+    others = [f"3.{minor}" for minor in (12, 13, 11, 10) if minor != sys.version_info.minor]
+    for name in others:
+        if (found := shutil.which(f"python{name}")) and _runs(found):
+            return found
+    if shutil.which("pyenv"):
+        listed = subprocess.run(["pyenv", "versions", "--bare"], capture_output=True, text=True, check=False).stdout
+        for name in others:
+            for full in listed.split():
+                if full.startswith(f"{name}."):
+                    argv = ["pyenv", "prefix", full]
+                    prefix = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
+                    return f"{prefix}/bin/python"
+    pytest.skip(f"no Python but {sys.version_info[0]}.{sys.version_info[1]} on this machine")
+
+
+def _runs(python: str) -> bool:
+    """Whether it is an interpreter, and not a shim for one that is not chosen."""
+    return subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0
+
+
 def uv(argv: Sequence[str]) -> None:
     """Call uv."""
     finished = subprocess.run([find_uv_bin(), "--no-config", "-q", *argv], capture_output=True, text=True, check=False)
@@ -194,7 +220,10 @@ class Cluster:
     @contextlib.contextmanager
     def client(self, workers: int | None = None) -> Iterator[Client]:
         """Connect, and wait for workers."""
-        with Client(self.address, security=self.security, set_as_default=False, timeout=30) as client:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", VersionMismatchWarning)  # numpy differs between here and there
+            client = Client(self.address, security=self.security, set_as_default=False, timeout=30)
+        with client:
             if workers is not None:
                 client.wait_for_workers(workers, timeout=60)
             yield client
