@@ -139,7 +139,8 @@ def make_plan(base: Environment, target: Environment, policy: Policy | None = No
             ours = policy.strict and rule.level is not Level.IGNORE
             steps.append(Hide(name, have.version) if ours else Keep(name, have.version))
         elif rule.level is Level.IGNORE:
-            steps.append(Skip(name, want.version, rule.reason))
+            same_there = have is not None and want.same_version(have.version)
+            steps.append(Keep(name, want.version) if same_there else Skip(name, want.version, rule.reason))
         else:
             steps.append(_step(want, have, rule.level, broken=base.faulty(name) is not None))
     return Plan(tuple(steps), complete=any(isinstance(step, Hide) for step in steps))
