@@ -60,9 +60,7 @@ def target(base_environment: Environment) -> Environment:
 
 
 @pytest.fixture
-def run_cluster(
-    tmp_path: Path, venvs: Venvs, shared_cache: Path
-) -> Callable[..., AbstractContextManager[Cluster]]:
+def run_cluster(tmp_path: Path, venvs: Venvs, shared_cache: Path) -> Callable[..., AbstractContextManager[Cluster]]:
     """Return a function that runs a cluster in the usual environment; for arguments see `clusters.running`."""
     from clusters import running
 

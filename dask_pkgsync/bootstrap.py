@@ -70,7 +70,7 @@ def _put_on_path(archive: bytes, digest: str) -> None:
     if hashlib.sha256(archive).hexdigest() != digest:
         message = "the copy of dask-pkgsync that came with this plugin is damaged; register the plugin again"
         raise ImportError(message)
-    sys.path.insert(0, _store(archive, "%s-%s.zip" % (PACKAGE, digest[:32])))  # noqa: UP031
+    sys.path.insert(0, _store(archive, "%s-%s.zip" % (PACKAGE, digest[:32])))
     importlib.invalidate_caches()
 
 
@@ -94,7 +94,7 @@ def _store(archive: bytes, name: str) -> str:
             problem = error
         else:
             return path
-    message = "no directory for the copy of dask-pkgsync that came with this plugin can be written: %s" % problem  # noqa: UP031
+    message = "no directory for the copy of dask-pkgsync that came with this plugin can be written: %s" % problem
     raise ImportError(message)
 
 

@@ -29,7 +29,7 @@ print(json.dumps([str(value), module.__file__]))
 
 def unpickle_elsewhere(data: bytes, tmp_path: Path, **env: str) -> subprocess.CompletedProcess[bytes]:
     """Load a pickle in a process that has Dask and, unless the environment says otherwise, not this package."""
-    hide = "import sys; sys.path[:] = [p for p in sys.path if p != %r]\n" % str(SOURCE)
+    hide = f"import sys; sys.path[:] = [p for p in sys.path if p != {str(SOURCE)!r}]\n"
     finder = "sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n"
     surroundings = {**os.environ, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), **env}
     surroundings.pop("PYTHONPATH", None)
@@ -93,9 +93,7 @@ def test_the_archive_is_written_once(tmp_path: Path) -> None:
 def test_a_configured_cache_directory_is_used(tmp_path: Path) -> None:
     """The carried copy goes where the operator wants our cache to be."""
     chosen = tmp_path / "chosen"
-    finished = unpickle_elsewhere(
-        pickle.dumps(TravellingPolicy()), tmp_path, DASK_PKGSYNC__CACHE_DIRECTORY=str(chosen)
-    )
+    finished = unpickle_elsewhere(pickle.dumps(TravellingPolicy()), tmp_path, DASK_PKGSYNC__CACHE_DIRECTORY=str(chosen))
     assert finished.returncode == 0, finished.stderr.decode()
     assert json.loads(finished.stdout)[1].startswith(str(chosen / "carried"))
 

@@ -54,33 +54,33 @@ def kill_workers(nanny_pid: int) -> int:
 
 def test_no_task_sees_the_base_while_workers_come_and_go(run_cluster: Run, target: Environment) -> None:
     """Thousands of tasks, during kill -9, restarts and new workers, all see the target's version."""
-    with run_cluster(workers=2, env={"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "50"}) as cluster:
-        with cluster.client(workers=2) as client:
-            pkgsync.sync(client, target, progress=False)
-            seen: set[tuple[str, str]] = set()
-            pids: set[int] = set()
-            churn = [
-                lambda: kill_workers(cluster.processes["worker1"].pid),
-                lambda: cluster.add_worker("--nworkers", "1", name="late"),
-                lambda: kill_workers(cluster.processes["late"].pid),
-                lambda: cluster.add_worker(name="later", nanny=False),
-                lambda: client.restart_workers(nannies(client)[:1], timeout=60),
-                lambda: kill_workers(cluster.processes["worker1"].pid),
-            ]
-            total = 3_000
-            futures = client.map(seen_here, range(total), pure=False)
-            for count, future in enumerate(as_completed(futures, loop=client.loop)):
-                metadata, imported, pid = future.result()
-                seen.add((metadata, imported))
-                pids.add(pid)
-                if churn and count % 400 == 200:
-                    threading.Thread(target=churn.pop(0)).start()
-            assert not churn
-            assert seen == {(LIGHT["six"], LIGHT["six"])}
-            assert len(pids) > 3
-            client.restart(wait_for_workers=False)
-            client.wait_for_workers(2, timeout=60)
-            assert set(on_workers(client, imported_version, "six").values()) == {LIGHT["six"]}
+    env = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "50"}
+    with run_cluster(workers=2, env=env) as cluster, cluster.client(workers=2) as client:
+        pkgsync.sync(client, target, progress=False)
+        seen: set[tuple[str, str]] = set()
+        pids: set[int] = set()
+        churn = [
+            lambda: kill_workers(cluster.processes["worker1"].pid),
+            lambda: cluster.add_worker("--nworkers", "1", name="late"),
+            lambda: kill_workers(cluster.processes["late"].pid),
+            lambda: cluster.add_worker(name="later", nanny=False),
+            lambda: client.restart_workers(nannies(client)[:1], timeout=60),
+            lambda: kill_workers(cluster.processes["worker1"].pid),
+        ]
+        total = 3_000
+        futures = client.map(seen_here, range(total), pure=False)
+        for count, future in enumerate(as_completed(futures, loop=client.loop)):
+            metadata, imported, pid = future.result()
+            seen.add((metadata, imported))
+            pids.add(pid)
+            if churn and count % 400 == 200:
+                threading.Thread(target=churn.pop(0)).start()
+        assert not churn
+        assert seen == {(LIGHT["six"], LIGHT["six"])}
+        assert len(pids) > 3
+        client.restart(wait_for_workers=False)
+        client.wait_for_workers(2, timeout=60)
+        assert set(on_workers(client, imported_version, "six").values()) == {LIGHT["six"]}
 
 
 def nannies(client: Client) -> list[str]:

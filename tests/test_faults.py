@@ -171,7 +171,7 @@ def installers_below(*pids: int) -> list[psutil.Process]:
 def test_an_installer_killed_half_way_is_told_and_the_next_sync_works(
     run_cluster: Run, sample: Environment, index: Index, tmp_path: Path
 ) -> None:
-    """SIGKILL to the installer fails that sync with the signal's name, leaves nothing behind, and spoils no later one."""
+    """SIGKILL to the installer fails that sync with the signal's name, and spoils no later one."""
     index.hanging.set()
     env = {"UV_DEFAULT_INDEX": index.url}
     with run_cluster(cache=tmp_path / "own", env=env) as cluster, cluster.client(workers=1) as client:
@@ -220,7 +220,7 @@ def test_an_installer_that_hangs_is_ended_with_all_its_processes(
 def test_a_long_install_evicts_nobody_and_blocks_nobody(
     run_cluster: Run, sample: Environment, index: Index, tmp_path: Path
 ) -> None:
-    """An install longer than worker-ttl evicts no worker, with or without a nanny, and the scheduler goes on answering."""
+    """An install longer than worker-ttl evicts no worker, nannied or not, and the scheduler goes on answering."""
     index.delay = 12
     env = {"UV_DEFAULT_INDEX": index.url, "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "5s"}
     with run_cluster(cache=tmp_path / "own", env=env) as cluster:

@@ -58,9 +58,7 @@ def scheduler_state(client: Client) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("package", "other"), [("tornado", "tornado==6.4.2"), ("cloudpickle", "cloudpickle==3.0.0")]
-)
+@pytest.mark.parametrize(("package", "other"), [("tornado", "tornado==6.4.2"), ("cloudpickle", "cloudpickle==3.0.0")])
 def test_a_stock_client_with_another_critical_package_is_refused(
     run_cluster: Run, venvs: Venvs, base_environment: Environment, package: str, other: str
 ) -> None:

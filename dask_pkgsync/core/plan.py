@@ -135,9 +135,9 @@ def make_plan(base: Environment, target: Environment, policy: Policy | None = No
         want, have = target.distributions.get(name), base.distributions.get(name)
         rule = policy.rule(name, same_platform=same)
         if want is None:
-            assert have is not None
+            version = base.distributions[name].version
             ours = policy.strict and rule.level is not Level.IGNORE
-            steps.append(Hide(name, have.version) if ours else Keep(name, have.version))
+            steps.append(Hide(name, version) if ours else Keep(name, version))
         elif rule.level is Level.IGNORE:
             same_there = have is not None and want.same_version(have.version)
             steps.append(Keep(name, want.version) if same_there else Skip(name, want.version, rule.reason))

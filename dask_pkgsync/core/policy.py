@@ -70,13 +70,14 @@ def canonical_names(names: Iterable[str], option: str) -> frozenset[str]:
     """
     if isinstance(names, str):
         raise PolicyError(f"{option}: expected a list of package names, found the string {names!r}; write [{names!r}]")
-    found: set[str] = set()
-    for name in names:
-        try:
-            found.add(str(canonicalize_name(name, validate=True)))
-        except (InvalidName, TypeError):
-            raise PolicyError(f"{option}: {name!r} is not the name of a package") from None
-    return frozenset(found)
+    return frozenset(_canonical(name, option) for name in names)
+
+
+def _canonical(name: str, option: str) -> str:
+    try:
+        return str(canonicalize_name(name, validate=True))
+    except (InvalidName, TypeError):
+        raise PolicyError(f"{option}: {name!r} is not the name of a package") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,20 +141,24 @@ class Policy:
         """Return how closely a package has to match, and why."""
         if name in CRITICAL:
             return Rule(Level.CRITICAL, "Dask needs the same version everywhere")
-        if name in self.ignore:
-            return Rule(Level.IGNORE, "named in ignore")
-        if name in self.extra_names:
-            return Rule(Level.EXACT, "named in extra")
-        if self.only is not None:
-            if name not in self.only:
-                return Rule(Level.IGNORE, "not named in only")
-        elif name in TOOLS:
-            return Rule(Level.IGNORE, "a packaging tool; name it in only or extra to ship it")
-        if name in self.platform_specific and not same_platform:
-            return Rule(Level.IGNORE, "exists for one operating system only")
-        if not same_platform:
+        if (reason := self._why_ignored(name, same_platform=same_platform)) is not None:
+            return Rule(Level.IGNORE, reason)
+        if name not in self.extra_names and not same_platform:
             return Rule(Level.COMPATIBLE, "the platforms differ")
-        return Rule(Level.EXACT, "same platform")
+        return Rule(Level.EXACT, "same platform" if same_platform else "named in extra")
+
+    def _why_ignored(self, name: str, *, same_platform: bool) -> str | None:
+        if name in self.ignore:
+            return "named in ignore"
+        if name in self.extra_names:
+            return None
+        if self.only is not None and name not in self.only:
+            return "not named in only"
+        if self.only is None and name in TOOLS:
+            return "a packaging tool; name it in only or extra to ship it"
+        if name in self.platform_specific and not same_platform:
+            return "exists for one operating system only"
+        return None
 
 
 def _requirement(text: str) -> str:

@@ -59,12 +59,12 @@ class Cache:
 
     @property
     def uv(self) -> Path:
-        """uv's own cache: on the same file system as the layers, so that it can link files."""
+        """The cache of uv: on the same file system as the layers, so that it can link files."""
         return self.root / "uv"
 
     @property
     def pip(self) -> Path:
-        """pip's own cache."""
+        """The cache of pip."""
         return self.root / "pip"
 
     @contextlib.contextmanager
@@ -170,13 +170,13 @@ def collect(cache: Cache, *, max_age: float, max_bytes: int) -> tuple[str, ...]:
     """
     _sweep(cache, max_age)
     unused = sorted((used, digest) for digest, used in _last_use(cache).items() if not _leased(cache, digest, max_age))
-    removed = [digest for used, digest in unused if used < time() - max_age and _remove(cache, digest)]
+    removed = [digest for used, digest in unused if used < time() - max_age and _remove(cache, digest, max_age)]
     total = sum(_size(cache.layers / digest) for digest in _last_use(cache))
     for _, digest in unused:
         if total <= max_bytes:
             break
         size = _size(cache.layers / digest) if digest not in removed else 0
-        if size and _remove(cache, digest):
+        if size and _remove(cache, digest, max_age):
             removed.append(digest)
             total -= size
     return tuple(removed)
@@ -191,26 +191,32 @@ def _last_use(cache: Cache) -> dict[str, float]:
 
 
 def _leased(cache: Cache, digest: str, max_age: float) -> bool:
-    """Whether a process that lives uses the layer; of other hosts, whose processes we cannot see, the lease's age says."""
+    """Whether a living process uses the layer. Of another host, whose processes we cannot see, the lease's age says."""
     directory = cache.leases / digest
+    found = False
     for lease in directory.iterdir() if directory.is_dir() else ():
-        try:
-            holder = json.loads(lease.read_text())
-            if holder["host"] != platform.node():
-                if lease.stat().st_mtime > time() - max_age:
-                    return True
-            elif psutil.Process(holder["pid"]).create_time() == holder["created"]:
-                return True
-        except (OSError, ValueError, KeyError, psutil.Error):
+        if _holds(lease, max_age):
+            found = True
+        else:
             with contextlib.suppress(OSError):
                 lease.unlink()
-    return False
+    return found
 
 
-def _remove(cache: Cache, digest: str) -> bool:
+def _holds(lease: Path, max_age: float) -> bool:
+    try:
+        holder = json.loads(lease.read_text())
+        if holder["host"] != platform.node():
+            return lease.stat().st_mtime > time() - max_age
+        return bool(psutil.Process(holder["pid"]).create_time() == holder["created"])
+    except (OSError, ValueError, KeyError, psutil.Error):  # unreadable, or the process is gone
+        return False
+
+
+def _remove(cache: Cache, digest: str, max_age: float) -> bool:
     try:
         with cache.lock(digest, 0.1):
-            if _leased(cache, digest, 0):
+            if _leased(cache, digest, max_age):
                 return False
             aside = cache.building / f"removed-{os.getpid()}-{uuid.uuid4().hex[:8]}"
             (cache.layers / digest).rename(aside)

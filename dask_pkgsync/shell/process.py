@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -87,19 +88,15 @@ def run(
 def end_group(process: subprocess.Popen[bytes]) -> None:
     """End a process and all its descendants in its group: first asked, then made."""
     _signal(process.pid, signal.SIGTERM)
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(GRACE)
-    except subprocess.TimeoutExpired:
-        pass
     _signal(process.pid, getattr(signal, "SIGKILL", signal.SIGTERM))  # descendants may outlive their leader
     process.wait()
 
 
 def _signal(group: int, number: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # all gone, or (macOS) nothing left but zombies
         os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):  # all gone, or (macOS) nothing left but zombies
-        pass
 
 
 def _text(file: BinaryIO) -> str:

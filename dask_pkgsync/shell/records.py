@@ -98,7 +98,7 @@ def verify(site_packages: Path, pins: Sequence[str]) -> int:
     problems: dict[str, list[str]] = {}
     total = 0
     for pin in pins:
-        name, _, version = pin.partition("==")
+        name = pin.partition("==")[0]
         dist_info = there.get(name)
         if dist_info is None or not (dist_info / "INSTALLER").exists():
             problems[pin] = ["not installed" if dist_info is None else "not completely installed"]

@@ -33,7 +33,7 @@ from dask_pkgsync.core.environment import (
 from dask_pkgsync.shell.origins import parse_direct_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from dask_pkgsync.core.environment import Origin
 

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 class Installer(Protocol):
     """Makes virtual environments and puts distributions into them. Every method blocks, and raises `LayerError`."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What people call it, for example ``uv``."""
 
     def make_environment(self, directory: Path, *, timeout: float) -> None:
         """Make an empty virtual environment that can be renamed afterwards."""

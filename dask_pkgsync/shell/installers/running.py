@@ -38,10 +38,9 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         "Ask whoever runs the index; nothing of it was installed.",
     ),
     (
-        r"error sending request|failed to fetch|connection refused|tcp connect error|dns error|timed out"
-        r"|could not connect|max retries|network is unreachable|connection error|name resolution",
+        r"error sending request|failed to fetch|could not connect|connection (refused|error)|max retries|timed out|dns",
         "the package index could not be reached from the node",
-        "See that the node reaches the index (UV_DEFAULT_INDEX, PIP_INDEX_URL, proxy and certificates are the node's own).",
+        "Let the node reach it: UV_DEFAULT_INDEX or PIP_INDEX_URL, proxy and certificates are the node's own.",
     ),
     (
         r"no solution found|no matching distribution|not found in the package registry|no version of|has no wheels",
