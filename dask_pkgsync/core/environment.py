@@ -9,6 +9,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
+from packaging.utils import canonicalize_version
 from packaging.version import Version
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class Environment:
         same wheel from a mirror is the same package.
         """
         interpreter = self.interpreter
-        rows = [(d.name, str(Version(d.version)), _identity(d.origin)) for d in self.distributions.values()]
+        rows = [(d.name, canonicalize_version(d.version), _identity(d.origin)) for d in self.distributions.values()]
         canonical = [
             SCHEMA,
             [interpreter.implementation, interpreter.version, interpreter.platform],

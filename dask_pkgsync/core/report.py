@@ -205,7 +205,9 @@ def sync_report_from_wire(data: object, place: str = "report") -> SyncReport:
     root.schema()
     steps = root.key("steps")
     nodes = tuple(report_from_wire(entry.value, entry.place) for entry in root.key("nodes").items())
-    names = [Field(name, steps.place).text(50) for name in (steps.value if isinstance(steps.value, dict) else ())]
+    if not isinstance(steps.value, dict):
+        raise MessageError(steps.place, "a dictionary", steps.value)
+    names = [Field(name, steps.place).text(50) for name in steps.value]
     return SyncReport(
         root.key("target").text(100),
         nodes,

@@ -183,7 +183,10 @@ def canonical(name: str) -> str:
 
 def _name_of(entry: str) -> str:
     """Guess a canonical name from the name of a metadata entry, for a fault."""
-    stem = re.sub(r"\.(dist|egg)-(info|link)$", "", entry).partition("-")[0]
+    if entry.endswith(".egg-link"):
+        stem = entry.removesuffix(".egg-link")
+    else:
+        stem = re.sub(r"\.(dist|egg)-info$", "", entry).partition("-")[0]
     return canonical(stem) if _NAME.fullmatch(stem) else ""
 
 

@@ -1,0 +1,62 @@
+"""Environments as hypothesis makes them up."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from dask_pkgsync.core.environment import (
+    Distribution,
+    Environment,
+    Fault,
+    FromArchive,
+    FromDirectory,
+    FromIndex,
+    FromVcs,
+    Interpreter,
+    Unrecorded,
+)
+from dask_pkgsync.core.policy import CRITICAL, Policy
+
+texts = st.text(st.characters(categories=("L", "N", "P", "S", "Zs")), max_size=20).filter(str.isprintable)
+names = st.one_of(
+    st.from_regex(r"[a-z0-9]([a-z0-9]|-[a-z0-9]){0,8}", fullmatch=True),
+    st.sampled_from(["numpy", "six", "zope-interface", "pip", "pywin32"]),
+)
+versions = st.one_of(
+    st.sampled_from(["1.0", "1.0.0", "2!1.0", "1.0rc1", "1.0.post2", "1.0.dev3", "1.0+cu118", "2024.1.31"]),
+    st.from_regex(r"[0-9]{1,3}(\.[0-9]{1,3}){0,3}", fullmatch=True),
+)
+origins = st.one_of(
+    st.just(FromIndex()),
+    st.just(Unrecorded()),
+    st.builds(FromArchive, texts, texts),
+    st.builds(FromVcs, texts, texts, texts, texts),
+    st.builds(FromDirectory, texts, st.booleans()),
+)
+from_index = st.just(FromIndex())
+interpreters = st.builds(
+    Interpreter,
+    st.sampled_from(["cpython", "pypy"]),
+    st.sampled_from(["3.10.1", "3.11.7", "3.12.0"]),
+    st.sampled_from(["linux-x86_64", "macosx-11.0-arm64"]),
+    st.just("cp311-cp311-manylinux_2_36_x86_64"),
+)
+one_interpreter = st.just(Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311-cp311-linux_x86_64"))
+critical = [Distribution(name, "1.0") for name in CRITICAL]
+
+
+def environments(
+    interpreter: st.SearchStrategy[Interpreter] = interpreters, origin: st.SearchStrategy[object] = origins
+) -> st.SearchStrategy[Environment]:
+    """Return environments that have the critical packages and some others."""
+    distributions = st.lists(st.builds(Distribution, names, versions, origin, texts), max_size=8)
+    faults = st.lists(st.builds(Fault, st.sampled_from(["stray"]), texts, texts, names), max_size=2)
+    return st.builds(lambda i, d, f: Environment.of(i, [*critical, *d], f), interpreter, distributions, faults)
+
+
+policies = st.builds(
+    lambda ignore, only, strict: Policy.of(ignore=ignore, only=None if only is None else only - ignore, strict=strict),
+    st.frozensets(names, max_size=3).map(lambda found: found - set(CRITICAL)),
+    st.none() | st.frozensets(names, max_size=3),
+    st.booleans(),
+)

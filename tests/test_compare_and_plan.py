@@ -1,0 +1,276 @@
+"""Comparing and planning are pure, and agree with each other."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import critical, environments, from_index, names, one_interpreter, policies
+
+from dask_pkgsync.core.compare import (
+    Comparison,
+    Difference,
+    compare,
+    compare_critical,
+    compatible,
+    critical_versions,
+)
+from dask_pkgsync.core.environment import (
+    Distribution,
+    Environment,
+    Fault,
+    FromArchive,
+    FromDirectory,
+    FromVcs,
+    Interpreter,
+    Unrecorded,
+)
+from dask_pkgsync.core.errors import PolicyError
+from dask_pkgsync.core.plan import Hide, Install, Keep, Plan, Replace, Skip, make_plan
+from dask_pkgsync.core.policy import CRITICAL, Level, Policy, missing_critical
+
+HERE = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311-cp311-linux_x86_64")
+MAC = Interpreter("cpython", "3.11.7", "macosx-11.0-arm64", "cp311-cp311-macosx_11_0_arm64")
+
+
+def env(interpreter: Interpreter = HERE, faults: tuple[Fault, ...] = (), **versions: str) -> Environment:
+    """Return an environment with the critical packages and these."""
+    more = [Distribution(name.replace("_", "-"), version) for name, version in versions.items()]
+    return Environment.of(interpreter, [*more, *critical], faults)
+
+
+def apply(plan: Plan, base: Environment, target: Environment) -> Environment:
+    """Return what a node has after it has carried out a plan."""
+    there = dict(base.distributions)
+    for step in plan.steps:
+        match step:
+            case Install(name, version) | Replace(name, version):
+                there[name] = Distribution(name, version)
+            case Hide(name):
+                there.pop(name)
+    return Environment.of(target.interpreter, there.values())
+
+
+@given(environments(), policies)
+def test_an_environment_matches_itself(environment: Environment, policy: Policy) -> None:
+    """Nothing differs from itself, under any policy."""
+    assert compare(environment, environment, policy).matches
+    assert make_plan(environment, environment, policy).empty
+
+
+@given(environments(one_interpreter, from_index), environments(one_interpreter, from_index), policies)
+def test_a_plan_takes_a_base_to_the_target(base: Environment, target: Environment, policy: Policy) -> None:
+    """After a plan's changes the comparison finds nothing, and planning again finds nothing to do."""
+    plan = make_plan(base, target, policy)
+    after = apply(plan, base, target)
+    assert not compare(target, after, policy)
+    assert make_plan(after, target, policy).empty
+
+
+@given(environments(one_interpreter, from_index), environments(one_interpreter, from_index), policies)
+def test_what_is_kept_is_not_moved(base: Environment, target: Environment, policy: Policy) -> None:
+    """A delta holds only what differs, each name once; every step has its place in the order of names."""
+    plan = make_plan(base, target, policy)
+    kept = {step.name for step in plan.steps if isinstance(step, Keep)}
+    held = [pin.partition("==")[0] for pin in plan.pins]
+    if not plan.complete:
+        assert not kept & set(held)
+    assert len(held) == len(set(held))
+    assert [step.name for step in plan.steps] == sorted({*base.distributions, *target.distributions})
+
+
+@given(environments(), environments(), st.frozensets(names, max_size=3))
+def test_what_is_ignored_is_not_spoken_of(one: Environment, other: Environment, ignored: frozenset[str]) -> None:
+    """No ignored package is in a comparison, nor in what a plan changes."""
+    policy = Policy.of(ignore=ignored - set(CRITICAL))
+    assert not {row.name for row in compare(one, other, policy)} & policy.ignore
+    assert not {step.name for step in make_plan(other, one, policy).changes} & policy.ignore
+
+
+@given(environments(), environments())
+def test_both_directions_name_the_same_shared_differences(one: Environment, other: Environment) -> None:
+    """On one platform a package that both have differs in both directions or in none."""
+    if not one.interpreter.same_platform(other.interpreter):
+        return
+    shared = set(one.distributions) & set(other.distributions)
+    there = {row.name for row in compare(one, other)} & shared
+    assert there == {row.name for row in compare(other, one)} & shared
+
+
+def test_every_kind_of_step_has_its_reason() -> None:
+    """Install, replace, keep, hide and skip are told apart, each with versions and reasons."""
+    base = env(six="1.0", numpy="1.0", old="3", pip="1")
+    target = env(six="1.0.0", numpy="2.0", new="1", pip="2")
+    assert [step for step in make_plan(base, target).steps if step.name not in CRITICAL] == [
+        Install("new", "1"),
+        Replace("numpy", "2.0", "1.0"),
+        Keep("old", "3"),
+        Skip("pip", "2", "a packaging tool; name it in only or extra to ship it"),
+        Keep("six", "1.0"),
+    ]
+    strict = make_plan(base, target, Policy.of(strict=True))
+    assert strict.complete
+    assert strict.hidden == (Hide("old", "3"),)
+    assert "six==1.0" in strict.pins
+    assert "old==3" not in strict.pins
+
+
+def test_a_package_that_matches_is_kept_whatever_the_policy() -> None:
+    """A packaging tool in the same version is no news."""
+    both = env(pip="24.0")
+    assert Keep("pip", "24.0") in make_plan(both, both).steps
+
+
+def test_a_complete_plan_holds_what_is_kept() -> None:
+    """A layer that stands alone holds what only the base had as well."""
+    plan = make_plan(env(old="3"), env(new="1")).completed()
+    assert {"old==3", "new==1"} <= set(plan.pins)
+
+
+def test_what_comes_too_late_is_skipped_with_the_reason() -> None:
+    """Changes that a running process cannot take become skips."""
+    plan = make_plan(env(six="1.0", numpy="1.0"), env(six="2.0", numpy="2.0")).without({"six"}, "imported")
+    assert Skip("six", "2.0", "imported") in plan.steps
+    assert [step.name for step in plan.changes] == ["numpy"]
+    assert plan.skipped == (Skip("six", "2.0", "imported"),)
+
+
+@pytest.mark.parametrize(
+    ("origin", "word"),
+    [
+        (FromDirectory("file:///x", editable=True), "editable"),
+        (FromDirectory("file:///x"), "directory"),
+        (FromVcs("https://x", "c0ffee"), "vcs"),
+        (FromArchive("https://x"), "archive"),
+        (Unrecorded(), "unrecorded"),
+    ],
+)
+def test_what_no_index_has_is_skipped_with_the_reason(origin: object, word: str) -> None:
+    """Code that is on no index is skipped, and the person reads why."""
+    target = Environment.of(HERE, [*critical, Distribution("mine", "1.0", origin)])  # type: ignore[arg-type]
+    (step,) = make_plan(env(), target).skipped
+    assert step.name == "mine"
+    assert word in step.reason
+    assert "does not travel yet" in step.reason
+
+
+def test_a_faulty_distribution_never_matches() -> None:
+    """What is broken or there twice is a difference, and is replaced."""
+    fault = Fault("duplicate", "/site", "there twice", "six")
+    base = env(faults=(fault,), six="1.0")
+    (row,) = compare(env(six="1.0"), base)
+    assert (row.name, row.found) == ("six", "1.0 (duplicate)")
+    assert make_plan(base, env(six="1.0")).changes == (Replace("six", "1.0", "1.0"),)
+    missing = env(faults=(Fault("broken", "/site", "no METADATA", "six"),))
+    (row,) = compare(env(six="1.0"), missing)
+    assert row.found == "? (broken)"
+    stray = env(faults=(Fault("stray", "/cwd", "source tree", "six"),), six="1.0")
+    assert compare(env(six="1.0"), stray).matches
+
+
+def test_across_platforms_compatible_versions_do() -> None:
+    """On another platform a compatible release matches, and packages of one system are skipped."""
+    here, there = env(six="1.4.2", pywin32="300"), env(MAC, six="1.4")
+    assert compare(there, here).matches
+    assert [row.name for row in compare(env(MAC, six="2.0"), here)] == ["six"]
+    reasons = {step.name: step.reason for step in make_plan(there, here).skipped}
+    assert reasons == {"pywin32": "exists for one operating system only"}
+    assert [step.name for step in make_plan(there, here).changes] == ["six"]
+
+
+@pytest.mark.parametrize(
+    ("want", "have", "answer"),
+    [("1.4", "1.5", True), ("1.4.1", "1.5", False), ("1", "1.0", True), ("1", "2", False), ("1.4", "x", False)],
+)
+def test_compatible_is_the_compatible_release_of_pep_440(want: str, have: str, answer: bool) -> None:
+    """Compatible means ``~=``, or the same; a version of one number has no compatible releases."""
+    assert compatible(want, have) is answer
+
+
+def test_python_and_its_implementation_are_critical() -> None:
+    """Another X.Y or implementation is a critical difference; another patch release is none."""
+    other = Interpreter("cpython", "3.12.1", "linux-x86_64", "cp312")
+    (row,) = compare(env(), env(other)).critical
+    assert (row.name, row.expected, row.found) == ("python", "cpython 3.11.7", "cpython 3.12.1")
+    assert not compare(env(), env(Interpreter("cpython", "3.11.2", "linux-x86_64", "cp311")))
+
+
+def test_a_critical_package_that_nobody_has_is_a_difference() -> None:
+    """Critical packages must exist: missing on both sides is no match."""
+    bare = Environment.of(HERE, [])
+    rows = compare(bare, bare)
+    assert [row.name for row in rows] == list(CRITICAL)
+    assert missing_critical(bare) == CRITICAL
+    assert compare(bare, env()).critical
+    assert not missing_critical(env())
+
+
+def test_the_handshake_is_compared_by_what_it_says() -> None:
+    """Of a handshake Python's X.Y and the critical packages count, and what is missing is a difference."""
+    ours = {**critical_versions(env())}
+    assert not compare_critical(ours, {**ours, "python": "3.11.2.final.0"}, expected_label="a", found_label="b")
+    rows = compare_critical(
+        ours,
+        {**ours, "python": "3.12.1", "dask": None, "tornado": "junk", "implementation": "pypy"},
+        expected_label="scheduler",
+        found_label="client",
+    )
+    assert [row.name for row in rows] == ["dask", "implementation", "python", "tornado"]
+    assert "scheduler" in str(rows)
+    without = {name: version for name, version in ours.items() if name != "implementation"}
+    assert not compare_critical(without, ours, expected_label="a", found_label="b")
+    broken = env(faults=(Fault("broken", "/x", "bad", "dask"),))
+    assert critical_versions(broken)["dask"] is None
+
+
+def test_a_comparison_prints_as_a_table() -> None:
+    """The table names both sides, and HTML is escaped."""
+    rows = compare(env(six="1.0"), env(), expected_label="client", found_label="<node>")
+    assert str(rows).splitlines()[0].split() == ["package", "client", "<node>", "level"]
+    assert "six" in str(rows)
+    assert "&lt;node&gt;" in rows._repr_html_()
+    same = compare(env(), env())
+    assert "no differences" in str(same)
+    assert "no differences" in same._repr_html_()
+    assert len(same) == 0
+    listed = Comparison((Difference("a", Level.EXACT, "1", "2"),))
+    assert next(iter(listed)).name == "a"
+    assert not listed.matches
+
+
+def test_policies_say_why() -> None:
+    """Every rule has its level and its reason."""
+    policy = Policy.of(ignore=["Foo_Bar"], extra=["cupy==13.*", "pip"], platform_specific=["only.mac"])
+    assert policy.rule("foo-bar").reason == "named in ignore"
+    assert policy.rule("dask").level is Level.CRITICAL
+    assert policy.rule("pip").level is Level.EXACT
+    assert policy.rule("cupy", same_platform=False).reason == "named in extra"
+    assert policy.rule("setuptools").level is Level.IGNORE
+    assert policy.rule("only-mac", same_platform=False).level is Level.IGNORE
+    assert policy.rule("only-mac").level is Level.EXACT
+    only = Policy.of(only=["pip"])
+    assert only.rule("pip").level is Level.EXACT
+    assert only.rule("six").reason == "not named in only"
+    assert only.rule("tornado").level is Level.CRITICAL
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"ignore": ["distributed"]}, "cannot be ignored"),
+        ({"ignore": ["no name"]}, "not the name of a package"),
+        ({"ignore": [7]}, "not the name of a package"),
+        ({"only": "six"}, "list of package names"),
+        ({"ignore": ["six"], "only": ["SIX"]}, "both in ignore and in only"),
+        ({"extra": "six"}, "list of requirements"),
+        ({"extra": ["six @ https://x"]}, "found a URL"),
+        ({"extra": ["-e ."]}, "not a requirement"),
+        ({"extra": [7]}, "not a requirement"),
+        ({"extra": ["dask==1"]}, "critical or ignored"),
+        ({"extra": ["six"], "ignore": ["six"]}, "critical or ignored"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options: dict[str, object], words: str) -> None:
+    """Options that are wrong, or contradict each other, say which and why."""
+    with pytest.raises(PolicyError, match=words):
+        Policy.of(**options)  # type: ignore[arg-type]

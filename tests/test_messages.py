@@ -1,0 +1,211 @@
+"""What crosses the wire is checked in full before anything looks at it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import environments, policies, texts
+
+from dask_pkgsync.core import messages
+from dask_pkgsync.core.environment import Environment
+from dask_pkgsync.core.errors import MessageError, NodeFailure
+from dask_pkgsync.core.messages import Field, Target
+
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.binary(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+targets = st.builds(
+    Target, environments(), policies, st.sampled_from(["warn", "refuse"]), st.floats(0, 1e6), st.just("token")
+)
+READERS = [
+    messages.environment_from_wire,
+    messages.policy_from_wire,
+    messages.target_from_wire,
+    messages.failure_from_wire,
+]
+
+
+def over_the_wire(data: object) -> object:
+    """Pack and unpack, as Dask does."""
+    return msgpack.unpackb(msgpack.packb(data))
+
+
+@given(environments())
+def test_an_environment_survives_the_wire(environment: Environment) -> None:
+    """An environment, with its faults, is the same after msgpack and after JSON."""
+    for again in (
+        messages.environment_from_wire(over_the_wire(messages.environment_to_wire(environment))),
+        Environment.from_json(environment.to_json()),
+    ):
+        assert again == environment
+        assert again.faults == environment.faults
+        assert again.fingerprint == environment.fingerprint
+
+
+@given(targets)
+def test_a_target_survives_the_wire(target: Target) -> None:
+    """A target is the same after msgpack, and has the same name."""
+    again = messages.target_from_wire(over_the_wire(messages.target_to_wire(target)))
+    assert again == target
+    assert again.id == target.id
+
+
+@given(texts, st.text(max_size=50), st.lists(texts, max_size=3))
+def test_a_failure_survives_the_wire(node: str, words: str, packages: list[str]) -> None:
+    """A failure is the same after msgpack."""
+    failure = NodeFailure(node, "install", words, words, words, tuple(packages))
+    assert messages.failure_from_wire(over_the_wire(messages.failure_to_wire(failure))) == failure
+
+
+@given(junk)
+def test_junk_is_only_ever_a_message_error(data: object) -> None:
+    """Whatever is sent, reading it raises MessageError and nothing else."""
+    for reader in READERS:
+        with pytest.raises(MessageError):
+            reader(data)
+
+
+@given(targets, st.data())
+def test_a_damaged_target_is_a_message_error_or_a_target(target: Target, data: st.DataObject) -> None:
+    """Any part of a target replaced by junk is refused, or happens to be well-formed; nothing else is raised."""
+    wire = json.loads(json.dumps(messages.target_to_wire(target)))
+    place = wire
+    while isinstance(place, dict | list) and place:
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        key = data.draw(st.sampled_from(keys))
+        if data.draw(st.booleans()) or not isinstance(place[key], dict | list) or not place[key]:
+            place[key] = data.draw(junk)
+            break
+        place = place[key]
+    with contextlib.suppress(MessageError):
+        assert isinstance(messages.target_from_wire(wire), Target)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "-r/etc/passwd",
+        "--index-url",
+        "../x",
+        "a/b",
+        "Six",
+        "six six",
+        "six==1",
+        "six\n--pre",
+        "si\x00x",
+        "é",
+        7,
+        None,
+    ],
+)
+def test_a_name_that_is_none_is_refused(name: object) -> None:
+    """Options, paths, other spellings and lines are no names."""
+    with pytest.raises(MessageError):
+        Field(name, "name").name()
+
+
+@pytest.mark.parametrize(
+    "version",
+    [
+        "",
+        "1.0\n--index-url http://x",
+        "1.0 ",
+        " 1.0",
+        "latest",
+        "../1",
+        "-1",
+        "1.0;x",
+        "1.0 --hash=x",
+        "\u0661",
+        1,
+        None,
+    ],
+)
+def test_a_version_that_is_none_is_refused(version: object) -> None:
+    """Options, lines, spaces and other scripts' digits are no versions."""
+    with pytest.raises(MessageError):
+        Field(version, "version").version()
+
+
+def test_limits_hold() -> None:
+    """Texts and lists have bounds, and the error says where and what."""
+    with pytest.raises(MessageError, match="at most 10 characters"):
+        Field("x" * 11, "here").text(10)
+    with pytest.raises(MessageError, match=r"here: expected at most 20000 entries, found '20001 entries'"):
+        Field([0] * (messages.MAX_ITEMS + 1), "here").items()
+    with pytest.raises(MessageError, match="finite number"):
+        Field(float("inf"), "here").number()
+    with pytest.raises(MessageError, match="a number"):
+        Field(True, "here").number()
+    with pytest.raises(MessageError, match="true or false"):
+        Field(1, "here").flag()
+    with pytest.raises(MessageError, match="only the keys a, b"):
+        Field({"c": 1}, "here").only("a", "b")
+    with pytest.raises(MessageError, match="a list of 2"):
+        Field([1], "here").row(2)
+
+
+def test_another_schema_says_what_to_do() -> None:
+    """A message of another version names the version that is understood."""
+    with pytest.raises(MessageError, match="same dask-pkgsync on both sides"):
+        messages.environment_from_wire({"schema": 2})
+    with pytest.raises(MessageError, match="schema"):
+        messages.environment_from_wire({"schema": True})
+
+
+def test_a_name_that_stands_twice_is_refused() -> None:
+    """An environment says each name once."""
+    row = ["six", "1.0", ["index"], ""]
+    wire = {
+        "schema": 1,
+        "interpreter": ["cpython", "3.11.7", "linux-x86_64", "t"],
+        "distributions": [row, row],
+        "faults": [],
+    }
+    with pytest.raises(MessageError, match="each name once"):
+        messages.environment_from_wire(wire)
+
+
+def test_text_that_is_no_json_is_refused() -> None:
+    """A file that is no environment is told so."""
+    with pytest.raises(MessageError, match="JSON"):
+        Environment.from_json("{")
+
+
+def test_contradicting_options_are_refused_on_the_wire_too() -> None:
+    """A policy that the client could not have made is malformed."""
+    wire = {"ignore": ["dask"], "only": None, "extra": [], "strict": False, "platform-specific": []}
+    with pytest.raises(MessageError, match="options that agree"):
+        messages.policy_from_wire(wire)
+
+
+def test_an_unknown_rule_for_the_scheduler_is_refused() -> None:
+    """The scheduler's rule is one of two words."""
+    wire = {
+        "schema": 1,
+        "environment": {},
+        "policy": {},
+        "scheduler": "maybe",
+        "install-timeout": 1,
+        "client-process": "",
+    }
+    with pytest.raises(MessageError, match="warn or refuse"):
+        messages.target_from_wire(wire)
+
+
+def test_what_is_no_dictionary_or_origin_is_refused() -> None:
+    """A field that is asked for in the wrong shape says what was expected."""
+    with pytest.raises(MessageError, match="a dictionary"):
+        Field([1], "here").only("a")
+    row = ["six", "1.0", ["moon", "x"], ""]
+    interpreter = ["cpython", "3.11.7", "linux-x86_64", "t"]
+    with pytest.raises(MessageError, match="an origin"):
+        messages.environment_from_wire({"schema": 1, "interpreter": interpreter, "distributions": [row], "faults": []})

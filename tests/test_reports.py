@@ -1,0 +1,170 @@
+"""Reports, statuses, errors and environments as people and other processes get them."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from dask_pkgsync import Distribution, Environment, Interpreter, LayerError, NodeFailure, SyncError
+from dask_pkgsync.core.compare import compare
+from dask_pkgsync.core.environment import FromArchive, FromVcs
+from dask_pkgsync.core.errors import EnvironmentMismatchError, MessageError, PkgsyncError
+from dask_pkgsync.core.plan import Hide, Install, Keep, Plan, Replace, Skip
+from dask_pkgsync.core.progress import Progress, Reporter
+from dask_pkgsync.core.report import (
+    NodeReport,
+    SyncReport,
+    human_bytes,
+    node_report,
+    report_from_wire,
+    report_to_wire,
+    sync_report_from_wire,
+    sync_report_to_wire,
+)
+from dask_pkgsync.core.status import ClusterStatus, NodeStatus, status_from_wire, status_to_wire
+
+HERE = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311-cp311-linux_x86_64")
+PLAN = Plan(
+    (
+        Install("new", "1"),
+        Replace("six", "2", "1"),
+        Hide("old", "3"),
+        Skip("pip", "24", "a <tool>"),
+        Keep("kept", "1"),
+    )
+)
+
+
+def test_a_report_says_what_was_done_to_a_node() -> None:
+    """Every kind of step is listed with its versions and reason."""
+    report = node_report("tcp://n:1", "nanny", PLAN, outcome="restarted", seconds=1.5, fetched=2_500_000)
+    assert report.installed == ("new 1",)
+    assert report.replaced == ("six 1 → 2",)
+    assert report.hidden == ("old 3",)
+    assert report.skipped == ("pip 24: a <tool>",)
+    whole = SyncReport("t" * 64, (report, NodeReport("tcp://n:2", "nanny")), 2.0, {"prepare": 1.0})
+    text = str(whole)
+    assert "2.5 MB" in text
+    assert "replaced: six 1 → 2" in text
+    assert "a &lt;tool&gt;" in whole._repr_html_()
+    assert whole.changed
+    assert not SyncReport("", (NodeReport("n", "nanny"), NodeReport("m", "worker", "left alone"))).changed
+
+
+def test_nodes_with_the_same_story_share_it() -> None:
+    """What was done to many nodes alike is told once."""
+    same = [node_report(f"tcp://n:{number}", "nanny", PLAN) for number in range(50)]
+    assert str(SyncReport("", tuple(same))).count("installed: new 1") == 1
+
+
+def test_reports_survive_the_wire() -> None:
+    """Reports are the same after a round trip, and junk is refused."""
+    report = node_report("tcp://n:1", "nanny", PLAN, notes=("a note",), layer="d" * 64)
+    assert report_from_wire(report_to_wire(report)) == report
+    whole = SyncReport("t" * 64, (report,), 2.0, {"prepare": 1.0})
+    assert sync_report_from_wire(sync_report_to_wire(whole)) == whole
+    with pytest.raises(MessageError, match="one of matched"):
+        report_from_wire({**report_to_wire(report), "outcome": "exploded"})
+    with pytest.raises(MessageError):
+        sync_report_from_wire({**sync_report_to_wire(whole), "steps": [1]})
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1_000, "1.0 kB"), (12_300_000, "12.3 MB"), (5e12, "5000.0 GB")]
+)
+def test_bytes_are_written_for_people(count: float, text: str) -> None:
+    """Sizes have units of a thousand."""
+    assert human_bytes(int(count)) == text
+
+
+def test_a_status_tells_whether_all_match() -> None:
+    """A cluster matches if it has a target and every node has it, or is left alone."""
+    good = ClusterStatus("t" * 64, (NodeStatus("a", "scheduler", "matches"), NodeStatus("b", "nanny", "left alone")))
+    assert good.matches
+    bad = ClusterStatus("t" * 64, (NodeStatus("a", "nanny", "failed", "<why>"),))
+    assert not bad.matches
+    assert not ClusterStatus("", ()).matches
+    assert status_from_wire(status_to_wire(bad)) == bad
+    assert "&lt;why&gt;" in bad._repr_html_()
+    assert "failed" in str(bad)
+    assert "nobody has synced" in str(ClusterStatus("", ()))
+    with pytest.raises(MessageError):
+        status_from_wire({"schema": 1, "target": "", "nodes": [["a"]]})
+
+
+def env(**versions: str) -> Environment:
+    """Return an environment with these distributions."""
+    return Environment.of(HERE, [Distribution(name, version) for name, version in versions.items()])
+
+
+def errors() -> list[PkgsyncError]:
+    """Return one of each error that crosses processes."""
+    failure = NodeFailure("tcp://n:1", "install", "no such version", "look", "line 1\nline 2", ("six==9",))
+    return [
+        EnvironmentMismatchError(compare(env(dask="1"), env(dask="2"))),
+        MessageError("here", "a name", "x" * 500),
+        LayerError("install", "broke", advice="mend it", last_words="words", packages=("six==9",)),
+        SyncError({"tcp://n:1": failure}, adopted=True),
+        SyncError({"tcp://n:1": failure, "tcp://n:2": failure}),
+    ]
+
+
+@pytest.mark.parametrize("error", errors(), ids=lambda error: type(error).__name__)
+def test_errors_survive_pickling(error: PkgsyncError) -> None:
+    """An error says the same after it has crossed a process boundary, and is one of ours."""
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert str(again) == str(error)
+    assert isinstance(again, PkgsyncError)
+
+
+def test_errors_say_what_to_do() -> None:
+    """Sentences hold what was expected, found, where, and what to do now."""
+    mismatch, message, layer, adopted, nothing = (str(error) for error in errors())
+    assert "critical" in mismatch
+    assert "connect again" in mismatch
+    assert isinstance(errors()[0], ImportError)
+    assert len(message) < 250
+    assert layer.splitlines()[-1] == "  what to do: mend it"
+    assert "have left the cluster" in adopted
+    assert "the cluster is as it was" in nothing
+    assert nothing.count("no such version") == 1
+    assert "tcp://n:1, tcp://n:2" in nothing
+    assert "  | line 2" in nothing
+    assert str(NodeFailure("n", "scan", "odd")) == "n: scan: odd"
+
+
+def test_the_fingerprint_is_of_what_counts() -> None:
+    """Spelling of a version and who installed it do not count; a version, the interpreter and a commit do."""
+    base = env(six="1.0")
+    assert len(base.fingerprint) == 64
+    assert env(six="1.0.0").fingerprint == base.fingerprint
+    mirror = Environment.of(HERE, [Distribution("six", "1.0", FromArchive("https://mirror/six"), "pip")])
+    assert mirror.fingerprint == base.fingerprint
+    assert env(six="1.1").fingerprint != base.fingerprint
+    commits = [Environment.of(HERE, [Distribution("six", "1.0", FromVcs("u", commit))]) for commit in ("a", "b")]
+    assert commits[0].fingerprint != commits[1].fingerprint
+    other = Environment(Interpreter("cpython", "3.11.8", "linux-x86_64", "t"), base.distributions)
+    assert other.fingerprint != base.fingerprint
+
+
+def test_an_environment_is_a_value() -> None:
+    """Environments are equal, hashed and pickled by what they hold, cannot be changed, and keep the first of a name."""
+    one, two = env(six="1.0", numpy="2.0"), env(numpy="2.0", six="1.0")
+    assert one == two
+    assert hash(one) == hash(two)
+    assert pickle.loads(pickle.dumps(one)) == one
+    with pytest.raises(TypeError):
+        one.distributions["six"] = one.distributions["numpy"]  # type: ignore[index]
+    first = Environment.of(HERE, [Distribution("six", "1.0"), Distribution("six", "2.0")])
+    assert first.distributions["six"].version == "1.0"
+
+
+def test_a_reporter_does_nothing_by_default() -> None:
+    """The base class of reporters can be told everything and shows nothing."""
+    reporter = Reporter()
+    reporter.started("t")
+    reporter.progressed(Progress("n", "nanny", "prepare", "started"))
+    reporter.finished(SyncReport("t", ()))
+    reporter.failed(ValueError())

@@ -1,0 +1,240 @@
+"""A scan says what an interpreter would import, from real environments."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from clusters import SOURCE, Venv, base_python, uv
+from packaging.utils import canonicalize_name
+
+from dask_pkgsync import scan
+from dask_pkgsync.core.environment import FromArchive, FromDirectory, FromIndex, FromVcs, Unrecorded
+from dask_pkgsync.shell.origins import parse_direct_url, without_credentials
+from dask_pkgsync.shell.scan import this_interpreter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from clusters import Venvs
+
+
+def dist_info(site: Path, name: str, version: str, **files: str) -> Path:
+    """Write a dist-info directory."""
+    directory = site / f"{name}-{version}.dist-info"
+    directory.mkdir(parents=True)
+    files.setdefault("METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    for file, text in files.items():
+        (directory / file.replace("_json", ".json")).write_text(text)
+    return directory
+
+
+def test_a_scan_finds_what_the_import_system_finds() -> None:
+    """Names and versions are those of importlib.metadata, over the environment that runs the tests."""
+    expected: dict[str, str] = {}
+    for found in importlib.metadata.distributions():
+        expected.setdefault(canonicalize_name(found.metadata["Name"]), found.version)
+    environment = scan()
+    strays = {fault.name for fault in environment.faults}
+    assert {name: d.version for name, d in environment.distributions.items()} == {
+        name: version for name, version in expected.items() if name not in strays or name in environment.distributions
+    }
+
+
+def test_the_interpreter_is_the_running_one() -> None:
+    """Implementation, full version, platform and the most specific wheel tag are told."""
+    interpreter = this_interpreter()
+    assert interpreter.implementation == sys.implementation.name
+    assert interpreter.version.startswith(f"{sys.version_info[0]}.{sys.version_info[1]}.")
+    assert interpreter.feature_version == f"{sys.version_info[0]}.{sys.version_info[1]}"
+    assert interpreter.tag.count("-") == 2
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a git repository that holds a project in a subdirectory."""
+    root = tmp_path_factory.mktemp("repository")
+    inner = root / "inner"
+    inner.mkdir()
+    (inner / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+        '[project]\nname = "Inner.Project"\nversion = "1.2"\n[tool.hatch.build.targets.wheel]\ninclude = ["inner.py"]\n'
+    )
+    (inner / "inner.py").write_text("x = 1\n")
+    git = ["git", "-C", str(root), "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for argv in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
+        subprocess.run([*git, *argv], check=True)
+    return root
+
+
+def installed(tmp_path: Path, *requirements: str) -> Venv:
+    """Return a new environment with these."""
+    venv = Venv(tmp_path / "venv")
+    uv(["venv", "--python", base_python(), str(venv.root)])
+    uv(["pip", "install", "--python", venv.python, "packaging", *requirements])
+    return venv
+
+
+def test_a_git_install_is_told_with_its_commit(project: Path, tmp_path: Path) -> None:
+    """A distribution from version control has its commit and subdirectory."""
+    venv = installed(tmp_path, f"inner-project @ git+file://{project}#subdirectory=inner", "six==1.16.0")
+    commit = subprocess.run(
+        ["git", "-C", str(project), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    environment = venv.environment()
+    origin = environment.distributions["inner-project"].origin
+    assert isinstance(origin, FromVcs)
+    assert (origin.commit, origin.subdirectory, origin.vcs) == (commit, "inner", "git")
+    assert environment.distributions["six"].origin == FromIndex()
+    assert environment.distributions["six"].installer == "uv"
+
+
+def test_directory_and_editable_installs_are_told_apart(project: Path, tmp_path: Path) -> None:
+    """A path install is a directory; an editable one says so; a local wheel is an archive."""
+    venv = installed(tmp_path, str(project / "inner"))
+    assert venv.environment().distributions["inner-project"].origin == FromDirectory((project / "inner").as_uri())
+    uv(["pip", "install", "--python", venv.python, "-e", str(project / "inner")])
+    origin = venv.environment().distributions["inner-project"].origin
+    assert origin == FromDirectory((project / "inner").as_uri(), editable=True)
+    uv(["build", "--wheel", "-o", str(tmp_path), str(project / "inner")])
+    (wheel,) = tmp_path.glob("*.whl")
+    uv(["pip", "install", "--python", venv.python, str(wheel)])
+    origin = venv.environment().distributions["inner-project"].origin
+    assert isinstance(origin, FromArchive)
+    assert origin.url == wheel.as_uri()
+
+
+def test_pythonpath_comes_first(venvs: Venvs, tmp_path: Path) -> None:
+    """What PYTHONPATH puts in front hides what is installed, in the scan as in the import system."""
+    dist_info(tmp_path, "six", "9.9")
+    code = "import dask_pkgsync; print(dask_pkgsync.scan().distributions['six'].version)"
+    path = os.pathsep.join([str(tmp_path), str(SOURCE)])
+    assert venvs.base().run(code, PYTHONPATH=path).stdout.strip() == "9.9"
+    assert venvs.base().run(code, PYTHONPATH=str(SOURCE)).stdout.strip() == "1.15.0"
+
+
+SECRETS = [
+    "https://user:hunter2@host/x.whl",
+    "https://hunter2@host/x.whl",
+    "git+https://oauth2:hunter2@host/x.git",
+    "https://${hunter2}@host/x.whl",
+    "https://host/x.whl?token=hunter2&sig=hunter2",
+    "https://host/x.whl#password=hunter2",
+    "ssh://git:hunter2@host/x.git",
+]
+
+
+@pytest.mark.parametrize("url", SECRETS)
+def test_no_credential_is_in_a_scan(url: str, tmp_path: Path) -> None:
+    """Users, passwords, tokens and placeholders are stripped from every URL."""
+    archive = json.dumps({"url": url, "archive_info": {"hash": "sha256=00"}})
+    dist_info(tmp_path, "one", "1.0", direct_url_json=archive)
+    vcs = json.dumps({"url": url, "vcs_info": {"vcs": "git", "commit_id": "c0ffee"}})
+    dist_info(tmp_path, "two", "1.0", direct_url_json=vcs)
+    dist_info(tmp_path, "three", "1.0", direct_url_json=json.dumps({"url": url, "dir_info": {}}))
+    environment = scan([str(tmp_path)])
+    assert len(environment.distributions) == 3
+    assert "hunter2" not in environment.to_json()
+    assert "host" in environment.to_json()
+
+
+def test_what_is_no_secret_stays() -> None:
+    """The user of an SSH address and harmless fragments are kept."""
+    assert without_credentials("git+ssh://git@host/x.git") == "git+ssh://git@host/x.git"
+    assert without_credentials("https://host/x#subdirectory=a&egg=b") == "https://host/x#subdirectory=a&egg=b"
+    hashes = {"url": "https://h/x", "archive_info": {"hashes": {"sha256": "ab"}}}
+    assert parse_direct_url(json.dumps(hashes)) == FromArchive("https://h/x", "sha256=ab")
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "nonsense", '{"url": 7, "dir_info": {}}', '{"url": "x"}'])
+def test_what_is_no_direct_url_is_broken(text: str, tmp_path: Path) -> None:
+    """A direct_url.json that cannot be read makes the distribution a fault, never a match."""
+    dist_info(tmp_path, "odd", "1.0", direct_url_json=text)
+    environment = scan([str(tmp_path)])
+    assert not environment.distributions
+    assert [fault.kind for fault in environment.faults] == ["broken"]
+
+
+def test_broken_metadata_is_a_fault(tmp_path: Path) -> None:
+    """Missing METADATA, versions that are none, and what an interrupted pip left are told and never match."""
+    (dist_info(tmp_path, "gone", "1.0") / "METADATA").unlink()
+    dist_info(tmp_path, "~umpy", "1.0")
+    dist_info(tmp_path, "odd", "not.a.version", METADATA="Name: odd\nVersion: not.a.version\n")
+    dist_info(tmp_path, "late", "unknown", METADATA="Name: late\nVersion: 1.5\n")
+    (tmp_path / "bad.egg-info").mkdir()
+    environment = scan([str(tmp_path)])
+    assert {name: d.version for name, d in environment.distributions.items()} == {"late": "1.5"}
+    assert {fault.kind for fault in environment.faults} == {"broken"}
+    assert {fault.name for fault in environment.faults} >= {"gone", "odd", "bad"}
+    assert environment.faulty("gone") is not None
+    assert environment.faulty("late") is None
+
+
+def test_a_distribution_that_is_there_twice_is_a_fault(tmp_path: Path) -> None:
+    """Two versions in one directory are no match for anything; in two directories the first one counts."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    dist_info(one, "six", "1.0")
+    dist_info(one, "six", "2.0")
+    dist_info(two, "six", "3.0")
+    assert scan([str(one)]).faulty("six") is not None
+    hidden = scan([str(two), str(one)])
+    assert hidden.distributions["six"].version == "3.0"
+    assert hidden.faulty("six") is None
+
+
+def test_metadata_of_a_source_tree_is_stray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An egg-info in the current directory is told, and counts as nothing."""
+    egg = tmp_path / "mine.egg-info"
+    egg.mkdir()
+    (egg / "PKG-INFO").write_text("Name: mine\nVersion: 1.0\n")
+    monkeypatch.chdir(tmp_path)
+    for place in ("", str(tmp_path)):
+        environment = scan([place])
+        assert not environment.distributions
+        assert [(fault.kind, fault.name) for fault in environment.faults] == [("stray", "mine")]
+    monkeypatch.chdir("/")
+    assert scan([str(tmp_path)]).distributions["mine"].origin == Unrecorded()
+
+
+def test_what_setup_py_develop_left_is_editable(tmp_path: Path) -> None:
+    """An egg-link leads to the source tree, and is broken where there is none."""
+    source, site = tmp_path / "source", tmp_path / "site"
+    (source / "my_project.egg-info").mkdir(parents=True)
+    (source / "my_project.egg-info" / "PKG-INFO").write_text("Name: my-project\nVersion: 1.0\n")
+    site.mkdir()
+    (site / "my-project.egg-link").write_text(f"{source}\n.")
+    (site / "gone.egg-link").write_text(f"{tmp_path / 'gone'}\n.")
+    environment = scan([str(site)])
+    assert environment.distributions["my-project"].origin == FromDirectory(source.as_uri(), editable=True)
+    assert [fault.name for fault in environment.faults] == ["gone"]
+
+
+def test_egg_info_files_count(tmp_path: Path) -> None:
+    """A single egg-info file, as distutils wrote it, is a distribution."""
+    (tmp_path / "Old_Thing-2.0-py3.11.egg-info").write_text("Name: Old-Thing\nVersion: 2.0\n")
+    assert scan([str(tmp_path)]).distributions["old-thing"].version == "2.0"
+
+
+def test_what_cannot_be_listed_is_told(tmp_path: Path) -> None:
+    """Zips and missing directories hold nothing; a directory that cannot be listed is a fault."""
+    (tmp_path / "a.zip").write_bytes(b"")
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    environment = scan([str(tmp_path / "a.zip"), str(tmp_path / "missing"), str(loop)])
+    assert not environment.distributions
+    assert [fault.kind for fault in environment.faults] == ["unreadable"]
+
+
+def test_odd_characters_do_not_reach_a_terminal(tmp_path: Path) -> None:
+    """Names and paths that hold control characters are made printable, and survive JSON."""
+    place = tmp_path / "a\x1b[2Jb"
+    (place / "x\x07.egg-info").mkdir(parents=True)
+    environment = scan([str(place)])
+    assert environment.faults
+    assert "\\u001b" not in environment.to_json()
+    assert type(environment).from_json(environment.to_json()) == environment
