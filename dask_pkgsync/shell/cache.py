@@ -230,7 +230,7 @@ def _remove(cache: Cache, digest: str, max_age: float) -> bool:
 def _sweep(cache: Cache, max_age: float) -> None:
     """Remove what processes that died were building."""
     for directory in cache.building.iterdir():
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, IndexError):
             pid = int(directory.name.split("-")[1])
             abandoned = not psutil.pid_exists(pid) or directory.stat().st_mtime < time() - max(max_age, 3600)
             if abandoned:

@@ -1,0 +1,189 @@
+"""Programs that hang leave nothing behind, and the cache is shared without anybody getting hurt."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+from clusters import SOURCE
+
+from dask_pkgsync import LayerError
+from dask_pkgsync.shell import cache as caches
+from dask_pkgsync.shell.cache import MARKER, Cache, collect, open_cache
+from dask_pkgsync.shell.process import DeadlineExceededError, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HANGS_WITH_CHILD = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print(child.pid, flush=True)
+print("said before", file=sys.stderr, flush=True)
+open(sys.argv[1], "w").write(str(child.pid))
+time.sleep(600)
+"""
+
+
+def test_what_a_program_says_is_returned(tmp_path: Path) -> None:
+    """Status, both outputs and the surroundings are the program's own."""
+    code = "import os, sys; print(os.getcwd()); print(os.environ['X'], file=sys.stderr); sys.exit(3)"
+    finished = run([sys.executable, "-c", code], timeout=30, env={**os.environ, "X": "ü"}, cwd=tmp_path)
+    assert (finished.returncode, finished.stdout.strip()) == (3, str(tmp_path))
+    assert finished.stderr.strip() == "ü"
+    assert finished.seconds > 0
+
+
+def test_past_the_deadline_the_whole_group_ends(tmp_path: Path) -> None:
+    """A program that hangs is killed with its children, and what it said is kept."""
+    note = tmp_path / "pid"
+    with pytest.raises(DeadlineExceededError, match=r"did not end within 1\.5 s and was killed") as caught:
+        run([sys.executable, "-c", HANGS_WITH_CHILD, str(note)], timeout=1.5)
+    assert "said before" in caught.value.stderr
+    wait_gone(int(note.read_text()))
+
+
+def wait_gone(pid: int) -> None:
+    """Wait until a process is gone, or a zombie that nobody has collected."""
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_child_that_lives_on_holds_up_nobody() -> None:
+    """A program that ends is finished, also if a child of its keeps the output open."""
+    code = (
+        "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(5)']); print('done')"
+    )
+    finished = run([sys.executable, "-c", code], timeout=30)
+    assert finished.stdout.strip() == "done"
+    assert finished.seconds < 5
+
+
+def test_an_interrupt_ends_the_group_too(tmp_path: Path) -> None:
+    """Ctrl-C while a program runs leaves none of its processes behind."""
+    note = tmp_path / "pid"
+    timer = threading.Timer(1.5, os.kill, [os.getpid(), signal.SIGINT])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        run([sys.executable, "-c", HANGS_WITH_CHILD, str(note)], timeout=60)
+    timer.join()
+    wait_gone(int(note.read_text()))
+
+
+def finished_layer(cache: Cache, digest: str, size: int = 10, age: float = 0) -> Path:
+    """Write a layer that was last used so many seconds ago."""
+    layer = cache.layers / digest
+    layer.mkdir()
+    marker = layer / MARKER
+    marker.write_text(json.dumps({"bytes": size}))
+    os.utime(marker, (time.time() - age, time.time() - age))
+    return layer
+
+
+def test_old_layers_are_collected_and_leased_ones_are_not(tmp_path: Path) -> None:
+    """A layer that nobody used for long is removed, unless a living process holds a lease."""
+    cache = open_cache(str(tmp_path / "cache"))
+    for digest, age in (("old", 1000), ("new", 0), ("held", 1000), ("dead", 1000), ("elsewhere", 1000)):
+        finished_layer(cache, digest, age=age)
+    cache.lease("held")
+    lease(cache, "dead", host=caches.platform.node(), pid=os.getpid(), created=1.0)
+    lease(cache, "elsewhere", host="another", pid=1, created=1.0)
+    assert set(collect(cache, max_age=500, max_bytes=10**9)) == {"old", "dead"}
+    assert {layer.name for layer in cache.layers.iterdir()} == {"new", "held", "elsewhere"}
+    assert not list(cache.building.iterdir())
+
+
+def lease(cache: Cache, digest: str, **holder: object) -> None:
+    """Write somebody's lease."""
+    directory = cache.leases / digest
+    directory.mkdir()
+    (directory / "x.json").write_text(json.dumps(holder))
+
+
+def test_above_the_size_the_longest_unused_go_first(tmp_path: Path) -> None:
+    """Layers are removed, the longest unused first, until the rest is small enough."""
+    cache = open_cache(str(tmp_path / "cache"))
+    for number in range(4):
+        finished_layer(cache, f"layer{number}", size=100, age=100 - number)
+    assert collect(cache, max_age=10_000, max_bytes=250) == ("layer0", "layer1")
+
+
+def test_a_layer_in_the_making_is_not_collected(tmp_path: Path) -> None:
+    """Whoever holds the lock of a layer keeps it from being removed."""
+    cache = open_cache(str(tmp_path / "cache"))
+    finished_layer(cache, "old", age=1000)
+    with cache.lock("old", 5):
+        assert collect(cache, max_age=1, max_bytes=0) == ()
+    assert collect(cache, max_age=1, max_bytes=0) == ("old",)
+
+
+def test_what_the_dead_were_building_is_swept(tmp_path: Path) -> None:
+    """Directories of processes that died half-way are removed; those of the living stay."""
+    cache = open_cache(str(tmp_path / "cache"))
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    (cache.building / f"layer-{child.pid}-aaaa").mkdir()
+    (cache.building / f"layer-{os.getpid()}-bbbb").mkdir()
+    (cache.building / "odd").mkdir()
+    collect(cache, max_age=1000, max_bytes=10**9)
+    assert {left.name for left in cache.building.iterdir()} == {f"layer-{os.getpid()}-bbbb", "odd"}
+
+
+HOLD = """
+import sys
+from dask_pkgsync.shell.cache import open_cache
+with open_cache(sys.argv[1]).lock("x", 5):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_lock_that_somebody_else_holds_times_out(tmp_path: Path) -> None:
+    """Waiting for another process ends with an error that says how long and for what."""
+    argv = [sys.executable, "-c", HOLD, str(tmp_path / "cache")]
+    env = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        with (
+            pytest.raises(LayerError, match=r"for more than 0\.2 s"),
+            open_cache(str(tmp_path / "cache")).lock("x", 0.2),
+        ):
+            pass
+        process.communicate()
+    with open_cache(str(tmp_path / "cache")).lock("x", 1):
+        pass
+
+
+def test_a_configured_cache_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    """The operator's choice is not passed over in silence: the error names it, and how to choose."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LayerError, match="DASK_PKGSYNC__CACHE_DIRECTORY") as caught:
+        open_cache(str(tmp_path / "file"))
+    assert str(tmp_path / "file") in str(caught.value)
+
+
+def test_without_a_choice_another_directory_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default the user's cache directory is taken, and where that cannot be written a private temporary one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert open_cache().root == tmp_path / "cache" / "dask-pkgsync"
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(caches.tempfile, "tempdir", str(tmp_path))
+    found = open_cache().root
+    assert found == tmp_path / f"dask-pkgsync-{os.getuid()}"
+    assert found.stat().st_mode & 0o777 == 0o700
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    found.rename(tmp_path / "dask-pkgsync-12345")
+    with pytest.raises(LayerError, match="belongs to somebody else"):
+        open_cache()
