@@ -169,8 +169,8 @@ def _from_metadata(path: str) -> tuple[str, str] | None:
 
 def _text(path: str) -> str:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
-            return file.read()
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123  # many small files: no buffer, no decoder
+            return file.read().decode("utf-8", "replace")
     except OSError:
         return ""
 
@@ -192,4 +192,6 @@ def _name_of(entry: str) -> str:
 
 def printable(text: str) -> str:
     """Return a text on one line, without what a terminal would obey."""
-    return "".join(character if character.isprintable() else "?" for character in text)[:1000]
+    if not text.isprintable():
+        text = "".join(character if character.isprintable() else "?" for character in text)
+    return text[:1000]

@@ -1,0 +1,114 @@
+"""Scanning an environment of more than a hundred distributions, against what people use today.
+
+All of it in turn in one run of one process, with warm files, so that only the ratios count. What starts a process of
+its own (``uv pip list``, ``pip list``) is timed with that process, and may keep its bytecode.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from clusters import CRITICAL_PINS, SOURCE, Venv, base_python, surroundings, uv
+from packaging.utils import canonicalize_name
+from table import measure, show
+from uv import find_uv_bin
+
+from dask_pkgsync import scan
+
+PACKAGES = ["jupyter", "scikit-learn", "matplotlib", "statsmodels", "xarray", "zarr", "sphinx", "mypy", "bokeh"]
+ENOUGH = 100
+
+FIRST = """
+import sys, time
+import dask_pkgsync.shell.scan as scanning
+sys.path.remove(sys.argv[1])
+started = time.perf_counter()
+scanning.scan()
+print(time.perf_counter() - started)
+"""
+"""The first scan of a process, as a node does it: nothing is cached, and the wheel tags are still to be found."""
+
+
+def bare(site: str) -> list[tuple[str, bytes, bytes]]:
+    """Return what any scan has to read, and do nothing with it: the floor."""
+    found = []
+    with os.scandir(site) as listing:
+        names = [entry.name for entry in listing if entry.name.endswith(".dist-info")]
+    for name in names:
+        directory = f"{site}{os.sep}{name}{os.sep}"
+        found.append((name, _bytes(f"{directory}INSTALLER"), _bytes(f"{directory}direct_url.json")))
+    return found
+
+
+def _bytes(path: str) -> bytes:
+    """Return what a file holds, in the plainest way."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            return file.read()
+    except OSError:
+        return b""
+
+
+def by_importlib(site: str) -> dict[str, str]:
+    """Return names and versions as the standard library finds them."""
+    found = importlib.metadata.distributions(path=[site])
+    return {canonicalize_name(one.metadata["Name"]): one.version for one in found}
+
+
+def listed(*argv: str) -> None:
+    """Run a command that lists packages."""
+    subprocess.run(argv, capture_output=True, check=True, env=surroundings())
+
+
+def environment(root: Path) -> tuple[Venv, str]:
+    """Make the environment that is scanned; return it with its site-packages."""
+    venv = Venv(root / "venv")
+    uv(["venv", "--seed", "--python", base_python(), str(venv.root)])
+    uv(["pip", "install", "--python", venv.python, *CRITICAL_PINS, *PACKAGES, str(SOURCE)])
+    site = venv.run("import sysconfig; print(sysconfig.get_path('purelib'))").stdout.strip()
+    expected = by_importlib(site)
+    assert len(expected) >= ENOUGH
+    assert {name: one.version for name, one in scan([site]).distributions.items()} == expected
+    return venv, site
+
+
+def first_scan(venv: Venv) -> float:
+    """Return the seconds of the first scan in a new process, without its start and imports."""
+    return float(venv.run(FIRST, str(SOURCE), PYTHONPATH=str(SOURCE)).stdout)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=15)
+    runs = parser.parse_args(argv).runs
+    root = Path(tempfile.mkdtemp(prefix="pkgsync-bench-"))
+    try:
+        venv, site = environment(root)
+        what = {
+            "scan()": lambda: scan([site]),
+            "bare scandir and read": lambda: bare(site),
+            "importlib.metadata, name and version": lambda: by_importlib(site),
+            "uv pip list": lambda: listed(find_uv_bin(), "--no-config", "pip", "list", "--python", venv.python),
+            "pip list": lambda: listed(venv.python, "-m", "pip", "list", "--disable-pip-version-check"),
+        }
+        measure(what, 1)  # warms the files and pip's bytecode
+        seconds = measure(what, runs)
+        seconds["scan(), the first of a process"] = [first_scan(venv) for _ in range(runs)]
+        goals = {"bare scandir and read": "<= 1.5", "uv pip list": "< 1"}
+        show(f"{len(by_importlib(site))} distributions", seconds, "scan()", goals)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
