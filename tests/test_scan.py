@@ -7,10 +7,14 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from clusters import SOURCE, Venv, base_python, uv
+from hypothesis import given
+from hypothesis import strategies as st
 from packaging.utils import canonicalize_name
 
 from dask_pkgsync import scan
@@ -19,8 +23,6 @@ from dask_pkgsync.shell.origins import parse_direct_url, without_credentials
 from dask_pkgsync.shell.scan import this_interpreter
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from clusters import Venvs
 
 
@@ -126,6 +128,9 @@ SECRETS = [
     "https://host/x.whl?token=hunter2&sig=hunter2",
     "https://host/x.whl#password=hunter2",
     "ssh://git:hunter2@host/x.git",
+    "https:user:hunter2@host/x.whl",
+    "user:hunter2@host:x.git",
+    "${hunter2}@host:x.git",
 ]
 
 
@@ -146,12 +151,25 @@ def test_no_credential_is_in_a_scan(url: str, tmp_path: Path) -> None:
 def test_what_is_no_secret_stays() -> None:
     """The user of an SSH address and harmless fragments are kept."""
     assert without_credentials("git+ssh://git@host/x.git") == "git+ssh://git@host/x.git"
+    assert without_credentials("git@host:x.git") == "git@host:x.git"
+    assert without_credentials("file:///a@b/c:d@e") == "file:///a@b/c:d@e"
     assert without_credentials("https://host/x#subdirectory=a&egg=b") == "https://host/x#subdirectory=a&egg=b"
     hashes = {"url": "https://h/x", "archive_info": {"hashes": {"sha256": "ab"}}}
     assert parse_direct_url(json.dumps(hashes)) == FromArchive("https://h/x", "sha256=ab")
 
 
-@pytest.mark.parametrize("text", ["{}", "[]", "nonsense", '{"url": 7, "dir_info": {}}', '{"url": "x"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "[]",
+        "nonsense",
+        "[" * 100_000,
+        '{"url": "https://[", "dir_info": {}}',
+        '{"url": 7, "dir_info": {}}',
+        '{"url": "x"}',
+    ],
+)
 def test_what_is_no_direct_url_is_broken(text: str, tmp_path: Path) -> None:
     """A direct_url.json that cannot be read makes the distribution a fault, never a match."""
     dist_info(tmp_path, "odd", "1.0", direct_url_json=text)
@@ -238,3 +256,82 @@ def test_odd_characters_do_not_reach_a_terminal(tmp_path: Path) -> None:
     assert environment.faults
     assert "\\u001b" not in environment.to_json()
     assert type(environment).from_json(environment.to_json()) == environment
+
+
+def test_an_earlier_entry_hides_the_faults_of_a_later_one(tmp_path: Path) -> None:
+    """What is broken or there twice in a later entry is never reached; in an earlier one it is told."""
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    for name in ("twice", "gone", "odd"):
+        dist_info(good, name, "1.0")
+    dist_info(bad, "twice", "2.0")
+    dist_info(bad, "twice", "3.0")
+    (dist_info(bad, "gone", "2.0") / "METADATA").unlink()
+    dist_info(bad, "odd", "2.0", direct_url_json="nonsense")
+    assert scan([str(good), str(bad)]).faults == ()
+    assert {fault.name for fault in scan([str(bad), str(good)]).faults} == {"twice", "gone", "odd"}
+
+
+ENTRY = st.one_of(
+    st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=40),
+    st.binary(min_size=1, max_size=10).filter(lambda name: not {0, ord("/")} & set(name)).map(os.fsdecode),
+)
+
+
+@given(
+    st.lists(st.tuples(ENTRY, st.sampled_from([".dist-info", ".egg-info", ".egg-link"])), max_size=4),
+    st.sampled_from(
+        [b"", b"Name: a\nVersion: 1\n", b"Name: \xff\nVersion: 1 2\n", b"Name: b\nVersion: " + b"9" * 5000]
+    ),
+    st.binary(max_size=20),
+)
+def test_whatever_lies_in_a_directory_can_be_sent(entries: list[tuple[str, str]], metadata: bytes, junk: bytes) -> None:
+    """No name and no content of a metadata directory makes a scan fail, or its result unfit for the wire."""
+    with tempfile.TemporaryDirectory() as place:
+        for stem, kind in entries:
+            directory = Path(place) / (stem + kind)
+            directory.mkdir(exist_ok=True)
+            for file, content in (("METADATA", metadata), ("PKG-INFO", metadata), ("INSTALLER", junk)):
+                (directory / file).write_bytes(content)
+        environment = scan([place])
+    again = type(environment).from_json(environment.to_json())
+    assert again == environment
+    assert again.faults == environment.faults
+    assert len(again.fingerprint) == 64
+
+
+def test_what_is_no_text_on_the_path_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths and bytes on sys.path hold nothing, as the import system has it; given to a scan, a path is scanned."""
+    dist_info(tmp_path, "six", "9.9")
+    monkeypatch.setattr(sys, "path", [tmp_path, os.fsencode(tmp_path)])
+    assert not scan().distributions
+    assert scan([tmp_path]).distributions["six"].version == "9.9"  # type: ignore[list-item]
+
+
+def test_a_working_directory_that_is_gone_holds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process whose current directory was removed is scanned all the same."""
+    site, gone = tmp_path / "site", tmp_path / "gone"
+    dist_info(site, "six", "1.0")
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert list(scan(["", str(site)]).distributions) == ["six"]
+
+
+def test_an_egg_link_is_read_from_where_it_is(tmp_path: Path) -> None:
+    """A relative egg-link starts at its own directory, and passes over other projects' metadata."""
+    for name in ("another", "mine"):
+        (tmp_path / f"{name}.egg-info").mkdir()
+        (tmp_path / f"{name}.egg-info" / "PKG-INFO").write_text(f"Name: {name}\nVersion: 1.0\n")
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "mine.egg-link").write_text("..\n")
+    (site / "nul.egg-link").write_text("a\0b\n")
+    environment = scan([str(site)])
+    assert list(environment.distributions) == ["mine"]
+    assert [fault.name for fault in environment.faults] == ["nul"]
+
+
+def test_versions_with_spaces_are_not_taken_from_a_directory_name(tmp_path: Path) -> None:
+    """A directory's name that says no clean version is passed over for its METADATA."""
+    dist_info(tmp_path, "six", "1.0 ", METADATA="Name: six\nVersion: 1.0\n")
+    assert scan([str(tmp_path)]).distributions["six"].version == "1.0"

@@ -171,3 +171,19 @@ def test_a_dask_newer_than_ours_in_the_base_is_refused_by_the_node(
                 pkgsync.sync(client, base_environment, progress=False)
             assert len(caught.value.failures) == 1
             assert len(client.scheduler_info(n_workers=-1)["workers"]) == 1
+
+
+def test_a_local_cluster_is_left_alone_whatever_is_asked(base_environment: Environment, tmp_path: Path) -> None:
+    """In the person's own environment nothing is installed, also if the target asks for something else."""
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=True, dashboard_address=":0", local_directory=str(tmp_path)
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        report = pkgsync.sync(client, environment_with(pkgsync.scan(), {"six": "1.15.0"}), progress=False)
+        assert {node.outcome for node in report.nodes} == {"left alone"}
+        pids = client.run(os.getpid)
+        client.restart()
+        assert client.run(os.getpid) != pids
+        assert client.submit(sum, [1, 2]).result() == 3

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from dask_pkgsync.adapters.carry import archive
 from dask_pkgsync.adapters.coordinator import TOPIC
 from dask_pkgsync.adapters.scheduler_plugin import PackageSync
 from dask_pkgsync.core.errors import PkgsyncError
@@ -17,7 +19,7 @@ from dask_pkgsync.core.status import ClusterStatus, status_from_wire
 from dask_pkgsync.shell.display import make_reporter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from distributed import Client
 
@@ -59,7 +61,8 @@ def sync(
     SyncError
         If a node could not be made to match.
     """
-    plugin = PackageSync(
+    make = functools.partial(
+        PackageSync,
         environment,
         ignore=ignore,
         only=only,
@@ -70,14 +73,15 @@ def sync(
     )
     reporter = progress if isinstance(progress, Reporter) else make_reporter(progress)
     try:
-        report: SyncReport = client.sync(_sync, client, plugin, reporter)
+        report: SyncReport = client.sync(_sync, client, make, reporter)
     except KeyboardInterrupt as error:  # the sync itself goes on, on the event loop; the terminal is the person's again
         reporter.failed(error)
         raise
     return report
 
 
-async def _sync(client: Client, plugin: PackageSync, reporter: Reporter) -> SyncReport:
+async def _sync(client: Client, make: Callable[[], PackageSync], reporter: Reporter) -> SyncReport:
+    plugin = await asyncio.to_thread(_made, make)
     reporter.started(plugin.target.id)
     try:
         async with _events(client, reporter):
@@ -88,6 +92,12 @@ async def _sync(client: Client, plugin: PackageSync, reporter: Reporter) -> Sync
         raise
     reporter.finished(report)
     return report
+
+
+def _made(make: Callable[[], PackageSync]) -> PackageSync:
+    """Scan, and read the source that travels with the plugin: in a thread, as the client's event loop goes on."""
+    archive()
+    return make()
 
 
 @contextlib.asynccontextmanager

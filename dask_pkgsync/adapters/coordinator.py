@@ -24,7 +24,7 @@ from dask_pkgsync.adapters.settings import node_settings
 from dask_pkgsync.adapters.worker_plugin import NAME, WorkerSync
 from dask_pkgsync.core.environment import Distribution
 from dask_pkgsync.core.errors import LayerError, NodeFailure, PkgsyncError, SyncError
-from dask_pkgsync.core.messages import failure_from_wire, target_to_wire
+from dask_pkgsync.core.messages import Field, failure_from_wire, target_to_wire
 from dask_pkgsync.core.report import NodeReport, SyncReport, outcome_of, report_from_wire, sync_report_to_wire
 from dask_pkgsync.core.status import MATCHES, ClusterStatus, NodeStatus, status_to_wire
 from dask_pkgsync.shell.prepare import resolve_extra
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dask_pkgsync")
 
 TOPIC = "pkgsync"
+REMEMBERED = 200
+"""Nodes that have left and are still told of, for example with the reason why they failed."""
+
 ROUNDS = 5
 """How often nodes that came in while a sync was under way are looked for before what is left is given up."""
 
@@ -67,8 +70,10 @@ class Coordinator:
         self.failures: dict[str, NodeFailure] = {}
         self.expelled: set[str] = set()
         self.states: dict[str, NodeStatus] = {}
+        self.plugins: dict[str, bytes] = {}
         self.turn = asyncio.Lock()
         self.registering = 0
+        self.adopting = False
 
     def listen(self) -> None:
         """Close the gate, and answer nodes and clients from now on."""
@@ -92,8 +97,10 @@ class Coordinator:
 
     def judge_worker(self, message: dict[str, Any]) -> str | None:
         """Say why a worker with a nanny may not register: it was not verified against the target."""
-        if self.target is None or self.turn.locked() or not message.get("nanny"):
-            return None  # without a nanny it is verified in the plugin that it gets with the answer
+        if self.target is None or self.adopting or not message.get("nanny"):
+            # While a target is adopted, whoever comes in is brought to it before the sync ends. Without a nanny a
+            # worker is verified by the plugin that it gets with the answer.
+            return None
         extra = message.get("extra")
         shown = extra.get(NAME) if isinstance(extra, dict) else None
         if isinstance(shown, dict) and shown.get("target") == self.target.id:
@@ -123,7 +130,11 @@ class Coordinator:
             resolved = monotonic()
             await self._prepare_all(target)
             prepared = monotonic()
-            await self._activate_all(target)
+            self.adopting = True
+            try:
+                await self._activate_all(target)
+            finally:
+                self.adopting = False
             self.asked = asked.id
             nodes = tuple(self.reports[address] for address in sorted(self.reports, key=self._order))
             steps = {
@@ -161,7 +172,8 @@ class Coordinator:
 
     async def _prepare_all(self, target: Target) -> None:
         """Let every node prepare; raise if none can."""
-        self.reports, self.failures, self.expelled = {}, {}, set()
+        self.reports, self.failures, self.expelled, self.states = {}, {}, set(), {}
+        self.plugins = {"nanny": dumps(NannySync(target)), "worker": dumps(WorkerSync(target))}
         nodes = self._nodes()
         await asyncio.gather(self._prepare_itself(target), *(self._prepare(node, target) for node in nodes))
         failed = set(self.failures)
@@ -177,24 +189,25 @@ class Coordinator:
     async def _activate_all(self, target: Target) -> None:
         """Adopt the target, and bring in every node, also those that came meanwhile."""
         self.target = target
-        self.scheduler.nanny_plugins[NAME] = dumps(NannySync(target))
-        self.scheduler.worker_plugins[NAME] = dumps(WorkerSync(target))
+        self.scheduler.nanny_plugins[NAME] = self.plugins["nanny"]
+        # Not yet for workers: one whose nanny began to start before this would fail its last look, instead of being
+        # brought in below; and one that is in the new target already would be held against the old.
+        self.scheduler.worker_plugins.pop(NAME, None)
         await self._activate_itself(target)
-        done: set[Node] = set()
         for _ in range(ROUNDS):
             await self._started_nannies()
-            new = [node for node in self._unverified(target) if node not in done]
-            if not new:
+            nodes = [node for node in self._unverified(target) if node.address not in self.failures]
+            if not nodes:
                 break
-            done.update(new)
-            await asyncio.gather(*(self._bring_in(node, target) for node in new))
-        for node in self._unverified(target):
-            await self._expel(node)
+            await asyncio.gather(*(self._bring_in(node, target) for node in nodes))
+        while unverified := self._unverified(target):
+            for node in unverified:
+                await self._expel(node)
+        # Nothing is awaited from here to the end of the adoption, after which only the verified may register.
+        self.scheduler.worker_plugins[NAME] = self.plugins["worker"]
 
     async def _bring_in(self, node: Node, target: Target) -> None:
         """Activate a node, which is prepared first if it came too late for that."""
-        if node.address in self.failures:
-            return
         if node.address not in self.reports:
             await self._prepare(node, target)
         if node.address in self.reports:
@@ -237,42 +250,44 @@ class Coordinator:
         except Exception as error:  # noqa: BLE001  # lost, or whatever the node raised while it unpickled our plugin
             self._fail(_lost(node.address, "prepare", error), node.role)
             return
-        if "failure" in answer:
-            self._fail(failure_from_wire(answer["failure"]), node.role)
+        if isinstance(answer, NodeFailure):
+            self._fail(answer, node.role)
             return
-        report = report_from_wire(answer["report"])
-        self.reports[node.address] = report
-        self._step(node.address, node.role, "prepare", "finished", _summary(report))
+        self.reports[node.address] = answer
+        self._step(node.address, node.role, "prepare", "finished", _summary(answer))
 
-    async def _ask_to_prepare(self, node: Node, target: Target) -> dict[str, Any]:
+    async def _ask_to_prepare(self, node: Node, target: Target) -> NodeReport | NodeFailure:
         peer = self.scheduler.rpc(node.address)
-        if node.role == "nanny":
-            reply = await peer.plugin_add(plugin=dumps(NannySync(target)), name=NAME)
-        else:
-            reply = await getattr(peer, "plugin-add")(plugin=dumps(WorkerSync(target)), name=NAME)
+        add = peer.plugin_add if node.role == "nanny" else getattr(peer, "plugin-add")
+        reply = await add(plugin=self.plugins[node.role], name=NAME)
         if reply["status"] != "OK":
             raise PkgsyncError(f"the plugin could not be set up there: {reply['exception_text']}")
-        answer: dict[str, Any] = await peer.pkgsync_prepare(target=target_to_wire(target))
-        return answer
+        answer = await peer.pkgsync_prepare(target=target_to_wire(target))
+        return failure_from_wire(answer["failure"]) if "failure" in answer else report_from_wire(answer["report"])
 
     async def _activate(self, node: Node, target: Target) -> None:
         started = monotonic()
         self._step(node.address, node.role, "activate", "started")
         try:
-            answer = await self.scheduler.rpc(node.address).pkgsync_activate(target=target.id)
-        except OSError as error:  # its worker could not start in the layer, and the nanny closed itself
-            known = self.failures.get(node.address)
-            self._fail(known or _lost(node.address, "restart", error), node.role)
+            answer = await self._ask_to_activate(node, target)
+        except Exception as error:  # noqa: BLE001  # its worker could not start in the layer, and the nanny closed itself
+            answer = self.failures.get(node.address) or _lost(node.address, "restart", error)
+        report = self.reports.get(node.address)
+        if isinstance(answer, NodeFailure) or report is None:
+            self._fail(answer if isinstance(answer, NodeFailure) else self.failures[node.address], node.role)
             return
-        if "failure" in answer:
-            self._fail(failure_from_wire(answer["failure"]), node.role)
-            return
-        report = self.reports[node.address]
-        outcome: Outcome = "left alone" if report.outcome == "left alone" else outcome_of(answer["outcome"])
+        said, detail = answer
+        outcome: Outcome = "left alone" if report.outcome == "left alone" else said
         seconds = report.seconds + monotonic() - started
-        notes = (*report.notes, answer["detail"]) if answer["detail"] else report.notes
+        notes = (*report.notes, detail) if detail else report.notes
         self.reports[node.address] = replace(report, outcome=outcome, seconds=seconds, notes=notes)
         self._step(node.address, node.role, "activate", "finished", outcome)
+
+    async def _ask_to_activate(self, node: Node, target: Target) -> tuple[Outcome, str] | NodeFailure:
+        answer = await self.scheduler.rpc(node.address).pkgsync_activate(target=target.id)
+        if "failure" in answer:
+            return failure_from_wire(answer["failure"])
+        return outcome_of(answer["outcome"]), Field(answer["detail"], "detail").long_text()
 
     async def _prepare_itself(self, target: Target) -> None:
         here = self.itself.address
@@ -325,8 +340,20 @@ class Coordinator:
             ("activate", "finished"): MATCHES,
         }.get((step, state), "failed" if state == "failed" else "preparing")
         self.states[address] = NodeStatus(address, role, shown, detail)
+        self._forget_the_gone()
         event = {"action": "step", "node": address, "role": role, "step": step, "state": state, "detail": detail}
         self.tell(event)
+
+    def _forget_the_gone(self) -> None:
+        """Bound what is remembered of nodes that left: an adaptive cluster sees thousands of them."""
+        if len(self.states) <= 2 * len(self.scheduler.workers) + REMEMBERED:
+            return
+        present = {self.itself.address, *(node.address for node in self._nodes())}
+        gone = [address for address in self.states if address not in present]
+        for address in gone[: -REMEMBERED // 2]:
+            self.states.pop(address, None)
+            self.reports.pop(address, None)
+            self.failures.pop(address, None)
 
     def tell(self, event: dict[str, Any]) -> None:
         """Log an event on the topic ``pkgsync``."""

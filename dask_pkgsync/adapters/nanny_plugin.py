@@ -78,8 +78,11 @@ class NannyAgent(NodeAgent):
     async def take(self, target: Target, prepared: Prepared) -> tuple[str, str]:
         """Make the worker run the target: live if it can, else by one restart."""
         await self.configure(target, prepared)
+        process = self.server.process
+        if process is not None and process.status == Status.starting:  # killed or restarted just now, before this
+            await asyncio.wait_for(process.running.wait(), RESTART_TIMEOUT)
         worker = self.server.worker_address
-        if worker is None or self.server.process is None or self.server.process.status != Status.running:
+        if worker is None or process is None or process.status != Status.running:
             return "started", "its next worker starts in the environment"
         reply = await self._ask_worker(worker, target, prepared)
         if reply is None:
@@ -90,7 +93,7 @@ class NannyAgent(NodeAgent):
 
     async def _ask_worker(self, worker: str, target: Target, prepared: Prepared) -> str | None:
         """Ask the worker to take the target live; return why it cannot, or None if it did."""
-        plugin = dumps(WorkerSync(target, prepared.layer, by_nanny=True))
+        plugin = dumps(_worker_sync(target, prepared))
         try:
             reply = await getattr(self.server.rpc(worker), "plugin-add")(plugin=plugin, name=NAME)
         except OSError as error:  # it died meanwhile, and starts again in the target
@@ -122,8 +125,7 @@ class NannyAgent(NodeAgent):
 
     def let_workers_verify(self, target: Target, prepared: Prepared | None = None) -> None:
         """Give the nanny's workers the plugin that checks them before they register."""
-        plugin = WorkerSync(target, prepared.layer if prepared else None, by_nanny=True)
-        self._each_kwargs([plugin])
+        self._each_kwargs([_worker_sync(target, prepared)])
 
     def _each_kwargs(self, plugins: list[WorkerSync]) -> None:
         process = self.server.process
@@ -149,7 +151,8 @@ class NannyAgent(NodeAgent):
 
     async def handle_release(self) -> dict[str, Any]:
         """Give the worker its base back: with a restart, if it has a layer."""
-        has_layer = any(prepared.layer is not None for _, prepared in self.ready.values())
+        plugins = self.server.worker_kwargs.get("plugins") or ()
+        has_layer = any(isinstance(plugin, WorkerSync) and plugin.layer for plugin in plugins)
         self.unconfigure()
         self.ready = {}
         if not has_layer or self.server.process is None:
@@ -159,3 +162,8 @@ class NannyAgent(NodeAgent):
         except LayerError as error:
             return {"failure": failure_to_wire(failure_of(self.server.address, error))}
         return {"outcome": "restarted", "detail": "released"}
+
+
+def _worker_sync(target: Target, prepared: Prepared | None) -> WorkerSync:
+    layer = prepared.layer if prepared else None
+    return WorkerSync(target, layer, sent_by="client's nanny" if is_own_process(target) else "nanny")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any
+import os
+from typing import TYPE_CHECKING, Any, Literal
 
 from distributed.core import Status
 from distributed.diagnostics.plugin import WorkerPlugin
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 NAME = "pkgsync"
 
+Sender = Literal["scheduler", "nanny", "client's nanny"]
+"""Who gave the plugin to the worker. A nanny in the person's own process (a `LocalCluster`) starts its workers in the
+person's environment, where there is nothing to do."""
+
 
 class RestartNeededError(Exception):
     """The worker cannot take its layer live; only its nanny sees this."""
@@ -40,23 +45,23 @@ class WorkerSync(WorkerPlugin):
 
     name = NAME
 
-    def __init__(self, target: Target, layer: Layer | None = None, *, by_nanny: bool = False) -> None:
-        self.target, self.layer, self.by_nanny = target, layer, by_nanny
+    def __init__(self, target: Target, layer: Layer | None = None, *, sent_by: Sender = "scheduler") -> None:
+        self.target, self.layer, self.sent_by = target, layer, sent_by
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel with the package's own source."""
         layer = layer_to_wire(self.layer) if self.layer else None
-        return carried(f"{__name__}:worker_sync", [target_to_wire(self.target), layer, self.by_nanny])
+        return carried(f"{__name__}:worker_sync", [target_to_wire(self.target), layer, self.sent_by])
 
     async def setup(self, worker: Worker) -> None:
         """Verify, or bring about, the target in this process."""
         worker.startup_information[NAME] = _presentation
-        if is_own_process(self.target):
+        if is_own_process(self.target) or self.sent_by == "client's nanny":
             this_process().target = self.target.id
             WorkerAgent(worker).listen()
         elif worker.status == Status.init:
             await self._before_registration(worker)
-        elif self.by_nanny:
+        elif self.sent_by == "nanny":
             await self._go_live()
         elif worker.nanny:
             if this_process().target != self.target.id:
@@ -140,8 +145,8 @@ class WorkerAgent(NodeAgent):
 
 def worker_sync(state: list[Any]) -> WorkerSync:
     """Make the plugin again at the other end."""
-    target, layer, by_nanny = state
-    return WorkerSync(target_from_wire(target), layer_from_wire(layer) if layer else None, by_nanny=bool(by_nanny))
+    target, layer, sent_by = state
+    return WorkerSync(target_from_wire(target), layer_from_wire(layer) if layer else None, sent_by=sent_by)
 
 
 def _presentation(_worker: Worker) -> dict[str, str]:
@@ -168,7 +173,9 @@ def _forget_versions() -> None:
 async def _leave(worker: Worker, error: LayerError) -> None:
     """Take a worker out of the cluster, told to the scheduler first; tasks that it was given go elsewhere."""
     await _tell(worker, error)
-    await worker.close(nanny=bool(worker.nanny), executor_wait=False, reason="pkgsync-not-verified")
+    if worker.nanny:
+        os._exit(1)  # its nanny waits for it to start: closing both from here would have each wait for the other
+    await worker.close(nanny=False, executor_wait=False, reason="pkgsync-not-verified")
     raise error
 
 
