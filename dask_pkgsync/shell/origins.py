@@ -22,8 +22,8 @@ def parse_direct_url(text: str) -> Origin:
     ValueError
         If it is no PEP 610 document.
     """
-    data = json.loads(text)
     try:
+        data = json.loads(text)
         url = without_credentials(data["url"])
         match data:
             case {"vcs_info": {"commit_id": str(commit), "vcs": str(vcs)}}:
@@ -32,7 +32,7 @@ def parse_direct_url(text: str) -> Origin:
                 return FromDirectory(url, bool(info.get("editable", False)))
             case {"archive_info": dict(info)}:
                 return FromArchive(url, _digest(info))
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise ValueError("not a direct URL (PEP 610)")
 
@@ -50,10 +50,17 @@ def without_credentials(url: str) -> str:
     The bare user of an SSH address (``git@host``) is no secret and stays.
     """
     parts = urlsplit(_line(url))
+    path = parts.path if parts.netloc or parts.scheme == "file" else _without_password(parts.path, parts.scheme)
     user, at, host = parts.netloc.rpartition("@")
     ssh = at and "ssh" in parts.scheme and ":" not in user and "$" not in user
     fragments = (part for part in parts.fragment.split("&") if part.startswith(_HARMLESS_FRAGMENTS))
-    return urlunsplit((parts.scheme, parts.netloc if ssh else host, parts.path, "", "&".join(fragments)))
+    return urlunsplit((parts.scheme, parts.netloc if ssh else host, path, "", "&".join(fragments)))
+
+
+def _without_password(path: str, scheme: str) -> str:
+    """Strip the user where a URL lacks its slashes; the bare one of ``git@host:x`` stays."""
+    user, at, rest = path.rpartition("@")
+    return rest if at and (scheme or ":" in user or "$" in user) else path
 
 
 def _line(text: str) -> str:

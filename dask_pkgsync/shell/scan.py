@@ -37,9 +37,11 @@ if TYPE_CHECKING:
 
     from dask_pkgsync.core.environment import Origin
 
-_VERSION = re.compile(rf"\s*{VERSION_PATTERN}\s*", re.VERBOSE | re.IGNORECASE | re.ASCII)
+_VERSION = re.compile(VERSION_PATTERN, re.VERBOSE | re.IGNORECASE | re.ASCII)
 _PLAIN_NAME = re.compile(r"[a-z0-9]+")
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+_LONGEST = 200
+"""Characters in a name or version; no more are taken from another process either (`core.messages`)."""
 
 
 def scan(path: Sequence[str] | None = None) -> Environment:
@@ -58,7 +60,9 @@ def scan(path: Sequence[str] | None = None) -> Environment:
     """
     distributions: dict[str, Distribution] = {}
     faults: list[Fault] = []
-    for place in dict.fromkeys(sys.path if path is None else path):
+    if path is None:  # the import system passes over whatever else people put there
+        path = [entry for entry in sys.path if isinstance(entry, str)]
+    for place in dict.fromkeys(path):
         _scan_directory(place, distributions, faults)
     return Environment.of(this_interpreter(), distributions.values(), faults)
 
@@ -72,9 +76,10 @@ def this_interpreter() -> Interpreter:
 
 def _scan_directory(place: str, distributions: dict[str, Distribution], faults: list[Fault]) -> None:
     """Add what one entry of the search path holds, unless an earlier entry had it."""
-    directory = place or os.getcwd()  # noqa: PTH109  # as the import system reads ''
+    directory = place
     here: dict[str, Distribution] = {}
     try:
+        directory = place or os.getcwd()  # noqa: PTH109  # as the import system reads ''
         with os.scandir(directory) as listing:
             names = [entry.name for entry in listing if entry.name.endswith((".dist-info", ".egg-info", ".egg-link"))]
     except (FileNotFoundError, NotADirectoryError):  # a zip, or nothing: no distributions
@@ -103,7 +108,10 @@ def _scan_directory(place: str, distributions: dict[str, Distribution], faults: 
 
 
 def _is_working_directory(place: str) -> bool:
-    return place in ("", ".") or place == os.getcwd()  # noqa: PTH109
+    try:
+        return place in ("", ".") or place == os.getcwd()  # noqa: PTH109
+    except OSError:  # it was removed below this process
+        return False
 
 
 def _read(full: str, name: str) -> Distribution | Fault:
@@ -120,7 +128,7 @@ def _read_dist_info(full: str, directory: str) -> Distribution | Fault:
     name, dash, version = stem.rpartition("-")
     if stem.startswith("~"):
         return Fault("broken", printable(full), "left behind by a pip that was interrupted; remove it")
-    if not (dash and _NAME.fullmatch(name) and _VERSION.fullmatch(version)):
+    if not (dash and _plausible(name, version)):
         found = _from_metadata(f"{full}{os.sep}METADATA")
         if found is None:
             return Fault("broken", printable(full), "no readable name and version", _name_of(name or stem))
@@ -148,8 +156,8 @@ def _read_egg_info(full: str, name: str, origin: Origin) -> Distribution | Fault
 
 def _read_egg_link(full: str, name: str) -> Distribution | Fault:
     """Read what ``setup.py develop`` left: the path of a source tree that holds the egg-info."""
-    target = Path(_text(full).partition("\n")[0].strip() or full)
-    with suppress(OSError):
+    target = Path(full).absolute().parent / (_text(full).partition("\n")[0].strip() or full)
+    with suppress(OSError, ValueError):
         for egg_info in sorted(target.glob("*.egg-info")):
             found = _read_egg_info(str(egg_info), egg_info.name, FromDirectory(target.as_uri(), editable=True))
             if found.name == _name_of(name):
@@ -164,7 +172,14 @@ def _from_metadata(path: str) -> tuple[str, str] | None:
     except OSError:
         return None
     name, version = str(headers.get("Name") or "").strip(), str(headers.get("Version") or "").strip()
-    return (name, version) if _NAME.fullmatch(name) and _VERSION.fullmatch(version) else None
+    return (name, version) if _plausible(name, version) else None
+
+
+def _plausible(name: str, version: str) -> bool:
+    """Whether these are a name (PEP 503) and a version (PEP 440)."""
+    if len(name) > _LONGEST or len(version) > _LONGEST:
+        return False
+    return _NAME.fullmatch(name) is not None and _VERSION.fullmatch(version) is not None
 
 
 def _text(path: str) -> str:
