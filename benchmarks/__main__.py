@@ -1,0 +1,11 @@
+"""Run all benchmarks: ``python benchmarks``, in an environment with the ``test`` extra. Takes some minutes."""
+
+from __future__ import annotations
+
+import layers
+import scan
+import sync
+
+if __name__ == "__main__":
+    for benchmark in (scan, layers, sync):
+        benchmark.main([])
