@@ -15,6 +15,8 @@ from dask_pkgsync.core import messages
 from dask_pkgsync.core.environment import Environment
 from dask_pkgsync.core.errors import MessageError, NodeFailure
 from dask_pkgsync.core.messages import Field, Target
+from dask_pkgsync.core.policy import Policy
+from dask_pkgsync.shell.scan import printable
 
 junk = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.binary(max_size=5),
@@ -102,6 +104,11 @@ def test_a_damaged_target_is_a_message_error_or_a_target(target: Target, data: s
         "six\n--pre",
         "si\x00x",
         "é",
+        "\u017fix",
+        "six\n",
+        "six\u2028",
+        "six@https://x",
+        "x" * 201,
         7,
         None,
     ],
@@ -123,6 +130,9 @@ def test_a_name_that_is_none_is_refused(name: object) -> None:
         "../1",
         "-1",
         "1.0;x",
+        "1.0\n",
+        "1.0\r\n-r/etc/passwd",
+        "9" * 201,
         "1.0 --hash=x",
         "\u0661",
         1,
@@ -143,6 +153,10 @@ def test_limits_hold() -> None:
         Field([0] * (messages.MAX_ITEMS + 1), "here").items()
     with pytest.raises(MessageError, match="finite number"):
         Field(float("inf"), "here").number()
+    with pytest.raises(MessageError, match="finite number"):
+        Field(10**400, "here").number()
+    with pytest.raises(MessageError, match="not negative"):
+        Field(float("nan"), "here").number()
     with pytest.raises(MessageError, match="a number"):
         Field(True, "here").number()
     with pytest.raises(MessageError, match="true or false"):
@@ -176,8 +190,20 @@ def test_a_name_that_stands_twice_is_refused() -> None:
 
 def test_text_that_is_no_json_is_refused() -> None:
     """A file that is no environment is told so."""
-    with pytest.raises(MessageError, match="JSON"):
-        Environment.from_json("{")
+    for text in ("{", "", "[" * 100_000):
+        with pytest.raises(MessageError, match="JSON"):
+            Environment.from_json(text)
+
+
+def test_what_is_nested_without_end_is_refused() -> None:
+    """A value nested deeper than Python can print is a message error like any other."""
+    nested: list[object] = []
+    for _ in range(10_000):
+        nested = [nested]
+    for reader in READERS:
+        with pytest.raises(MessageError) as caught:
+            reader(nested)
+        assert len(str(caught.value)) < 300
 
 
 def test_contradicting_options_are_refused_on_the_wire_too() -> None:
@@ -209,3 +235,58 @@ def test_what_is_no_dictionary_or_origin_is_refused() -> None:
     interpreter = ["cpython", "3.11.7", "linux-x86_64", "t"]
     with pytest.raises(MessageError, match="an origin"):
         messages.environment_from_wire({"schema": 1, "interpreter": interpreter, "distributions": [row], "faults": []})
+
+
+WIRE = {
+    "schema": 1,
+    "interpreter": ["cpython", "3.11.7", "linux-x86_64", "t"],
+    "distributions": [["six", "1.0", ["index"], "uv"]],
+    "faults": [],
+}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        ["-r/etc/passwd", "1.0", ["index"], ""],
+        ["../x", "1.0", ["index"], ""],
+        ["six", "1.0\n--index-url http://x", ["index"], ""],
+        ["six", "1.0", ["index"], "uv\x1b[2J"],
+        ["six", "1.0", ["archive", "https://x\n--pre", ""], ""],
+        ["six", "1.0", ["directory", "file:///x", "yes"], ""],
+        ["six", "1.0", [], ""],
+        ["six", "1.0", ["index", "more"], ""],
+        ["six", "1.0", ["index"]],
+    ],
+)
+def test_no_option_path_or_line_gets_into_an_environment(row: list[object]) -> None:
+    """A distribution that an installer could misread is refused, wherever in its row the trick is, with its place."""
+    assert messages.environment_from_wire(WIRE).distributions["six"].version == "1.0"
+    with pytest.raises(MessageError) as caught:
+        messages.environment_from_wire({**WIRE, "distributions": [row]})
+    assert caught.value.place.startswith("environment.distributions[0]")
+
+
+@pytest.mark.parametrize("extra", ["-r/etc/passwd", "six\n--pre", "six @ https://x", "../x", "--index-url=http://x"])
+def test_no_option_path_or_line_gets_in_as_an_extra(extra: str) -> None:
+    """An extra requirement from the wire is a name with versions, and nothing else."""
+    wire = {**messages.policy_to_wire(Policy()), "extra": [extra]}
+    with pytest.raises(MessageError):
+        messages.policy_from_wire(wire)
+
+
+@pytest.mark.parametrize("place", ["/a\x1b[2Jb", "/a\nb", "/a\u202eb", "/a\udcffb"])
+def test_the_place_of_a_fault_is_one_printable_line(place: str) -> None:
+    """A fault whose place a terminal would obey is refused; what a scan tells never has one."""
+    with pytest.raises(MessageError, match=r"faults\[0\]\[1\]"):
+        messages.environment_from_wire({**WIRE, "faults": [["broken", place, "odd", "six"]]})
+    assert messages.environment_from_wire({**WIRE, "faults": [["broken", printable(place), "odd", "six"]]}).faults
+
+
+@given(targets, environments())
+def test_a_target_with_another_environment_keeps_the_rest(target: Target, other: Environment) -> None:
+    """Exchanging the environment of a target leaves policy, rule and limits; the name follows the fingerprint."""
+    changed = target.with_environment(other)
+    assert changed.environment == other
+    assert changed.with_environment(target.environment) == target
+    assert (changed.id == target.id) == (other.fingerprint == target.environment.fingerprint)

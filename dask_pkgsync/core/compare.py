@@ -189,7 +189,7 @@ def compatible(want: str, have: str) -> bool:
         return True
     try:
         return SpecifierSet(f"~={Version(want).public}").contains(have, prereleases=True)
-    except InvalidSpecifier:  # a version of one number has no compatible releases
+    except (InvalidSpecifier, InvalidVersion):  # a version of one number has no compatible releases; junk has none
         return False
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
-from packaging.utils import canonicalize_version
+from packaging.utils import canonicalize_name, canonicalize_version
 from packaging.version import Version
 
 if TYPE_CHECKING:
@@ -17,6 +18,23 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 """Version of the form of an environment, in files and on the wire."""
+
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+
+
+def canonical_name(text: str) -> str:
+    """Return the canonical spelling (PEP 503) of the name of a distribution.
+
+    ``canonicalize_name(validate=True)`` exists from packaging 23.2 only; a node has the one that it has.
+
+    Raises
+    ------
+    ValueError
+        If it is no name.
+    """
+    if not isinstance(text, str) or not _NAME.fullmatch(text):
+        raise ValueError(f"{text!r} is not the name of a distribution")
+    return str(canonicalize_name(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +150,7 @@ class Environment:
         object.__setattr__(self, "distributions", MappingProxyType(ordered))
 
     def __hash__(self) -> int:
-        """Hash by fingerprint, as equality does."""
+        """Hash by fingerprint: equal environments have equal ones."""
         return hash(self.fingerprint)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -189,7 +207,7 @@ class Environment:
 
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise MessageError("environment", f"JSON ({error})", text) from None
         return environment_from_wire(data)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ class MessageError(PkgsyncError, ValueError):
     """
 
     def __init__(self, place: str, expected: str, found: object) -> None:
-        text = found if isinstance(found, str) else repr(found)
+        text = found if isinstance(found, str) else _short.repr(found)
         shown = text if len(text) <= 120 else f"{text[:117]}..."  # noqa: PLR2004
         super().__init__(place, expected, shown)
         self.place, self.expected, self.found = place, expected, shown
@@ -60,6 +61,11 @@ class MessageError(PkgsyncError, ValueError):
     def __str__(self) -> str:
         """Say where, what was expected, what was found."""
         return f"malformed message at {self.place}: expected {self.expected}, found {self.found!r}"
+
+
+_short = reprlib.Repr()  # `repr` of what is nested very deeply raises, and of a large message takes long
+_short.maxlist = _short.maxtuple = _short.maxdict = 20
+_short.maxstring = _short.maxother = 120
 
 
 class PolicyError(PkgsyncError, ValueError):

@@ -7,10 +7,10 @@ long or holds control characters. So nothing that an installer could read as an 
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from packaging.utils import InvalidName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from dask_pkgsync.core.environment import (
@@ -24,6 +24,7 @@ from dask_pkgsync.core.environment import (
     FromVcs,
     Interpreter,
     Unrecorded,
+    canonical_name,
 )
 from dask_pkgsync.core.errors import MessageError, NodeFailure, PolicyError
 from dask_pkgsync.core.policy import Policy
@@ -98,7 +99,7 @@ class Field:
         """Return a finite number that is not negative."""
         if isinstance(self.value, bool) or not isinstance(self.value, int | float):
             raise MessageError(self.place, "a number", self.value)
-        if not 0 <= self.value < float("inf"):
+        if not 0 <= self.value <= sys.float_info.max:
             raise MessageError(self.place, "a finite number that is not negative", self.value)
         return float(self.value)
 
@@ -112,8 +113,8 @@ class Field:
         """Return the canonical name of a distribution."""
         found = self.text(200)
         try:
-            canonical = str(canonicalize_name(found, validate=True))
-        except InvalidName:
+            canonical = canonical_name(found)
+        except ValueError:
             raise MessageError(self.place, "the name of a distribution (PEP 503)", found) from None
         if canonical != found:
             raise MessageError(self.place, f"a canonical name ({canonical})", found)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import InvalidName, canonicalize_name
+from packaging.utils import canonicalize_name
 
+from dask_pkgsync.core.environment import canonical_name
 from dask_pkgsync.core.errors import PolicyError
 
 if TYPE_CHECKING:
@@ -75,8 +76,8 @@ def canonical_names(names: Iterable[str], option: str) -> frozenset[str]:
 
 def _canonical(name: str, option: str) -> str:
     try:
-        return str(canonicalize_name(name, validate=True))
-    except (InvalidName, TypeError):
+        return canonical_name(name)
+    except ValueError:
         raise PolicyError(f"{option}: {name!r} is not the name of a package") from None
 
 

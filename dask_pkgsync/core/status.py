@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 from dask_pkgsync.core.environment import SCHEMA
@@ -50,7 +51,7 @@ class ClusterStatus:
         return f"{self._head()}\n\n{text_table(*self._table())}"
 
     def _repr_html_(self) -> str:
-        return f"<p>{self._head()}</p>{html_table(*self._table())}"
+        return f"<p>{escape(self._head())}</p>{html_table(*self._table())}"
 
 
 def status_to_wire(status: ClusterStatus) -> dict[str, Any]:
