@@ -46,11 +46,13 @@ critical = [Distribution(name, "1.0") for name in CRITICAL]
 
 
 def environments(
-    interpreter: st.SearchStrategy[Interpreter] = interpreters, origin: st.SearchStrategy[object] = origins
+    interpreter: st.SearchStrategy[Interpreter] = interpreters,
+    origin: st.SearchStrategy[object] = origins,
+    kinds: tuple[str, ...] = ("stray",),
 ) -> st.SearchStrategy[Environment]:
     """Return environments that have the critical packages and some others."""
     distributions = st.lists(st.builds(Distribution, names, versions, origin, texts), max_size=8)
-    faults = st.lists(st.builds(Fault, st.sampled_from(["stray"]), texts, texts, names), max_size=2)
+    faults = st.lists(st.builds(Fault, st.sampled_from(kinds), texts, texts, names), max_size=2)
     return st.builds(lambda i, d, f: Environment.of(i, [*critical, *d], f), interpreter, distributions, faults)
 
 

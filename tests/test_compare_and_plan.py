@@ -97,6 +97,58 @@ def test_both_directions_name_the_same_shared_differences(one: Environment, othe
     assert there == {row.name for row in compare(other, one)} & shared
 
 
+ANY_FAULT = ("broken", "duplicate", "stray")
+
+
+@given(environments(kinds=ANY_FAULT), environments(), policies)
+def test_after_a_plan_only_what_was_skipped_differs(base: Environment, target: Environment, policy: Policy) -> None:
+    """Whatever the platforms, the origins and the faults of the base, only skipped packages differ afterwards."""
+    plan = make_plan(base, target, policy)
+    after = apply(plan, base, Environment(base.interpreter, target.distributions))
+    left = {row.name for row in compare(target, after, policy)} - {"python"}
+    assert left <= {step.name for step in plan.skipped}
+    assert all(step.reason for step in plan.skipped)
+
+
+@given(environments(kinds=ANY_FAULT), environments(), policies)
+def test_a_plan_is_sound_and_complete(base: Environment, target: Environment, policy: Policy) -> None:
+    """Everything that differs is changed, hidden or skipped, and nothing is changed or hidden that matches."""
+    plan = make_plan(base, target, policy)
+    differing = {row.name for row in compare(target, base, policy)} - {"python"}
+    touched = {step.name for step in (*plan.changes, *plan.hidden)}
+    assert touched <= differing
+    assert differing <= touched | {step.name for step in plan.skipped}
+    assert plan.complete is bool(plan.hidden)
+
+
+@given(environments(), environments(), policies, st.frozensets(names, max_size=4))
+def test_what_is_taken_out_of_a_plan_is_skipped(
+    base: Environment, target: Environment, policy: Policy, late: frozenset[str]
+) -> None:
+    """Leaving changes out turns exactly those into skips; the others, and the completeness, stay."""
+    plan = make_plan(base, target, policy)
+    less = plan.without(late, "late")
+    assert less.changes == tuple(step for step in plan.changes if step.name not in late)
+    assert [step.name for step in less.steps] == [step.name for step in plan.steps]
+    assert less.complete == plan.complete
+    assert set(plan.completed().pins) >= set(plan.pins)
+
+
+@given(environments(), st.sampled_from(CRITICAL), policies)
+def test_nothing_makes_a_critical_package_unimportant(environment: Environment, name: str, policy: Policy) -> None:
+    """A critical package in another version, or broken, is a critical difference under every policy there can be."""
+    changed = {**environment.distributions, name: Distribution(name, "99")}
+    other = Environment(environment.interpreter, changed)
+    broken = Environment(environment.interpreter, environment.distributions, (Fault("broken", "/x", "odd", name),))
+    forced = Policy(ignore=frozenset(CRITICAL), only=frozenset(), strict=policy.strict)
+    for held in (policy, forced):
+        for found in (other, broken):
+            assert [row.name for row in compare(environment, found, held).critical] == [name]
+        assert held.rule(name, same_platform=False).level is Level.CRITICAL
+    with pytest.raises(PolicyError, match="cannot be ignored"):
+        Policy.of(ignore=[name.upper()])
+
+
 def test_every_kind_of_step_has_its_reason() -> None:
     """Install, replace, keep, hide and skip are told apart, each with versions and reasons."""
     base = env(six="1.0", numpy="1.0", old="3", pip="1")
@@ -180,7 +232,14 @@ def test_across_platforms_compatible_versions_do() -> None:
 
 @pytest.mark.parametrize(
     ("want", "have", "answer"),
-    [("1.4", "1.5", True), ("1.4.1", "1.5", False), ("1", "1.0", True), ("1", "2", False), ("1.4", "x", False)],
+    [
+        ("x", "1.4", False),
+        ("1.4", "1.5", True),
+        ("1.4.1", "1.5", False),
+        ("1", "1.0", True),
+        ("1", "2", False),
+        ("1.4", "x", False),
+    ],
 )
 def test_compatible_is_the_compatible_release_of_pep_440(want: str, have: str, answer: bool) -> None:
     """Compatible means ``~=``, or the same; a version of one number has no compatible releases."""
@@ -259,6 +318,10 @@ def test_policies_say_why() -> None:
     [
         ({"ignore": ["distributed"]}, "cannot be ignored"),
         ({"ignore": ["no name"]}, "not the name of a package"),
+        ({"ignore": ["six\n"]}, "not the name of a package"),
+        ({"ignore": ["../x"]}, "not the name of a package"),
+        ({"platform_specific": ["-r x"]}, "platform-specific: '-r x' is not"),
+        ({"extra": ["six\n--pre"]}, "not a requirement"),
         ({"ignore": [7]}, "not the name of a package"),
         ({"only": "six"}, "list of package names"),
         ({"ignore": ["six"], "only": ["SIX"]}, "both in ignore and in only"),

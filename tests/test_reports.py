@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import pickle
+from html import escape
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import environments, texts
 
 from dask_pkgsync import Distribution, Environment, Interpreter, LayerError, NodeFailure, SyncError
 from dask_pkgsync.core.compare import compare
 from dask_pkgsync.core.environment import FromArchive, FromVcs
-from dask_pkgsync.core.errors import EnvironmentMismatchError, MessageError, PkgsyncError
+from dask_pkgsync.core.errors import EnvironmentMismatchError, MessageError, PkgsyncError, PolicyError
 from dask_pkgsync.core.plan import Hide, Install, Keep, Plan, Replace, Skip
 from dask_pkgsync.core.progress import Progress, Reporter
 from dask_pkgsync.core.report import (
+    OUTCOMES,
     NodeReport,
     SyncReport,
     human_bytes,
@@ -23,6 +28,7 @@ from dask_pkgsync.core.report import (
     sync_report_to_wire,
 )
 from dask_pkgsync.core.status import ClusterStatus, NodeStatus, status_from_wire, status_to_wire
+from dask_pkgsync.core.table import html_table, text_table
 
 HERE = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311-cp311-linux_x86_64")
 PLAN = Plan(
@@ -88,6 +94,7 @@ def test_a_status_tells_whether_all_match() -> None:
     assert status_from_wire(status_to_wire(bad)) == bad
     assert "&lt;why&gt;" in bad._repr_html_()
     assert "failed" in str(bad)
+    assert "&lt;b&gt;" in ClusterStatus("<b>", ())._repr_html_()
     assert "nobody has synced" in str(ClusterStatus("", ()))
     with pytest.raises(MessageError):
         status_from_wire({"schema": 1, "target": "", "nodes": [["a"]]})
@@ -104,6 +111,7 @@ def errors() -> list[PkgsyncError]:
     return [
         EnvironmentMismatchError(compare(env(dask="1"), env(dask="2"))),
         MessageError("here", "a name", "x" * 500),
+        PolicyError("ignore: dask cannot be ignored"),
         LayerError("install", "broke", advice="mend it", last_words="words", packages=("six==9",)),
         SyncError({"tcp://n:1": failure}, adopted=True),
         SyncError({"tcp://n:1": failure, "tcp://n:2": failure}),
@@ -121,7 +129,7 @@ def test_errors_survive_pickling(error: PkgsyncError) -> None:
 
 def test_errors_say_what_to_do() -> None:
     """Sentences hold what was expected, found, where, and what to do now."""
-    mismatch, message, layer, adopted, nothing = (str(error) for error in errors())
+    mismatch, message, _, layer, adopted, nothing = (str(error) for error in errors())
     assert "critical" in mismatch
     assert "connect again" in mismatch
     assert isinstance(errors()[0], ImportError)
@@ -168,3 +176,71 @@ def test_a_reporter_does_nothing_by_default() -> None:
     reporter.progressed(Progress("n", "nanny", "prepare", "started"))
     reporter.finished(SyncReport("t", ()))
     reporter.failed(ValueError())
+
+
+lines = st.lists(texts, max_size=3).map(tuple)
+reports = st.builds(
+    NodeReport,
+    texts,
+    st.sampled_from(["scheduler", "nanny", "worker"]),
+    st.sampled_from(OUTCOMES),
+    lines,
+    lines,
+    lines,
+    lines,
+    lines,
+    st.floats(0, 1e6),
+    st.integers(0, 2**50),
+    texts,
+)
+
+
+@given(st.builds(SyncReport, texts, st.lists(reports, max_size=3).map(tuple), st.floats(0, 1e6)))
+def test_every_report_survives_the_wire_and_can_be_shown(report: SyncReport) -> None:
+    """Any report is the same after a round trip, names every node, and is shown as text and as HTML."""
+    assert sync_report_from_wire(sync_report_to_wire(report)) == report
+    for node in report.nodes:
+        assert node.address.rstrip() in str(report)
+        assert escape(node.address) in report._repr_html_()
+    assert report._repr_html_().count("<tr>") == len(report.nodes) + 1
+
+
+def test_a_report_of_nothing_done_has_no_details() -> None:
+    """A cluster that matched is a table and nothing more."""
+    report = SyncReport("t", (NodeReport("tcp://n:1", "nanny"), NodeReport("tcp://n:2", "nanny")))
+    assert "\n\n" not in str(report)
+    assert "<details>" not in report._repr_html_()
+    assert [line.split()[0] for line in str(report).splitlines()[2:]] == ["tcp://n:1", "tcp://n:2"]
+
+
+cells = st.lists(st.lists(texts, min_size=2, max_size=2), max_size=4)
+
+
+@given(cells)
+def test_columns_of_a_table_begin_below_each_other(rows: list[list[str]]) -> None:
+    """Every cell of the second column stands where its head stands, and no line ends in a space."""
+    laid_out = text_table(["one", "two"], rows).split("\n")
+    column = laid_out[0].index("two")
+    for line, (_, second) in zip(laid_out[2:], rows, strict=True):
+        assert line[column:] == second.rstrip() or not second.rstrip()
+    assert all(line == line.rstrip() for line in laid_out)
+    assert len(laid_out) == len(rows) + 2
+
+
+@given(cells)
+def test_no_cell_is_markup(rows: list[list[str]]) -> None:
+    """Whatever the cells hold, an HTML table has the tags of a table only."""
+    table = html_table(["one", "two"], rows)
+    assert table.count("<") == 2 * (1 + 1 + 1 + 1 + 2 + 3 * len(rows))
+
+
+@given(environments(), st.permutations(range(13)))
+def test_the_order_of_distributions_does_not_count(environment: Environment, order: list[int]) -> None:
+    """An environment is the same in whatever order it was read."""
+    listed = list(environment.distributions.values())
+    shuffled = [listed[place] for place in order if place < len(listed)]
+    again = Environment.of(environment.interpreter, shuffled, environment.faults)
+    assert again == environment
+    assert list(again.distributions) == list(environment.distributions)
+    assert again.fingerprint == environment.fingerprint
+    assert pickle.loads(pickle.dumps(again)).faults == environment.faults
