@@ -297,3 +297,19 @@ def test_a_node_that_dies_during_a_sync_does_not_hold_up_the_others(
             assert len(caught.value.failures) == 1
             assert caught.value.adopted
             assert set(on_workers(client, imported_version, "pkgsync_sample").values()) == {"1.0"}
+
+
+def test_what_nobody_expected_fails_closed_too(run_cluster: Run, target: Environment) -> None:
+    """A node on which our own code breaks (here: by its configuration) stays out, with or without a nanny."""
+    broken = {"DASK_PKGSYNC__CACHE_AGE": "nonsense"}
+    with run_cluster() as cluster:
+        cluster.add_worker(name="before", **broken)
+        with cluster.client(workers=2) as client:
+            with pytest.raises(pkgsync.SyncError) as caught:
+                pkgsync.sync(client, target, progress=False)
+            assert len(caught.value.failures) == 1
+            for name, nanny in (("nannied", True), ("alone", False)):
+                process = cluster.add_worker(name=name, nanny=nanny, **broken)
+                cluster.wait_for(lambda process=process: process.poll() is not None, f"the {name} worker to end")
+            assert set(on_workers(client, imported_version, "six").values()) == {"1.17.0"}
+            assert len(client.scheduler_info(n_workers=-1)["workers"]) == 1

@@ -12,7 +12,7 @@ from distributed.diagnostics.plugin import NannyPlugin
 from distributed.protocol.pickle import dumps
 
 from dask_pkgsync.adapters.carry import carried
-from dask_pkgsync.adapters.node import NodeAgent, failure_of, is_own_process
+from dask_pkgsync.adapters.node import NodeAgent, expected, failure_of, is_own_process
 from dask_pkgsync.adapters.worker_plugin import NAME, RestartNeededError, WorkerSync
 from dask_pkgsync.core.errors import LayerError
 from dask_pkgsync.core.messages import Target, failure_to_wire, target_from_wire, target_to_wire
@@ -53,10 +53,11 @@ class NannySync(NannyPlugin):
             return  # it is at work already: the scheduler will ask the agent
         try:
             await agent.configure(self.target, await agent.prepare(self.target))
-        except LayerError as error:
+        except Exception as error:
             agent.let_workers_verify(self.target)  # which fails, so that no worker starts without the target
+            failure = failure_of(nanny.address, expected(error))
             with contextlib.suppress(OSError):
-                await nanny.scheduler.pkgsync_failed(failure=failure_to_wire(failure_of(nanny.address, error)))
+                await nanny.scheduler.pkgsync_failed(failure=failure_to_wire(failure))
             raise
 
     async def teardown(self, nanny: Nanny) -> None:

@@ -91,6 +91,15 @@ def is_own_process(target: Target) -> bool:
     return bool(target.client_process) and target.client_process == this_process().token
 
 
+def expected(error: Exception) -> LayerError:
+    """Return an error as one of ours; what nobody expected is told by its type, and fails closed all the same."""
+    if isinstance(error, LayerError):
+        return error
+    return LayerError(
+        "unexpected", f"{type(error).__name__}: {error}", advice="Please report this, with the node's log."
+    )
+
+
 def failure_of(node: str, error: LayerError | MessageError) -> NodeFailure:
     """Return an error as the failure of a node."""
     if isinstance(error, MessageError):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from distributed.core import Status
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from dask_pkgsync.adapters.carry import carried
-from dask_pkgsync.adapters.node import NodeAgent, failure_of, is_own_process
+from dask_pkgsync.adapters.node import NodeAgent, expected, failure_of, is_own_process
 from dask_pkgsync.core.errors import LayerError
 from dask_pkgsync.core.messages import Target, failure_to_wire, target_from_wire, target_to_wire
 from dask_pkgsync.core.report import node_report, report_to_wire
@@ -74,8 +74,8 @@ class WorkerSync(WorkerPlugin):
             activation.adopt(self.layer)
         try:
             await asyncio.to_thread(verify, self.target)
-        except LayerError as error:
-            await _tell(worker, error)  # Dask itself only logs this, on the node
+        except Exception as error:
+            await _tell(worker, expected(error))  # Dask itself only logs this, on the node
             raise
 
     async def _go_live(self) -> None:
@@ -93,8 +93,8 @@ class WorkerSync(WorkerPlugin):
     async def _last_look(self, worker: Worker) -> None:
         try:
             await asyncio.to_thread(verify, self.target)
-        except LayerError as error:
-            await _leave(worker, error)
+        except Exception as error:  # noqa: BLE001  # Dask would log it, and let the worker take tasks
+            await _leave(worker, expected(error))
 
     async def _alone(self, worker: Worker) -> None:
         """Prepare and go live in a worker without a nanny, whose registration waits for us meanwhile."""
@@ -106,8 +106,8 @@ class WorkerSync(WorkerPlugin):
             try:
                 prepared = await agent.prepare(self.target)
                 await agent.take(self.target, prepared)
-            except LayerError as error:
-                await _leave(worker, error)
+            except Exception as error:  # noqa: BLE001  # Dask would log it, and let the worker take tasks
+                await _leave(worker, expected(error))
         report = node_report(worker.address, "worker", prepared.plan, outcome="started")
         await worker.scheduler.pkgsync_report(report=report_to_wire(report), target=self.target.id)
 
@@ -170,7 +170,7 @@ def _forget_versions() -> None:
         cached.cache_clear()
 
 
-async def _leave(worker: Worker, error: LayerError) -> None:
+async def _leave(worker: Worker, error: LayerError) -> NoReturn:
     """Take a worker out of the cluster, told to the scheduler first; tasks that it was given go elsewhere."""
     await _tell(worker, error)
     if worker.nanny:
@@ -192,7 +192,7 @@ async def _heartbeats(worker: Worker) -> Any:
     async def beat() -> None:
         while True:
             await asyncio.sleep(1)
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(Exception):  # one that is lost is made up for by the next
                 await worker.scheduler.heartbeat_worker(
                     address=worker.contact_address,
                     now=_now(),
