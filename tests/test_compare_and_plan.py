@@ -337,3 +337,61 @@ def test_options_that_cannot_be_are_refused(options: dict[str, object], words: s
     """Options that are wrong, or contradict each other, say which and why."""
     with pytest.raises(PolicyError, match=words):
         Policy.of(**options)  # type: ignore[arg-type]
+
+
+def test_a_fault_of_what_nobody_wants_is_no_difference() -> None:
+    """What only the base has and is broken there stands in nobody's way, unless the policy is strict."""
+    base = env(faults=(Fault("duplicate", "/site", "there twice", "junk"),), junk="1.0")
+    assert compare(env(), base).matches
+    assert make_plan(base, env()).empty
+    (row,) = compare(env(), base, Policy.of(strict=True))
+    assert (row.name, row.found) == ("junk", "1.0 (duplicate)")
+    assert make_plan(base, env(), Policy.of(strict=True)).hidden == (Hide("junk", "1.0"),)
+
+
+def test_a_critical_package_that_only_one_side_has_differs_for_that_reason() -> None:
+    """The reason of a critical difference is that it is critical; ``strict`` is named where it is the reason."""
+    (row,) = compare(Environment.of(HERE, critical[1:]), env())
+    assert (row.name, row.expected, row.found) == (critical[0].name, "not there", "1.0")
+    assert row.reason == Policy().rule(critical[0].name).reason
+    (row,) = compare(env(), env(six="1.0"), Policy.of(strict=True))
+    assert row.reason == "strict"
+
+
+@given(environments(one_interpreter, from_index), environments(one_interpreter, from_index), st.data())
+def test_what_is_faulty_never_matches_what_is_wanted(
+    expected: Environment, found: Environment, data: st.DataObject
+) -> None:
+    """A package that is wanted and faulty is a difference, whatever its version, and is never kept."""
+    name = data.draw(st.sampled_from(sorted(expected.distributions)))
+    fault = Fault(data.draw(st.sampled_from(["duplicate", "broken", "unreadable"])), "/site", "bad", name)
+    faulty = Environment.of(found.interpreter, found.distributions.values(), [*found.faults, fault])
+    if Policy().rule(name).level is not Level.IGNORE:
+        assert name in {row.name for row in compare(expected, faulty)}
+        assert name in {step.name for step in make_plan(faulty, expected).changes}
+
+
+@given(environments(), environments(), policies)
+def test_no_policy_hides_a_critical_difference(one: Environment, other: Environment, policy: Policy) -> None:
+    """The critical rows of a comparison are the same under every policy, and stand first."""
+
+    def rows(comparison: Comparison) -> list[tuple[str, str, str]]:
+        return [(row.name, row.expected, row.found) for row in comparison.critical]
+
+    whole = compare(one, other, policy)
+    assert rows(whole) == rows(compare(one, other))
+    levels = [row.level is Level.CRITICAL for row in whole]
+    assert levels == sorted(levels, reverse=True)
+
+
+@pytest.mark.parametrize(
+    "tag", ["cp311-cp311t-linux_x86_64", "cp311-cp311d-linux_x86_64", "cp311-cp311-musllinux_1_2_x86_64"]
+)
+def test_other_wheels_are_another_platform(tag: str) -> None:
+    """Free-threaded, debug and musl builds of one Python take other wheels, whatever else they share."""
+    other = Interpreter("cpython", "3.11.7", "linux-x86_64", tag)
+    assert not HERE.same_platform(other)
+    assert other.same_platform(other)
+    assert other.same_platform(Interpreter("cpython", "3.11.7", "linux-x86_64", ""))
+    newer = Interpreter("cpython", "3.11.9", "linux-x86_64", "cp311-cp311-manylinux_2_39_x86_64")
+    assert HERE.same_platform(newer)

@@ -290,3 +290,35 @@ def test_a_target_with_another_environment_keeps_the_rest(target: Target, other:
     assert changed.environment == other
     assert changed.with_environment(target.environment) == target
     assert (changed.id == target.id) == (other.fingerprint == target.environment.fingerprint)
+
+
+def nested(depth: int) -> object:
+    """Return lists in lists, deeper than Python's own repr can follow."""
+    value: object = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("data", [nested(5_000), {"schema": nested(5_000)}, {(("k",),): nested(5_000)}])
+def test_what_is_nested_without_end_is_a_message_error(data: object) -> None:
+    """Depth cannot make a reader fail in another way than any other junk."""
+    for reader in READERS:
+        with pytest.raises(MessageError) as caught:
+            reader(data)
+        assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("name", ["\u017fix", "si\u212a", "\u0131six", "six\n"])
+def test_letters_that_only_look_like_names_are_refused(name: str) -> None:
+    """Letters that a case-insensitive match takes for ASCII ones are no part of a name, whatever packaging says."""
+    with pytest.raises(MessageError):
+        Field(name, "name").name()
+
+
+def test_a_requirement_that_is_nested_without_end_is_refused() -> None:
+    """A marker cannot exhaust the stack of who reads it."""
+    extra = "six; " + "(" * 900 + "python_version>'3'" + ")" * 900
+    wire = {"ignore": [], "only": None, "extra": [extra], "strict": False, "platform-specific": []}
+    with pytest.raises(MessageError, match="nested too deeply"):
+        messages.policy_from_wire(wire)

@@ -116,14 +116,16 @@ def compare(
         want, have = expected.distributions.get(name), found.distributions.get(name)
         if rule.level is Level.IGNORE:
             continue
+        if want is None and not policy.strict and rule.level is not Level.CRITICAL:
+            continue
         if (fault := found.faulty(name)) is not None:
             shown = f"{have.version if have else '?'} ({fault.kind})"
             rows.append(Difference(name, rule.level, want.version if want else MISSING, shown, fault.detail))
         elif want is None and have is None:
             rows.append(Difference(name, rule.level, MISSING, MISSING, rule.reason))
         elif want is None:
-            if policy.strict or rule.level is Level.CRITICAL:
-                rows.append(Difference(name, rule.level, MISSING, have.version if have else "", "strict"))
+            reason = "strict" if policy.strict else rule.reason
+            rows.append(Difference(name, rule.level, MISSING, have.version if have else MISSING, reason))
         elif have is None or not _satisfied(want, have, rule.level):
             rows.append(Difference(name, rule.level, want.version, have.version if have else MISSING, rule.reason))
     rows.sort(key=lambda row: (row.level is not Level.CRITICAL, row.name))

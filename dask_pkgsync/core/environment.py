@@ -48,7 +48,7 @@ class Interpreter:
     platform: str
     """`sysconfig.get_platform`, for example ``linux-x86_64``."""
     tag: str
-    """The most specific wheel tag (PEP 425), for example ``cp311-cp311-manylinux_2_36_x86_64``."""
+    """The most specific wheel tag (PEP 425), for example ``cp311-cp311-manylinux_2_36_x86_64``; empty if unknown."""
 
     @property
     def feature_version(self) -> str:
@@ -56,9 +56,18 @@ class Interpreter:
         return ".".join(self.version.split(".")[:2])
 
     def same_platform(self, other: Interpreter) -> bool:
-        """Whether the same binary wheels fit both (same implementation, X.Y, system and processor)."""
+        """Whether the same binary wheels fit both (same implementation, X.Y, ABI, system and processor)."""
         mine = (self.implementation, self.feature_version, self.platform)
-        return mine == (other.implementation, other.feature_version, other.platform)
+        if mine != (other.implementation, other.feature_version, other.platform):
+            return False
+        return not (self.tag and other.tag) or self._abi_and_libc == other._abi_and_libc
+
+    @property
+    def _abi_and_libc(self) -> tuple[str, bool]:
+        """Free-threaded builds and musl share the platform of the others; only the tag tells that wheels differ."""
+        _, _, rest = self.tag.partition("-")
+        abi, _, system = rest.partition("-")
+        return abi, system.startswith("musllinux")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +194,11 @@ class Environment:
 
     def faulty(self, name: str) -> Fault | None:
         """Return the fault that makes this distribution untrustworthy, if there is one."""
-        return next((fault for fault in self.faults if fault.name == name and fault.kind != "stray"), None)
+        return self._faults_by_name.get(name)
+
+    @cached_property
+    def _faults_by_name(self) -> dict[str, Fault]:
+        return {fault.name: fault for fault in reversed(self.faults) if fault.kind != "stray"}
 
     def to_json(self) -> str:
         """Write as JSON; the inverse of `from_json`."""

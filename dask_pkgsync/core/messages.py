@@ -54,7 +54,7 @@ class Field:
         if not isinstance(self.value, dict):
             raise MessageError(self.place, "a dictionary", self.value)
         if name not in self.value:
-            raise MessageError(self.place, f"the key {name!r}", sorted(map(str, self.value))[:20])
+            raise MessageError(self.place, f"the key {name!r}", list(self.value)[:20])
         return Field(self.value[name], f"{self.place}.{name}")
 
     def only(self, *names: str) -> Field:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -127,7 +128,7 @@ class Policy:
         if isinstance(extra, str):
             raise PolicyError(f"extra: expected a list of requirements, found the string {extra!r}; write [{extra!r}]")
         requirements = tuple(sorted(_requirement(text) for text in extra))
-        named = frozenset(str(canonicalize_name(Requirement(text).name)) for text in requirements)
+        named = _names_of(requirements)
         if both := named & ignored.union(CRITICAL):
             raise PolicyError(f"extra: {', '.join(sorted(both))} is critical or ignored and cannot be an extra")
         more = canonical_names(platform_specific, "platform-specific")
@@ -136,7 +137,7 @@ class Policy:
     @property
     def extra_names(self) -> frozenset[str]:
         """Canonical names of the extra requirements."""
-        return frozenset(str(canonicalize_name(Requirement(text).name)) for text in self.extra)
+        return _names_of(self.extra)
 
     def rule(self, name: str, *, same_platform: bool = True) -> Rule:
         """Return how closely a package has to match, and why."""
@@ -162,12 +163,20 @@ class Policy:
         return None
 
 
+@lru_cache(maxsize=16)
+def _names_of(requirements: tuple[str, ...]) -> frozenset[str]:
+    """Return canonical names; kept, because a policy is asked for the rule of every package."""
+    return frozenset(str(canonicalize_name(Requirement(text).name)) for text in requirements)
+
+
 def _requirement(text: str) -> str:
     """Check one extra requirement and return its normal form."""
     if not isinstance(text, str) or any(ord(character) < ord(" ") for character in text):
         raise PolicyError(f"extra: {text!r} is not a requirement")
     try:
         requirement = Requirement(text)
+    except RecursionError:  # packaging reads nested markers recursively
+        raise PolicyError(f"extra: {text[:50]!r}… is nested too deeply for a requirement") from None
     except InvalidRequirement as error:
         raise PolicyError(f"extra: {text!r} is not a requirement: {str(error).splitlines()[0]}") from None
     if requirement.url is not None:
