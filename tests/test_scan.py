@@ -131,6 +131,12 @@ SECRETS = [
     "https:user:hunter2@host/x.whl",
     "user:hunter2@host:x.git",
     "${hunter2}@host:x.git",
+    "git+ssh://hunter2@host/x.git",
+    "https://user:hun/hunter2@host/x.whl",
+    "https://user:hun#hunter2@host/x.whl",
+    "https://user:hun?hunter2@host/x.whl",
+    "hunter2@host:x.git",
+    "host:x.git?token=hunter2",
 ]
 
 
@@ -149,10 +155,11 @@ def test_no_credential_is_in_a_scan(url: str, tmp_path: Path) -> None:
 
 
 def test_what_is_no_secret_stays() -> None:
-    """The user of an SSH address and harmless fragments are kept."""
+    """The user ``git`` of an SSH address and harmless fragments are kept."""
     assert without_credentials("git+ssh://git@host/x.git") == "git+ssh://git@host/x.git"
     assert without_credentials("git@host:x.git") == "git@host:x.git"
     assert without_credentials("file:///a@b/c:d@e") == "file:///a@b/c:d@e"
+    assert without_credentials("https://host:8443/@scope/x") == "https://host:8443/@scope/x"
     assert without_credentials("https://host/x#subdirectory=a&egg=b") == "https://host/x#subdirectory=a&egg=b"
     hashes = {"url": "https://h/x", "archive_info": {"hashes": {"sha256": "ab"}}}
     assert parse_direct_url(json.dumps(hashes)) == FromArchive("https://h/x", "sha256=ab")
@@ -335,3 +342,64 @@ def test_versions_with_spaces_are_not_taken_from_a_directory_name(tmp_path: Path
     """A directory's name that says no clean version is passed over for its METADATA."""
     dist_info(tmp_path, "six", "1.0 ", METADATA="Name: six\nVersion: 1.0\n")
     assert scan([str(tmp_path)]).distributions["six"].version == "1.0"
+
+
+def test_a_dash_that_may_be_part_of_either_is_settled_by_metadata(tmp_path: Path) -> None:
+    """Where a directory's name can be read in two ways, METADATA says which: none is guessed."""
+    for directory, name, version in [
+        ("foo-1.0-1", "foo", "1.0-1"),
+        ("my-pkg-1.0", "my-pkg", "1.0"),
+        ("b-2-1", "b-2", "1"),
+    ]:
+        dist_info(tmp_path, directory, "x").rename(tmp_path / f"{directory}.dist-info")
+        (tmp_path / f"{directory}.dist-info" / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
+    environment = scan([str(tmp_path)])
+    assert not environment.faults
+    found = {name: d.version for name, d in environment.distributions.items()}
+    assert found == {"foo": "1.0-1", "my-pkg": "1.0", "b-2": "1"}
+
+
+def test_metadata_is_not_parsed_where_the_directory_says_it_all(tmp_path: Path) -> None:
+    """Name and version of a well-named directory are taken from its name, for dist-info and egg-info alike."""
+    dist_info(tmp_path, "one", "1.0", METADATA="not opened")
+    (tmp_path / "Two-2.0-py3.11.egg-info").write_text("not opened")
+    (tmp_path / "three-3.0.egg-info").mkdir()
+    (tmp_path / "three-3.0.egg-info" / "PKG-INFO").write_text("not opened")
+    found = {name: d.version for name, d in scan([str(tmp_path)]).distributions.items()}
+    assert found == {"one": "1.0", "two": "2.0", "three": "3.0"}
+
+
+def test_empty_metadata_is_broken(tmp_path: Path) -> None:
+    """Metadata of no bytes, as a full disk leaves it, is as good as none."""
+    dist_info(tmp_path, "one", "1.0", METADATA="")
+    (tmp_path / "two-2.0.egg-info").mkdir()
+    (tmp_path / "three-3.0-py3.11.egg-info").write_text("")
+    environment = scan([str(tmp_path)])
+    assert not environment.distributions
+    assert [(fault.kind, fault.name) for fault in environment.faults] == [
+        ("broken", "one"),
+        ("broken", "three"),
+        ("broken", "two"),
+    ]
+
+
+@pytest.mark.parametrize("file", ["INSTALLER", "direct_url.json"])
+def test_what_is_there_and_cannot_be_read_is_a_fault(file: str, tmp_path: Path) -> None:
+    """An unreadable record may say anything, so it is not taken for none."""
+    (dist_info(tmp_path, "one", "1.0") / file).mkdir()
+    (tmp_path / "two.dist-info" / "METADATA").mkdir(parents=True)
+    environment = scan([str(tmp_path)])
+    assert not environment.distributions
+    faults = [(fault.kind, fault.name) for fault in environment.faults]
+    assert faults == [("unreadable", "one"), ("unreadable", "two")]
+
+
+def test_a_stray_is_found_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current directory is the same however sys.path spells it."""
+    source, link = tmp_path / "source", tmp_path / "link"
+    (source / "mine.egg-info").mkdir(parents=True)
+    (source / "mine.egg-info" / "PKG-INFO").write_text("Name: mine\nVersion: 1.0\n")
+    link.symlink_to(source)
+    monkeypatch.chdir(source)
+    for place in (".", str(link), f"{source}{os.sep}"):
+        assert [fault.kind for fault in scan([place]).faults] == ["stray"]

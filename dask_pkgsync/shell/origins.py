@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from dask_pkgsync.core.environment import FromArchive, FromDirectory, FromVcs
 
 if TYPE_CHECKING:
+    from urllib.parse import SplitResult
+
     from dask_pkgsync.core.environment import Origin
 
+_SSH_USER = "git"
 _HARMLESS_FRAGMENTS = ("subdirectory=", "egg=", "sha256=", "sha384=", "sha512=")
 
 
@@ -47,20 +51,31 @@ def _digest(info: dict[str, Any]) -> str:
 def without_credentials(url: str) -> str:
     """Return a URL without user, password, query (where tokens are), and fragments that are not known to be harmless.
 
-    The bare user of an SSH address (``git@host``) is no secret and stays.
+    The user ``git`` of an SSH address (``git@host``) is no secret and stays; any other may be a token.
     """
-    parts = urlsplit(_line(url))
-    path = parts.path if parts.netloc or parts.scheme == "file" else _without_password(parts.path, parts.scheme)
-    user, at, host = parts.netloc.rpartition("@")
-    ssh = at and "ssh" in parts.scheme and ":" not in user and "$" not in user
+    url = _line(url)
+    parts = urlsplit(url)
+    if not _has_authority(parts):
+        return _after_credentials(url)
+    user, _, host = parts.netloc.rpartition("@")
+    ssh = parts.scheme.endswith("ssh") and user == _SSH_USER
     fragments = (part for part in parts.fragment.split("&") if part.startswith(_HARMLESS_FRAGMENTS))
-    return urlunsplit((parts.scheme, parts.netloc if ssh else host, path, "", "&".join(fragments)))
+    return urlunsplit((parts.scheme, parts.netloc if ssh else host, parts.path, "", "&".join(fragments)))
 
 
-def _without_password(path: str, scheme: str) -> str:
-    """Strip the user where a URL lacks its slashes; the bare one of ``git@host:x`` stays."""
-    user, at, rest = path.rpartition("@")
-    return rest if at and (scheme or ":" in user or "$" in user) else path
+def _has_authority(parts: SplitResult) -> bool:
+    """Whether the host is where a URL has it, so that nothing after it can be a part of a password."""
+    try:
+        return parts.port is not None or bool(parts.hostname) or parts.scheme.endswith("file")
+    except ValueError:  # a port that is no number: the password holds a / or #
+        return False
+
+
+def _after_credentials(address: str) -> str:
+    """Keep what follows the last @ of what is no proper URL (``git@host:path``, as ssh has it)."""
+    user, _, rest = address.rpartition("@")
+    rest = re.split("[?#]", rest, maxsplit=1)[0]
+    return f"{user}@{rest}" if user == _SSH_USER else rest
 
 
 def _line(text: str) -> str:

@@ -6,14 +6,13 @@ of the search path; METADATA is parsed only where a directory's name does not sa
 
 from __future__ import annotations
 
-import email.parser
 import os
 import platform
 import re
 import sys
 import sysconfig
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,10 +59,12 @@ def scan(path: Sequence[str] | None = None) -> Environment:
     """
     distributions: dict[str, Distribution] = {}
     faults: list[Fault] = []
+    working = _working_directory()
     if path is None:  # the import system passes over whatever else people put there
         path = [entry for entry in sys.path if isinstance(entry, str)]
     for place in dict.fromkeys(path):
-        _scan_directory(place, distributions, faults)
+        if directory := place or working:  # '' as the import system reads it
+            _scan_directory(directory, working, distributions, faults)
     return Environment.of(this_interpreter(), distributions.values(), faults)
 
 
@@ -74,23 +75,28 @@ def this_interpreter() -> Interpreter:
     return Interpreter(sys.implementation.name, version, sysconfig.get_platform(), str(next(sys_tags())))
 
 
-def _scan_directory(place: str, distributions: dict[str, Distribution], faults: list[Fault]) -> None:
+def _working_directory() -> str:
+    """Return the current directory, or nothing where it was removed under the process."""
+    try:
+        return os.getcwd()  # noqa: PTH109
+    except OSError:
+        return ""
+
+
+def _scan_directory(directory: str, working: str, distributions: dict[str, Distribution], faults: list[Fault]) -> None:
     """Add what one entry of the search path holds, unless an earlier entry had it."""
-    directory = place
     here: dict[str, Distribution] = {}
     try:
-        directory = place or os.getcwd()  # noqa: PTH109  # as the import system reads ''
         with os.scandir(directory) as listing:
             names = [entry.name for entry in listing if entry.name.endswith((".dist-info", ".egg-info", ".egg-link"))]
-    except (FileNotFoundError, NotADirectoryError):  # a zip, or nothing: no distributions
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # a zip, nothing, no path: no distributions
         return
     except OSError as error:
         faults.append(Fault("unreadable", printable(directory), printable(f"cannot be listed: {error.strerror}")))
         return
-    stray = _is_working_directory(place)
     for name in sorted(names):
         full = f"{directory}{os.sep}{name}"
-        if stray and name.endswith(".egg-info"):
+        if name.endswith(".egg-info") and os.path.realpath(directory) == working:
             detail = "metadata of a source tree in the current directory: nothing says that it is installed"
             faults.append(Fault("stray", printable(full), detail, _name_of(name)))
             continue
@@ -107,86 +113,101 @@ def _scan_directory(place: str, distributions: dict[str, Distribution], faults: 
     distributions.update(here)
 
 
-def _is_working_directory(place: str) -> bool:
-    try:
-        return place in ("", ".") or place == os.getcwd()  # noqa: PTH109
-    except OSError:  # it was removed below this process
-        return False
-
-
 def _read(full: str, name: str) -> Distribution | Fault:
     """Read one metadata directory or file."""
-    if name.endswith(".dist-info"):
-        return _read_dist_info(full, name)
-    if name.endswith(".egg-link"):
-        return _read_egg_link(full, name)
-    return _read_egg_info(full, name, Unrecorded())
+    try:
+        if name.endswith(".dist-info"):
+            return _read_dist_info(full, name)
+        if name.endswith(".egg-link"):
+            return _read_egg_link(full, name)
+        return _read_egg_info(full, name, Unrecorded())
+    except OSError as error:  # what is there and cannot be read may say anything: not "installed from an index"
+        return Fault("unreadable", printable(full), printable(f"cannot be read: {error.strerror}"), _name_of(name))
 
 
-def _read_dist_info(full: str, directory: str) -> Distribution | Fault:
-    stem = directory.removesuffix(".dist-info")
-    name, dash, version = stem.rpartition("-")
-    if stem.startswith("~"):
-        return Fault("broken", printable(full), "left behind by a pip that was interrupted; remove it")
-    if not (dash and _plausible(name, version)):
-        found = _from_metadata(f"{full}{os.sep}METADATA")
-        if found is None:
-            return Fault("broken", printable(full), "no readable name and version", _name_of(name or stem))
-        name, version = found
-    elif not os.path.exists(f"{full}{os.sep}METADATA"):  # noqa: PTH110  # many of them: the quick way
-        return Fault("broken", printable(full), "METADATA is missing", canonical(name))
-    installer = printable(_text(f"{full}{os.sep}INSTALLER").strip())[:200]
+def _read_dist_info(full: str, entry: str) -> Distribution | Fault:
+    broken = partial(Fault, "broken", printable(full))
+    if entry.startswith("~"):
+        return broken("left behind by a pip that was interrupted; remove it")
+    metadata = f"{full}{os.sep}METADATA"
+    if not _size(metadata):
+        return broken("METADATA is missing or empty", _name_of(entry))
+    found = _said_by_name(entry.removesuffix(".dist-info")) or _from_metadata(metadata)
+    if found is None:
+        return broken("no readable name and version", _name_of(entry))
+    name, version = canonical(found[0]), found[1]
+    installer = printable(_text(f"{full}{os.sep}INSTALLER").strip())[:_LONGEST]
     origin: Origin = FromIndex()
     if direct_url := _text(f"{full}{os.sep}direct_url.json"):
         try:
             origin = parse_direct_url(direct_url)
         except ValueError:
-            return Fault("broken", printable(full), "direct_url.json is not readable (PEP 610)", canonical(name))
-    return Distribution(canonical(name), version, origin, installer)
+            return broken("direct_url.json is not readable (PEP 610)", name)
+    return Distribution(name, version, origin, installer)
 
 
-def _read_egg_info(full: str, name: str, origin: Origin) -> Distribution | Fault:
+def _read_egg_info(full: str, entry: str, origin: Origin) -> Distribution | Fault:
     """Read an egg-info directory or file: ``name-version-py3.11.egg-info``, or ``name.egg-info``."""
     metadata = full if os.path.isfile(full) else f"{full}{os.sep}PKG-INFO"  # noqa: PTH113
-    found = _from_metadata(metadata)
+    found = None
+    if _size(metadata):
+        stem = re.sub(r"-py\d[\d.]*$", "", entry.removesuffix(".egg-info"))
+        found = _said_by_name(stem) or _from_metadata(metadata)
     if found is None:
-        return Fault("broken", printable(full), "no readable name and version", _name_of(name))
+        return Fault("broken", printable(full), "no readable name and version", _name_of(entry))
     return Distribution(canonical(found[0]), found[1], origin)
 
 
-def _read_egg_link(full: str, name: str) -> Distribution | Fault:
+def _read_egg_link(full: str, entry: str) -> Distribution | Fault:
     """Read what ``setup.py develop`` left: the path of a source tree that holds the egg-info."""
-    target = Path(full).absolute().parent / (_text(full).partition("\n")[0].strip() or full)
-    with suppress(OSError, ValueError):
-        for egg_info in sorted(target.glob("*.egg-info")):
+    source = _text(full).partition("\n")[0].strip()
+    with suppress(OSError, ValueError):  # ValueError: a path that cannot be one
+        target = Path(os.path.abspath(Path(full).parent / source))  # noqa: PTH100  # no .. in the URI
+        for egg_info in sorted(target.glob("*.egg-info")) if source else ():
             found = _read_egg_info(str(egg_info), egg_info.name, FromDirectory(target.as_uri(), editable=True))
-            if found.name == _name_of(name):
+            if found.name == _name_of(entry):
                 return found
-    return Fault("broken", printable(full), "points to no source tree with metadata", _name_of(name))
+    return Fault("broken", printable(full), "points to no source tree with metadata", _name_of(entry))
 
 
-def _from_metadata(path: str) -> tuple[str, str] | None:
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123
-            headers = email.parser.BytesHeaderParser().parse(file)
-    except OSError:
-        return None
-    name, version = str(headers.get("Name") or "").strip(), str(headers.get("Version") or "").strip()
-    return (name, version) if _plausible(name, version) else None
+def _said_by_name(stem: str) -> tuple[str, str] | None:
+    """Return name and version as the name of a metadata entry says them, if it does so without doubt.
+
+    Both are escaped there so that neither holds a dash (PEP 427); where an old tool did not, only METADATA knows.
+    """
+    name, _, version = stem.partition("-")
+    return (name, version) if "-" not in version and _valid(name, version) else None
 
 
-def _plausible(name: str, version: str) -> bool:
-    """Whether these are a name (PEP 503) and a version (PEP 440)."""
+def _valid(name: str, version: str) -> bool:
     if len(name) > _LONGEST or len(version) > _LONGEST:
         return False
     return _NAME.fullmatch(name) is not None and _VERSION.fullmatch(version) is not None
 
 
+def _from_metadata(path: str) -> tuple[str, str] | None:
+    import email.parser  # rarely needed, and slow to import
+
+    with open(path, "rb") as file:  # noqa: PTH123
+        headers = email.parser.BytesHeaderParser().parse(file)
+    name, version = str(headers.get("Name") or "").strip(), str(headers.get("Version") or "").strip()
+    return (name, version) if _valid(name, version) else None
+
+
+def _size(path: str) -> int:
+    """Return the bytes of a file, 0 where there is none."""
+    try:
+        return os.stat(path).st_size  # noqa: PTH116  # many of them: the quick way
+    except OSError:
+        return 0
+
+
 def _text(path: str) -> str:
+    """Return what a small file holds, or nothing where there is none."""
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123  # many small files: no buffer, no decoder
             return file.read().decode("utf-8", "replace")
-    except OSError:
+    except FileNotFoundError:
         return ""
 
 
@@ -198,10 +219,9 @@ def canonical(name: str) -> str:
 
 def _name_of(entry: str) -> str:
     """Guess a canonical name from the name of a metadata entry, for a fault."""
-    if entry.endswith(".egg-link"):
-        stem = entry.removesuffix(".egg-link")
-    else:
-        stem = re.sub(r"\.(dist|egg)-info$", "", entry).partition("-")[0]
+    stem, _, kind = entry.rpartition(".")
+    if kind != "egg-link":  # its version begins with a digit, if all is well
+        stem = re.split(r"-(?=\d)", stem, maxsplit=1)[0] if re.search(r"-\d", stem) else stem.partition("-")[0]
     return canonical(stem) if _NAME.fullmatch(stem) else ""
 
 
