@@ -403,3 +403,13 @@ def test_a_stray_is_found_through_a_link(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(source)
     for place in (".", str(link), f"{source}{os.sep}"):
         assert [fault.kind for fault in scan([place]).faults] == ["stray"]
+
+
+@pytest.mark.parametrize("size", [16_383, 16_384, 16_385, 100_000])
+def test_a_long_record_is_read_to_its_end(size: int, tmp_path: Path) -> None:
+    """However long a direct_url.json is, all of it counts."""
+    record = json.dumps({"note": "", "url": "https://host/x.whl", "archive_info": {}})
+    record = record.replace('"note": "', '"note": "' + "x" * (size - len(record)))
+    assert len(record) == size
+    dist_info(tmp_path, "one", "1.0", direct_url_json=record)
+    assert scan([str(tmp_path)]).distributions["one"].origin == FromArchive("https://host/x.whl")
