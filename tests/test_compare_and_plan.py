@@ -220,6 +220,16 @@ def test_a_faulty_distribution_never_matches() -> None:
     assert compare(env(six="1.0"), stray).matches
 
 
+def test_a_fault_of_what_is_not_expected_counts_under_strict_alone() -> None:
+    """What only the node has cannot break the target's code, sound or not, and no plan would mend it."""
+    fault = Fault("duplicate", "/site", "there twice", "old")
+    base = env(faults=(fault,), old="1.0")
+    assert compare(env(), base).matches
+    assert make_plan(base, env()).empty
+    assert [row.name for row in compare(env(), base, Policy(strict=True))] == ["old"]
+    assert make_plan(base, env(), Policy(strict=True)).hidden == (Hide("old", "1.0"),)
+
+
 def test_across_platforms_compatible_versions_do() -> None:
     """On another platform a compatible release matches, and packages of one system are skipped."""
     here, there = env(six="1.4.2", pywin32="300"), env(MAC, six="1.4")

@@ -176,6 +176,7 @@ def test_strict_leaves_nothing_else_importable(run_cluster: Run, base_environmen
         client.wait_for_workers(1, timeout=60)
         found = next(iter(on_workers(client, versions_here, ["inflection", "six"]).values()))
         assert found == {"inflection": None, "six": "1.17.0"}
+        assert client.run_on_scheduler(versions_here, ["six"]) == {"six": "1.17.0"}
 
 
 def test_extra_packages_are_resolved_and_installed(run_cluster: Run, base_environment: Environment) -> None:

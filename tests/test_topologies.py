@@ -141,17 +141,18 @@ def test_forkserver_workers_start_in_the_layer(run_cluster: Run, base_environmen
 
 
 def test_packages_of_the_scheduler_that_are_imported_already_are_reported(
-    run_cluster: Run, base_environment: Environment
+    run_cluster: Run, base_environment: Environment, tmp_path: Path
 ) -> None:
-    """What the scheduler runs already in another version is skipped with the reason, or refused if so chosen."""
+    """What the scheduler runs already is skipped with the reason, or refused if so chosen; the layer is shared."""
     wanted = environment_with(base_environment, {"toolz": "0.12.1", "six": "1.17.0"})
-    with run_cluster() as cluster, cluster.client(workers=1) as client:
+    with run_cluster(cache=tmp_path / "own") as cluster, cluster.client(workers=1) as client:
         with pytest.raises(pkgsync.SyncError, match=r"toolz 0\.12\.1"):
             pkgsync.sync(client, wanted, scheduler="refuse", progress=False)
         assert set(on_workers(client, imported_version, "six").values()) == {"1.15.0"}
         report = pkgsync.sync(client, wanted, scheduler="warn", progress=False)
         (scheduler,) = (node for node in report.nodes if node.role == "scheduler")
         assert any("toolz" in line and "imported" in line for line in scheduler.skipped)
+        assert len(list((cluster.cache / "layers").iterdir())) == 1
         client.wait_for_workers(1, timeout=60)
         found = next(iter(on_workers(client, versions_here, ["toolz", "six"]).values()))
         assert found == {"toolz": "0.12.1", "six": "1.17.0"}

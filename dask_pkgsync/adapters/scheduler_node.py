@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from dask_pkgsync.core.messages import Target
 
 
+KEEPS_BASE = "strict holds for the workers: a running scheduler keeps its base behind the layer"
+
+
 class SchedulerNode:
     """The process that the coordinator itself runs in."""
 
@@ -45,7 +48,9 @@ class SchedulerNode:
         self.prepared = None
         if is_own_process(target):
             return NodeReport(self.address, "scheduler", "left alone")
-        self.prepared = prepared = await asyncio.to_thread(prepare_running, target, node_settings())
+        # A running process cannot lose its base: under strict, too, it gets what it lacks, so that graphs unpickle.
+        open_target = replace(target, policy=replace(target.policy, strict=False))
+        self.prepared = prepared = await asyncio.to_thread(prepare_running, open_target, node_settings())
         late = [step for step in prepared.plan.skipped if step.reason == TOO_LATE]
         if late and target.scheduler == "refuse":
             names = ", ".join(f"{step.name} {step.version}" for step in late)
@@ -59,7 +64,7 @@ class SchedulerNode:
             self.address,
             "scheduler",
             prepared.plan,
-            notes=layer.notes if layer else (),
+            notes=(*(layer.notes if layer else ()), *([KEEPS_BASE] if target.policy.strict else [])),
             seconds=monotonic() - started,
             fetched=layer.fetched if layer else 0,
             layer=layer.digest if layer else "",

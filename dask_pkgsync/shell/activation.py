@@ -56,6 +56,17 @@ def imported(plan: Plan, layer: Layer | None = None) -> dict[str, tuple[str, ...
     return found
 
 
+def stays_whole(name: str) -> bool:
+    """Whether a distribution that was imported from the base goes on coming from there, behind whatever layer.
+
+    So it is if all its top-level packages and modules are loaded, and none is a namespace, whose path can grow.
+    """
+    dist_info = installed(sys.path).get(name)
+    modules = module_names(dist_info) if dist_info else frozenset()
+    tops = {module.partition(".")[0] for module in modules}
+    return bool(tops) and all(top in modules and top in sys.modules for top in tops)
+
+
 def _is_loaded(name: str, layer: Layer | None) -> bool:
     module = sys.modules.get(name)
     if module is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from dask_pkgsync.core.compare import compare_critical, critical_versions
 from dask_pkgsync.core.errors import LayerError
 from dask_pkgsync.core.plan import Plan, make_plan
 from dask_pkgsync.shell import layers
-from dask_pkgsync.shell.activation import base_path, imported, remaining
+from dask_pkgsync.shell.activation import base_path, imported, remaining, stays_whole
 from dask_pkgsync.shell.cache import collect, open_cache
 from dask_pkgsync.shell.installers.find import find_installer
 from dask_pkgsync.shell.process_state import this_process
@@ -66,12 +66,19 @@ def prepare(target: Target, settings: NodeSettings) -> Prepared:
 
 
 def prepare_running(target: Target, settings: NodeSettings) -> Prepared:
-    """Do the same for a process that cannot be restarted: what it has imported already is left out, with the reason."""
+    """Do the same for a process that cannot be restarted: what it has imported already is left out, with the reason.
+
+    Where it can, it shares the layer of its host's other nodes, which costs no build of its own: a package that is
+    wholly imported finds its further modules through its own ``__path__``, in the base, whatever the layer holds.
+    """
     base = scan(base_path())
     refuse_critical(target, base)
     late = imported(remaining(target))
     plan = make_plan(base, target.environment, target.policy)
-    return _build(plan.without(late, TOO_LATE), base, target, settings)
+    taken = plan.without(late, TOO_LATE)
+    if taken.empty or not all(stays_whole(name) for name in late):
+        return _build(taken, base, target, settings)
+    return replace(_build(plan, base, target, settings), plan=taken)
 
 
 def _build(plan: Plan, base: Environment, target: Target, settings: NodeSettings) -> Prepared:
