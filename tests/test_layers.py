@@ -22,11 +22,11 @@ from dask_pkgsync.shell.layers import (
     BASE_LINK,
     Base,
     Layer,
+    base_at,
     build,
     layer_digest,
     layer_from_wire,
     layer_to_wire,
-    this_base,
 )
 from dask_pkgsync.shell.records import dist_infos, entries, installed, module_name, module_names, verify
 from dask_pkgsync.shell.scan import scan
@@ -295,7 +295,7 @@ def test_a_layer_crosses_the_wire(small: Venv) -> None:
 
 def test_the_base_of_this_process_is_what_it_imports_from() -> None:
     """The directories of the base are those of the search path that hold distributions."""
-    base = this_base(scan())
+    base = base_at(Path(sys.executable), sys.path, scan())
     assert str(base.python) == sys.executable
     assert all(dist_infos(place) for place in base.site_packages)
 

@@ -24,7 +24,7 @@ from dask_pkgsync.shell.cache import MARKER
 from dask_pkgsync.shell.records import dist_infos, entries, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from dask_pkgsync.core.plan import Plan
     from dask_pkgsync.shell.cache import Cache
@@ -92,12 +92,9 @@ def layer_from_wire(data: object) -> Layer:
     return Layer(digest.text(64), path, complete.flag(), tuple(pin.text() for pin in pins.items()))
 
 
-def this_base(environment: Environment) -> Base:
-    """Return the base of this process, from what a scan of it found."""
-    from dask_pkgsync.shell.activation import base_path
-
-    places = [Path(entry) for entry in base_path() if entry and dist_infos(entry)]
-    return Base(Path(sys.executable), tuple(places), environment)
+def base_at(python: Path, path: Sequence[str], environment: Environment) -> Base:
+    """Return a base from its interpreter, its search path, and what a scan of that found."""
+    return Base(python, tuple(Path(entry) for entry in path if entry and dist_infos(entry)), environment)
 
 
 def layer_digest(plan: Plan, base: Base) -> str:

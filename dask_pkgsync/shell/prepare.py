@@ -85,7 +85,7 @@ def _build(plan: Plan, base: Environment, target: Target, settings: NodeSettings
     if plan.empty:
         return Prepared(plan, None)
     cache = open_cache(settings.cache_directory)
-    own = layers.Base(Path(this_process().python), layers.this_base(base).site_packages, base)
+    own = layers.base_at(Path(this_process().python), base_path(), base)
     layer = layers.build(
         plan, own, cache, lambda: installer(cache, target.install_timeout), timeout=target.install_timeout
     )
