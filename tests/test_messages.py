@@ -322,3 +322,11 @@ def test_a_requirement_that_is_nested_without_end_is_refused() -> None:
     wire = {"ignore": [], "only": None, "extra": [extra], "strict": False, "platform-specific": []}
     with pytest.raises(MessageError, match="nested too deeply"):
         messages.policy_from_wire(wire)
+
+
+def test_of_very_long_last_words_the_end_is_sent() -> None:
+    """What an installer says last is what matters: the beginning is cut off, and the rest is taken."""
+    failure = NodeFailure("n", "install", "broke", last_words="x" * messages.MAX_LONG_TEXT + "the end")
+    again = messages.failure_from_wire(messages.failure_to_wire(failure))
+    assert again.last_words == failure.last_words[-messages.MAX_LONG_TEXT :]
+    assert again.last_words.endswith("the end")
