@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from clusters import LIGHT, imported_version, on_workers
-from distributed import as_completed
+from clusters import LIGHT, imported_version, on_workers, surroundings
+from distributed import Client, as_completed
+from distributed.versions import VersionMismatchWarning
 
 import dask_pkgsync as pkgsync
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
-    from clusters import Cluster
-    from distributed import Client
+    from clusters import Cluster, Venvs
 
     from dask_pkgsync import Environment
 
@@ -136,3 +141,57 @@ def test_a_worker_that_is_not_verified_is_not_let_in(run_cluster: Run, target: E
         cluster.wait_for(lambda: process.poll() is not None, "the unverified worker to end")
         assert "has not been verified" in cluster.log("unverified")
         assert len(client.scheduler_info(n_workers=-1)["workers"]) == 1
+
+
+ADAPTIVE = """
+import sys
+from distributed import LocalCluster
+if __name__ == "__main__":
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, local_directory=sys.argv[2]
+    ) as cluster:
+        cluster.adapt(minimum=1, maximum=3, interval="100ms", wait_count=2)
+        with open(sys.argv[1], "w") as file:
+            file.write(cluster.scheduler_address)
+        sys.stdin.read()
+"""
+
+
+def test_an_adaptive_cluster_scales_in_the_target(
+    venvs: Venvs, shared_cache: Path, tmp_path: Path, target: Environment
+) -> None:
+    """Where Dask itself scales the workers up and down under load, no task sees the base."""
+    script, note, log = tmp_path / "adaptive.py", tmp_path / "address", tmp_path / "log"
+    script.write_text(ADAPTIVE)
+    env = surroundings(DASK_PKGSYNC__CACHE_DIRECTORY=str(shared_cache))
+    argv = [venvs.base().python, str(script), str(note), str(tmp_path)]
+    with (
+        log.open("wb") as out,
+        subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=out, stderr=out, env=env) as process,
+    ):
+        try:
+            deadline = time.monotonic() + 60
+            while not (note.exists() and note.read_text()):
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.05)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", VersionMismatchWarning)
+                client = Client(note.read_text(), set_as_default=False)
+            with client:
+                client.wait_for_workers(1, timeout=60)
+                report = pkgsync.sync(client, target, progress=False)
+                assert {node.outcome for node in report.nodes} == {"live"}
+                pids: set[int] = set()
+                for _ in range(2):  # up, down, and up again
+                    results = client.gather(client.map(seen_here, range(3_000), pure=False))
+                    assert {result[:2] for result in results} == {(LIGHT["six"], LIGHT["six"])}
+                    pids |= {result[2] for result in results}
+                    while len(client.scheduler_info(n_workers=-1)["workers"]) > 1:
+                        assert time.monotonic() < deadline + 120, log.read_text()
+                        time.sleep(0.1)
+                assert len(pids) > 1
+        except BaseException:
+            sys.stderr.write(log.read_text()[-8000:])
+            raise
+        finally:
+            process.communicate(timeout=60)
