@@ -244,3 +244,11 @@ def test_the_order_of_distributions_does_not_count(environment: Environment, ord
     assert list(again.distributions) == list(environment.distributions)
     assert again.fingerprint == environment.fingerprint
     assert pickle.loads(pickle.dumps(again)).faults == environment.faults
+
+
+def test_a_failure_cannot_command_a_terminal() -> None:
+    """What another machine's installer said is shown without escapes; lines stay lines."""
+    failure = NodeFailure("n", "install", "bad\x1b[2J", "look", "one\x07\ntwo")
+    assert "\x1b" not in str(failure)
+    assert "\x07" not in str(SyncError({"n": failure}))
+    assert "  | two" in str(failure)

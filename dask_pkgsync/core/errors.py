@@ -136,7 +136,12 @@ class NodeFailure:
             lines += ["  the installer's last words:", *(f"  | {line}" for line in self.last_words.splitlines())]
         if self.advice:
             lines.append(f"  what to do: {self.advice}")
-        return "\n".join(lines)
+        return harmless("\n".join(lines))
+
+
+def harmless(text: str) -> str:
+    """Return a text of several lines without what a terminal would obey: it may come from another machine."""
+    return "".join(character if character.isprintable() or character in "\n\t" else "?" for character in text)
 
 
 class SyncError(PkgsyncError):
