@@ -271,17 +271,20 @@ class Coordinator:
         try:
             answer = await self._ask_to_activate(node, target)
         except Exception as error:  # noqa: BLE001  # its worker could not start in the layer, and the nanny closed itself
-            answer = self.failures.get(node.address) or _lost(node.address, "restart", error)
-        report = self.reports.get(node.address)
-        if isinstance(answer, NodeFailure) or report is None:
-            self._fail(answer if isinstance(answer, NodeFailure) else self.failures[node.address], node.role)
-            return
-        said, detail = answer
-        outcome: Outcome = "left alone" if report.outcome == "left alone" else said
-        seconds = report.seconds + monotonic() - started
-        notes = (*report.notes, detail) if detail else report.notes
-        self.reports[node.address] = replace(report, outcome=outcome, seconds=seconds, notes=notes)
-        self._step(node.address, node.role, "activate", "finished", outcome)
+            answer = _lost(node.address, "restart", error)
+        told = self.failures.get(node.address)  # by the worker itself, which knows better than its nanny
+        match told or answer:
+            case NodeFailure() as failure:
+                self._fail(failure, node.role)
+            case (outcome, detail):
+                report = self.reports[node.address]
+                self.reports[node.address] = replace(
+                    report,
+                    outcome="left alone" if report.outcome == "left alone" else outcome,
+                    seconds=report.seconds + monotonic() - started,
+                    notes=(*report.notes, detail) if detail else report.notes,
+                )
+                self._step(node.address, node.role, "activate", "finished", self.reports[node.address].outcome)
 
     async def _ask_to_activate(self, node: Node, target: Target) -> tuple[Outcome, str] | NodeFailure:
         answer = await self.scheduler.rpc(node.address).pkgsync_activate(target=target.id)

@@ -108,8 +108,10 @@ class NannyAgent(NodeAgent):
 
     async def _restart(self, reason: str) -> None:
         result = await self.server.restart(timeout=RESTART_TIMEOUT, reason=f"pkgsync: {reason}")
-        if result != "OK":
-            text = result if isinstance(result, str) else result["exception_text"]
+        process = self.server.process
+        is_running = process is not None and process.status == Status.running  # "OK" is also said where it is not
+        if result != "OK" or not is_running:
+            text = result["exception_text"] if isinstance(result, dict) else f"{result}, and it does not run"
             raise LayerError(
                 "restart", f"the worker did not come back in its new environment: {text}",
                 advice="Look into the log of this nanny.",
