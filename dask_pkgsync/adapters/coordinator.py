@@ -133,7 +133,8 @@ class Coordinator:
             self.adopting = True
             try:
                 await self._activate_all(target)
-            finally:
+            finally:  # also after what nobody expected: a worker without a nanny is verified by this plugin alone
+                self.scheduler.worker_plugins[NAME] = self.plugins["worker"]
                 self.adopting = False
             self.asked = asked.id
             nodes = tuple(self.reports[address] for address in sorted(self.reports, key=self._order))
@@ -204,7 +205,6 @@ class Coordinator:
             for node in unverified:
                 await self._expel(node)
         # Nothing is awaited from here to the end of the adoption, after which only the verified may register.
-        self.scheduler.worker_plugins[NAME] = self.plugins["worker"]
 
     async def _bring_in(self, node: Node, target: Target) -> None:
         """Activate a node, which is prepared first if it came too late for that."""
