@@ -29,6 +29,17 @@ def _functions_travel(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
                 monkeypatch.setattr(value, "__module__", "__main__")
 
 
+@pytest.fixture(autouse=True)
+def _no_modules() -> Iterator[None]:
+    """Let the tests' own modules stay at home, unless a test is about modules."""
+    import dask
+
+    import dask_pkgsync.adapters.settings  # noqa: F401  # the defaults come first
+
+    with dask.config.set({"pkgsync.modules": False}):
+        yield
+
+
 @pytest.fixture(scope="session")
 def venvs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Venvs]:
     """Make virtual environments on demand."""

@@ -20,7 +20,7 @@ from dask_pkgsync.core.plan import make_plan
 from dask_pkgsync.shell.cache import open_cache
 from dask_pkgsync.shell.installers.uv import Uv
 from dask_pkgsync.shell.layers import Base, Layer, build
-from dask_pkgsync.shell.scan import scan
+from dask_pkgsync.shell.scan import scan_installed
 
 MAIN = ["scikit-learn", "matplotlib", "statsmodels", "xarray", "zarr"]
 
@@ -50,8 +50,8 @@ def _site(venv: Venv) -> Path:
 
 def _compare(root: Path, runs: int) -> None:
     node, client = _venv(root / "node", *CRITICAL_PINS), _venv(root / "client", *CRITICAL_PINS, *MAIN)
-    base = Base(Path(node.python), (_site(node),), scan([str(_site(node))]))
-    wanted = scan([str(_site(client))]).distributions
+    base = Base(Path(node.python), (_site(node),), scan_installed([str(_site(node))]))
+    wanted = scan_installed([str(_site(client))]).distributions
     target = environment_with(base.environment, {name: found.version for name, found in wanted.items()})
     plan = make_plan(base.environment, target)
     cache = open_cache(str(root / "cache"))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.core.progress import Reporter
     from dask_pkgsync.core.report import SyncReport
     from dask_pkgsync.core.status import ClusterStatus
-    from dask_pkgsync.shell.scan import scan
+    from dask_pkgsync.shell.local import scan
 
 __version__ = "0.1.0"
 
@@ -51,7 +51,7 @@ _HOMES = {
     "SyncReport": "core.report",
     "compare": "core.compare",
     "release": "adapters.client",
-    "scan": "shell.scan",
+    "scan": "shell.local",
     "status": "adapters.client",
     "sync": "adapters.client",
 }

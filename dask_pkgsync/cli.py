@@ -223,7 +223,7 @@ def _policy(**options: Any) -> Policy:
 
 def _scan(python: str | None) -> Environment:
     if python is None:
-        from dask_pkgsync.shell.scan import scan as scan_here
+        from dask_pkgsync.shell.local import scan as scan_here
 
         return scan_here()
     from dask_pkgsync.shell.foreign import scan_foreign

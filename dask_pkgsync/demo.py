@@ -54,7 +54,7 @@ def run_demo() -> None:
     PkgsyncError
         If a step fails; everything is cleaned up by then.
     """
-    from dask_pkgsync.shell.scan import scan
+    from dask_pkgsync.shell.local import scan
 
     told, here = Narration(), scan()
     with signals_end_it(), temporary_directory() as directory:

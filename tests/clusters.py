@@ -81,7 +81,7 @@ class Venv:
 
     def environment(self) -> Environment:
         """Scan it from inside, with our source on its path."""
-        code = "import dask_pkgsync, sys; sys.path.pop(1); print(dask_pkgsync.scan().to_json())"
+        code = "import dask_pkgsync, sys; sys.path.pop(1); print(dask_pkgsync.scan(sys.path[1:]).to_json())"
         return Environment.from_json(self.run(code, PYTHONPATH=str(SOURCE)).stdout)
 
     def listing(self) -> dict[str, tuple[int, int]]:

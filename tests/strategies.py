@@ -11,6 +11,7 @@ from dask_pkgsync.core.environment import (
     FromArchive,
     FromDirectory,
     FromIndex,
+    FromModules,
     FromVcs,
     Interpreter,
     Unrecorded,
@@ -31,7 +32,8 @@ origins = st.one_of(
     st.just(Unrecorded()),
     st.builds(FromArchive, texts, texts),
     st.builds(FromVcs, texts, texts, texts, texts),
-    st.builds(FromDirectory, texts, st.booleans()),
+    st.builds(FromDirectory, texts, st.booleans(), texts),
+    st.builds(FromModules, texts, texts),
 )
 from_index = st.just(FromIndex())
 interpreters = st.builds(

@@ -79,7 +79,7 @@ def test_installers_do_not_see_where_we_come_from(tmp_path: Path, monkeypatch: p
 )
 def test_a_failure_is_told_by_its_cause(said: str, word: str) -> None:
     """What an installer says on failure is turned into one sentence, and advice."""
-    problem, advice = explain(7, said)
+    problem, advice, _ = explain(7, said)
     assert word in problem
     assert advice
 

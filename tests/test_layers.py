@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from clusters import SOURCE, Venv, base_python, environment_with, surroundings, uv
@@ -29,7 +29,7 @@ from dask_pkgsync.shell.layers import (
     layer_to_wire,
 )
 from dask_pkgsync.shell.records import dist_infos, entries, installed, module_name, module_names, verify
-from dask_pkgsync.shell.scan import scan
+from dask_pkgsync.shell.scan import scan_installed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,7 @@ def site_packages(venv: Venv) -> Path:
 def base_of(venv: Venv) -> Base:
     """Return a virtual environment as a base."""
     site = site_packages(venv)
-    return Base(Path(venv.python), (site,), scan([str(site)]))
+    return Base(Path(venv.python), (site,), scan_installed([str(site)]))
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ class InstallerKilledHalfway:
     def make_environment(self, directory: Path, *, timeout: float) -> None:
         self.inner.make_environment(directory, timeout=timeout)
 
-    def install(self, environment: Path, pins: Sequence[str], *, final: Path, timeout: float) -> None:
+    def install(self, environment: Path, pins: Sequence[str], *, final: Path, timeout: float, **rest: Any) -> None:
         self.inner.install(environment, pins, final=final, timeout=timeout)
         site = next(environment.glob("lib/python*/site-packages"))
         (site / "six.py").unlink()
@@ -175,7 +175,7 @@ def test_a_full_disk_is_a_clear_error(small: Venv, cache: Cache) -> None:
     """A failure of the file system itself is told with advice, and leaves nothing."""
 
     class DiskFullWhilePublishing(InstallerKilledHalfway):
-        def install(self, environment: Path, pins: Sequence[str], *, final: Path, timeout: float) -> None:
+        def install(self, environment: Path, pins: Sequence[str], *, final: Path, timeout: float, **rest: Any) -> None:
             raise OSError(28, "No space left on device", str(environment))
 
     base = base_of(small)
@@ -222,7 +222,7 @@ class InstallsByHand(InstallerKilledHalfway):
 
     files: dict[str, dict[str, str]]
 
-    def install(self, environment: Path, pins: Sequence[str], *, final: Path, timeout: float) -> None:
+    def install(self, environment: Path, pins: Sequence[str], *, final: Path, timeout: float, **rest: Any) -> None:
         site = next(environment.glob("lib/python*/site-packages"))
         for pin in pins:
             name = pin.partition("==")[0]
@@ -295,7 +295,7 @@ def test_a_layer_crosses_the_wire(small: Venv) -> None:
 
 def test_the_base_of_this_process_is_what_it_imports_from() -> None:
     """The directories of the base are those of the search path that hold distributions."""
-    base = base_at(Path(sys.executable), sys.path, scan())
+    base = base_at(Path(sys.executable), sys.path, scan_installed())
     assert str(base.python) == sys.executable
     assert all(dist_infos(place) for place in base.site_packages)
 
@@ -358,9 +358,9 @@ from dask_pkgsync.core.environment import Distribution, Environment
 from dask_pkgsync.shell import activation
 from dask_pkgsync.shell.layers import Layer
 from dask_pkgsync.shell.process_state import this_process
-from dask_pkgsync.shell.scan import scan
+from dask_pkgsync.shell.scan import scan_installed
 layer = Layer("x", Path(sys.argv[2]), False, ())
-base = scan()
+base = scan_installed()
 changes = {"six": "1.17.0", "tabulate": "0.9.0"}
 there = [d for d in base.distributions.values() if d.name not in changes]
 wanted = Environment.of(base.interpreter, [Distribution(n, v) for n, v in changes.items()] + there)

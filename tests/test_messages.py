@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import environments, policies, texts
 
-from dask_pkgsync.core import messages
+from dask_pkgsync.core import fields, messages
 from dask_pkgsync.core.environment import Environment
 from dask_pkgsync.core.errors import MessageError, NodeFailure
-from dask_pkgsync.core.messages import Field, Target
+from dask_pkgsync.core.fields import Field
+from dask_pkgsync.core.messages import Target
 from dask_pkgsync.core.policy import Policy
 from dask_pkgsync.shell.scan import printable
 
@@ -150,7 +151,7 @@ def test_limits_hold() -> None:
     with pytest.raises(MessageError, match="at most 10 characters"):
         Field("x" * 11, "here").text(10)
     with pytest.raises(MessageError, match=r"here: expected at most 20000 entries, found '20001 entries'"):
-        Field([0] * (messages.MAX_ITEMS + 1), "here").items()
+        Field([0] * (fields.MAX_ITEMS + 1), "here").items()
     with pytest.raises(MessageError, match="finite number"):
         Field(float("inf"), "here").number()
     with pytest.raises(MessageError, match="finite number"):

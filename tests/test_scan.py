@@ -41,7 +41,7 @@ def test_a_scan_finds_what_the_import_system_finds() -> None:
     expected: dict[str, str] = {}
     for found in importlib.metadata.distributions():
         expected.setdefault(canonicalize_name(found.metadata["Name"]), found.version)
-    environment = scan()
+    environment = scan(modules=False)
     strays = {fault.name for fault in environment.faults}
     assert {name: d.version for name, d in environment.distributions.items()} == {
         name: version for name, version in expected.items() if name not in strays or name in environment.distributions
@@ -99,10 +99,14 @@ def test_a_git_install_is_told_with_its_commit(project: Path, tmp_path: Path) ->
 def test_directory_and_editable_installs_are_told_apart(project: Path, tmp_path: Path) -> None:
     """A path install is a directory; an editable one says so; a local wheel is an archive."""
     venv = installed(tmp_path, str(project / "inner"))
-    assert venv.environment().distributions["inner-project"].origin == FromDirectory((project / "inner").as_uri())
+    origin = venv.environment().distributions["inner-project"].origin
+    assert isinstance(origin, FromDirectory)
+    assert (origin.url, origin.editable) == ((project / "inner").as_uri(), False)
+    assert origin.digest.startswith("record=")
     uv(["pip", "install", "--python", venv.python, "-e", str(project / "inner")])
     origin = venv.environment().distributions["inner-project"].origin
-    assert origin == FromDirectory((project / "inner").as_uri(), editable=True)
+    assert isinstance(origin, FromDirectory)
+    assert (origin.url, origin.editable) == ((project / "inner").as_uri(), True)
     uv(["build", "--wheel", "-o", str(tmp_path), str(project / "inner")])
     (wheel,) = tmp_path.glob("*.whl")
     uv(["pip", "install", "--python", venv.python, str(wheel)])
@@ -114,7 +118,7 @@ def test_directory_and_editable_installs_are_told_apart(project: Path, tmp_path:
 def test_pythonpath_comes_first(venvs: Venvs, tmp_path: Path) -> None:
     """What PYTHONPATH puts in front hides what is installed, in the scan as in the import system."""
     dist_info(tmp_path, "six", "9.9")
-    code = "import dask_pkgsync; print(dask_pkgsync.scan().distributions['six'].version)"
+    code = "import dask_pkgsync; print(dask_pkgsync.scan(modules=False).distributions['six'].version)"
     path = os.pathsep.join([str(tmp_path), str(SOURCE)])
     assert venvs.base().run(code, PYTHONPATH=path).stdout.strip() == "9.9"
     assert venvs.base().run(code, PYTHONPATH=str(SOURCE)).stdout.strip() == "1.15.0"
@@ -235,7 +239,9 @@ def test_what_setup_py_develop_left_is_editable(tmp_path: Path) -> None:
     (site / "my-project.egg-link").write_text(f"{source}\n.")
     (site / "gone.egg-link").write_text(f"{tmp_path / 'gone'}\n.")
     environment = scan([str(site)])
-    assert environment.distributions["my-project"].origin == FromDirectory(source.as_uri(), editable=True)
+    origin = environment.distributions["my-project"].origin
+    assert isinstance(origin, FromDirectory)
+    assert (origin.url, origin.editable) == (source.as_uri(), True)
     assert [fault.name for fault in environment.faults] == ["gone"]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.adapters.carry import archive
 from dask_pkgsync.adapters.coordinator import TOPIC
-from dask_pkgsync.adapters.scheduler_plugin import PackageSync
+from dask_pkgsync.adapters.scheduler_plugin import PackageSync, register
 from dask_pkgsync.core.errors import PkgsyncError
 from dask_pkgsync.core.progress import Progress, Reporter
 from dask_pkgsync.core.report import SyncReport, sync_report_from_wire
@@ -36,6 +36,8 @@ def sync(
     strict: bool | None = None,
     scheduler: str | None = None,
     install_timeout: float | str | None = None,
+    transport: str | None = None,
+    modules: bool | Iterable[str] | None = None,
     progress: bool | Reporter | None = None,
 ) -> SyncReport:
     """Make every node of a cluster match this environment, and show how it goes.
@@ -44,7 +46,7 @@ def sync(
     ----------
     client : distributed.Client
         A connected client; an asynchronous one gets an awaitable back.
-    environment, ignore, only, extra, strict, scheduler, install_timeout
+    environment, ignore, only, extra, strict, scheduler, install_timeout, transport, modules
         As for `PackageSync`.
     progress : bool or Reporter, optional
         False shows nothing; by default it is shown in the way that fits the terminal or notebook.
@@ -70,6 +72,8 @@ def sync(
         strict=strict,
         scheduler=scheduler,
         install_timeout=install_timeout,
+        transport=transport,
+        modules=modules,
     )
     reporter = progress if isinstance(progress, Reporter) else make_reporter(progress)
     try:
@@ -85,7 +89,7 @@ async def _sync(client: Client, make: Callable[[], PackageSync], reporter: Repor
     reporter.started(plugin.target.id)
     try:
         async with _events(client, reporter):
-            await client._register_scheduler_plugin(plugin, name=plugin.name, idempotent=False)  # noqa: SLF001
+            await register(client, plugin, plugin.name, idempotent=False)
         report = sync_report_from_wire(await _call(client, "pkgsync_last"))
     except BaseException as error:
         reporter.failed(error)  # a live display must be taken down, also on Ctrl-C

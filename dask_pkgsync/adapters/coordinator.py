@@ -21,10 +21,12 @@ from dask_pkgsync.adapters.nanny_plugin import NannySync
 from dask_pkgsync.adapters.node import failure_of
 from dask_pkgsync.adapters.scheduler_node import SchedulerNode
 from dask_pkgsync.adapters.settings import node_settings
+from dask_pkgsync.adapters.supply import Supply
 from dask_pkgsync.adapters.worker_plugin import NAME, WorkerSync
 from dask_pkgsync.core.environment import Distribution
 from dask_pkgsync.core.errors import LayerError, NodeFailure, PkgsyncError, SyncError
-from dask_pkgsync.core.messages import Field, failure_from_wire, target_to_wire
+from dask_pkgsync.core.fields import Field
+from dask_pkgsync.core.messages import failure_from_wire, target_to_wire
 from dask_pkgsync.core.report import NodeReport, SyncReport, outcome_of, report_from_wire, sync_report_to_wire
 from dask_pkgsync.core.status import MATCHES, ClusterStatus, NodeStatus, status_to_wire
 from dask_pkgsync.shell.prepare import resolve_extra
@@ -61,7 +63,8 @@ class Coordinator:
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
-        self.itself = SchedulerNode(scheduler)
+        self.supply = Supply(scheduler, self.tell)
+        self.itself = SchedulerNode(scheduler, self.supply)
         self.gate = Gate(scheduler, self.judge_worker, self.is_on_duty, self.tell)
         self.asked = ""
         self.target: Target | None = None
@@ -84,6 +87,7 @@ class Coordinator:
             pkgsync_status=self.handle_status,
             pkgsync_last=self.handle_last,
             pkgsync_release=self.handle_release,
+            **self.supply.handlers,
         )
 
     # -- what the gate asks -------------------------------------------------------------------------------------------
@@ -112,8 +116,14 @@ class Coordinator:
 
     # -- a sync -------------------------------------------------------------------------------------------------------
 
-    async def sync(self, asked: Target) -> SyncReport:
+    async def sync(self, asked: Target, client: str = "") -> SyncReport:
         """Lead every node to a target.
+
+        Parameters
+        ----------
+        asked : Target
+        client : str
+            Who is asked for what the nodes cannot get elsewhere; empty for nobody.
 
         Raises
         ------
@@ -121,6 +131,7 @@ class Coordinator:
             If any node cannot have it.
         """
         async with self.turn:
+            self.supply.serve(client)
             if self._is_synced(asked):
                 assert self.report is not None  # noqa: S101  # a target is adopted together with a report
                 self.report = _unchanged(self.report)

@@ -12,7 +12,7 @@ from distributed.versions import get_versions
 
 from dask_pkgsync.core.compare import compare_critical
 from dask_pkgsync.core.errors import EnvironmentMismatchError, MessageError, PkgsyncError
-from dask_pkgsync.core.messages import Field
+from dask_pkgsync.core.fields import Field
 from dask_pkgsync.core.policy import CRITICAL
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from dask_pkgsync.adapters.fetching import Fetcher
 from dask_pkgsync.adapters.settings import node_settings
 from dask_pkgsync.core.errors import LayerError, MessageError, NodeFailure
 from dask_pkgsync.core.messages import failure_to_wire, target_from_wire
@@ -15,7 +16,7 @@ from dask_pkgsync.shell.prepare import Prepared, prepare
 from dask_pkgsync.shell.process_state import this_process
 
 if TYPE_CHECKING:
-    from distributed.core import Server
+    from distributed import Nanny, Worker
 
     from dask_pkgsync.core.messages import Target
 
@@ -25,7 +26,7 @@ class NodeAgent:
 
     role = "worker"
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Nanny | Worker) -> None:
         self.server = server
         self.ready: dict[str, tuple[Target, Prepared]] = {}
 
@@ -61,7 +62,9 @@ class NodeAgent:
         if is_own_process(target):
             prepared = Prepared(Plan(()), None)
         else:
-            prepared = await asyncio.to_thread(prepare, target, node_settings())
+            settings = node_settings()
+            fetch = Fetcher(self.server.scheduler, settings, target.install_timeout)
+            prepared = await asyncio.to_thread(prepare, target, settings, fetch)
         self.ready = {target.id: (target, prepared)}
         return prepared
 

@@ -18,6 +18,7 @@ from dask_pkgsync.shell.process_state import this_process
 if TYPE_CHECKING:
     from distributed import Scheduler
 
+    from dask_pkgsync.adapters.supply import Supply
     from dask_pkgsync.core.messages import Target
 
 
@@ -27,8 +28,9 @@ KEEPS_BASE = "strict holds for the workers: a running scheduler keeps its base b
 class SchedulerNode:
     """The process that the coordinator itself runs in."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, supply: Supply) -> None:
         self.scheduler = scheduler
+        self.supply = supply
         self.prepared: Prepared | None = None
 
     @property
@@ -50,7 +52,9 @@ class SchedulerNode:
             return NodeReport(self.address, "scheduler", "left alone")
         # A running process cannot lose its base: under strict, too, it gets what it lacks, so that graphs unpickle.
         open_target = replace(target, policy=replace(target.policy, strict=False))
-        self.prepared = prepared = await asyncio.to_thread(prepare_running, open_target, node_settings())
+        self.prepared = prepared = await asyncio.to_thread(
+            prepare_running, open_target, node_settings(), self.supply.fetch_here()
+        )
         late = [step for step in prepared.plan.skipped if step.reason == TOO_LATE]
         if late and target.scheduler == "refuse":
             names = ", ".join(f"{step.name} {step.version}" for step in late)

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from distributed import Client
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from dask_pkgsync.adapters.carry import carried
 from dask_pkgsync.adapters.coordinator import Coordinator
 from dask_pkgsync.adapters.gate import mismatch
-from dask_pkgsync.adapters.settings import Options, install_timeout, policy_from, scheduler_rule
+from dask_pkgsync.adapters.settings import (
+    Options,
+    client_indexes,
+    install_timeout,
+    local_snapshot,
+    policy_from,
+    scheduler_rule,
+    transport,
+)
+from dask_pkgsync.adapters.supplier import Supplier
 from dask_pkgsync.core.compare import critical_versions
 from dask_pkgsync.core.errors import SyncError
+from dask_pkgsync.core.fields import Field
 from dask_pkgsync.core.messages import Target, target_from_wire, target_to_wire
+from dask_pkgsync.shell.local import Snapshot
 from dask_pkgsync.shell.process_state import this_process
-from dask_pkgsync.shell.scan import scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,6 +58,13 @@ class PackageSync(SchedulerPlugin):
         What to do when the scheduler has already imported another version of something.
     install_timeout : float or str, optional
         Time that one installer may take on one node: seconds, or a text such as ``"10 min"``.
+    transport : {"auto", "index", "client"}, optional
+        Where nodes get packages from. ``index``: from the index; only local code travels from this client.
+        ``client``: everything that they lack travels from here, and nothing is fetched. ``auto``: from the index, and
+        from here what the index does not give.
+    modules : bool or iterable of str, optional
+        Loose modules, those beside the script or notebook and on ``PYTHONPATH``: whether they travel, or which (names
+        of modules, paths of modules, packages or directories).
 
     Raises
     ------
@@ -72,6 +90,8 @@ class PackageSync(SchedulerPlugin):
         strict: bool | None = None,
         scheduler: str | None = None,
         install_timeout: float | str | None = None,
+        transport: str | None = None,
+        modules: bool | Iterable[str] | None = None,
     ) -> None:
         options: Options = {
             "ignore": ignore,
@@ -80,12 +100,16 @@ class PackageSync(SchedulerPlugin):
             "strict": strict,
             "scheduler": scheduler,
             "install_timeout": install_timeout,
+            "transport": transport,
+            "modules": modules,
         }
-        self.target = make_target(scan() if environment is None else environment, options)
+        self.snapshot = local_snapshot(options) if environment is None else Snapshot(environment, {})
+        self.target = make_target(self.snapshot.environment, options)
+        self.client = ""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel with the package's own source."""
-        return carried(f"{__name__}:package_sync", target_to_wire(self.target))
+        return carried(f"{__name__}:package_sync", [target_to_wire(self.target), self.client])
 
     async def start(self, scheduler: Scheduler) -> None:
         """Judge the client, close the gate, and sync; what is raised here reaches the caller on the client."""
@@ -95,7 +119,7 @@ class PackageSync(SchedulerPlugin):
         coordinator.registering += 1
         try:
             coordinator.listen()
-            await coordinator.sync(self.target)
+            await coordinator.sync(self.target, self.client)
         except SyncError as error:
             if error.adopted:
                 self._take_over(scheduler)
@@ -122,14 +146,38 @@ def make_target(environment: Environment, options: Options) -> Target:
         scheduler_rule(options),
         install_timeout(options),
         this_process().token,
+        transport(options),
+        client_indexes(),
     )
 
 
 def package_sync(state: object) -> PackageSync:
     """Make the plugin again at the other end."""
+    target, client = Field(state, "plugin").row(2)
     plugin = PackageSync.__new__(PackageSync)
-    plugin.target = target_from_wire(state)
+    plugin.target = target_from_wire(target.value)
+    plugin.snapshot = Snapshot(plugin.target.environment, {})
+    plugin.client = client.text(200)
     return plugin
+
+
+async def register(client: Client, plugin: PackageSync, name: str | None, idempotent: bool) -> Any:  # noqa: FBT001  # as Dask calls it
+    """Register the plugin, with the client behind it answering for what nodes cannot get elsewhere."""
+    Supplier(client, plugin.snapshot).listen()
+    plugin.client = client.id
+    return await client._register_scheduler_plugin(plugin, name or plugin.name, idempotent)  # noqa: SLF001
+
+
+def _teach(clients: type[Client]) -> None:
+    """Let ``client.register_plugin`` do the same: Dask chooses what to do by the type of the plugin."""
+
+    def register_plugin(self: Client, plugin: PackageSync, name: str | None, idempotent: bool) -> Any:  # noqa: FBT001
+        return self.sync(register, self, plugin, name, idempotent)
+
+    vars(clients)["_register_plugin"].register(PackageSync, register_plugin)
+
+
+_teach(Client)
 
 
 def coordinator_of(scheduler: Scheduler) -> Coordinator:

@@ -10,11 +10,19 @@ import yaml
 from dask.utils import parse_bytes, parse_timedelta
 
 from dask_pkgsync.core.errors import PolicyError
+from dask_pkgsync.core.messages import TRANSPORTS
 from dask_pkgsync.core.policy import Policy
+from dask_pkgsync.shell.cache import open_cache
+from dask_pkgsync.shell.indexes import configured_indexes, without_credentials
+from dask_pkgsync.shell.local import snapshot
 from dask_pkgsync.shell.prepare import NodeSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from dask_pkgsync.core.indexes import Indexes
+    from dask_pkgsync.shell.local import Snapshot
+    from dask_pkgsync.shell.packer import Packer
 
 
 class Options(TypedDict, total=False):
@@ -26,6 +34,8 @@ class Options(TypedDict, total=False):
     strict: bool | None
     scheduler: str | None
     install_timeout: float | str | None
+    transport: str | None
+    modules: bool | Iterable[str] | None
 
 
 def load_defaults() -> None:
@@ -58,15 +68,49 @@ def scheduler_rule(options: Options) -> str:
     return str(rule)
 
 
+def transport(options: Options) -> str:
+    """Return where nodes get packages from."""
+    chosen = _option(options, "transport")
+    if chosen not in TRANSPORTS:
+        raise PolicyError(f"transport: expected one of {', '.join(TRANSPORTS)}, found {chosen!r}")
+    return str(chosen)
+
+
+def client_indexes() -> Indexes:
+    """Return the indexes of this client that nodes may use; those that need credentials only if it is configured so."""
+    indexes = configured_indexes()
+    return indexes if dask.config.get("pkgsync.send-credentials") is True else without_credentials(indexes)[0]
+
+
+def local_snapshot(options: Options) -> Snapshot:
+    """Scan this environment, with the loose modules that the options ask for."""
+    chosen = _option(options, "modules")
+    if isinstance(chosen, str):
+        raise PolicyError(f"modules: expected true, false or a list, found {chosen!r}; write [{chosen!r}]")
+    limit = int(parse_bytes(dask.config.get("pkgsync.modules-limit")))
+    return snapshot(modules=chosen if isinstance(chosen, bool) else list(chosen), modules_limit=limit)
+
+
+def packer(found: Snapshot) -> Packer:
+    """Return what makes wheels of this environment."""
+    from dask_pkgsync.shell.packer import Packer
+
+    cache = open_cache(dask.config.get("pkgsync.cache-directory"))
+    return Packer(found, cache, _seconds("build-timeout", dask.config.get("pkgsync.build-timeout")))
+
+
 def install_timeout(options: Options) -> float:
     """Return the seconds that one installer may take."""
-    given = _option(options, "install_timeout")
+    return _seconds("install-timeout", _option(options, "install_timeout"))
+
+
+def _seconds(name: str, given: Any) -> float:
     try:
         seconds = float(parse_timedelta(given))
     except (ValueError, KeyError, TypeError):
         seconds = -1.0
     if seconds <= 0:
-        raise PolicyError(f"install-timeout: expected a time such as '600s' or 600, found {given!r}")
+        raise PolicyError(f"{name}: expected a time such as '600s' or 600, found {given!r}")
     return seconds
 
 
@@ -76,6 +120,7 @@ def node_settings() -> NodeSettings:
         dask.config.get("pkgsync.cache-directory"),
         float(parse_timedelta(dask.config.get("pkgsync.cache-age"))),
         int(parse_bytes(dask.config.get("pkgsync.cache-size"))),
+        int(parse_bytes(dask.config.get("pkgsync.store-size"))),
     )
 
 

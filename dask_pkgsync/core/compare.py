@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from dask_pkgsync.core.environment import FromDirectory, FromModules, FromVcs
 from dask_pkgsync.core.policy import CRITICAL, Level, Policy
 from dask_pkgsync.core.table import html_table, text_table
 
@@ -126,8 +127,8 @@ def compare(
         elif want is None:
             reason = "strict" if policy.strict else rule.reason
             rows.append(Difference(name, rule.level, MISSING, have.version if have else MISSING, reason))
-        elif have is None or not _satisfied(want, have, rule.level):
-            rows.append(Difference(name, rule.level, want.version, have.version if have else MISSING, rule.reason))
+        elif have is None or not satisfied(want, have, rule.level):
+            rows.append(Difference(name, rule.level, want.label, have.label if have else MISSING, rule.reason))
     rows.sort(key=lambda row: (row.level is not Level.CRITICAL, row.name))
     return Comparison(tuple(rows), expected_label, found_label)
 
@@ -179,10 +180,25 @@ def _interpreter_differences(expected: Environment, found: Environment) -> Itera
         )
 
 
-def _satisfied(want: Distribution, have: Distribution, level: Level) -> bool:
-    if level is not Level.COMPATIBLE:
+def satisfied(want: Distribution, have: Distribution, level: Level) -> bool:
+    """Whether what is there will do for what is wanted.
+
+    Of critical packages the version alone counts, as Dask's handshake says no more. Local code has to be the same code
+    on every platform. What an index has may have been installed from a file, but not from a checkout, which can hold
+    anything under that version.
+    """
+    if level is Level.CRITICAL:
         return want.same_version(have.version)
-    return compatible(want.version, have.version)
+    if want.origin != have.origin and (want.identity or _is_checkout(want) or _is_checkout(have)):
+        return bool(want.identity) and want.identity == have.identity and want.same_version(have.version)
+    return compatible(want.version, have.version) if level is Level.COMPATIBLE else want.same_version(have.version)
+
+
+def _is_checkout(distribution: Distribution) -> bool:
+    match distribution.origin:
+        case FromVcs() | FromModules() | FromDirectory(editable=True):
+            return True
+    return False
 
 
 def compatible(want: str, have: str) -> bool:

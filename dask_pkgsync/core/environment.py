@@ -82,7 +82,7 @@ class FromArchive:
     url: str
     """Without credentials."""
     digest: str = ""
-    """``sha256=…`` where it was recorded."""
+    """``sha256=…`` of the archive where it was recorded; else ``record=…``, of the list of its installed files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,18 @@ class FromDirectory:
     url: str
     """A ``file:`` URL."""
     editable: bool = False
+    digest: str = ""
+    """``source=…``, of what the directory holds (editable), or ``record=…``, of the list of the installed files."""
+
+
+@dataclass(frozen=True, slots=True)
+class FromModules:
+    """Loose modules: importable code of one directory that belongs to no distribution."""
+
+    url: str
+    """A ``file:`` URL of the directory."""
+    digest: str = ""
+    """``source=…``, of the modules and their data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +123,18 @@ class Unrecorded:
     """Nothing recorded where it came from (a bare egg-info, a system package)."""
 
 
-Origin: TypeAlias = FromIndex | FromArchive | FromVcs | FromDirectory | Unrecorded
+Origin: TypeAlias = FromIndex | FromArchive | FromVcs | FromDirectory | FromModules | Unrecorded
+
+
+def identity(origin: Origin) -> str:
+    """Return what tells two packages of one name and version apart: a commit or a digest; empty for an index's."""
+    match origin:
+        case FromVcs(commit=commit):
+            return commit
+        case FromArchive(digest=digest) | FromDirectory(digest=digest) | FromModules(digest=digest):
+            return digest
+        case _:
+            return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +148,24 @@ class Distribution:
     origin: Origin = FromIndex()
     installer: str = ""
     """INSTALLER (PEP 376), for example ``uv`` or ``conda``."""
+
+    @property
+    def identity(self) -> str:
+        """What tells it apart from others of its name and version; empty for what an index has."""
+        return identity(self.origin)
+
+    @property
+    def label(self) -> str:
+        """Its version for tables, with what tells it apart, for example ``1.2 (git 3f2a9c1d)``."""
+        match self.origin:
+            case FromVcs(vcs=vcs, commit=commit):
+                return f"{self.version} ({vcs} {commit[:8]})"
+            case FromDirectory(editable=True, digest=digest):
+                return f"{self.version} (editable {_short(digest)})"
+            case FromDirectory(digest=digest) | FromArchive(digest=digest):
+                return f"{self.version} (file {_short(digest)})"
+            case _:
+                return self.version
 
     def same_version(self, version: str) -> bool:
         """Compare as PEP 440 does: ``1.0`` is ``1.0.0``."""
@@ -180,11 +221,11 @@ class Environment:
     def fingerprint(self) -> str:
         """SHA-256 of the canonical form, 64 hexadecimal digits.
 
-        Interpreter, names, versions and commits count. Who installed it and from which path or URL does not: the
-        same wheel from a mirror is the same package.
+        Interpreter, names, versions, commits and the digests of local code count. Who installed it and from which
+        path or URL does not: the same wheel from a mirror is the same package.
         """
         interpreter = self.interpreter
-        rows = [(d.name, canonicalize_version(d.version), _identity(d.origin)) for d in self.distributions.values()]
+        rows = [(d.name, canonicalize_version(d.version), d.identity) for d in self.distributions.values()]
         canonical = [
             SCHEMA,
             [interpreter.implementation, interpreter.version, interpreter.platform],
@@ -225,9 +266,5 @@ class Environment:
         return environment_from_wire(data)
 
 
-def _identity(origin: Origin) -> str:
-    match origin:
-        case FromVcs(commit=commit):
-            return commit
-        case _:
-            return ""
+def _short(digest: str) -> str:
+    return digest.partition("=")[2][:8] or "?"

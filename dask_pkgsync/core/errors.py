@@ -87,14 +87,25 @@ class LayerError(PkgsyncError):
         The end of the installer's own output, empty if no installer ran.
     packages : tuple of str
         The requirements that the installer blames, as far as it names them.
+    index_at_fault : bool
+        Whether the index, not the node, is why: then the client may have what the index does not give. Stays in its
+        process.
     """
 
     def __init__(
-        self, step: str, problem: str, *, advice: str = "", last_words: str = "", packages: tuple[str, ...] = ()
+        self,
+        step: str,
+        problem: str,
+        *,
+        advice: str = "",
+        last_words: str = "",
+        packages: tuple[str, ...] = (),
+        index_at_fault: bool = False,
     ) -> None:
         super().__init__(step, problem, advice, last_words, packages)
         self.step, self.problem, self.advice = step, problem, advice
         self.last_words, self.packages = last_words, packages
+        self.index_at_fault = index_at_fault
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by the fields."""
@@ -103,6 +114,43 @@ class LayerError(PkgsyncError):
     def __str__(self) -> str:
         """Say what happened, what the installer said, and what to do."""
         return str(NodeFailure("", self.step, self.problem, self.advice, self.last_words, self.packages))
+
+
+class WheelError(PkgsyncError):
+    """A package of the client cannot be made into a wheel, or a wheel is not what it says it is.
+
+    Attributes
+    ----------
+    package : str
+        Name, or name and version, of the package.
+    problem : str
+        One sentence: what is wrong.
+    advice : str
+        What the person can do now.
+    last_words : str
+        The end of the build backend's own output, empty if nothing was built.
+    """
+
+    def __init__(self, package: str, problem: str, *, advice: str = "", last_words: str = "") -> None:
+        super().__init__(package, problem, advice, last_words)
+        self.package, self.problem, self.advice, self.last_words = package, problem, advice, last_words
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by the fields."""
+        return _wheel_error, (self.package, self.problem, self.advice, self.last_words)
+
+    def __str__(self) -> str:
+        """Say what is wrong with which package, what its build backend said, and what to do."""
+        lines = [f"{self.package}: {self.problem}"]
+        if self.last_words:
+            lines += ["  the last words of the build:", *(f"  | {line}" for line in self.last_words.splitlines())]
+        if self.advice:
+            lines.append(f"  what to do: {self.advice}")
+        return harmless("\n".join(lines))
+
+
+def _wheel_error(package: str, problem: str, advice: str, last_words: str) -> WheelError:
+    return WheelError(package, problem, advice=advice, last_words=last_words)
 
 
 def _layer_error(step: str, problem: str, advice: str, last_words: str, packages: tuple[str, ...]) -> LayerError:

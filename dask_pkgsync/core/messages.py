@@ -7,11 +7,8 @@ long or holds control characters. So nothing that an installer could read as an 
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-
-from packaging.version import InvalidVersion, Version
 
 from dask_pkgsync.core.environment import (
     SCHEMA,
@@ -21,121 +18,21 @@ from dask_pkgsync.core.environment import (
     FromArchive,
     FromDirectory,
     FromIndex,
+    FromModules,
     FromVcs,
     Interpreter,
     Unrecorded,
-    canonical_name,
 )
 from dask_pkgsync.core.errors import MessageError, NodeFailure, PolicyError
+from dask_pkgsync.core.fields import MAX_LONG_TEXT, Field
+from dask_pkgsync.core.indexes import OWN, Indexes, indexes_from_wire, indexes_to_wire
 from dask_pkgsync.core.policy import Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from dask_pkgsync.core.environment import Origin
 
-MAX_TEXT = 2_000
-"""Characters in one text."""
-MAX_LONG_TEXT = 20_000
-"""Characters in an installer's last words."""
-MAX_ITEMS = 20_000
-"""Entries in one list: more distributions than any environment has."""
-
-
-@dataclass(frozen=True)
-class Field:
-    """A value from another process, with its place, that answers only in the types asked of it."""
-
-    value: Any
-    place: str
-
-    def key(self, name: str) -> Field:
-        """Return an entry of a dictionary."""
-        if not isinstance(self.value, dict):
-            raise MessageError(self.place, "a dictionary", self.value)
-        if name not in self.value:
-            raise MessageError(self.place, f"the key {name!r}", list(self.value)[:20])
-        return Field(self.value[name], f"{self.place}.{name}")
-
-    def only(self, *names: str) -> Field:
-        """Refuse a dictionary with other keys."""
-        if not isinstance(self.value, dict):
-            raise MessageError(self.place, "a dictionary", self.value)
-        if unknown := [key for key in self.value if key not in names]:
-            raise MessageError(self.place, f"only the keys {', '.join(names)}", unknown[:5])
-        return self
-
-    def items(self) -> Iterator[Field]:
-        """Return the entries of a list."""
-        if not isinstance(self.value, list | tuple):
-            raise MessageError(self.place, "a list", self.value)
-        if len(self.value) > MAX_ITEMS:
-            raise MessageError(self.place, f"at most {MAX_ITEMS} entries", f"{len(self.value)} entries")
-        return (Field(value, f"{self.place}[{index}]") for index, value in enumerate(self.value))
-
-    def row(self, length: int) -> list[Field]:
-        """Return the entries of a list of a fixed length."""
-        parts = list(self.items())
-        if len(parts) != length:
-            raise MessageError(self.place, f"a list of {length}", f"{len(parts)} entries")
-        return parts
-
-    def text(self, limit: int = MAX_TEXT) -> str:
-        """Return a text on one line."""
-        found = self.long_text(limit)
-        if not found.isprintable():
-            raise MessageError(self.place, "one line of printable text", found)
-        return found
-
-    def long_text(self, limit: int = MAX_LONG_TEXT) -> str:
-        """Return a text of several lines."""
-        if not isinstance(self.value, str):
-            raise MessageError(self.place, "text", self.value)
-        if len(self.value) > limit:
-            raise MessageError(self.place, f"at most {limit} characters", f"{len(self.value)} characters")
-        return self.value
-
-    def number(self) -> float:
-        """Return a finite number that is not negative."""
-        if isinstance(self.value, bool) or not isinstance(self.value, int | float):
-            raise MessageError(self.place, "a number", self.value)
-        if not 0 <= self.value <= sys.float_info.max:
-            raise MessageError(self.place, "a finite number that is not negative", self.value)
-        return float(self.value)
-
-    def flag(self) -> bool:
-        """Return a truth value."""
-        if not isinstance(self.value, bool):
-            raise MessageError(self.place, "true or false", self.value)
-        return self.value
-
-    def name(self) -> str:
-        """Return the canonical name of a distribution."""
-        found = self.text(200)
-        try:
-            canonical = canonical_name(found)
-        except ValueError:
-            raise MessageError(self.place, "the name of a distribution (PEP 503)", found) from None
-        if canonical != found:
-            raise MessageError(self.place, f"a canonical name ({canonical})", found)
-        return found
-
-    def version(self) -> str:
-        """Return a version."""
-        found = self.text(200)
-        try:
-            parsed = Version(found)
-        except InvalidVersion:
-            raise MessageError(self.place, "a version (PEP 440)", found) from None
-        if not found.isascii() or found.strip() != found:
-            raise MessageError(self.place, f"a version without spaces ({parsed})", found)
-        return found
-
-    def schema(self) -> None:
-        """Refuse another schema than ours."""
-        found = self.key("schema").value
-        if isinstance(found, bool) or found != SCHEMA:
-            raise MessageError(f"{self.place}.schema", f"{SCHEMA} (install the same dask-pkgsync on both sides)", found)
+TRANSPORTS = ("auto", "index", "client")
+"""Where nodes get packages from."""
 
 
 def environment_to_wire(environment: Environment) -> dict[str, Any]:
@@ -179,8 +76,10 @@ def _origin_to_wire(origin: Origin) -> list[Any]:
             return ["archive", url, digest]
         case FromVcs(url, commit, vcs, subdirectory):
             return ["vcs", url, commit, vcs, subdirectory]
-        case FromDirectory(url, editable):
-            return ["directory", url, editable]
+        case FromDirectory(url, editable, digest):
+            return ["directory", url, editable, digest]
+        case FromModules(url, digest):
+            return ["modules", url, digest]
         case Unrecorded():
             return ["unrecorded"]
 
@@ -194,8 +93,10 @@ def _origin_from_wire(field: Field) -> Origin:
             return FromArchive(*(part.text() for part in parts[1:]))
         case ["vcs", 5]:
             return FromVcs(*(part.text() for part in parts[1:]))
-        case ["directory", 3]:
-            return FromDirectory(parts[1].text(), parts[2].flag())
+        case ["directory", 4]:
+            return FromDirectory(parts[1].text(), parts[2].flag(), parts[3].text(200))
+        case ["modules", 3]:
+            return FromModules(parts[1].text(), parts[2].text(200))
         case ["unrecorded", 1]:
             return Unrecorded()
     raise MessageError(field.place, "an origin", field.value)
@@ -240,6 +141,10 @@ class Target:
     """Seconds that one installer may take on a node."""
     client_process: str = ""
     """Token of the process that made the target, where nothing is ever changed."""
+    transport: str = "auto"
+    """``index``, ``client`` or ``auto``: where nodes get packages from (`shell.filling.Sources`)."""
+    indexes: Indexes = OWN
+    """The client's indexes, without credentials, for nodes that have none configured."""
 
     @property
     def id(self) -> str:
@@ -252,7 +157,7 @@ class Target:
 
     def with_environment(self, environment: Environment) -> Target:
         """Return the same with more, or other, distributions."""
-        return Target(environment, self.policy, self.scheduler, self.install_timeout, self.client_process)
+        return replace(self, environment=environment)
 
 
 def target_to_wire(target: Target) -> dict[str, Any]:
@@ -264,6 +169,8 @@ def target_to_wire(target: Target) -> dict[str, Any]:
         "scheduler": target.scheduler,
         "install-timeout": target.install_timeout,
         "client-process": target.client_process,
+        "transport": target.transport,
+        "indexes": indexes_to_wire(target.indexes),
     }
 
 
@@ -271,16 +178,23 @@ def target_from_wire(data: object, place: str = "target") -> Target:
     """Check and read what `target_to_wire` wrote."""
     field = Field(data, place)
     field.schema()
-    field.only("schema", "environment", "policy", "scheduler", "install-timeout", "client-process")
+    field.only(
+        *("schema", "environment", "policy", "scheduler", "install-timeout", "client-process", "transport", "indexes")
+    )
     scheduler = field.key("scheduler").text(20)
     if scheduler not in ("warn", "refuse"):
         raise MessageError(f"{place}.scheduler", "warn or refuse", scheduler)
+    transport = field.key("transport").text(20)
+    if transport not in TRANSPORTS:
+        raise MessageError(f"{place}.transport", f"one of {', '.join(TRANSPORTS)}", transport)
     return Target(
         environment_from_wire(field.key("environment").value, f"{place}.environment"),
         policy_from_wire(field.key("policy").value, f"{place}.policy"),
         scheduler,
         field.key("install-timeout").number(),
         field.key("client-process").text(200),
+        transport,
+        indexes_from_wire(field.key("indexes").value, f"{place}.indexes"),
     )
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from dask_pkgsync.core.compare import compatible
-from dask_pkgsync.core.environment import FromDirectory, FromIndex
+from dask_pkgsync.core.compare import satisfied
+from dask_pkgsync.core.environment import Unrecorded
 from dask_pkgsync.core.policy import Level, Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Container
 
     from dask_pkgsync.core.environment import Distribution, Environment, Origin
 
@@ -21,6 +21,7 @@ class Keep:
 
     name: str
     version: str
+    identity: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class Install:
 
     name: str
     version: str
+    identity: str = ""
+    """What tells it apart from what an index has under this version: then only the client can give it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Replace:
     name: str
     version: str
     old: str
+    identity: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +92,15 @@ class Plan:
         return not self.changes and not self.hidden
 
     @property
+    def held(self) -> tuple[Install | Replace | Keep, ...]:
+        """The steps whose distributions the layer will hold, by name."""
+        kinds = (Install, Replace, Keep) if self.complete else (Install, Replace)
+        return tuple(step for step in self.steps if isinstance(step, kinds))
+
+    @property
     def pins(self) -> tuple[str, ...]:
         """What the layer will hold, as ``name==version``, sorted."""
-        held = self.changes if not self.complete else (*self.changes, *self._kept())
-        return tuple(sorted(f"{step.name}=={step.version}" for step in held))
-
-    def _kept(self) -> Iterator[Keep]:
-        return (step for step in self.steps if isinstance(step, Keep))
+        return tuple(sorted(pin(step) for step in self.held))
 
     def completed(self) -> Plan:
         """Return the same plan for a layer that stands alone: what the base has and is kept goes into it as well."""
@@ -109,6 +115,11 @@ class Plan:
             else:
                 steps.append(step)
         return Plan(tuple(steps), self.complete)
+
+
+def pin(step: Install | Replace | Keep) -> str:
+    """Return a step as a requirement, for example ``numpy==2.1.0``."""
+    return f"{step.name}=={step.version}"
 
 
 def make_plan(base: Environment, target: Environment, policy: Policy | None = None) -> Plan:
@@ -147,22 +158,20 @@ def make_plan(base: Environment, target: Environment, policy: Policy | None = No
 
 
 def _step(want: Distribution, have: Distribution | None, level: Level, *, broken: bool) -> Step:
-    if have is not None and not broken:
-        loose = level is Level.COMPATIBLE
-        if compatible(want.version, have.version) if loose else want.same_version(have.version):
-            return Keep(want.name, have.version)
-    if (reason := why_not_on_an_index(want.origin)) is not None:
+    if have is not None and not broken and satisfied(want, have, level):
+        return Keep(want.name, have.version, want.identity)
+    if (reason := why_it_stays(want.origin)) is not None:
         return Skip(want.name, want.version, reason)
-    return Install(want.name, want.version) if have is None else Replace(want.name, want.version, have.version)
+    if have is None:
+        return Install(want.name, want.version, want.identity)
+    return Replace(want.name, want.version, have.label, want.identity)
 
 
-def why_not_on_an_index(origin: Origin) -> str | None:
-    """Return why a distribution cannot be fetched by name and version, or None if it can."""
-    match origin:
-        case FromIndex():
-            return None
-        case FromDirectory(editable=True):
-            return "an editable project: code that is on no index does not travel yet"
-        case _:
-            kind = type(origin).__name__.removeprefix("From").lower()
-            return f"{kind} install: code that is on no index does not travel yet"
+def why_it_stays(origin: Origin) -> str | None:
+    """Return why a distribution cannot travel at all, or None if it can."""
+    if isinstance(origin, Unrecorded):
+        return (
+            "nothing records its files (installed by the system, or by an old tool): install it with pip or uv, and it "
+            "travels"
+        )
+    return None

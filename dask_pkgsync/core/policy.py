@@ -16,8 +16,6 @@ from dask_pkgsync.core.errors import PolicyError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from dask_pkgsync.core.environment import Environment
-
 CRITICAL = ("cloudpickle", "dask", "distributed", "msgpack", "tornado")
 """Packages that both ends of a Dask connection must have in the same version: they make and read its messages."""
 
@@ -182,8 +180,3 @@ def _requirement(text: str) -> str:
     if requirement.url is not None:
         raise PolicyError(f"extra: {text!r}: expected a name and versions, found a URL")
     return str(requirement)
-
-
-def missing_critical(environment: Environment) -> tuple[str, ...]:
-    """Return the critical packages that an environment lacks."""
-    return tuple(name for name in CRITICAL if name not in environment.distributions)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dask_pkgsync.core.environment import SCHEMA
 from dask_pkgsync.core.errors import MessageError
-from dask_pkgsync.core.messages import Field
+from dask_pkgsync.core.fields import Field
 from dask_pkgsync.core.plan import Install, Replace
 from dask_pkgsync.core.table import html_table, text_table
 

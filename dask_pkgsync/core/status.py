@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from dask_pkgsync.core.environment import SCHEMA
-from dask_pkgsync.core.messages import Field
+from dask_pkgsync.core.fields import Field
 from dask_pkgsync.core.table import html_table, text_table
 
 MATCHES = "matches"

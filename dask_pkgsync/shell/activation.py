@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from dask_pkgsync.core.plan import make_plan
 from dask_pkgsync.shell.layers import BASE_LINK
+from dask_pkgsync.shell.local import with_digests
 from dask_pkgsync.shell.process_state import this_process
 from dask_pkgsync.shell.records import installed, module_names
-from dask_pkgsync.shell.scan import scan
+from dask_pkgsync.shell.scan import scan_installed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +33,8 @@ def base_path() -> list[str]:
 
 def remaining(target: Target) -> Plan:
     """Return what this process, as it is now, still lacks of the target. Empty means: verified."""
-    return make_plan(scan(), target.environment, target.policy)
+    here = with_digests(scan_installed(), target.environment.distributions)
+    return make_plan(here, target.environment, target.policy)
 
 
 def imported(plan: Plan, layer: Layer | None = None) -> dict[str, tuple[str, ...]]:

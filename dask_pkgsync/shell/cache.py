@@ -1,4 +1,4 @@
-"""The one directory on a node that is ours: layers, the installer's cache, locks and leases."""
+"""The one directory on a node that is ours: layers, wheels, the installer's cache, locks and leases."""
 
 from __future__ import annotations
 
@@ -53,6 +53,16 @@ class Cache:
         return self.root / "leases"
 
     @property
+    def blobs(self) -> Path:
+        """Wheels that came from a client, by digest."""
+        return self.root / "blobs"
+
+    @property
+    def wheels(self) -> Path:
+        """On a client: what was built or packed there, so that it is not done twice."""
+        return self.root / "wheels"
+
+    @property
     def tools(self) -> Path:
         """Installers that were fetched."""
         return self.root / "tools"
@@ -92,12 +102,31 @@ class Cache:
             lock.release()
 
     def lease(self, digest: str) -> None:
-        """Say that this process uses a layer, so that nobody removes it."""
+        """Say that this process uses a layer or blob, so that nobody removes it."""
         directory = self.leases / digest
         directory.mkdir(parents=True, exist_ok=True)
         process = psutil.Process()
         holder = {"host": platform.node(), "pid": process.pid, "created": process.create_time()}
         (directory / f"{platform.node()}-{process.pid}.json").write_text(json.dumps(holder))
+
+    def end_lease(self, digest: str) -> None:
+        """Say that this process uses it no more."""
+        (self.leases / digest / f"{platform.node()}-{os.getpid()}.json").unlink(missing_ok=True)
+
+    def is_leased(self, digest: str, max_age: float) -> bool:
+        """Whether a living process uses a layer or blob.
+
+        Of a process on another host, which cannot be seen from here, the lease's age says, in seconds.
+        """
+        directory = self.leases / digest
+        found = False
+        for lease in directory.iterdir() if directory.is_dir() else ():
+            if _holds(lease, max_age):
+                found = True
+            else:
+                with contextlib.suppress(OSError):
+                    lease.unlink()
+        return found
 
 
 def open_cache(configured: str | None = None) -> Cache:
@@ -135,7 +164,7 @@ def _private() -> Path:
 def _made(root: Path) -> Cache:
     cache = Cache(root.absolute())
     try:
-        for directory in (cache.layers, cache.building, cache.locks, cache.leases, cache.tools):
+        for directory in (cache.layers, cache.building, cache.locks, cache.leases, cache.tools, cache.blobs):
             directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=cache.building):
             pass
@@ -169,7 +198,7 @@ def collect(cache: Cache, *, max_age: float, max_bytes: int) -> tuple[str, ...]:
         Digests of the removed layers.
     """
     _sweep(cache, max_age)
-    unused = sorted((used, digest) for digest, used in _last_use(cache).items() if not _leased(cache, digest, max_age))
+    unused = sorted((used, digest) for digest, used in _last_use(cache).items() if not cache.is_leased(digest, max_age))
     removed = [digest for used, digest in unused if used < time() - max_age and _remove(cache, digest, max_age)]
     total = sum(_size(cache.layers / digest) for digest in _last_use(cache))
     for _, digest in unused:
@@ -190,19 +219,6 @@ def _last_use(cache: Cache) -> dict[str, float]:
     return found
 
 
-def _leased(cache: Cache, digest: str, max_age: float) -> bool:
-    """Whether a living process uses the layer. Of another host, whose processes we cannot see, the lease's age says."""
-    directory = cache.leases / digest
-    found = False
-    for lease in directory.iterdir() if directory.is_dir() else ():
-        if _holds(lease, max_age):
-            found = True
-        else:
-            with contextlib.suppress(OSError):
-                lease.unlink()
-    return found
-
-
 def _holds(lease: Path, max_age: float) -> bool:
     try:
         holder = json.loads(lease.read_text())
@@ -216,7 +232,7 @@ def _holds(lease: Path, max_age: float) -> bool:
 def _remove(cache: Cache, digest: str, max_age: float) -> bool:
     try:
         with cache.lock(digest, 0.1):
-            if _leased(cache, digest, max_age):
+            if cache.is_leased(digest, max_age):
                 return False
             aside = cache.building / f"removed-{os.getpid()}-{uuid.uuid4().hex[:8]}"
             (cache.layers / digest).rename(aside)
@@ -234,7 +250,7 @@ def _sweep(cache: Cache, max_age: float) -> None:
             pid = int(directory.name.split("-")[1])
             abandoned = not psutil.pid_exists(pid) or directory.stat().st_mtime < time() - max(max_age, 3600)
             if abandoned:
-                shutil.rmtree(directory, ignore_errors=True)
+                directory.unlink() if directory.is_file() else shutil.rmtree(directory, ignore_errors=True)
 
 
 def _size(directory: Path) -> int:

@@ -18,8 +18,8 @@ if sys.version_info < (3, 10):
     sys.exit("Python 3.10 or newer is needed, this is " + sys.version.split()[0])
 path = [entry for entry in sys.path if entry]
 sys.path.append(sys.argv[1])
-from dask_pkgsync.shell.scan import scan
-print(scan(path).to_json())
+from dask_pkgsync.shell.scan import scan_installed
+print(scan_installed(path).to_json())
 """
 
 

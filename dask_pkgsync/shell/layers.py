@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.core.environment import Environment, FromDirectory
 from dask_pkgsync.core.errors import LayerError, MessageError
-from dask_pkgsync.core.messages import Field
-from dask_pkgsync.core.plan import Keep, Replace
+from dask_pkgsync.core.fields import Field
+from dask_pkgsync.core.plan import Keep, Replace, pin
 from dask_pkgsync.shell.cache import MARKER
+from dask_pkgsync.shell.filling import FROM_INDEX, Filling
 from dask_pkgsync.shell.records import dist_infos, entries, verify
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from dask_pkgsync.core.plan import Plan
     from dask_pkgsync.shell.cache import Cache
+    from dask_pkgsync.shell.filling import Sources
     from dask_pkgsync.shell.installers import Installer
 
 FORMAT = 1
@@ -89,7 +91,7 @@ def layer_from_wire(data: object) -> Layer:
     path = Path(root.text())
     if not path.is_absolute() or path.name != digest.text(64):
         raise MessageError(root.place, "the absolute path of a layer", root.value)
-    return Layer(digest.text(64), path, complete.flag(), tuple(pin.text() for pin in pins.items()))
+    return Layer(digest.text(64), path, complete.flag(), tuple(entry.text() for entry in pins.items()))
 
 
 def base_at(python: Path, path: Sequence[str], environment: Environment) -> Base:
@@ -106,12 +108,20 @@ def layer_digest(plan: Plan, base: Base) -> str:
         [interpreter.implementation, interpreter.version, interpreter.tag],
         [] if plan.complete else [base.environment.fingerprint, [str(path) for path in base.site_packages]],
         plan.complete,
-        list(plan.pins),
+        sorted((pin(step), step.identity) for step in plan.held),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def build(plan: Plan, base: Base, cache: Cache, installer: Callable[[], Installer], *, timeout: float) -> Layer:
+def build(
+    plan: Plan,
+    base: Base,
+    cache: Cache,
+    installer: Callable[[], Installer],
+    *,
+    timeout: float,
+    sources: Sources = FROM_INDEX,
+) -> Layer:
     """Return the layer for a plan: the one that is there, or a new one. Blocks.
 
     Parameters
@@ -126,6 +136,8 @@ def build(plan: Plan, base: Base, cache: Cache, installer: Callable[[], Installe
         Returns the installer; not called where the layer is there already.
     timeout : float
         Seconds that one installer may take, and that is waited for another process that builds the same layer.
+    sources : Sources
+        Where distributions come from.
 
     Raises
     ------
@@ -134,7 +146,7 @@ def build(plan: Plan, base: Base, cache: Cache, installer: Callable[[], Installe
     """
     digest = layer_digest(plan, base)
     with cache.lock(digest, timeout * 2):  # whoever holds it makes an environment, then installs
-        layer = _existing(cache, digest) or _published(plan, base, cache, installer(), digest, timeout)
+        layer = _existing(cache, digest) or _published(plan, base, cache, installer(), digest, timeout, sources)
         cache.lease(layer.digest)
     return layer
 
@@ -149,26 +161,30 @@ def _existing(cache: Cache, digest: str) -> Layer | None:
     if (instead := facts.get("instead")) is not None:  # a delta that had to become complete
         found = _existing(cache, str(instead))
         return replace(found, notes=tuple(facts["notes"])) if found else None
-    return Layer(digest, marker.parent, facts["complete"], tuple(facts["pins"]), reused=True)
+    notes = tuple(facts.get("notes", ()))
+    return Layer(digest, marker.parent, facts["complete"], tuple(facts["pins"]), reused=True, notes=notes)
 
 
-def _published(plan: Plan, base: Base, cache: Cache, installer: Installer, digest: str, timeout: float) -> Layer:
+def _published(
+    plan: Plan, base: Base, cache: Cache, installer: Installer, digest: str, timeout: float, sources: Sources
+) -> Layer:
     """Build aside, verify, and rename into place."""
     aside = cache.building / f"layer-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     try:
         aside.mkdir()
         built = aside / "layer"
         final = cache.layers / digest
-        installer.make_environment(built, timeout=timeout)
-        installer.install(built, plan.pins, final=final, timeout=timeout)
-        layer = Layer(digest, built, plan.complete, plan.pins)
+        filling = Filling(plan, base, installer, sources, timeout)
+        notes = filling.fill(built, final)
+        layer = Layer(digest, built, plan.complete, plan.pins, notes=notes)
         size = verify(layer.site_packages, plan.pins)
         leak = None if plan.complete else find_leak(layer, plan, base)
         if leak is not None:
-            return _complete_instead(plan, base, cache, installer, digest, timeout, leak, aside)
+            return _complete_instead(plan, base, cache, installer, digest, timeout, leak, aside, sources)
         if not plan.complete:
             (layer.site_packages / BASE_LINK).write_text(link_to(base))
-        _publish(built, final, {"complete": plan.complete, "pins": plan.pins, "bytes": size})
+        facts = {"complete": plan.complete, "pins": plan.pins, "bytes": size, "notes": notes}
+        _publish(built, final, facts)
         return replace(layer, root=final, fetched=size)
     except OSError as error:
         raise LayerError("install", f"{error.strerror or error}: {error.filename or aside}", advice=_ADVICE) from None
@@ -188,15 +204,17 @@ def _complete_instead(
     timeout: float,
     leak: str,
     aside: Path,
+    sources: Sources,
 ) -> Layer:
     """Build a layer that stands alone where a delta would not do, and remember that for the next time."""
     note = f"the layer stands alone, because {leak}"
-    layer = build(plan.completed(), base, cache, lambda: installer, timeout=timeout)
+    layer = build(plan.completed(), base, cache, lambda: installer, timeout=timeout, sources=sources)
+    notes = (*layer.notes, note)
     pointer = aside / "pointer"
     pointer.mkdir()
-    facts = {"complete": True, "pins": plan.pins, "bytes": 0, "instead": layer.digest, "notes": [note]}
+    facts = {"complete": True, "pins": plan.pins, "bytes": 0, "instead": layer.digest, "notes": notes}
     _publish(pointer, cache.layers / digest, facts)
-    return replace(layer, notes=(note,))
+    return replace(layer, notes=notes)
 
 
 def _publish(built: Path, final: Path, facts: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from dask_pkgsync.core.environment import FromArchive, FromDirectory, FromVcs
+from dask_pkgsync.core.environment import FromArchive, FromDirectory, FromModules, FromVcs
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.core.environment import Origin
 
 _SSH_USER = "git"
+_KEY = "dask_pkgsync"
 _HARMLESS_FRAGMENTS = ("subdirectory=", "egg=", "sha256=", "sha384=", "sha512=")
 
 
@@ -33,12 +34,46 @@ def parse_direct_url(text: str) -> Origin:
             case {"vcs_info": {"commit_id": str(commit), "vcs": str(vcs)}}:
                 return FromVcs(url, _line(commit), _line(vcs), _line(data.get("subdirectory") or ""))
             case {"dir_info": dict(info)}:
-                return FromDirectory(url, bool(info.get("editable", False)))
+                return _directory(url, info, _ours(data))
             case {"archive_info": dict(info)}:
-                return FromArchive(url, _digest(info))
+                return FromArchive(url, _digest(info) or _ours(data)[1])
     except (KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise ValueError("not a direct URL (PEP 610)")
+
+
+def direct_url_of(origin: Origin) -> dict[str, Any] | None:
+    """Return the ``direct_url.json`` of an origin, which a node writes for what came from the client; None for none.
+
+    It says where the *client* has it from. Beyond PEP 610 it holds the digest that tells local code apart; what is
+    editable on the client is not so on the node.
+    """
+    match origin:
+        case FromVcs(url, commit, vcs, subdirectory):
+            inside = {"subdirectory": subdirectory} if subdirectory else {}
+            return {"url": url, "vcs_info": {"vcs": vcs, "commit_id": commit}, **inside}
+        case FromArchive(url, digest):
+            algorithm, _, value = digest.partition("=")
+            info = {} if algorithm == "record" else {"hashes": {algorithm: value}}
+            return {"url": url, "archive_info": info, _KEY: {"kind": "archive", "digest": digest}}
+        case FromDirectory(url, editable, digest):
+            kind = "editable" if editable else "directory"
+            return {"url": url, "dir_info": {}, _KEY: {"kind": kind, "digest": digest}}
+        case FromModules(url, digest):
+            return {"url": url, "dir_info": {}, _KEY: {"kind": "modules", "digest": digest}}
+    return None
+
+
+def _directory(url: str, info: dict[str, Any], ours: tuple[str, str]) -> Origin:
+    kind, digest = ours
+    if kind == "modules":
+        return FromModules(url, digest)
+    return FromDirectory(url, bool(info.get("editable", False)) or kind == "editable", digest)
+
+
+def _ours(data: dict[str, Any]) -> tuple[str, str]:
+    ours = data.get(_KEY) or {}
+    return _line(ours.get("kind") or ""), _line(ours.get("digest") or "")
 
 
 def _digest(info: dict[str, Any]) -> str:

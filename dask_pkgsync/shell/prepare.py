@@ -13,14 +13,19 @@ from dask_pkgsync.core.plan import Plan, make_plan
 from dask_pkgsync.shell import layers
 from dask_pkgsync.shell.activation import base_path, imported, remaining, stays_whole
 from dask_pkgsync.shell.cache import collect, open_cache
+from dask_pkgsync.shell.filling import Sources
+from dask_pkgsync.shell.indexes import configured_indexes
 from dask_pkgsync.shell.installers.find import find_installer
+from dask_pkgsync.shell.local import with_digests
 from dask_pkgsync.shell.process_state import this_process
-from dask_pkgsync.shell.scan import scan
+from dask_pkgsync.shell.scan import scan_installed
 
 if TYPE_CHECKING:
     from dask_pkgsync.core.environment import Environment
+    from dask_pkgsync.core.indexes import Indexes
     from dask_pkgsync.core.messages import Target
     from dask_pkgsync.shell.cache import Cache
+    from dask_pkgsync.shell.filling import Fetch
     from dask_pkgsync.shell.installers import Installer
     from dask_pkgsync.shell.layers import Layer
 
@@ -39,6 +44,8 @@ class NodeSettings:
     """Seconds after which a layer that nobody uses is removed."""
     max_bytes: int = 50_000_000_000
     """Size of all layers above which the longest unused ones are removed."""
+    store_bytes: int = 20_000_000_000
+    """Size of all wheels that came from clients."""
 
 
 @dataclass(frozen=True)
@@ -52,59 +59,79 @@ class Prepared:
     """The base's directories of distributions, which a complete layer leaves behind."""
 
 
-def prepare(target: Target, settings: NodeSettings) -> Prepared:
+def prepare(target: Target, settings: NodeSettings, fetch: Fetch) -> Prepared:
     """Plan, and build or reuse the layer. Changes nothing that runs. Blocks: call it in a thread.
+
+    Parameters
+    ----------
+    target : Target
+    settings : NodeSettings
+    fetch : callable
+        Returns wheels of the client.
 
     Raises
     ------
     LayerError
         With the step, the installer's last words, and what to do.
     """
-    base = scan(base_path())
+    base = scan_base(target)
     refuse_critical(target, base)
-    return _build(make_plan(base, target.environment, target.policy), base, target, settings)
+    return _build(make_plan(base, target.environment, target.policy), base, target, settings, fetch)
 
 
-def prepare_running(target: Target, settings: NodeSettings) -> Prepared:
+def scan_base(target: Target) -> Environment:
+    """Return what this node has without us, with digests of the editable projects that the client has as well."""
+    return with_digests(scan_installed(base_path()), target.environment.distributions)
+
+
+def prepare_running(target: Target, settings: NodeSettings, fetch: Fetch) -> Prepared:
     """Do the same for a process that cannot be restarted: what it has imported already is left out, with the reason.
 
     Where it can, it shares the layer of its host's other nodes, which costs no build of its own: a package that is
     wholly imported finds its further modules through its own ``__path__``, in the base, whatever the layer holds.
     """
-    base = scan(base_path())
+    base = scan_base(target)
     refuse_critical(target, base)
     late = imported(remaining(target))
     plan = make_plan(base, target.environment, target.policy)
     taken = plan.without(late, TOO_LATE)
     if taken.empty or not all(stays_whole(name) for name in late):
-        return _build(taken, base, target, settings)
-    return replace(_build(plan, base, target, settings), plan=taken)
+        return _build(taken, base, target, settings, fetch)
+    return replace(_build(plan, base, target, settings, fetch), plan=taken)
 
 
-def _build(plan: Plan, base: Environment, target: Target, settings: NodeSettings) -> Prepared:
+def _build(plan: Plan, base: Environment, target: Target, settings: NodeSettings, fetch: Fetch) -> Prepared:
     if plan.empty:
         return Prepared(plan, None)
     cache = open_cache(settings.cache_directory)
     own = layers.base_at(Path(this_process().python), base_path(), base)
+    sources = Sources(target.transport, fetch, indexes_for(target), target.environment.distributions)
     layer = layers.build(
-        plan, own, cache, lambda: installer(cache, target.install_timeout), timeout=target.install_timeout
+        plan, own, cache, lambda: installer(cache, target), timeout=target.install_timeout, sources=sources
     )
     if not layer.reused:
         collect(cache, max_age=settings.max_age, max_bytes=settings.max_bytes)
     return Prepared(plan, layer, own.site_packages)
 
 
-def installer(cache: Cache, timeout: float) -> Installer:
+def installer(cache: Cache, target: Target) -> Installer:
     """Return the best installer that this node has or can get."""
-    return find_installer(cache, Path(this_process().python), timeout=timeout)
+    may_fetch = target.transport != "client"
+    return find_installer(cache, Path(this_process().python), timeout=target.install_timeout, may_fetch=may_fetch)
+
+
+def indexes_for(target: Target) -> Indexes:
+    """Return where this node gets packages: from its operator's indexes if there are any, else from the client's."""
+    own = configured_indexes()
+    return own if own.configured else target.indexes
 
 
 def resolve_extra(target: Target, settings: NodeSettings) -> tuple[str, ...]:
     """Resolve the extra requirements to exact pins that agree with the target. Blocks: call it in a thread."""
     cache = open_cache(settings.cache_directory)
     constraints = [f"{d.name}=={d.version}" for d in target.environment.distributions.values()]
-    return installer(cache, target.install_timeout).resolve(
-        target.policy.extra, constraints, timeout=target.install_timeout
+    return installer(cache, target).resolve(
+        target.policy.extra, constraints, timeout=target.install_timeout, indexes=indexes_for(target)
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +41,13 @@ def entries(dist_info: Path) -> Iterator[Entry]:
         if row and row[0]:
             size = row[2] if len(row) > 2 else ""  # noqa: PLR2004  # path, hash, size
             yield Entry(row[0], int(size) if size.isdigit() else None)
+
+
+def recorded(path: str, content: bytes) -> str:
+    """Return the line of RECORD for a file."""
+    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+    quoted = f'"{path}"' if "," in path else path
+    return f"{quoted},sha256={digest},{len(content)}"
 
 
 def module_names(dist_info: Path) -> frozenset[str]:

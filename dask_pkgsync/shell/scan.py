@@ -6,12 +6,14 @@ of the search path; METADATA is parsed only where a directory's name does not sa
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
 import sys
 import sysconfig
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +26,7 @@ from dask_pkgsync.core.environment import (
     Distribution,
     Environment,
     Fault,
+    FromArchive,
     FromDirectory,
     FromIndex,
     Interpreter,
@@ -42,11 +45,14 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 # Two small files of each distribution are read: file objects would take twice the time of the descriptors below them.
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 _CHUNK = 16_384
+_PER_MACHINE = re.compile(
+    r"\.pyc,|\.dist-info/(?:RECORD|INSTALLER|REQUESTED|direct_url\.json|uv_cache\.json),|/bin/|/Scripts/"
+)
 _LONGEST = 200
 """Characters in a name or version; no more are taken from another process either (`core.messages`)."""
 
 
-def scan(path: Sequence[str] | None = None) -> Environment:
+def scan_installed(path: Sequence[str] | None = None) -> Environment:
     """Return the interpreter and every distribution that it would import from.
 
     Parameters
@@ -141,12 +147,25 @@ def _read_dist_info(full: str, entry: str) -> Distribution | Fault:
     name, version = canonical(found[0]), found[1]
     installer = printable(_text(f"{full}{os.sep}INSTALLER").strip())[:_LONGEST]
     origin: Origin = FromIndex()
-    if direct_url := _text(f"{full}{os.sep}direct_url.json"):
+    if installer != "conda" and (direct_url := _text(f"{full}{os.sep}direct_url.json")):
+        # (conda leaves the path of the machine that built the package there)
         try:
-            origin = parse_direct_url(direct_url)
+            origin = _recorded(parse_direct_url(direct_url), full)
         except ValueError:
             return broken("direct_url.json is not readable (PEP 610)", name)
     return Distribution(name, version, origin, installer)
+
+
+def _recorded(origin: Origin, dist_info: str) -> Origin:
+    """Let the list of the installed files tell packages apart where nothing else does."""
+    match origin:
+        case FromArchive(digest="") | FromDirectory(editable=False, digest=""):
+            lines = sorted(_text(f"{dist_info}{os.sep}RECORD").splitlines())
+            if not lines:
+                return origin
+            ours = (line for line in lines if not _PER_MACHINE.search(line))  # these differ from machine to machine
+            return replace(origin, digest=f"record={hashlib.sha256(chr(10).join(ours).encode()).hexdigest()}")
+    return origin
 
 
 def _read_egg_info(full: str, entry: str, origin: Origin) -> Distribution | Fault:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from dask_pkgsync.core.indexes import OWN, Indexes
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -19,8 +21,12 @@ class Installer(Protocol):
     def make_environment(self, directory: Path, *, timeout: float) -> None:
         """Make an empty virtual environment that can be renamed afterwards."""
 
-    def install(self, environment: Path, pins: Sequence[str], *, final: Path, timeout: float) -> None:
-        """Install exact versions, without what they depend on, so that their scripts work once at ``final``."""
+    def install(
+        self, environment: Path, requirements: Sequence[str], *, final: Path, timeout: float, indexes: Indexes = OWN
+    ) -> None:
+        """Install pins and wheels (``name @ file:…``), and nothing else, so that scripts work once at ``final``."""
 
-    def resolve(self, requirements: Sequence[str], constraints: Sequence[str], *, timeout: float) -> tuple[str, ...]:
+    def resolve(
+        self, requirements: Sequence[str], constraints: Sequence[str], *, timeout: float, indexes: Indexes = OWN
+    ) -> tuple[str, ...]:
         """Return exact pins for requirements and what they depend on, in agreement with the constraints."""

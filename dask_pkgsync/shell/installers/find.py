@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.shell.installers import Installer
 
 
-def find_installer(cache: Cache, python: Path, *, timeout: float) -> Installer:
+def find_installer(cache: Cache, python: Path, *, timeout: float, may_fetch: bool = True) -> Installer:
     """Return the best installer that this node has or can get.
 
     Parameters
@@ -31,6 +31,8 @@ def find_installer(cache: Cache, python: Path, *, timeout: float) -> Installer:
         The node's interpreter.
     timeout : float
         Seconds that fetching uv may take.
+    may_fetch : bool
+        Whether uv may be fetched from an index, which takes long where there is none.
 
     Raises
     ------
@@ -46,7 +48,7 @@ def find_installer(cache: Cache, python: Path, *, timeout: float) -> Installer:
                 f"{python} has neither uv nor pip, and ensurepip carries none",
                 advice="Install uv on that node, or put it on the PATH of the worker.",
             )
-        program = fetched_uv(cache, pip, timeout=timeout)
+        program = fetched_uv(cache, pip, timeout=timeout) if may_fetch else None
         if program is None:
             return Pip(pip, python, cache.pip)
     return Uv(program, python, cache.uv)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
+from dask_pkgsync.core.indexes import OWN, Indexes
 from dask_pkgsync.shell.installers.resolving import resolving
 from dask_pkgsync.shell.installers.running import call
 
@@ -38,36 +39,49 @@ class Pip:
         """Return what every call of pip begins with."""
         return [*self.pip, *before, "--disable-pip-version-check", "--no-input", "--cache-dir", str(self.cache)]
 
-    def install_argv(self, environment: Path, requirements: Path) -> list[str]:
-        """Return the call that installs exact versions."""
+    def install_argv(self, environment: Path, requirements: Path, indexes: Indexes = OWN) -> list[str]:
+        """Return the call that installs exact versions and wheels."""
         python = environment / "bin" / "python"
-        options = ["--no-deps", "--no-compile", "--quiet", "--no-warn-script-location"]
+        options = ["--no-deps", "--no-compile", "--quiet", "--no-warn-script-location", *index_options(indexes)]
         return [*self.common("--python", str(python)), "install", *options, "-r", str(requirements)]
 
-    def resolve_argv(self, requirements: Path, constraints: Path) -> list[str]:
+    def resolve_argv(self, requirements: Path, constraints: Path, indexes: Indexes = OWN) -> list[str]:
         """Return the call that resolves requirements, and prints a report of it."""
-        options = ["--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
+        options = ["--dry-run", "--ignore-installed", "--quiet", "--report", "-", *index_options(indexes)]
         return [*self.common(), "install", *options, "-r", str(requirements), "-c", str(constraints)]
 
     def make_environment(self, directory: Path, *, timeout: float) -> None:
         """Make an empty virtual environment."""
         call(self.environment_argv(directory), "install", (), timeout=timeout, temporary=directory.parent)
 
-    def install(self, environment: Path, pins: Sequence[str], *, final: Path, timeout: float) -> None:
-        """Install exact versions, and point their scripts to where the environment will be."""
-        requirements = environment.parent / "requirements.txt"
-        requirements.write_text("\n".join(pins))
-        argv = self.install_argv(environment, requirements)
-        call(argv, "install", pins, timeout=timeout, temporary=environment.parent)
+    def install(
+        self, environment: Path, requirements: Sequence[str], *, final: Path, timeout: float, indexes: Indexes = OWN
+    ) -> None:
+        """Install pins and wheels, and point their scripts to where the environment will be."""
+        listed = environment.parent / "requirements.txt"
+        listed.write_text("\n".join(requirements))
+        argv = self.install_argv(environment, listed, indexes)
+        call(argv, "install", requirements, timeout=timeout, temporary=environment.parent)
         relocate(environment, final)
 
-    def resolve(self, requirements: Sequence[str], constraints: Sequence[str], *, timeout: float) -> tuple[str, ...]:
+    def resolve(
+        self, requirements: Sequence[str], constraints: Sequence[str], *, timeout: float, indexes: Indexes = OWN
+    ) -> tuple[str, ...]:
         """Return exact pins for requirements and what they depend on."""
         with resolving(self.cache, requirements, constraints) as (wanted, bounds):
-            argv = self.resolve_argv(wanted, bounds)
+            argv = self.resolve_argv(wanted, bounds, indexes)
             printed = call(argv, "resolve", requirements, timeout=timeout, temporary=wanted.parent)
         found = (entry["metadata"] for entry in json.loads(printed)["install"])
         return tuple(sorted(f"{canonicalize_name(entry['name'])}=={entry['version']}" for entry in found))
+
+
+def index_options(indexes: Indexes) -> list[str]:
+    """Return the options that say where packages come from; none where the node's own settings hold."""
+    options = ["--no-index"] if indexes.no_index else []
+    if indexes.default:
+        options += ["--index-url", indexes.default]
+    options += [part for url in indexes.extra for part in ("--extra-index-url", url)]
+    return options + [part for place in indexes.find_links for part in ("--find-links", place)]
 
 
 def relocate(environment: Path, final: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dask_pkgsync.core.indexes import OWN, Indexes
 from dask_pkgsync.shell.installers.running import call
 
 if TYPE_CHECKING:
@@ -32,14 +33,15 @@ class Uv:
         """Return the call that makes a relocatable virtual environment."""
         return [*self.common(), "venv", "--no-project", "--relocatable", "--python", str(self.python), str(directory)]
 
-    def install_argv(self, environment: Path, requirements: Path) -> list[str]:
-        """Return the call that installs exact versions."""
+    def install_argv(self, environment: Path, requirements: Path, indexes: Indexes = OWN) -> list[str]:
+        """Return the call that installs exact versions and wheels."""
         python = environment / "bin" / "python"
-        return [*self.common(), "pip", "install", "--no-deps", "--python", str(python), "-r", str(requirements)]
+        options = ["--no-deps", *index_options(indexes), "--python", str(python)]
+        return [*self.common(), "pip", "install", *options, "-r", str(requirements)]
 
-    def resolve_argv(self, requirements: Path, constraints: Path) -> list[str]:
+    def resolve_argv(self, requirements: Path, constraints: Path, indexes: Indexes = OWN) -> list[str]:
         """Return the call that resolves requirements."""
-        options = ["--no-header", "--no-annotate", "--no-strip-markers", "--quiet"]
+        options = ["--no-header", "--no-annotate", "--no-strip-markers", "--quiet", *index_options(indexes)]
         return [
             *self.common(),
             *["pip", "compile", str(requirements), "-c", str(constraints), "--python", str(self.python), *options],
@@ -49,19 +51,38 @@ class Uv:
         """Make an empty virtual environment that can be renamed afterwards."""
         call(self.environment_argv(directory), "install", (), timeout=timeout, temporary=directory.parent)
 
-    def install(self, environment: Path, pins: Sequence[str], *, final: Path, timeout: float) -> None:  # noqa: ARG002
-        """Install exact versions; the scripts of a relocatable environment work wherever it is."""
-        requirements = environment.parent / "requirements.txt"
-        requirements.write_text("\n".join(pins))
-        argv = self.install_argv(environment, requirements)
-        call(argv, "install", pins, timeout=timeout, temporary=environment.parent)
+    def install(
+        self,
+        environment: Path,
+        requirements: Sequence[str],
+        *,
+        final: Path,  # noqa: ARG002  # the scripts of a relocatable environment work wherever it is
+        timeout: float,
+        indexes: Indexes = OWN,
+    ) -> None:
+        """Install pins and wheels."""
+        listed = environment.parent / "requirements.txt"
+        listed.write_text("\n".join(requirements))
+        argv = self.install_argv(environment, listed, indexes)
+        call(argv, "install", requirements, timeout=timeout, temporary=environment.parent)
 
-    def resolve(self, requirements: Sequence[str], constraints: Sequence[str], *, timeout: float) -> tuple[str, ...]:
+    def resolve(
+        self, requirements: Sequence[str], constraints: Sequence[str], *, timeout: float, indexes: Indexes = OWN
+    ) -> tuple[str, ...]:
         """Return exact pins for requirements and what they depend on."""
         from dask_pkgsync.shell.installers.resolving import resolving
 
         with resolving(self.cache, requirements, constraints) as (wanted, bounds):
-            argv = self.resolve_argv(wanted, bounds)
+            argv = self.resolve_argv(wanted, bounds, indexes)
             printed = call(argv, "resolve", requirements, timeout=timeout, temporary=wanted.parent)
         lines = (line.partition(";")[0].strip() for line in printed.splitlines())
         return tuple(line for line in lines if "==" in line)
+
+
+def index_options(indexes: Indexes) -> list[str]:
+    """Return the options that say where packages come from; none where the node's own settings hold."""
+    options = ["--no-index"] if indexes.no_index else []
+    if indexes.default:
+        options += ["--default-index", indexes.default]
+    options += [part for url in indexes.extra for part in ("--index", url)]
+    return options + [part for place in indexes.find_links for part in ("--find-links", place)]

@@ -1,0 +1,101 @@
+"""On the client: answers the scheduler when it asks for wheels, for as long as the client lives."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Any
+
+from distributed.comm.core import CommClosedError
+
+from dask_pkgsync.adapters.settings import packer
+from dask_pkgsync.adapters.supply import WANTED
+from dask_pkgsync.core.errors import LayerError, PkgsyncError, WheelError
+from dask_pkgsync.core.parcels import parcel_to_wire, requests_from_wire, requests_to_wire, wheel_error_to_wire
+from dask_pkgsync.shell.blobs import CHUNK
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from distributed import Client
+
+    from dask_pkgsync.core.parcels import Parcel, Request
+    from dask_pkgsync.shell.local import Snapshot
+
+_UPLOADS = 2
+"""Blobs on their way at once: one is read while the other is written."""
+_TRIES = 3
+"""How often a blob is sent whose bytes came out wrong."""
+
+
+class Supplier:
+    """Packs and uploads what the scheduler asks for.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    snapshot : Snapshot
+        What is synced.
+    """
+
+    def __init__(self, client: Client, snapshot: Snapshot) -> None:
+        self.client = client
+        self.snapshot = snapshot
+        self.at_work: set[asyncio.Task[None]] = set()
+        self.builds = asyncio.Semaphore(os.cpu_count() or 1)
+        self.uploads = asyncio.Semaphore(_UPLOADS)
+
+    def listen(self) -> None:
+        """Answer from now on, in the place of whoever did before."""
+        self.client._stream_handlers[WANTED] = self.handle_wanted  # noqa: SLF001  # no public way to be asked
+
+    def handle_wanted(self, requests: object) -> None:
+        """Begin to pack what the scheduler asks for."""
+        for request in requests_from_wire(requests):
+            task = asyncio.create_task(self._give(request))
+            self.at_work.add(task)
+            task.add_done_callback(self.at_work.discard)
+
+    async def _give(self, request: Request) -> None:
+        try:
+            async with self.builds:
+                parcel, path = await asyncio.to_thread(self._pack, request)
+            async with self.uploads:
+                await self._upload(parcel, path)
+        except WheelError as error:
+            await self._refuse(request, error)
+        except CommClosedError:  # nobody is there to be told
+            pass
+        except LayerError as error:
+            await self._refuse(request, WheelError(request.name, error.problem, advice=error.advice))
+        except Exception as error:  # noqa: BLE001  # whoever waits for it must be told, whatever it was
+            await self._refuse(request, WheelError(request.name, f"{type(error).__name__}: {error}"))
+
+    def _pack(self, request: Request) -> tuple[Parcel, Path]:
+        return packer(self.snapshot).pack(request)
+
+    async def _refuse(self, request: Request, error: WheelError) -> None:
+        wire = [requests_to_wire([request])[0], wheel_error_to_wire(error)]
+        await self._scheduler.pkgsync_offer(parcels=[], errors=[wire])
+
+    async def _upload(self, parcel: Parcel, path: Path) -> None:
+        wire = parcel_to_wire(parcel)
+        for _ in range(_TRIES):
+            (offset,) = (await self._scheduler.pkgsync_offer(parcels=[wire], errors=[]))["offsets"]
+            answer: dict[str, Any] = {"offset": offset}
+            while answer.get("offset", parcel.size) < parcel.size:
+                data = await asyncio.to_thread(_read, path, answer["offset"])
+                answer = await self._scheduler.pkgsync_put(parcel=wire, offset=answer["offset"], data=data)
+            if "failure" not in answer:
+                return
+        raise PkgsyncError(f"{parcel.filename} could not be uploaded: {answer['failure']}")
+
+    @property
+    def _scheduler(self) -> Any:
+        return self.client.scheduler
+
+
+def _read(path: Path, offset: int) -> bytes:
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        return file.read(CHUNK)

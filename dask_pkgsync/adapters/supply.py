@@ -1,0 +1,221 @@
+"""On the scheduler: asks the client for what nodes cannot get elsewhere, and keeps it for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from typing import TYPE_CHECKING, Any
+
+from dask_pkgsync.adapters.node import failure_of
+from dask_pkgsync.adapters.settings import node_settings
+from dask_pkgsync.core.errors import LayerError
+from dask_pkgsync.core.fields import Field
+from dask_pkgsync.core.messages import failure_to_wire
+from dask_pkgsync.core.parcels import (
+    parcel_from_wire,
+    parcel_to_wire,
+    requests_from_wire,
+    requests_to_wire,
+    wheel_error_from_wire,
+)
+from dask_pkgsync.shell.blobs import Blobs
+from dask_pkgsync.shell.cache import open_cache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from distributed import Scheduler
+
+    from dask_pkgsync.core.parcels import Parcel, Request
+    from dask_pkgsync.shell.filling import Fetch
+
+WANTED = "pkgsync-wanted"
+"""What the scheduler sends on a client's stream to ask it for wheels."""
+IDLE = 600.0
+"""Seconds after which an upload that stopped half-way is given up and removed."""
+_PATIENCE = 1.0
+"""Seconds between two looks at whether the client is still there."""
+
+
+class Supply:
+    """The wheels of one cluster: each is asked for once, uploaded once, and then served to every host.
+
+    Parameters
+    ----------
+    scheduler : Scheduler
+    tell : callable
+        Receives an event (a dictionary) for what was uploaded or served.
+    """
+
+    def __init__(self, scheduler: Scheduler, tell: Callable[[dict[str, Any]], None]) -> None:
+        self.scheduler = scheduler
+        self.tell = tell
+        self.client = ""
+        self.parcels: dict[Request, Parcel] = {}
+        self.asked: dict[Request, asyncio.Future[Parcel]] = {}
+
+    @functools.cached_property
+    def blobs(self) -> Blobs:
+        """The blobs on the scheduler's disk."""
+        settings = node_settings()
+        cache = open_cache(settings.cache_directory)
+        return Blobs(cache, max_age=settings.max_age, max_bytes=settings.store_bytes)
+
+    @property
+    def handlers(self) -> dict[str, Any]:
+        """What nodes and clients may ask."""
+        return {
+            "pkgsync_parcels": self.handle_parcels,
+            "pkgsync_get": self.handle_get,
+            "pkgsync_offer": self.handle_offer,
+            "pkgsync_put": self.handle_put,
+        }
+
+    def serve(self, client: str) -> None:
+        """Ask this client from now on; what an earlier one gave stays until it is too old."""
+        for parcel in self.parcels.values():
+            self.blobs.cache.end_lease(parcel.digest)
+        self.client, self.parcels = client, {}
+
+    # -- for nodes ----------------------------------------------------------------------------------------------------
+
+    async def obtain(self, requests: Sequence[Request]) -> list[Parcel]:
+        """Return the wheels for some requests, once their blobs are all here.
+
+        Raises
+        ------
+        LayerError
+            If the client cannot give one, or is gone.
+        """
+        await asyncio.to_thread(lambda: self.blobs)
+        known = [self.parcels.get(request) for request in requests]
+        there = await asyncio.to_thread(lambda: [parcel is not None and self.blobs.has(parcel) for parcel in known])
+        missing = [request for request, is_there in zip(requests, there, strict=True) if not is_there]
+        self._ask([request for request in missing if request not in self.asked])
+        for request in missing:
+            await self._wait(request)
+        return [self.parcels[request] for request in requests]
+
+    def _ask(self, requests: Sequence[Request]) -> None:
+        for request in requests:
+            future: asyncio.Future[Parcel] = asyncio.get_running_loop().create_future()
+            future.add_done_callback(functools.partial(self._answered, request))
+            self.asked[request] = future
+        if requests:
+            self.scheduler.client_send(self.client, {"op": WANTED, "requests": requests_to_wire(requests)})
+
+    def _answered(self, request: Request, future: asyncio.Future[Parcel]) -> None:
+        self.asked.pop(request, None)
+        if not future.cancelled():
+            future.exception()  # seen: whoever waits raises it
+
+    async def _wait(self, request: Request) -> None:
+        future = self.asked.get(request)
+        while future is not None and not future.done():
+            if self.client not in self.scheduler.clients:
+                future.set_exception(_gone(request))
+            await asyncio.wait([future], timeout=_PATIENCE)
+        if future is not None:
+            future.result()
+
+    async def handle_parcels(self, requests: object) -> dict[str, Any]:
+        """Return the wheels that a node asks for, once they are here, or why they cannot be had."""
+        try:
+            parcels = await self.obtain(requests_from_wire(requests))
+        except LayerError as error:
+            return {"failure": failure_to_wire(failure_of("", error))}
+        return {"parcels": [parcel_to_wire(parcel) for parcel in parcels]}
+
+    async def handle_get(self, parcel: object, offset: object) -> Any:
+        """Return a part of a blob."""
+        checked, start = parcel_from_wire(parcel), int(Field(offset, "offset").number())
+        if checked not in self.parcels.values():
+            return {"failure": f"{checked.filename} is not served any more"}
+        data = await asyncio.to_thread(self.blobs.read, checked, start)
+        if start + len(data) >= checked.size:
+            self.tell({"action": "served", "package": checked.filename, "bytes": checked.size})
+        return {"data": data}
+
+    # -- for the client -----------------------------------------------------------------------------------------------
+
+    async def handle_offer(self, parcels: object, errors: object) -> dict[str, Any]:
+        """Take note of what a client has; return how much of each blob is here already."""
+        for entry in Field(errors, "errors").items():
+            request, error = entry.row(2)
+            self._fail(requests_from_wire([request.value]), wheel_error_from_wire(error.value))
+        offsets = []
+        for entry in Field(parcels, "parcels").items():
+            parcel = parcel_from_wire(entry.value, entry.place)
+            try:
+                offset = await asyncio.to_thread(self.blobs.expect, parcel)
+            except LayerError as error:
+                self._fail([parcel.request], error)
+                offset = parcel.size
+            else:
+                self._arrived(parcel, offset)
+            offsets.append(offset)
+        return {"offsets": offsets}
+
+    async def handle_put(self, parcel: object, offset: object, data: object) -> dict[str, Any]:
+        """Take a part of a blob; return where to go on."""
+        checked, start = parcel_from_wire(parcel), int(Field(offset, "offset").number())
+        content = bytes(data) if isinstance(data, memoryview | bytearray) else data
+        if not isinstance(content, bytes):
+            return {"failure": "a part of a blob is bytes"}
+        try:
+            reached = await asyncio.to_thread(self.blobs.append, checked, start, content)
+        except LayerError as error:
+            self._fail([checked.request], error)
+            return {"failure": str(error)}
+        loop = asyncio.get_running_loop()
+        loop.call_later(IDLE + 1, self.blobs.forget_partial, IDLE)
+        if reached == checked.size:
+            self.tell({"action": "uploaded", "package": checked.filename, "bytes": checked.size})
+        self._arrived(checked, reached)
+        return {"offset": reached}
+
+    def _arrived(self, parcel: Parcel, offset: int) -> None:
+        """Let those go on that wait for a blob, if it is wholly here."""
+        if offset < parcel.size:
+            return
+        self.blobs.cache.lease(parcel.digest)
+        self.parcels[parcel.request] = parcel
+        future = self.asked.get(parcel.request)
+        if future is not None and not future.done():
+            future.set_result(parcel)
+
+    def _fail(self, requests: Iterable[Request], error: Exception) -> None:
+        reason = (
+            error
+            if isinstance(error, LayerError)
+            else LayerError(
+                "pack",
+                f"{error.package}: {error.problem}",  # type: ignore[attr-defined]  # it is a WheelError
+                advice=error.advice,  # type: ignore[attr-defined]
+                last_words=error.last_words,  # type: ignore[attr-defined]
+                packages=(error.package,),  # type: ignore[attr-defined]
+            )
+        )
+        for request in requests:
+            future = self.asked.get(request)
+            if future is not None and not future.done():
+                future.set_exception(reason)
+
+    def fetch_here(self) -> Fetch:
+        """Return what `shell.prepare` calls, in its thread, for the scheduler as a node."""
+        loop = asyncio.get_running_loop()
+
+        def fetch(requests: Sequence[Request]) -> dict[Request, tuple[Path, str]]:
+            parcels = asyncio.run_coroutine_threadsafe(self.obtain(requests), loop).result()
+            return {parcel.request: (self.blobs.verify(parcel), parcel.note) for parcel in parcels}
+
+        return fetch
+
+
+def _gone(request: Request) -> LayerError:
+    return LayerError(
+        "pack",
+        f"only a client has {request.name} {request.version}, and it is not connected any more",
+        advice="Sync again from a client that has it.",
+    )

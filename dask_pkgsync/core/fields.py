@@ -1,0 +1,118 @@
+"""Checks data from another process, piece by piece, before anything looks at it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from packaging.version import InvalidVersion, Version
+
+from dask_pkgsync.core.environment import SCHEMA, canonical_name
+from dask_pkgsync.core.errors import MessageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_TEXT = 2_000
+"""Characters in one text."""
+MAX_LONG_TEXT = 20_000
+"""Characters in an installer's last words."""
+MAX_ITEMS = 20_000
+"""Entries in one list: more distributions than any environment has."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """A value from another process, with its place, that answers only in the types asked of it."""
+
+    value: Any
+    place: str
+
+    def key(self, name: str) -> Field:
+        """Return an entry of a dictionary."""
+        if not isinstance(self.value, dict):
+            raise MessageError(self.place, "a dictionary", self.value)
+        if name not in self.value:
+            raise MessageError(self.place, f"the key {name!r}", list(self.value)[:20])
+        return Field(self.value[name], f"{self.place}.{name}")
+
+    def only(self, *names: str) -> Field:
+        """Refuse a dictionary with other keys."""
+        if not isinstance(self.value, dict):
+            raise MessageError(self.place, "a dictionary", self.value)
+        if unknown := [key for key in self.value if key not in names]:
+            raise MessageError(self.place, f"only the keys {', '.join(names)}", unknown[:5])
+        return self
+
+    def items(self) -> Iterator[Field]:
+        """Return the entries of a list."""
+        if not isinstance(self.value, list | tuple):
+            raise MessageError(self.place, "a list", self.value)
+        if len(self.value) > MAX_ITEMS:
+            raise MessageError(self.place, f"at most {MAX_ITEMS} entries", f"{len(self.value)} entries")
+        return (Field(value, f"{self.place}[{index}]") for index, value in enumerate(self.value))
+
+    def row(self, length: int) -> list[Field]:
+        """Return the entries of a list of a fixed length."""
+        parts = list(self.items())
+        if len(parts) != length:
+            raise MessageError(self.place, f"a list of {length}", f"{len(parts)} entries")
+        return parts
+
+    def text(self, limit: int = MAX_TEXT) -> str:
+        """Return a text on one line."""
+        found = self.long_text(limit)
+        if not found.isprintable():
+            raise MessageError(self.place, "one line of printable text", found)
+        return found
+
+    def long_text(self, limit: int = MAX_LONG_TEXT) -> str:
+        """Return a text of several lines."""
+        if not isinstance(self.value, str):
+            raise MessageError(self.place, "text", self.value)
+        if len(self.value) > limit:
+            raise MessageError(self.place, f"at most {limit} characters", f"{len(self.value)} characters")
+        return self.value
+
+    def number(self) -> float:
+        """Return a finite number that is not negative."""
+        if isinstance(self.value, bool) or not isinstance(self.value, int | float):
+            raise MessageError(self.place, "a number", self.value)
+        if not 0 <= self.value <= sys.float_info.max:
+            raise MessageError(self.place, "a finite number that is not negative", self.value)
+        return float(self.value)
+
+    def flag(self) -> bool:
+        """Return a truth value."""
+        if not isinstance(self.value, bool):
+            raise MessageError(self.place, "true or false", self.value)
+        return self.value
+
+    def name(self) -> str:
+        """Return the canonical name of a distribution."""
+        found = self.text(200)
+        try:
+            canonical = canonical_name(found)
+        except ValueError:
+            raise MessageError(self.place, "the name of a distribution (PEP 503)", found) from None
+        if canonical != found:
+            raise MessageError(self.place, f"a canonical name ({canonical})", found)
+        return found
+
+    def version(self) -> str:
+        """Return a version."""
+        found = self.text(200)
+        try:
+            parsed = Version(found)
+        except InvalidVersion:
+            raise MessageError(self.place, "a version (PEP 440)", found) from None
+        if not found.isascii() or found.strip() != found:
+            raise MessageError(self.place, f"a version without spaces ({parsed})", found)
+        return found
+
+    def schema(self) -> None:
+        """Refuse another schema than ours."""
+        found = self.key("schema").value
+        if isinstance(found, bool) or found != SCHEMA:
+            raise MessageError(f"{self.place}.schema", f"{SCHEMA} (install the same dask-pkgsync on both sides)", found)

@@ -1,0 +1,107 @@
+"""Wheels that travel from the client: what a node asks for, and what the client answers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import Version
+
+from dask_pkgsync.core.errors import MessageError, WheelError
+from dask_pkgsync.core.fields import MAX_LONG_TEXT, Field
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Request:
+    """A distribution that only the client can give."""
+
+    name: str
+    version: str
+    identity: str = ""
+    """What tells it apart from others of that version (`core.environment.identity`); empty for what an index has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A wheel of the client, by the digest of its bytes."""
+
+    request: Request
+    filename: str
+    digest: str
+    """SHA-256, 64 hexadecimal digits."""
+    size: int
+    """Bytes."""
+    note: str = ""
+    """What the person should know of it, for example files that were changed after they were installed."""
+
+
+def check_digest(field: Field) -> str:
+    """Return a SHA-256 digest."""
+    found = field.text(64)
+    if not _DIGEST.fullmatch(found):
+        raise MessageError(field.place, "a SHA-256 digest of 64 hexadecimal digits", found)
+    return found
+
+
+def requests_to_wire(requests: Iterable[Request]) -> list[list[str]]:
+    """Return requests as plain data."""
+    return [[one.name, one.version, one.identity] for one in requests]
+
+
+def requests_from_wire(data: object, place: str = "requests") -> tuple[Request, ...]:
+    """Check and read what `requests_to_wire` wrote."""
+    return tuple(_request(entry) for entry in Field(data, place).items())
+
+
+def _request(field: Field) -> Request:
+    name, version, identity = field.row(3)
+    return Request(name.name(), version.version(), identity.text(200))
+
+
+def parcel_to_wire(parcel: Parcel) -> dict[str, Any]:
+    """Return a parcel as plain data."""
+    return {
+        "request": requests_to_wire([parcel.request])[0],
+        "filename": parcel.filename,
+        "digest": parcel.digest,
+        "size": parcel.size,
+        "note": parcel.note,
+    }
+
+
+def parcel_from_wire(data: object, place: str = "parcel") -> Parcel:
+    """Check and read what `parcel_to_wire` wrote; the file name is that of a wheel of what was asked for."""
+    field = Field(data, place).only("request", "filename", "digest", "size", "note")
+    request = _request(field.key("request"))
+    filename = field.key("filename").text(500)
+    try:
+        name, version, _, _ = parse_wheel_filename(filename)
+    except InvalidWheelFilename:
+        raise MessageError(f"{place}.filename", "the file name of a wheel", filename) from None
+    if "/" in filename or "\\" in filename or name != request.name or version != Version(request.version):
+        raise MessageError(f"{place}.filename", f"a wheel of {request.name} {request.version}", filename)
+    size = field.key("size").number()
+    return Parcel(request, filename, check_digest(field.key("digest")), int(size), field.key("note").text())
+
+
+def wheel_error_to_wire(error: WheelError) -> list[str]:
+    """Return an error as plain data."""
+    return [error.package, error.problem, error.advice, error.last_words[-MAX_LONG_TEXT:]]
+
+
+def wheel_error_from_wire(data: object, place: str = "error") -> WheelError:
+    """Check and read what `wheel_error_to_wire` wrote."""
+    package, problem, advice, last_words = (part.long_text() for part in Field(data, place).row(4))
+    return WheelError(package, problem, advice=advice, last_words=last_words)
+
+
+def canonical_request(name: str, version: str) -> Request:
+    """Return a request for what an index has, from any spelling of a name."""
+    return Request(str(canonicalize_name(name)), version)

@@ -1,0 +1,234 @@
+"""Which indexes uv and pip are configured with on this machine, as these tools define it.
+
+The environment comes before files; what configures uv comes before what configures pip.
+"""
+
+from __future__ import annotations
+
+import configparser
+import importlib
+import logging
+import os
+import re
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from dask_pkgsync.core.indexes import Indexes
+from dask_pkgsync.shell.origins import without_credentials as bare
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+logger = logging.getLogger("dask_pkgsync")
+
+_TRUE = ("1", "true", "yes", "on", "y", "t")
+
+
+def configured_indexes(directory: Path | None = None, environ: Mapping[str, str] | None = None) -> Indexes:
+    """Return what uv, or else pip, is told about indexes; with credentials, if there are any.
+
+    Parameters
+    ----------
+    directory : Path, optional
+        Where uv looks for a project's configuration, there and above; by default the current directory.
+    environ : mapping, optional
+        Environment variables; by default this process's.
+    """
+    environ = os.environ if environ is None else environ
+    uv = _from_uv(directory, environ)
+    return uv if uv.configured else _from_pip(environ)
+
+
+def without_credentials(indexes: Indexes) -> tuple[Indexes, tuple[str, ...]]:
+    """Leave out the indexes whose URLs hold credentials, without which nobody can use them; return their hosts, too."""
+    urls = (*([indexes.default] if indexes.default else []), *indexes.extra, *indexes.find_links)
+    secret = {url for url in urls if _has_credentials(url)}
+    open_ones = Indexes(
+        "" if indexes.default in secret else indexes.default,
+        tuple(url for url in indexes.extra if url not in secret),
+        tuple(url for url in indexes.find_links if url not in secret),
+        indexes.no_index,
+    )
+    return open_ones, tuple(sorted({urlsplit(bare(url)).netloc for url in secret}))
+
+
+def _has_credentials(url: str) -> bool:
+    return "://" in url and bare(url) != url.partition("#")[0]
+
+
+# -- uv ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Found:
+    """What one source of configuration says; None: nothing."""
+
+    default: str | None = None
+    extra: list[str] | None = None
+    find_links: list[str] | None = None
+    no_index: bool | None = None
+    named: dict[str, str] = field(default_factory=dict)
+    """Name to URL, for credentials in variables."""
+
+
+def _from_uv(directory: Path | None, environ: Mapping[str, str]) -> Indexes:
+    sources = [_uv_environment(environ), *(_uv_table(table) for table in _uv_tables(directory, environ))]
+    names = {name: url for source in sources for name, url in source.named.items()}
+    merged = _merged(sources)
+    credentials = {
+        url: with_user for name, url in names.items() if (with_user := _with_user(name, url, environ)) != url
+    }
+    return replace(
+        merged,
+        default=credentials.get(merged.default, merged.default),
+        extra=tuple(credentials.get(url, url) for url in merged.extra),
+    )
+
+
+def _merged(sources: list[_Found]) -> Indexes:
+    """Take each setting from the first source that has it."""
+
+    def first(name: str, otherwise: Any) -> Any:
+        return next((value for source in sources if (value := getattr(source, name)) is not None), otherwise)
+
+    links = tuple(first("find_links", ()))
+    return Indexes(first("default", ""), tuple(first("extra", ())), links, bool(first("no_index", False)))  # noqa: FBT003
+
+
+def _uv_environment(environ: Mapping[str, str]) -> _Found:
+    found = _Found(default=environ.get("UV_DEFAULT_INDEX") or environ.get("UV_INDEX_URL") or None)
+    extra = environ.get("UV_INDEX", "").split() or environ.get("UV_EXTRA_INDEX_URL", "").split()
+    if found.default is not None:
+        found.default = _named(found.default, found.named)
+    if extra:
+        found.extra = [_named(entry, found.named) for entry in extra]
+    if links := [link.strip() for link in environ.get("UV_FIND_LINKS", "").split(",") if link.strip()]:
+        found.find_links = links
+    if "UV_NO_INDEX" in environ:
+        found.no_index = environ["UV_NO_INDEX"].lower() in _TRUE
+    return found
+
+
+def _named(entry: str, names: dict[str, str]) -> str:
+    """Read ``name=url``."""
+    name, equals, url = entry.partition("=")
+    if equals and re.fullmatch(r"[A-Za-z0-9._-]+", name):
+        names[name] = url
+        return url
+    return entry
+
+
+def _uv_table(table: dict[str, Any]) -> _Found:
+    found = _Found(
+        default=table.get("index-url"),
+        extra=table.get("extra-index-url"),
+        find_links=table.get("find-links"),
+        no_index=table.get("no-index"),
+    )
+    listed = [entry for entry in table.get("index", []) if isinstance(entry, dict) and entry.get("url")]
+    found.named = {str(entry["name"]): str(entry["url"]) for entry in listed if entry.get("name")}
+    usual = [entry for entry in listed if not entry.get("explicit")]
+    defaults = [str(entry["url"]) for entry in usual if entry.get("default")]
+    others = [str(entry["url"]) for entry in usual if not entry.get("default")]
+    found.default = defaults[0] if defaults else found.default
+    found.extra = [*others, *(found.extra or [])] if others else found.extra
+    return found
+
+
+def _with_user(name: str, url: str, environ: Mapping[str, str]) -> str:
+    key = re.sub(r"[^A-Z0-9]", "_", name.upper())
+    user, password = (environ.get(f"UV_INDEX_{key}_{part}", "") for part in ("USERNAME", "PASSWORD"))
+    if not (user or password) or "://" not in url:
+        return url
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
+
+
+def _uv_tables(directory: Path | None, environ: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Yield the tables that configure uv, the strongest first."""
+    if environ.get("UV_NO_CONFIG"):
+        return
+    if chosen := environ.get("UV_CONFIG_FILE"):
+        yield _toml(Path(chosen))
+        return
+    try:
+        here = directory or Path.cwd()
+    except OSError:  # it was removed
+        here = None
+    for place in (here, *here.parents) if here else ():
+        project = _toml(place / "pyproject.toml").get("tool", {})
+        if (place / "uv.toml").exists() or "uv" in project:
+            yield _toml(place / "uv.toml") or project.get("uv", {})
+            break
+    yield _toml(_config_home(environ) / "uv" / "uv.toml")
+    for system in environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":"):
+        yield _toml(Path(system) / "uv" / "uv.toml")
+    yield _toml(Path("/etc/uv/uv.toml"))
+
+
+def _config_home(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME") or "~").expanduser() / ".config")
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    except ImportError:
+        logger.warning("%s is not read: that needs Python 3.11, or tomli", path)
+        return {}
+    try:
+        found: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # its content may be secret
+        logger.warning("%s could not be read", path)
+        return {}
+    return found
+
+
+# -- pip ---------------------------------------------------------------------------------------------------------------
+
+
+def _from_pip(environ: Mapping[str, str]) -> Indexes:
+    settings: dict[str, str] = {}
+    for path in _pip_files(environ):  # later ones are stronger
+        settings.update(_ini(path))
+    for name in ("index-url", "extra-index-url", "find-links", "no-index"):
+        if value := environ.get(f"PIP_{name.upper().replace('-', '_')}"):
+            settings[name] = value
+    return Indexes(
+        settings.get("index-url", "").strip(),
+        tuple(settings.get("extra-index-url", "").split()),
+        tuple(settings.get("find-links", "").split()),
+        settings.get("no-index", "").lower() in _TRUE,
+    )
+
+
+def _pip_files(environ: Mapping[str, str]) -> list[Path]:
+    chosen = environ.get("PIP_CONFIG_FILE")
+    if chosen == os.devnull:
+        return []
+    systems = [Path(place) / "pip" / "pip.conf" for place in environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":")]
+    home = Path(environ.get("HOME") or "~").expanduser()
+    user = [home / ".pip" / "pip.conf", _config_home(environ) / "pip" / "pip.conf"]
+    last = [Path(chosen)] if chosen else []
+    return [*systems, Path("/etc/pip.conf"), *user, Path(sys.prefix) / "pip.conf", *last]
+
+
+def _ini(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    parser = configparser.RawConfigParser()
+    try:
+        parser.read_string(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, configparser.Error):  # its content may be secret
+        logger.warning("%s could not be read", path)
+        return {}
+    found: dict[str, str] = {}
+    for section in ("global", "install"):
+        if parser.has_section(section):
+            found.update({name.replace("_", "-"): value for name, value in parser.items(section)})
+    return found

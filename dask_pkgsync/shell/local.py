@@ -1,0 +1,112 @@
+"""The person's own environment: what is installed, and the local code in it, each with a digest of its content."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from dask_pkgsync.core.environment import Environment, Fault, FromDirectory
+from dask_pkgsync.shell.modules import find_modules
+from dask_pkgsync.shell.scan import printable, scan_installed
+from dask_pkgsync.shell.sources import digest_of, project_files
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Mapping, Sequence
+
+    from dask_pkgsync.core.environment import Distribution
+    from dask_pkgsync.shell.modules import ModuleRoot
+
+MODULES_LIMIT = 50_000_000
+"""Bytes of loose modules that travel at most, unless configured otherwise."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """An environment of this machine, and where its loose modules are."""
+
+    environment: Environment
+    modules: Mapping[str, ModuleRoot]
+    """By the name of their distribution."""
+
+
+def scan(
+    path: Sequence[str] | None = None,
+    *,
+    modules: bool | Sequence[str] = True,
+    modules_limit: int = MODULES_LIMIT,
+) -> Environment:
+    """Return the interpreter, every distribution that it would import from, and the local code beside them.
+
+    Parameters
+    ----------
+    path : sequence of str, optional
+        Directories in the order of import; by default `sys.path`.
+    modules : bool or sequence of str
+        Loose modules: code that is importable and belongs to no distribution, such as what lies beside the script or
+        notebook. True: all of them; False: none; or names and paths of those that count. Only of `sys.path`.
+    modules_limit : int
+        Bytes of all loose modules together.
+
+    Returns
+    -------
+    Environment
+        The first distribution of a name on the path, as the import system has it. What is broken, or there twice, is
+        in ``faults`` and never counts as a match. Editable projects and loose modules have a digest of their files.
+
+    Raises
+    ------
+    PolicyError
+        If ``modules`` names what is not there, or the loose modules are larger than the limit.
+    """
+    return snapshot(path, modules=modules, modules_limit=modules_limit).environment
+
+
+def snapshot(
+    path: Sequence[str] | None = None, *, modules: bool | Sequence[str] = True, modules_limit: int = MODULES_LIMIT
+) -> Snapshot:
+    """Do the same, and keep where the loose modules are."""
+    installed = with_digests(scan_installed(path))
+    roots = find_modules(modules, limit=modules_limit) if path is None else []
+    loose = [root.distribution for root in roots]
+    environment = Environment.of(installed.interpreter, [*installed.distributions.values(), *loose], installed.faults)
+    return Snapshot(environment, {root.distribution.name: root for root in roots})
+
+
+def with_digests(environment: Environment, only: Container[str] | None = None) -> Environment:
+    """Return an environment whose editable projects have the digests of what their directories hold.
+
+    Parameters
+    ----------
+    environment : Environment
+        What a scan of this machine found.
+    only : container of str, optional
+        Names to look at; by default all.
+    """
+    distributions: list[Distribution] = []
+    faults = list(environment.faults)
+    for distribution in environment.distributions.values():
+        match distribution.origin:
+            case FromDirectory(editable=True, digest="") as origin if only is None or distribution.name in only:
+                try:
+                    digest = project_digest(source_directory(origin), distribution)
+                except (OSError, ImportError) as error:  # ImportError: a node without pathspec
+                    place, detail = printable(origin.url), printable(f"its source cannot be read: {error}")
+                    faults.append(Fault("unreadable", place, detail, distribution.name))
+                    digest = ""
+                distributions.append(replace(distribution, origin=replace(origin, digest=digest)))
+            case _:
+                distributions.append(distribution)
+    return Environment.of(environment.interpreter, distributions, faults)
+
+
+def project_digest(directory: Path, distribution: Distribution) -> str:
+    """Return what tells two states of a project apart."""
+    return digest_of(project_files(directory), distribution.name, distribution.version)
+
+
+def source_directory(origin: FromDirectory) -> Path:
+    """Return the directory of a ``file:`` URL."""
+    return Path(url2pathname(urlsplit(origin.url).path))

@@ -1,0 +1,139 @@
+"""On the client: turns what is installed here into wheels, each once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dask_pkgsync.core.environment import FromDirectory, FromModules, Unrecorded
+from dask_pkgsync.core.errors import LayerError, WheelError
+from dask_pkgsync.core.parcels import Parcel, Request
+from dask_pkgsync.core.plan import why_it_stays
+from dask_pkgsync.shell.building import BUILD_TIMEOUT, aside, build_project, discard, pack_modules
+from dask_pkgsync.shell.local import source_directory
+from dask_pkgsync.shell.records import installed
+from dask_pkgsync.shell.repack import repack
+from dask_pkgsync.shell.sources import sha256_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dask_pkgsync.core.environment import Distribution
+    from dask_pkgsync.shell.cache import Cache
+    from dask_pkgsync.shell.local import Snapshot
+
+FORMAT = 1
+"""Changes whenever the same code would give another wheel."""
+
+
+@dataclass(frozen=True)
+class Packer:
+    """Makes the wheels of one snapshot of this environment."""
+
+    snapshot: Snapshot
+    cache: Cache
+    timeout: float = BUILD_TIMEOUT
+    """Seconds that one build may take."""
+
+    def pack(self, request: Request) -> tuple[Parcel, Path]:
+        """Return the wheel that a node asks for, and where it is. Blocks.
+
+        Raises
+        ------
+        WheelError
+            With the reason why it cannot be shipped, and the alternative.
+        """
+        label = f"{request.name} {request.version}"
+        found = self.snapshot.environment.distributions.get(request.name)
+        if found is None or not found.same_version(request.version) or found.identity != request.identity:
+            there = f"there is {found.label}" if found else "it is not there"
+            raise WheelError(label, f"this client does not have it any more: {there}", advice="Run the sync again.")
+        if isinstance(found.origin, Unrecorded) and (reason := why_it_stays(found.origin)) is not None:
+            raise WheelError(label, reason)
+        key = self._key(found)
+        try:
+            with self.cache.lock(f"wheel-{key}", self.timeout * 2):
+                return self._packed(request, key) or self._pack(request, found, key)
+        except LayerError as error:
+            raise WheelError(label, error.problem, advice=error.advice) from None
+        except OSError as error:
+            raise WheelError(label, f"{error.strerror or error}: {error.filename}") from None
+
+    def _key(self, found: Distribution) -> str:
+        """Return what decides the bytes of a wheel. An installed package is known by its RECORD."""
+        interpreter = self.snapshot.environment.interpreter
+        facts = [FORMAT, found.name, found.version, found.identity, interpreter.version, interpreter.tag]
+        if not isinstance(found.origin, FromModules) and not _is_editable(found):
+            facts.append(_record_of(found))
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def _packed(self, request: Request, key: str) -> tuple[Parcel, Path] | None:
+        """Return what was packed earlier."""
+        try:
+            facts = json.loads((self.cache.wheels / key / "parcel.json").read_text())
+            parcel = Parcel(request, facts["filename"], facts["digest"], facts["size"], facts["note"])
+            path = self.cache.wheels / key / parcel.filename
+            os.utime(path.parent)
+            return (parcel, path) if path.stat().st_size == parcel.size else None
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def _pack(self, request: Request, found: Distribution, key: str) -> tuple[Parcel, Path]:
+        work = aside(self.cache.building)
+        try:
+            path, note = self._wheel(found, work)
+            result = work / "result"
+            result.mkdir()
+            path = path.rename(result / path.name)
+            parcel = Parcel(request, path.name, sha256_of(path), path.stat().st_size, note)
+            facts = {"filename": parcel.filename, "digest": parcel.digest, "size": parcel.size, "note": note}
+            (result / "parcel.json").write_text(json.dumps(facts))
+            final = self.cache.wheels / key
+            final.parent.mkdir(exist_ok=True)
+            discard(final)
+            result.rename(final)
+        finally:
+            discard(work)
+        return parcel, final / parcel.filename
+
+    def _wheel(self, found: Distribution, work: Path) -> tuple[Path, str]:
+        match found.origin:
+            case FromModules():
+                return pack_modules(self.snapshot.modules[found.name].files, found, work), ""
+            case FromDirectory(editable=True) as origin:
+                return build_project(source_directory(origin), found, work, timeout=self.timeout), ""
+        packed = repack(_dist_info(found), work)
+        if not packed.differing:
+            return packed.path, ""
+        files = ", ".join(packed.differing[:5]) + (", …" if len(packed.differing) > 5 else "")  # noqa: PLR2004
+        note = f"{found.name} {found.version}: changed on the client after it was installed, and shipped so: {files}"
+        return packed.path, note[:1000]
+
+
+def _is_editable(found: Distribution) -> bool:
+    return isinstance(found.origin, FromDirectory) and found.origin.editable
+
+
+def _dist_info(found: Distribution) -> Path:
+    directory = installed([entry for entry in sys.path if isinstance(entry, str)]).get(found.name)
+    if directory is None:
+        raise WheelError(
+            f"{found.name} {found.version}",
+            "its metadata is no dist-info directory, so nothing says which files are its own",
+            advice="Install it with pip or uv, or name it in ignore.",
+        )
+    return directory
+
+
+def _record_of(found: Distribution) -> str:
+    """Return the digest of what says which files are a distribution's, and when they changed last."""
+    directory = _dist_info(found)
+    try:
+        content = (directory / "RECORD").read_bytes()
+    except OSError:
+        content = b""
+    return hashlib.sha256(content).hexdigest()
