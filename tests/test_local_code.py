@@ -153,3 +153,150 @@ def test_an_editable_project_arrives_and_an_edit_arrives_again(person: Person, c
     assert found["written"] == sorted(map(str, before))
     assert found["second"] == [42, 42]
     assert found["gone"] == [None, None]
+
+
+C_EXTENSION = {
+    "pyproject.toml": '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n',
+    "setup.py": """
+        from setuptools import Extension, setup
+        setup(name="fast", version="2.0", packages=["fast"], ext_modules=[Extension("fast._core", ["fast/core.c"])])
+    """,
+    "fast/__init__.py": "from fast._core import answer\n",
+    "fast/core.c": """
+        #include <Python.h>
+        static PyObject *answer(PyObject *self, PyObject *none) { return PyLong_FromLong(42); }
+        static PyMethodDef methods[] = {{"answer", answer, METH_NOARGS, ""}, {NULL, NULL, 0, NULL}};
+        static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_core", "", -1, methods};
+        PyMODINIT_FUNC PyInit__core(void) { return PyModule_Create(&module); }
+    """,
+}
+
+
+def git(*argv: str, cwd: Path) -> str:
+    """Call git."""
+    config = ["-c", "user.name=me", "-c", "user.email=me@example.org", "-c", "init.defaultBranch=main"]
+    return subprocess.run(["git", *config, *argv], cwd=cwd, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_what_was_built_on_the_client_alone_arrives_as_it_is(person: Person, cluster: Cluster) -> None:
+    """Git checkouts, a local wheel, a path install and a compiled project travel, though their sources are gone."""
+    repository = person.write(
+        {
+            "inner/pyproject.toml": HATCHLING.format(name="from-git", more=""),
+            "inner/src/from_git/__init__.py": "answer = 'pinned'\n",
+        },
+        "repository",
+    )
+    git("init", cwd=repository)
+    git("add", ".", cwd=repository)
+    git("commit", "-m", "one", cwd=repository)
+    commit = git("rev-parse", "HEAD", cwd=repository)
+    (repository / "inner/src/from_git/__init__.py").write_text("answer = 'too new'\n")
+    git("commit", "-am", "two", cwd=repository)
+    compiled = person.write(C_EXTENSION, "fast")
+    wheel_source = person.write(
+        {"pyproject.toml": HATCHLING.format(name="from-wheel", more=""), "from_wheel.py": "answer = 'wheel'\n"}, "wheel"
+    )
+    uv(["build", "--wheel", "--out-dir", str(person.home / "dist"), str(wheel_source)])
+    (wheel,) = (person.home / "dist").glob("*.whl")
+    person.install(f"git+{repository.as_uri()}@{commit}#subdirectory=inner", str(compiled), str(wheel))
+    for gone in (repository, compiled, wheel_source, person.home / "dist"):
+        gone.rename(gone.with_name(f"{gone.name}-gone"))
+    found = person.run(
+        cluster,
+        """
+        import importlib.metadata
+        results = {}
+        report = pkgsync.sync(client, progress=False, transport="index")
+        results["skipped"] = [line for node in report.nodes for line in node.skipped]
+        results["git"] = everywhere(call, "import from_git; answer = from_git.answer")
+        results["fast"] = everywhere(call, "import fast; answer = fast.answer()")
+        results["wheel"] = everywhere(call, "import from_wheel; answer = from_wheel.answer")
+        results["origin"] = everywhere(
+            call, "import importlib.metadata as m; answer = m.distribution('from-git').read_text('direct_url.json')")
+        results["table"] = str(pkgsync.compare(pkgsync.scan([]), pkgsync.scan(), pkgsync.Policy.of(strict=True)))
+        results["status"] = str(pkgsync.status(client))
+        print(json.dumps(results))
+        """,
+    )
+    assert all(line.startswith("dask-pkgsync ") for line in found["skipped"])
+    assert found["git"] == ["pinned"] * 2
+    assert found["fast"] == [42, 42]
+    assert found["wheel"] == ["wheel"] * 2
+    origin = json.loads(found["origin"][0])
+    assert origin["vcs_info"]["commit_id"] == commit
+    assert origin["subdirectory"] == "inner"
+    assert f"1.0 (git {commit[:8]})" in found["table"]
+
+
+def test_a_compiled_editable_project_is_built_from_its_copy(person: Person, cluster: Cluster) -> None:
+    """An editable project with a C extension arrives, and an edit of its C code does, too."""
+    project = person.write(C_EXTENSION, "fast")
+    person.install("-e", str(project))
+    found = person.run(
+        cluster,
+        f"""
+        from pathlib import Path
+        source = Path({str(project / "fast/core.c")!r})
+        results = {{}}
+        pkgsync.sync(client, progress=False)
+        results["first"] = everywhere(call, "import fast; answer = fast.answer()")
+        source.write_text(source.read_text().replace("42", "43"))
+        pkgsync.sync(client, progress=False)
+        results["second"] = everywhere(call, "import fast; answer = fast.answer()")
+        print(json.dumps(results))
+        """,
+    )
+    assert found == {"first": [42, 42], "second": [43, 43]}
+
+
+def test_loose_modules_arrive_and_an_edit_reaches_workers_that_imported_them(person: Person, cluster: Cluster) -> None:
+    """What lies beside the script and on PYTHONPATH arrives; what must not travel stays at home."""
+    person.write(
+        {
+            "helpers.py": "answer = 1\n",
+            "tools/__init__.py": "",
+            "tools/table.txt": "data",
+            "tools/.env": "SECRET=hunter2",
+            "tools/__pycache__/x.pyc": "",
+            "tools/notes.log": "",
+            ".gitignore": "*.log\n",
+            "wave.py": "answer = 'not the one of the standard library'\n",
+            "secrets_of_mine.py": "answer = 'mine'\n",
+        },
+        "job",
+    )
+    elsewhere = person.write({"more.py": "answer = 'more'\n"}, "elsewhere")
+    found = person.run(
+        cluster,
+        """
+        from pathlib import Path
+        here = Path(__file__).parent
+        results = {}
+        pkgsync.sync(client, progress=False)
+        results["first"] = everywhere(call, "import helpers; answer = helpers.answer")
+        results["more"] = everywhere(call, "import more; answer = more.answer")
+        results["files"] = everywhere(
+            call, "import tools, os; answer = sorted(os.listdir(os.path.dirname(tools.__file__)))")
+        results["wave"] = everywhere(call, "import wave; answer = hasattr(wave, 'open')")
+        results["job"] = everywhere(call, "import importlib.util; answer = importlib.util.find_spec('job')")
+        (here / "helpers.py").write_text("answer = 2\\n")
+        pkgsync.sync(client, progress=False)
+        results["second"] = everywhere(call, "import helpers; answer = helpers.answer")
+        pkgsync.sync(client, progress=False, modules=False)
+        results["off"] = everywhere(call, "import importlib.util; answer = importlib.util.find_spec('helpers')")
+        pkgsync.sync(client, progress=False, modules=["helpers"])
+        results["one"] = everywhere(
+            call, "import importlib.util as u; answer = [u.find_spec(n) is not None for n in ('helpers', 'tools')]")
+        print(json.dumps(results))
+        """,
+        PYTHONPATH=str(elsewhere),
+    )
+    assert found["first"] == [1, 1]
+    assert found["more"] == ["more"] * 2
+    assert found["files"] == [["__init__.py", "table.txt"]] * 2
+    assert found["wave"] == [True, True]
+    assert found["job"] == [None, None]
+    assert found["second"] == [2, 2]
+    assert found["off"] == [None, None]
+    assert found["one"] == [[True, False]] * 2

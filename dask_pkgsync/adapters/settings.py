@@ -13,7 +13,7 @@ from dask_pkgsync.core.errors import PolicyError
 from dask_pkgsync.core.messages import TRANSPORTS
 from dask_pkgsync.core.policy import Policy
 from dask_pkgsync.shell.cache import open_cache
-from dask_pkgsync.shell.indexes import configured_indexes, without_credentials
+from dask_pkgsync.shell.indexes import configured_indexes, for_nodes
 from dask_pkgsync.shell.local import snapshot
 from dask_pkgsync.shell.prepare import NodeSettings
 
@@ -78,8 +78,7 @@ def transport(options: Options) -> str:
 
 def client_indexes() -> Indexes:
     """Return the indexes of this client that nodes may use; those that need credentials only if it is configured so."""
-    indexes = configured_indexes()
-    return indexes if dask.config.get("pkgsync.send-credentials") is True else without_credentials(indexes)[0]
+    return for_nodes(configured_indexes(), with_credentials=dask.config.get("pkgsync.send-credentials") is True)
 
 
 def local_snapshot(options: Options) -> Snapshot:

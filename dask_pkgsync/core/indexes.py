@@ -27,6 +27,9 @@ class Indexes:
     """URLs of pages, or directories, with links to wheels."""
     no_index: bool = False
     """Whether indexes are not looked at."""
+    equal: bool = False
+    """Whether the best version of all indexes is taken, as pip does, or that of the first index which knows the package,
+    as uv does (so that nobody can put a package of the same name into another index)."""
 
     @property
     def configured(self) -> bool:
@@ -49,18 +52,20 @@ def indexes_to_wire(indexes: Indexes) -> dict[str, Any]:
         "extra": list(indexes.extra),
         "find-links": list(indexes.find_links),
         "no-index": indexes.no_index,
+        "equal": indexes.equal,
     }
 
 
 def indexes_from_wire(data: object, place: str = "indexes") -> Indexes:
     """Check and read what `indexes_to_wire` wrote: URLs, and for ``find-links`` also absolute paths."""
-    field = Field(data, place).only("default", "extra", "find-links", "no-index")
+    field = Field(data, place).only("default", "extra", "find-links", "no-index", "equal")
     default = field.key("default")
     return Indexes(
         "" if default.value == "" else _url(default),
         tuple(_url(entry) for entry in _bounded(field.key("extra"))),
         tuple(_url(entry, "/") for entry in _bounded(field.key("find-links"))),
         field.key("no-index").flag(),
+        field.key("equal").flag(),
     )
 
 

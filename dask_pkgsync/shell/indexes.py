@@ -14,9 +14,9 @@ import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-from dask_pkgsync.core.indexes import Indexes
+from dask_pkgsync.core.indexes import OWN, Indexes
 from dask_pkgsync.shell.origins import without_credentials as bare
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dask_pkgsync")
 
+_SETTINGS = ("index-url", "extra-index-url", "find-links", "no-index")
 _TRUE = ("1", "true", "yes", "on", "y", "t")
 
 
@@ -42,17 +43,23 @@ def configured_indexes(directory: Path | None = None, environ: Mapping[str, str]
     return uv if uv.configured else _from_pip(environ)
 
 
-def without_credentials(indexes: Indexes) -> tuple[Indexes, tuple[str, ...]]:
-    """Leave out the indexes whose URLs hold credentials, without which nobody can use them; return their hosts, too."""
-    urls = (*([indexes.default] if indexes.default else []), *indexes.extra, *indexes.find_links)
-    secret = {url for url in urls if _has_credentials(url)}
-    open_ones = Indexes(
-        "" if indexes.default in secret else indexes.default,
-        tuple(url for url in indexes.extra if url not in secret),
-        tuple(url for url in indexes.find_links if url not in secret),
-        indexes.no_index,
+def for_nodes(indexes: Indexes, *, with_credentials: bool = False) -> Indexes:
+    """Return what nodes can use of a client's indexes.
+
+    Left out is what lies on the client's own disk, and what nobody can use without the credentials in its URL, unless
+    these are to travel.
+    """
+
+    def travels(url: str) -> bool:
+        return url.startswith(("http://", "https://")) and (with_credentials or not _has_credentials(url))
+
+    found = replace(
+        indexes,
+        default=indexes.default if travels(indexes.default) else "",
+        extra=tuple(filter(travels, indexes.extra)),
+        find_links=tuple(filter(travels, indexes.find_links)),
     )
-    return open_ones, tuple(sorted({urlsplit(bare(url)).netloc for url in secret}))
+    return found if found.default or found.extra or found.find_links or found.no_index else OWN
 
 
 def _has_credentials(url: str) -> bool:
@@ -196,7 +203,8 @@ def _from_pip(environ: Mapping[str, str]) -> Indexes:
     settings: dict[str, str] = {}
     for path in _pip_files(environ):  # later ones are stronger
         settings.update(_ini(path))
-    for name in ("index-url", "extra-index-url", "find-links", "no-index"):
+    settings = {name: value for name, value in settings.items() if name in _SETTINGS}
+    for name in _SETTINGS:
         if value := environ.get(f"PIP_{name.upper().replace('-', '_')}"):
             settings[name] = value
     return Indexes(
@@ -204,6 +212,7 @@ def _from_pip(environ: Mapping[str, str]) -> Indexes:
         tuple(settings.get("extra-index-url", "").split()),
         tuple(settings.get("find-links", "").split()),
         settings.get("no-index", "").lower() in _TRUE,
+        equal=bool(settings),
     )
 
 

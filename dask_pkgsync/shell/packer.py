@@ -123,8 +123,8 @@ def _dist_info(found: Distribution) -> Path:
     if directory is None:
         raise WheelError(
             f"{found.name} {found.version}",
-            "its metadata is no dist-info directory, so nothing says which files are its own",
-            advice="Install it with pip or uv, or name it in ignore.",
+            "it is not installed here in a way that says which files are its own (no dist-info directory)",
+            advice="Sync from the environment that has it, or install it there with pip or uv.",
         )
     return directory
 

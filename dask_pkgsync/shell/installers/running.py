@@ -71,6 +71,8 @@ def surroundings(temporary: Path) -> dict[str, str]:
         for name, value in os.environ.items()
         if name not in _FOREIGN and not name.startswith(_FOREIGN_PREFIXES)
     }
+    if "PIP_CERT" in env:  # uv does not know it
+        env.setdefault("SSL_CERT_FILE", env["PIP_CERT"])
     return {**env, "TMPDIR": str(temporary), "NO_COLOR": "1"}
 
 

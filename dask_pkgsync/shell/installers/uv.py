@@ -82,6 +82,7 @@ class Uv:
 def index_options(indexes: Indexes) -> list[str]:
     """Return the options that say where packages come from; none where the node's own settings hold."""
     options = ["--no-index"] if indexes.no_index else []
+    options += ["--index-strategy", "unsafe-best-match"] if indexes.equal else []
     if indexes.default:
         options += ["--default-index", indexes.default]
     options += [part for url in indexes.extra for part in ("--index", url)]
