@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 import warnings
 from dataclasses import dataclass, field
@@ -154,6 +155,75 @@ def environment_with(environment: Environment, changes: Mapping[str, str | None]
         else:
             distributions[name] = Distribution(name, wanted)
     return Environment.of(environment.interpreter, distributions.values())
+
+
+CLIENT_PACKAGES = (*BASE_PACKAGES, str(SOURCE))
+PREAMBLE = """
+import json, os, sys
+import dask
+from dask.distributed import Client
+import dask_pkgsync as pkgsync
+
+def everywhere(function, *args):
+    futures = [client.submit(function, *args, workers=[worker], pure=False)
+               for worker in client.scheduler_info(n_workers=-1)["workers"]]
+    return [future.result(timeout=60) for future in futures]
+
+def call(text):
+    names = {}
+    exec(text, names)
+    return names["answer"]
+"""
+
+
+class Person:
+    """Somebody with a virtual environment, projects in a directory, and a client."""
+
+    def __init__(self, root: Path) -> None:
+        self.home = root / "home"
+        self.home.mkdir(parents=True)
+        self.venv = Venv(root / "venv")
+        uv(["venv", "--python", base_python(), str(self.venv.root)])
+        self.install(*CLIENT_PACKAGES)
+
+    def install(self, *packages: str) -> None:
+        """Install into the person's environment."""
+        uv(["pip", "install", "--python", self.venv.python, *packages])
+
+    def uninstall(self, *packages: str) -> None:
+        """Remove from the person's environment."""
+        uv(["pip", "uninstall", "--python", self.venv.python, *packages])
+
+    def write(self, files: dict[str, str], where: str = "") -> Path:
+        """Write files below the person's home."""
+        for name, text in files.items():
+            path = self.home / where / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(textwrap.dedent(text).lstrip("\n"))
+        return self.home / where
+
+    def run(self, cluster: Cluster, script: str, *, check: bool = True, **env: str) -> Any:
+        """Run a script of the person's with a connected client, and return what it printed last, as JSON."""
+        path = self.home / "job" / "job.py"
+        path.parent.mkdir(exist_ok=True)
+        connected = f"with Client({cluster.address!r}) as client:\n"
+        body = textwrap.indent(textwrap.dedent(script), "        ")
+        main = f"if __name__ == '__main__':\n    {connected}{body}"
+        path.write_text(PREAMBLE + main.replace("    with", "    with", 1))
+        settings = {"DASK_PKGSYNC__CACHE_DIRECTORY": str(self.home / "cache"), "HOME": str(self.home), **env}
+        done = subprocess.run(
+            [self.venv.python, str(path)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=surroundings(**settings),
+            cwd=self.home,
+            timeout=200,
+        )
+        if not check:
+            return done
+        assert done.returncode == 0, done.stderr + cluster.logs()
+        return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 @dataclass

@@ -8,7 +8,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from clusters import BASE_PACKAGES, SOURCE, Venv, base_python, running, surroundings, uv
+from clusters import Person, running, uv
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,70 +17,6 @@ if TYPE_CHECKING:
     from clusters import Cluster, Venvs
 
 pytestmark = pytest.mark.cluster
-
-CLIENT_PACKAGES = (*BASE_PACKAGES, str(SOURCE))
-PREAMBLE = """
-import json, os, sys
-import dask
-from dask.distributed import Client
-import dask_pkgsync as pkgsync
-
-def everywhere(function, *args):
-    futures = [client.submit(function, *args, workers=[worker], pure=False)
-               for worker in client.scheduler_info(n_workers=-1)["workers"]]
-    return [future.result(timeout=60) for future in futures]
-
-def call(text):
-    names = {}
-    exec(text, names)
-    return names["answer"]
-"""
-
-
-class Person:
-    """Somebody with a virtual environment, projects in a directory, and a client."""
-
-    def __init__(self, root: Path) -> None:
-        self.home = root / "home"
-        self.home.mkdir(parents=True)
-        self.venv = Venv(root / "venv")
-        uv(["venv", "--python", base_python(), str(self.venv.root)])
-        self.install(*CLIENT_PACKAGES)
-
-    def install(self, *packages: str) -> None:
-        """Install into the person's environment."""
-        uv(["pip", "install", "--python", self.venv.python, *packages])
-
-    def write(self, files: dict[str, str], where: str = "") -> Path:
-        """Write files below the person's home."""
-        for name, text in files.items():
-            path = self.home / where / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(textwrap.dedent(text).lstrip("\n"))
-        return self.home / where
-
-    def run(self, cluster: Cluster, script: str, *, check: bool = True, **env: str) -> Any:
-        """Run a script of the person's with a connected client, and return what it printed last, as JSON."""
-        path = self.home / "job" / "job.py"
-        path.parent.mkdir(exist_ok=True)
-        connected = f"with Client({cluster.address!r}) as client:\n"
-        body = textwrap.indent(textwrap.dedent(script), "        ")
-        main = f"if __name__ == '__main__':\n    {connected}{body}"
-        path.write_text(PREAMBLE + main.replace("    with", "    with", 1))
-        settings = {"DASK_PKGSYNC__CACHE_DIRECTORY": str(self.home / "cache"), "HOME": str(self.home), **env}
-        done = subprocess.run(
-            [self.venv.python, str(path)],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=surroundings(**settings),
-            cwd=self.home,
-            timeout=200,
-        )
-        if not check:
-            return done
-        assert done.returncode == 0, done.stderr + cluster.logs()
-        return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 @pytest.fixture
@@ -141,7 +77,7 @@ def test_an_editable_project_arrives_and_an_edit_arrives_again(person: Person, c
         (project / "src/mine/gone.py").unlink()
         pkgsync.sync(client, progress=False)
         results["second"] = everywhere(call, "import mine; answer = mine.answer")
-        results["gone"] = everywhere(call, "import importlib.util; answer = importlib.util.find_spec('mine.gone')")
+        results["gone"] = everywhere(call, "import importlib.util; answer = str(importlib.util.find_spec('mine.gone'))")
         print(json.dumps(results))
         """,
     )
@@ -152,7 +88,7 @@ def test_an_editable_project_arrives_and_an_edit_arrives_again(person: Person, c
     assert found["again"] is False
     assert found["written"] == sorted(map(str, before))
     assert found["second"] == [42, 42]
-    assert found["gone"] == [None, None]
+    assert found["gone"] == ["None", "None"]
 
 
 C_EXTENSION = {
@@ -214,7 +150,7 @@ def test_what_was_built_on_the_client_alone_arrives_as_it_is(person: Person, clu
         results["wheel"] = everywhere(call, "import from_wheel; answer = from_wheel.answer")
         results["origin"] = everywhere(
             call, "import importlib.metadata as m; answer = m.distribution('from-git').read_text('direct_url.json')")
-        results["table"] = str(pkgsync.compare(pkgsync.scan([]), pkgsync.scan(), pkgsync.Policy.of(strict=True)))
+        results["table"] = str(pkgsync.compare(pkgsync.scan(), pkgsync.scan([])))
         results["status"] = str(pkgsync.status(client))
         print(json.dumps(results))
         """,
@@ -277,14 +213,14 @@ def test_loose_modules_arrive_and_an_edit_reaches_workers_that_imported_them(per
         results["first"] = everywhere(call, "import helpers; answer = helpers.answer")
         results["more"] = everywhere(call, "import more; answer = more.answer")
         results["files"] = everywhere(
-            call, "import tools, os; answer = sorted(os.listdir(os.path.dirname(tools.__file__)))")
+            call, "import tools, os; answer = sorted(os.listdir(tools.__path__[0]))")
         results["wave"] = everywhere(call, "import wave; answer = hasattr(wave, 'open')")
-        results["job"] = everywhere(call, "import importlib.util; answer = importlib.util.find_spec('job')")
+        results["job"] = everywhere(call, "import importlib.util; answer = str(importlib.util.find_spec('job'))")
         (here / "helpers.py").write_text("answer = 2\\n")
         pkgsync.sync(client, progress=False)
         results["second"] = everywhere(call, "import helpers; answer = helpers.answer")
         pkgsync.sync(client, progress=False, modules=False)
-        results["off"] = everywhere(call, "import importlib.util; answer = importlib.util.find_spec('helpers')")
+        results["off"] = everywhere(call, "import importlib.util; answer = str(importlib.util.find_spec('helpers'))")
         pkgsync.sync(client, progress=False, modules=["helpers"])
         results["one"] = everywhere(
             call, "import importlib.util as u; answer = [u.find_spec(n) is not None for n in ('helpers', 'tools')]")
@@ -294,9 +230,9 @@ def test_loose_modules_arrive_and_an_edit_reaches_workers_that_imported_them(per
     )
     assert found["first"] == [1, 1]
     assert found["more"] == ["more"] * 2
-    assert found["files"] == [["__init__.py", "table.txt"]] * 2
+    assert [set(files) - {"__pycache__"} for files in found["files"]] == [{"__init__.py", "table.txt"}] * 2
     assert found["wave"] == [True, True]
-    assert found["job"] == [None, None]
+    assert found["job"] == ["None", "None"]
     assert found["second"] == [2, 2]
-    assert found["off"] == [None, None]
+    assert found["off"] == ["None", "None"]
     assert found["one"] == [[True, False]] * 2

@@ -126,7 +126,7 @@ def compare(
             rows.append(Difference(name, rule.level, MISSING, MISSING, rule.reason))
         elif want is None:
             reason = "strict" if policy.strict else rule.reason
-            rows.append(Difference(name, rule.level, MISSING, have.version if have else MISSING, reason))
+            rows.append(Difference(name, rule.level, MISSING, have.label if have else MISSING, reason))
         elif have is None or not satisfied(want, have, rule.level):
             rows.append(Difference(name, rule.level, want.label, have.label if have else MISSING, rule.reason))
     rows.sort(key=lambda row: (row.level is not Level.CRITICAL, row.name))

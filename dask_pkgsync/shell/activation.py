@@ -92,7 +92,25 @@ def why_restart(layer: Layer | None, plan: Plan) -> str | None:
     if late := imported(plan, layer):
         names = ", ".join(f"{name} (as {modules[0]})" for name, modules in sorted(late.items()))
         return f"already imported in another version: {names}"
+    if gone := dropped(layer):
+        return f"already imported, and not there any more: {', '.join(gone)}"
     return None
+
+
+def dropped(layer: Layer | None) -> tuple[str, ...]:
+    """Return what this process has imported from its active layer and would not find in the next one, nor in the base.
+
+    A process that was started in the next layer could not import it; so this one must not have it either.
+    """
+    root = this_process().layer
+    if not root or (layer is not None and root == str(layer.root)):
+        return ()
+    there = installed([*base_path(), *([layer.site_packages] if layer else [])])
+    here = installed([entry for entry in sys.path if _below(entry, root)])
+    loaded = {
+        name: [module for module in module_names(here[name]) if module in sys.modules] for name in here.keys() - there
+    }
+    return tuple(sorted(name for name, modules in loaded.items() if modules))
 
 
 def activate(layer: Layer) -> None:

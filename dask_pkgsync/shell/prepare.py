@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dask_pkgsync.core.compare import compare_critical, critical_versions
 from dask_pkgsync.core.errors import LayerError
+from dask_pkgsync.core.parcels import Request
 from dask_pkgsync.core.plan import Plan, make_plan
 from dask_pkgsync.shell import layers
 from dask_pkgsync.shell.activation import base_path, imported, remaining, stays_whole
@@ -18,7 +19,8 @@ from dask_pkgsync.shell.indexes import configured_indexes
 from dask_pkgsync.shell.installers.find import find_installer
 from dask_pkgsync.shell.local import with_digests
 from dask_pkgsync.shell.process_state import this_process
-from dask_pkgsync.shell.scan import scan_installed
+from dask_pkgsync.shell.scan import scan_installed, this_interpreter
+from dask_pkgsync.shell.wheelfile import inspect
 
 if TYPE_CHECKING:
     from dask_pkgsync.core.environment import Environment
@@ -107,17 +109,30 @@ def _build(plan: Plan, base: Environment, target: Target, settings: NodeSettings
     own = layers.base_at(Path(this_process().python), base_path(), base)
     sources = Sources(target.transport, fetch, indexes_for(target), target.environment.distributions)
     layer = layers.build(
-        plan, own, cache, lambda: installer(cache, target), timeout=target.install_timeout, sources=sources
+        plan, own, cache, lambda: installer(cache, target, fetch), timeout=target.install_timeout, sources=sources
     )
     if not layer.reused:
         collect(cache, max_age=settings.max_age, max_bytes=settings.max_bytes)
     return Prepared(plan, layer, own.site_packages)
 
 
-def installer(cache: Cache, target: Target) -> Installer:
-    """Return the best installer that this node has or can get."""
+def installer(cache: Cache, target: Target, fetch: Fetch | None = None) -> Installer:
+    """Return the best installer that this node has or can get, from an index or from the client."""
+
+    def wheel() -> Path | None:
+        uv = target.environment.distributions.get("uv")
+        if uv is None or fetch is None or not target.environment.interpreter.same_platform(this_interpreter()):
+            return None
+        request = Request(uv.name, uv.version, uv.identity)
+        path, _ = fetch([request])[request]
+        inspect(path, name=uv.name, version=uv.version)
+        return path
+
+    timeout, python = target.install_timeout, Path(this_process().python)
     may_fetch = target.transport != "client"
-    return find_installer(cache, Path(this_process().python), timeout=target.install_timeout, may_fetch=may_fetch)
+    return find_installer(
+        cache, python, timeout=timeout, may_fetch=may_fetch, wheel=None if target.transport == "index" else wheel
+    )
 
 
 def indexes_for(target: Target) -> Indexes:

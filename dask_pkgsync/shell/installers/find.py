@@ -6,21 +6,31 @@ import contextlib
 import os
 import shutil
 import uuid
+import zipfile
 from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.core.errors import LayerError
+from dask_pkgsync.core.errors import LayerError, WheelError
 from dask_pkgsync.shell.installers.pip import Pip
 from dask_pkgsync.shell.installers.running import call
 from dask_pkgsync.shell.installers.uv import Uv
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dask_pkgsync.shell.cache import Cache
     from dask_pkgsync.shell.installers import Installer
 
 
-def find_installer(cache: Cache, python: Path, *, timeout: float, may_fetch: bool = True) -> Installer:
+def find_installer(
+    cache: Cache,
+    python: Path,
+    *,
+    timeout: float,
+    may_fetch: bool = True,
+    wheel: Callable[[], Path | None] | None = None,
+) -> Installer:
     """Return the best installer that this node has or can get.
 
     Parameters
@@ -33,6 +43,8 @@ def find_installer(cache: Cache, python: Path, *, timeout: float, may_fetch: boo
         Seconds that fetching uv may take.
     may_fetch : bool
         Whether uv may be fetched from an index, which takes long where there is none.
+    wheel : callable, optional
+        Returns a wheel of uv for this platform, if there is one elsewhere.
 
     Raises
     ------
@@ -42,15 +54,16 @@ def find_installer(cache: Cache, python: Path, *, timeout: float, may_fetch: boo
     program = own_uv(python)
     if program is None:
         pip = find_pip(python)
-        if pip is None:
+        program = fetched_uv(cache, pip if may_fetch else None, wheel, timeout=timeout)
+        if program is None and pip is None:
             raise LayerError(
                 "install",
                 f"{python} has neither uv nor pip, and ensurepip carries none",
                 advice="Install uv on that node, or put it on the PATH of the worker.",
             )
-        program = fetched_uv(cache, pip, timeout=timeout) if may_fetch else None
-        if program is None:
+        if program is None and pip is not None:
             return Pip(pip, python, cache.pip)
+    assert program is not None  # noqa: S101  # or there would be neither
     return Uv(program, python, cache.uv)
 
 
@@ -85,7 +98,9 @@ def fetch_argv(pip: tuple[str, ...], directory: Path) -> list[str]:
     return [*pip, "install", *options, "--target", str(directory), "uv"]
 
 
-def fetched_uv(cache: Cache, pip: tuple[str, ...], *, timeout: float) -> Path | None:
+def fetched_uv(
+    cache: Cache, pip: tuple[str, ...] | None, wheel: Callable[[], Path | None] | None = None, *, timeout: float
+) -> Path | None:
     """Return the uv in our cache, fetched by whoever comes first; None if it cannot be had."""
     home = cache.tools / "uv"
     program = home / "bin" / "uv"
@@ -97,10 +112,40 @@ def fetched_uv(cache: Cache, pip: tuple[str, ...], *, timeout: float) -> Path | 
         aside = cache.building / f"tool-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         try:
             aside.mkdir()
-            call(fetch_argv(pip, aside / "uv"), "install", ("uv",), timeout=timeout, temporary=aside)
+            if not (pip and _by_pip(pip, aside, timeout) or wheel and _by_wheel(wheel, aside)):
+                return None
             (aside / "uv").rename(home)
-        except LayerError:  # no index, or no uv for this platform: pip does it, slowly
-            return None
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     return program if program.exists() else None
+
+
+def _by_pip(pip: tuple[str, ...], aside: Path, timeout: float) -> bool:
+    try:
+        call(fetch_argv(pip, aside / "uv"), "install", ("uv",), timeout=timeout, temporary=aside)
+    except LayerError:  # no index, or no uv for this platform
+        shutil.rmtree(aside / "uv", ignore_errors=True)
+        return False
+    return True
+
+
+def _by_wheel(wheel: Callable[[], Path | None], aside: Path) -> bool:
+    """Take the program out of a wheel, where it is a script."""
+    try:
+        path = wheel()
+        if path is None:
+            return False
+        with zipfile.ZipFile(path) as bundle:
+            (member,) = (name for name in bundle.namelist() if name.endswith(".data/scripts/uv"))
+            program = aside / "uv" / "bin" / "uv"
+            program.parent.mkdir(parents=True)
+            program.write_bytes(bundle.read(member))
+            program.chmod(0o755)
+    except (
+        LayerError,
+        WheelError,
+        ValueError,
+        zipfile.BadZipFile,
+    ):  # nobody has it for this platform: pip does it, slowly
+        return False
+    return True
