@@ -1,0 +1,196 @@
+"""Installed distributions become wheels again, file by file the same."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import subprocess
+import zipfile
+from typing import TYPE_CHECKING
+
+import pytest
+from clusters import Venv, base_python, uv
+
+from dask_pkgsync.core.errors import WheelError
+from dask_pkgsync.shell.records import dist_infos
+from dask_pkgsync.shell.repack import repack
+from dask_pkgsync.shell.wheelfile import inspect
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+REAL = """
+    aiohttp anyio attrs babel bcrypt beautifulsoup4 black bokeh certifi cffi charset-normalizer click cloudpickle
+    contourpy cryptography cython dask debugpy distributed docutils filelock flask fsspec greenlet httpx idna isort
+    jinja2 jsonschema jupyter-core lxml mako markdown markupsafe mypy-extensions networkx numpy orjson packaging pandas
+    pillow platformdirs psutil psycopg2-binary pydantic pydantic-core pygments pyyaml pyzmq regex requests rich
+    rpds-py setuptools six sqlalchemy sympy toolz tornado tzdata ujson urllib3 virtualenv wheel wrapt xyzservices zict
+""".split()
+"""Pure and compiled, with scripts, data, headers, namespaces and odd layouts."""
+
+NOTES = ("/RECORD", "/INSTALLER", "/REQUESTED", "/direct_url.json", "/uv_cache.json")
+
+
+def venv_at(root: Path) -> Venv:
+    """Make an empty virtual environment."""
+    uv(["venv", "--python", base_python(), str(root)])
+    return Venv(root)
+
+
+def site(venv: Venv) -> Path:
+    """Return its directory of distributions."""
+    (found,) = venv.root.glob("lib/python*/site-packages")
+    return found
+
+
+def files(venv: Venv, *, scripts: bool) -> dict[str, tuple[str, bool]]:
+    """Return digest and mode of every recorded file but what installers add."""
+    found = {}
+    for dist_info in dist_infos(site(venv)).values():
+        for row in csv.reader((dist_info / "RECORD").read_text().splitlines()):
+            path = site(venv) / row[0]
+            if row[0].endswith((".pyc", *NOTES)) or (not scripts and "/bin/" in row[0]):
+                continue
+            content = b"" if "/bin/" in row[0] else path.read_bytes()  # scripts name their own interpreter
+            found[os.path.normpath(row[0])] = hashlib.sha256(content).hexdigest(), os.access(path, os.X_OK)
+    return found
+
+
+def test_real_distributions_come_out_as_they_were(tmp_path: Path) -> None:
+    """More than fifty real distributions are identical after being packed and installed: bytes, modes, scripts."""
+    first, second = venv_at(tmp_path / "first"), venv_at(tmp_path / "second")
+    uv(["pip", "install", "--no-deps", "--python", first.python, *REAL])
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    packed = [repack(dist_info, wheels) for dist_info in dist_infos(site(first)).values()]
+    assert len(packed) >= 50
+    assert not any(one.differing for one in packed)
+    for name, dist_info in dist_infos(site(first)).items():
+        version = dist_info.name.removesuffix(".dist-info").rpartition("-")[2]
+        (wheel,) = (one.path for one in packed if one.path.name.startswith(dist_info.name.removesuffix(".dist-info")))
+        inspect(wheel, name=name, version=version)
+    uv(["pip", "install", "--offline", "--no-deps", "--python", second.python, *(str(one.path) for one in packed)])
+    assert files(second, scripts=True) == files(first, scripts=True)
+    assert len(files(first, scripts=True)) > 8000
+    said = subprocess.run([second.root / "bin" / "pygmentize", "-V"], capture_output=True, text=True, check=True)
+    assert "Pygments" in said.stdout
+
+
+def handmade(prefix: Path, **changes: str | None) -> Path:
+    """Install a distribution by hand, with a script, data, a header and an entry point; return its dist-info."""
+    root = prefix / "lib" / "python3.11" / "site-packages"
+    info = "my_pkg-1.0.dist-info"
+    texts = {
+        "my_pkg/__init__.py": "x = 1\n",
+        "my_pkg/__pycache__/__init__.cpython-311.pyc": "",
+        "my_pkg/with, comma.txt": "odd",
+        f"{info}/METADATA": "Name: my-pkg\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nBuild: 3\nTag: py2-none-any\nTag: py3-none-any\n",
+        f"{info}/INSTALLER": "pip\n",
+        f"{info}/entry_points.txt": "[console_scripts]\nmade = my_pkg:main\n",
+        "../../../bin/made": "#!/venv/bin/python\n",
+        "../../../bin/plain": "#!/venv/bin/python\nprint(1)\n",
+        "../../../bin/long": "#!/bin/sh\n'''exec' \"/venv/a b/bin/python\" \"$0\" \"$@\"\n' '''\nprint(2)\n",
+        "../../../bin/shell": "#!/bin/sh\necho\n",
+        "../../../share/doc.txt": "doc",
+        "../../../include/site/python3.11/my-pkg/my.h": "int x;",
+    }
+    texts.update({name: text for name, text in changes.items() if text is not None})
+    rows = []
+    for name, text in texts.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755 if "/bin/" in name else 0o644)
+        quoted = f'"{name}"' if "," in name else name
+        rows.append(f"{quoted},,{len(text)}" if name.endswith(".pyc") else f"{quoted},{_hash(text)},{len(text)}")
+    if f"{info}/RECORD" not in changes:
+        (root / info / "RECORD").write_text("\n".join([*rows, f"{info}/RECORD,,"]) + "\n")
+    for name, text in changes.items():
+        if text is None:
+            (root / name).unlink()
+    return root / info
+
+
+def _hash(text: str) -> str:
+    import base64
+
+    digest = hashlib.sha256(text.encode()).digest()
+    return "sha256=" + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def test_everything_has_its_place_in_the_wheel(tmp_path: Path) -> None:
+    """Scripts, data and headers go where installers look for them; what installers make anew is left out."""
+    packed = repack(handmade(tmp_path / "venv"), tmp_path)
+    assert packed.path.name == "my_pkg-1.0-3-py2.py3-none-any.whl"
+    assert packed.differing == ()
+    with zipfile.ZipFile(packed.path) as bundle:
+        names = bundle.namelist()
+        assert names == [
+            "my_pkg-1.0.data/data/share/doc.txt",
+            "my_pkg-1.0.data/headers/my.h",
+            "my_pkg-1.0.data/scripts/long",
+            "my_pkg-1.0.data/scripts/plain",
+            "my_pkg-1.0.data/scripts/shell",
+            "my_pkg/__init__.py",
+            "my_pkg/with, comma.txt",
+            "my_pkg-1.0.dist-info/METADATA",
+            "my_pkg-1.0.dist-info/WHEEL",
+            "my_pkg-1.0.dist-info/entry_points.txt",
+            "my_pkg-1.0.dist-info/RECORD",
+        ]
+        assert bundle.read("my_pkg-1.0.data/scripts/plain") == b"#!python\nprint(1)\n"
+        assert bundle.read("my_pkg-1.0.data/scripts/long") == b"#!python\nprint(2)\n"
+        assert bundle.read("my_pkg-1.0.data/scripts/shell") == b"#!/bin/sh\necho\n"
+        assert bundle.getinfo("my_pkg-1.0.data/scripts/shell").external_attr >> 16 == 0o100755
+        record = bundle.read("my_pkg-1.0.dist-info/RECORD").decode()
+        assert f'"my_pkg/with, comma.txt",{_hash("odd")},3' in record
+    inspect(packed.path, name="my-pkg", version="1.0")
+    again = tmp_path / "again"
+    again.mkdir()
+    assert repack(handmade(tmp_path / "venv2"), again).path.read_bytes() == packed.path.read_bytes()
+
+
+def test_files_that_were_changed_are_shipped_and_told(tmp_path: Path) -> None:
+    """What the person changed after installing is what arrives, and is named."""
+    dist_info = handmade(tmp_path / "venv")
+    (dist_info.parent / "my_pkg" / "__init__.py").write_text("x = 2\n")
+    packed = repack(dist_info, tmp_path)
+    assert packed.differing == ("my_pkg/__init__.py",)
+    with zipfile.ZipFile(packed.path) as bundle:
+        assert bundle.read("my_pkg/__init__.py") == b"x = 2\n"
+
+
+INFO = "my_pkg-1.0.dist-info"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({f"{INFO}/RECORD": ""}, "no RECORD"),
+        ({f"{INFO}/WHEEL": None}, "not installed from a wheel"),
+        ({f"{INFO}/WHEEL": "Wheel-Version: 1.0\n"}, "names no tag"),
+        ({"my_pkg/__init__.py": None}, "is gone"),
+        ({"__editable__.my_pkg-1.0.pth": "/src"}, "editable"),
+        ({"../../../../outside.txt": "x"}, "outside of"),
+        ({f"{INFO}/INSTALLER": "conda\n", "my_pkg/core.so": ""}, "installed by conda"),
+    ],
+)
+def test_what_cannot_be_packed_is_named_with_the_reason(
+    changes: dict[str, str | None], reason: str, tmp_path: Path
+) -> None:
+    """The reason and the alternative are told, and nothing is left behind."""
+    dist_info = handmade(tmp_path / "inner" / "venv", **changes)
+    out = tmp_path / "out"
+    out.mkdir()
+    with pytest.raises(WheelError, match=reason) as caught:
+        repack(dist_info, out)
+    assert caught.value.package == "my_pkg 1.0"
+    assert caught.value.advice
+    assert not list(out.iterdir())
+
+
+def test_pure_packages_of_conda_travel(tmp_path: Path) -> None:
+    """Only compiled files are tied to the prefix of conda."""
+    assert repack(handmade(tmp_path / "venv", **{f"{INFO}/INSTALLER": "conda\n"}), tmp_path).path.exists()
