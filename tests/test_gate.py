@@ -101,7 +101,7 @@ from distributed import Client
 import dask_pkgsync
 with Client(sys.argv[1], timeout=20) as client:
     try:
-        client.register_plugin(dask_pkgsync.PackageSync())
+        client.register_plugin(dask_pkgsync.PackageSync(modules=False))
     except dask_pkgsync.EnvironmentMismatchError as error:
         print("MISMATCH", isinstance(error, ImportError), error)
 """

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -86,3 +89,137 @@ print(json.dumps(results))
     assert len(uploaded) == len(set(uploaded))  # each once, however many nodes ask
     assert not found["served"]  # the scheduler shares its host's disk
     assert any(name.startswith("numpy-2.2.6") for name in uploaded)
+
+
+BLOB = """
+    import os
+    from dask_pkgsync.adapters import supplier
+    read, offsets = supplier._read, []
+    def watched(path, offset):
+        offsets.append(offset)
+        {fault}
+        return read(path, offset)
+    supplier._read = watched
+"""
+DATA_SIZE = 40_000_000
+
+
+@pytest.fixture
+def data(person: Person) -> Person:
+    """Return somebody with a large package beside the script."""
+    person.write(
+        {"large/__init__.py": "from pathlib import Path\ndata = Path(__file__).with_name('data.bin')\n"}, "job"
+    )
+    (person.home / "job" / "large" / "data.bin").write_bytes(os.urandom(DATA_SIZE))
+    return person
+
+
+def test_an_upload_is_resumed_and_fetched_once_per_host(data: Person, tmp_path: Path, venvs: Venvs) -> None:
+    """A client that is killed half-way leaves a part, from which the next one goes on; each host fetches once."""
+    (tmp_path / "cluster").mkdir()
+    with running(tmp_path / "cluster", venvs.base(), tmp_path / "scheduler-cache", workers=0) as cluster:
+        for host in ("one", "two"):
+            env = {"DASK_PKGSYNC__CACHE_DIRECTORY": str(tmp_path / f"cache-{host}")}
+            cluster.add_worker("--nworkers", "2", name=host, **env)
+        killed = BLOB.format(fault="if offset >= 16_000_000: os.kill(os.getpid(), 9)")
+        script = "client.wait_for_workers(4)\n" + "pkgsync.sync(client, progress=False)\n"
+        done = data.run(cluster, textwrap.dedent(killed) + script, check=False)
+        assert done.returncode == -9
+        resumed = textwrap.dedent(BLOB.format(fault="pass")) + script
+        found = data.run(
+            cluster,
+            resumed
+            + """
+events = [event for _, event in client.get_events("pkgsync")]
+sizes = everywhere(call, "import large; answer = large.data.stat().st_size")
+again = pkgsync.sync(client, progress=False).changed
+print(json.dumps([offsets, sizes, again, [event for event in events if event["action"] in ("uploaded", "served")]]))
+""",
+        )
+    offsets, sizes, again, events = found
+    assert min(offset for offset in offsets if offset) >= 16_000_000  # what was there was not sent again
+    assert sizes == [DATA_SIZE] * 4
+    assert again is False
+    large = [event for event in events if event["bytes"] > DATA_SIZE]
+    assert sorted(event["action"] for event in large) == ["served", "served", "uploaded"]
+    assert not list((tmp_path / "scheduler-cache" / "building").iterdir())
+
+
+def test_a_restarted_scheduler_has_what_was_uploaded(data: Person, tmp_path: Path, venvs: Venvs) -> None:
+    """A scheduler that comes after another one on its host serves the blobs again; a damaged one is sent anew."""
+    sync = textwrap.dedent(BLOB.format(fault="pass")) + (
+        "client.wait_for_workers(1)\npkgsync.sync(client, progress=False)\n"
+        "sizes = everywhere(call, 'import large; answer = large.data.stat().st_size')\n"
+        "print(json.dumps([offsets, sizes]))\n"
+    )
+    for attempt, uploads in ((0, True), (1, False), (2, True)):
+        root = tmp_path / f"cluster{attempt}"
+        root.mkdir()
+        with running(root, venvs.base(), tmp_path / "scheduler-cache", workers=0) as cluster:
+            cluster.add_worker(name="worker", DASK_PKGSYNC__CACHE_DIRECTORY=str(root / "cache"))
+            offsets, sizes = data.run(cluster, sync)
+        assert sizes == [DATA_SIZE]
+        assert any(offset > 8_000_000 for offset in offsets) is uploads
+        (blob,) = (tmp_path / "scheduler-cache" / "blobs").glob("*/modules_job-*.whl")
+        if attempt == 1:
+            content = bytearray(blob.read_bytes())
+            content[1000] ^= 1
+            blob.write_bytes(content)
+            shutil.rmtree(tmp_path / "scheduler-cache" / "layers")
+
+
+def test_a_full_store_is_told(data: Person, tmp_path: Path, venvs: Venvs) -> None:
+    """A blob that does not fit on the scheduler fails the sync with the way out, and changes nothing."""
+    (tmp_path / "cluster").mkdir()
+    env = {"DASK_PKGSYNC__STORE_SIZE": "10 MB"}
+    with running(tmp_path / "cluster", venvs.base(), tmp_path / "cache", workers=1, env=env) as cluster:
+        done = data.run(cluster, "client.wait_for_workers(1)\npkgsync.sync(client, progress=False)\n", check=False)
+        assert done.returncode == 1
+        assert "does not fit" in done.stderr
+        assert "Raise pkgsync.store-size" in done.stderr
+        assert "No node was changed" in done.stderr
+
+
+def test_a_directory_that_is_too_large_is_told_with_its_largest_files(
+    data: Person, tmp_path: Path, venvs: Venvs
+) -> None:
+    """Before anything travels the person is told what is so large and how to leave it out."""
+    (tmp_path / "cluster").mkdir()
+    with running(tmp_path / "cluster", venvs.base(), tmp_path / "cache", workers=1) as cluster:
+        done = data.run(
+            cluster, "pkgsync.sync(client, progress=False)\n", check=False, DASK_PKGSYNC__MODULES_LIMIT="1 MB"
+        )
+        assert done.returncode == 1
+        assert "data.bin (40.0 MB)" in done.stderr
+        assert "modules-limit" in done.stderr
+
+
+def test_a_project_that_cannot_be_built_is_told_with_the_words_of_its_build(
+    person: Person, tmp_path: Path, venvs: Venvs
+) -> None:
+    """A build that fails, or hangs, fails the sync with its own last words; nothing is changed."""
+    project = person.write(
+        {
+            "pyproject.toml": '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n',
+            "setup.py": "import os\nif os.path.exists('broken'): import undeclared_thing\n"
+            "from setuptools import setup\nsetup(name='crick-like', version='1.0', py_modules=['crick_like'])\n",
+            "crick_like.py": "",
+        },
+        "project",
+    )
+    person.install("-e", str(project))
+    (project / "broken").write_text("")
+    (tmp_path / "cluster").mkdir()
+    with running(tmp_path / "cluster", venvs.base(), tmp_path / "cache", workers=1) as cluster:
+        script = "client.wait_for_workers(1)\npkgsync.sync(client, progress=False)\n"
+        done = person.run(cluster, script, check=False)
+        assert "crick-like 1.0: the wheel of the project in" in done.stderr
+        assert "No module named 'undeclared_thing'" in done.stderr
+        assert "No node was changed" in done.stderr
+        person.install("setuptools")
+        person.write({"undeclared_thing.py": ""}, "../venv/lib/python{}.{}/site-packages".format(*sys.version_info[:2]))
+        done = person.run(cluster, script + "print(everywhere(call, 'import crick_like; answer = 1'))", check=False)
+        assert done.stdout.strip() == "[1]", done.stderr  # with what is installed here, though it is not declared
+        (project / "setup.py").write_text("import time; time.sleep(1000)")
+        done = person.run(cluster, script, check=False, DASK_PKGSYNC__BUILD_TIMEOUT="3s")
+        assert "did not end within 3 s" in done.stderr

@@ -62,7 +62,10 @@ class Blobs:
         return path
 
     def expect(self, parcel: Parcel) -> int:
-        """Return how many bytes of a blob are there: all, some of an earlier try, or none.
+        """Return how many bytes of a blob are there: all, some of an earlier try, or none. Blocks.
+
+        A blob that has been here since an earlier sync, or an earlier scheduler, is read again, and removed if it is
+        damaged.
 
         Raises
         ------
@@ -71,11 +74,13 @@ class Blobs:
         """
         with self._lock:
             if self.has(parcel):
-                return parcel.size
+                with contextlib.suppress(LayerError):
+                    self.verify(parcel)
+                    return parcel.size
             known = self._partial.get(parcel.digest)
             if known is None:
                 self._make_room(parcel)
-                known = self._partial[parcel.digest] = _Partial(self.cache.building)
+                known = self._partial[parcel.digest] = _Partial(self.cache.building, parcel.size)
             return known.size
 
     def append(self, parcel: Parcel, offset: int, data: bytes) -> int:
@@ -111,13 +116,15 @@ class Blobs:
         if partial.size != parcel.size or partial.digest.hexdigest() != parcel.digest:
             self._drop(parcel.digest)
             raise _damaged(parcel)
-        partial.file.close()
-        del self._partial[parcel.digest]
         directory = partial.path.with_name(f"{partial.path.name}-done")
-        directory.mkdir()
-        partial.path.rename(directory / parcel.filename)
-        shutil.rmtree(self.path(parcel).parent, ignore_errors=True)
-        directory.rename(self.path(parcel).parent)
+        try:
+            directory.mkdir()
+            partial.path.rename(directory / parcel.filename)
+            shutil.rmtree(self.path(parcel).parent, ignore_errors=True)
+            directory.rename(self.path(parcel).parent)
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+        del self._partial[parcel.digest]
 
     def read(self, parcel: Parcel, offset: int, length: int = CHUNK) -> bytes:
         """Return a part of a blob."""
@@ -126,9 +133,7 @@ class Blobs:
             return file.read(length)
 
     def _drop(self, digest: str) -> None:
-        partial = self._partial.pop(digest)
-        partial.file.close()
-        partial.path.unlink(missing_ok=True)
+        self._partial.pop(digest).path.unlink(missing_ok=True)
 
     def forget_partial(self, idle: float) -> None:
         """Remove what nobody has sent a part of for so many seconds."""
@@ -139,7 +144,7 @@ class Blobs:
 
     def _make_room(self, parcel: Parcel) -> None:
         """Remove what is too old, then what was not used for the longest time; raise if that is not enough."""
-        total = parcel.size + sum(partial.size for partial in self._partial.values())
+        total = parcel.size + sum(partial.total for partial in self._partial.values())
         for used, size, directory in sorted(self._all(), reverse=True):
             leased = self.cache.is_leased(directory.name, self.max_age)
             if leased or (used > time() - self.max_age and total + size <= self.max_bytes):
@@ -167,15 +172,16 @@ _ADVICE = "Free space there, or set pkgsync.cache-directory on that node to a la
 class _Partial:
     """A blob that has not wholly come in, with the digest of what has."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, total: int) -> None:
         self.path = directory / f"blob-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self.file = self.path.open("wb", buffering=0)
+        self.total = total
         self.digest = hashlib.sha256()
         self.size = 0
         self.touched = time()
 
     def append(self, data: Any) -> None:
-        self.file.write(data)
+        with self.path.open("ab", buffering=0) as file:
+            file.write(data)
         self.digest.update(data)
         self.size += len(data)
         self.touched = time()

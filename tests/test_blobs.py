@@ -1,0 +1,203 @@
+"""Blobs are kept whole or not at all, whoever sends them, however often it breaks off."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from time import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dask_pkgsync.core.errors import LayerError, MessageError
+from dask_pkgsync.core.parcels import Parcel, Request, parcel_from_wire, parcel_to_wire, requests_from_wire
+from dask_pkgsync.shell.blobs import Blobs
+from dask_pkgsync.shell.cache import Cache, collect, open_cache
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CONTENT = bytes(range(256)) * 40
+
+
+def parcel(content: bytes = CONTENT, name: str = "six") -> Parcel:
+    """Return what announces some bytes."""
+    digest = hashlib.sha256(content).hexdigest()
+    return Parcel(Request(name, "1.0"), f"{name}-1.0-py3-none-any.whl", digest, len(content))
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    """Return an empty cache."""
+    return open_cache(str(tmp_path / "cache"))
+
+
+def blobs_in(cache: Cache, max_age: float = 3600, max_bytes: int = 100_000) -> Blobs:
+    """Return the blobs of a cache."""
+    return Blobs(cache, max_age=max_age, max_bytes=max_bytes)
+
+
+def test_a_blob_comes_in_parts_and_is_read_in_parts(cache: Cache) -> None:
+    """Parts in their order make a file of the announced name; it is verified whenever it is used."""
+    blobs, one = blobs_in(cache), parcel()
+    assert blobs.expect(one) == 0
+    assert blobs.append(one, 0, CONTENT[:5000]) == 5000
+    assert not blobs.has(one)
+    assert blobs.expect(one) == 5000  # where an upload that broke off goes on
+    assert blobs.append(one, 5000, CONTENT[5000:]) == len(CONTENT)
+    assert blobs.has(one)
+    assert blobs.verify(one).name == one.filename
+    assert blobs.read(one, 100, 50) == CONTENT[100:150]
+    assert not list(cache.building.iterdir())
+    assert blobs.expect(one) == len(CONTENT)
+    assert blobs_in(cache).has(one)  # also for the next process
+
+
+def test_two_clients_that_send_one_blob_help_each_other(cache: Cache) -> None:
+    """What one has sent is passed over when the other sends it; both are told where to go on."""
+    blobs, one = blobs_in(cache), parcel()
+    assert blobs.expect(one) == blobs.expect(one) == 0
+    assert blobs.append(one, 0, CONTENT[:4000]) == 4000
+    assert blobs.append(one, 0, CONTENT[:4000]) == 4000
+    assert blobs.append(one, 4000, CONTENT[4000:]) == len(CONTENT)
+    assert blobs.append(one, 4000, CONTENT[4000:]) == len(CONTENT)
+    assert blobs.verify(one).read_bytes() == CONTENT
+
+
+def test_many_at_once_make_one_blob(cache: Cache) -> None:
+    """Threads that send the same blob at the same time end with one whole file."""
+    blobs, one = blobs_in(cache), parcel()
+
+    def send() -> None:
+        offset = blobs.expect(one)
+        while offset < one.size:
+            offset = blobs.append(one, offset, CONTENT[offset : offset + 100])
+
+    threads = [threading.Thread(target=send) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert blobs.verify(one).read_bytes() == CONTENT
+    assert not list(cache.building.iterdir())
+
+
+@pytest.mark.parametrize(
+    "content", [CONTENT[:-1] + b"x", CONTENT + b"more"], ids=["a flipped byte", "more than announced"]
+)
+def test_bytes_that_were_not_announced_are_refused(content: bytes, cache: Cache) -> None:
+    """Whatever does not have the digest is thrown away, and the next try begins anew."""
+    blobs, one = blobs_in(cache), parcel()
+    blobs.expect(one)
+    with pytest.raises(LayerError, match="does not have the bytes that the client announced"):
+        blobs.append(one, 0, content)
+    assert not blobs.has(one)
+    assert not list(cache.building.iterdir())
+    assert blobs.append(one, 0, CONTENT) == 0  # nobody expects it any more
+    assert blobs.expect(one) == 0
+    assert blobs.append(one, 0, CONTENT) == len(CONTENT)
+
+
+@pytest.mark.parametrize("damage", [CONTENT[:-1], CONTENT[:-1] + b"x"], ids=["truncated", "flipped"])
+def test_a_blob_that_is_damaged_on_the_disk_is_sent_again(damage: bytes, cache: Cache) -> None:
+    """It is removed when it is next used or offered."""
+    blobs, one = blobs_in(cache), parcel()
+    blobs.expect(one)
+    blobs.append(one, 0, CONTENT)
+    blobs.path(one).write_bytes(damage)
+    assert blobs.expect(one) == 0
+    blobs.append(one, 0, CONTENT)
+    blobs.path(one).write_bytes(damage)
+    with pytest.raises(LayerError, match="does not have the bytes"):
+        blobs.verify(one)
+    assert not blobs.has(one)
+
+
+def test_a_full_store_makes_room_of_what_nobody_uses(cache: Cache) -> None:
+    """The longest unused go first; what is leased stays, and then nothing more is taken in."""
+    blobs = blobs_in(cache, max_bytes=25_000)
+    parcels = [parcel(CONTENT + bytes([number])) for number in range(4)]
+    for number, one in enumerate(parcels[:2]):
+        blobs.expect(one)
+        blobs.append(one, 0, CONTENT + bytes([number]))
+        os.utime(blobs.path(one).parent, (time() - 100 + number, time() - 100 + number))
+    blobs.expect(parcels[2])
+    assert [blobs.has(one) for one in parcels[:2]] == [False, True]
+    cache.lease(parcels[1].digest)
+    with pytest.raises(LayerError, match="does not fit") as caught:
+        blobs.expect(parcels[3])
+    assert "store-size" in caught.value.advice
+    assert blobs.has(parcels[1])
+    cache.end_lease(parcels[1].digest)
+    blobs.forget_partial(0)
+    assert blobs.expect(parcels[3]) == 0
+
+
+def test_what_is_too_old_goes(cache: Cache) -> None:
+    """A blob that nobody used for the configured time is removed when the next one comes."""
+    blobs, one = blobs_in(cache, max_age=10), parcel()
+    blobs.expect(one)
+    blobs.append(one, 0, CONTENT)
+    os.utime(blobs.path(one).parent, (time() - 60, time() - 60))
+    blobs.expect(parcel(b"another"))
+    assert not blobs.has(one)
+
+
+def test_an_upload_that_stopped_is_given_up_after_a_while(cache: Cache) -> None:
+    """What came of it is removed; also what a process that died was writing."""
+    blobs, one = blobs_in(cache), parcel()
+    blobs.expect(one)
+    blobs.append(one, 0, CONTENT[:100])
+    blobs.forget_partial(60)
+    assert blobs.expect(one) == 100
+    blobs.forget_partial(-1)
+    assert not list(cache.building.iterdir())
+    assert blobs.expect(one) == 0
+    (cache.building / "blob-999999999-12345678").write_bytes(b"left by a process that is gone")
+    collect(cache, max_age=60, max_bytes=1)
+    assert not list(cache.building.iterdir())
+
+
+def test_a_disk_that_fails_is_told(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of the disk while a blob is published is a clear one, and nothing stays."""
+    blobs, one = blobs_in(cache), parcel()
+    blobs.expect(one)
+    cache.blobs.rmdir()
+    cache.blobs.write_text("a file where the directory should be")
+    with pytest.raises(LayerError, match="could not be stored"):
+        blobs.append(one, 0, CONTENT)
+
+
+WIRE = parcel_to_wire(parcel())
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"filename": "../six-1.0-py3-none-any.whl"}, "filename"),
+        ({"filename": "a/six-1.0-py3-none-any.whl"}, "filename"),
+        ({"filename": "six-2.0-py3-none-any.whl"}, "filename"),
+        ({"filename": "other-1.0-py3-none-any.whl"}, "filename"),
+        ({"filename": "six.txt"}, "filename"),
+        ({"digest": "0" * 63}, "digest"),
+        ({"digest": "../" + "0" * 61}, "digest"),
+        ({"size": -1}, "size"),
+        ({"request": ["six", "1.0"]}, "request"),
+        ({"request": ["-r", "1.0", ""]}, "request"),
+        ({"more": 1}, "parcel"),
+    ],
+)
+def test_what_is_announced_is_checked(change: dict[str, object], place: str) -> None:
+    """Nothing in an announcement can name a place outside of the store."""
+    assert parcel_from_wire(WIRE) == parcel()
+    with pytest.raises(MessageError) as caught:
+        parcel_from_wire({**WIRE, **change})
+    assert place in caught.value.place
+
+
+def test_requests_are_checked() -> None:
+    """A node asks for names and versions, nothing else."""
+    assert requests_from_wire([["six", "1.0", "abc"]]) == (Request("six", "1.0", "abc"),)
+    with pytest.raises(MessageError):
+        requests_from_wire([["../six", "1.0", ""]])
