@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from dask_pkgsync.core.environment import Distribution, Environment, Interpreter
     from dask_pkgsync.core.errors import (
         EnvironmentMismatchError,
+        InconsistentEnvironmentWarning,
         LayerError,
         MessageError,
         NodeFailure,
         PkgsyncError,
         PolicyError,
         SyncError,
+        WheelError,
     )
     from dask_pkgsync.core.policy import Policy
     from dask_pkgsync.core.progress import Reporter
@@ -38,6 +40,7 @@ _HOMES = {
     "Distribution": "core.environment",
     "Environment": "core.environment",
     "EnvironmentMismatchError": "core.errors",
+    "InconsistentEnvironmentWarning": "core.errors",
     "Interpreter": "core.environment",
     "LayerError": "core.errors",
     "MessageError": "core.errors",
@@ -49,6 +52,7 @@ _HOMES = {
     "Reporter": "core.progress",
     "SyncError": "core.errors",
     "SyncReport": "core.report",
+    "WheelError": "core.errors",
     "compare": "core.compare",
     "release": "adapters.client",
     "scan": "shell.local",
@@ -62,6 +66,7 @@ __all__ = [
     "Distribution",
     "Environment",
     "EnvironmentMismatchError",
+    "InconsistentEnvironmentWarning",
     "Interpreter",
     "LayerError",
     "MessageError",
@@ -73,6 +78,7 @@ __all__ = [
     "Reporter",
     "SyncError",
     "SyncReport",
+    "WheelError",
     "compare",
     "release",
     "scan",

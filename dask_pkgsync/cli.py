@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from dask_pkgsync.core.environment import Environment, Origin
+    from dask_pkgsync.core.environment import Environment
     from dask_pkgsync.core.policy import Policy
+    from dask_pkgsync.shell.local import Snapshot
 
     Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -76,13 +77,43 @@ def cluster_options(command: Command) -> Command:
     return command
 
 
+def modules_options(command: Command) -> Command:
+    """Add the options that say which loose modules count."""
+    for option in reversed(
+        (
+            click.option(
+                "--modules",
+                multiple=True,
+                metavar="NAME|PATH",
+                help="A loose module, package or directory that travels. May be given several times. Without it: what "
+                "can be imported from the current directory and from PYTHONPATH.",
+            ),
+            click.option("--no-modules", is_flag=True, help="No loose modules."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 @pkgsync.command()
 @click.option("--json", "as_json", is_flag=True, help="Print what `compare` reads.")
+@click.option("--files", is_flag=True, help="List the files of local code that would travel, and what stays, and why.")
+@modules_options
 @click.argument("python", required=False, type=click.Path(exists=True, dir_okay=False))
-def scan(as_json: bool, python: str | None) -> None:  # noqa: FBT001
+def scan(as_json: bool, files: bool, python: str | None, **options: Any) -> None:  # noqa: FBT001
     """List the packages of this Python environment, or of another PYTHON (a path of an interpreter)."""
+    if files and python:
+        raise click.UsageError("--files is for this environment only.")
+    chosen = _modules(options)
+    from dask_pkgsync.pages import files_page, scan_page
+
     with sentences():
-        environment = _scan(python)
+        if files:
+            from dask_pkgsync.adapters.settings import policy_from
+
+            click.echo(files_page(_snapshot(chosen, modules_limit=sys.maxsize), policy_from({})))
+            return
+        environment = _scan(python, chosen)
         click.echo(environment.to_json() if as_json else scan_page(environment))
 
 
@@ -116,11 +147,18 @@ def compare(expected: str, found: str, **options: Any) -> None:
 @pkgsync.command()
 @cluster_options
 @policy_options
+@modules_options
+@click.option(
+    "--transport",
+    type=click.Choice(["auto", "index", "client"]),
+    help="Where nodes get packages from: the index, this machine, or this machine what the index does not give.",
+)
 @click.option("--progress/--no-progress", default=True, help="Show each node's steps while they happen.")
 def sync(address: str, **options: Any) -> None:
     """Make the cluster at ADDRESS run this environment."""
     from dask_pkgsync import sync as sync_cluster
 
+    options["modules"] = _modules(options)
     with connected(address, options) as client:
         progress = None if options.pop("progress") else False
         click.echo(str(sync_cluster(client, progress=progress, **_given(options))))
@@ -221,14 +259,29 @@ def _policy(**options: Any) -> Policy:
     return Policy.of(**_given(options))
 
 
-def _scan(python: str | None) -> Environment:
+def _modules(options: dict[str, Any]) -> Any:
+    """Return what the two options about loose modules mean; the current directory is where a script would run."""
+    chosen, none = list(options.pop("modules")), options.pop("no_modules")
+    if chosen and none:
+        raise click.UsageError("--modules and --no-modules exclude each other.")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    return False if none else chosen or None
+
+
+def _snapshot(modules: Any, **rest: Any) -> Snapshot:
+    from dask_pkgsync.adapters.settings import local_snapshot
+
+    return local_snapshot({"modules": modules}, **rest)
+
+
+def _scan(python: str | None, modules: Any = None) -> Environment:
     if python is None:
-        from dask_pkgsync.shell.local import scan as scan_here
-
-        return scan_here()
+        return _snapshot(modules).environment
     from dask_pkgsync.shell.foreign import scan_foreign
+    from dask_pkgsync.shell.local import with_digests
 
-    return scan_foreign(python)
+    return with_digests(scan_foreign(python))
 
 
 def _read(source: str) -> Environment:
@@ -246,40 +299,3 @@ def _read(source: str) -> Environment:
 
 def _label(source: str) -> str:
     return {".": "this environment", "-": "standard input"}.get(source, source)
-
-
-def scan_page(environment: Environment) -> str:
-    """Lay an environment out for people."""
-    from dask_pkgsync.core.table import text_table
-
-    interpreter = environment.interpreter
-    rows = [
-        [one.name, one.version, origin_text(one.origin), one.installer] for one in environment.distributions.values()
-    ]
-    faults = [f"  {fault.kind}: {fault.detail} ({fault.place})" for fault in environment.faults]
-    about = (
-        f"interpreter  {interpreter.implementation} {interpreter.version} {interpreter.platform} ({interpreter.tag})\n"
-        f"packages     {len(rows)}\n"
-        f"fingerprint  {environment.fingerprint}"
-    )
-    parts = [text_table(["package", "version", "origin", "installer"], rows), about]
-    if faults:
-        parts.append("\n".join(["These cannot be trusted and never count as a match:", *faults]))
-    return "\n\n".join(parts)
-
-
-def origin_text(origin: Origin) -> str:
-    """Say in a few words where a distribution came from."""
-    from dask_pkgsync.core.environment import FromArchive, FromDirectory, FromIndex, FromVcs
-
-    match origin:
-        case FromIndex():
-            return "index"
-        case FromArchive(url=url):
-            return url
-        case FromVcs(url=url, commit=commit, vcs=vcs):
-            return f"{vcs}+{url}@{commit[:12]}"
-        case FromDirectory(url=url, editable=editable):
-            return f"{'editable ' if editable else ''}{url}"
-        case _:
-            return "unknown"

@@ -22,6 +22,7 @@ from dask_pkgsync.core.environment import (
     Interpreter,
     Unrecorded,
 )
+from dask_pkgsync.pages import scan_page
 
 PYTHON = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311-cp311-manylinux_2_36_x86_64")
 CRITICAL = {"cloudpickle": "3.1", "dask": "2026.8.0", "distributed": "2026.8.0", "msgpack": "1.1", "tornado": "6.5"}
@@ -181,7 +182,7 @@ def test_the_page_of_an_environment_shows_origins_and_faults():
     ]
     distributions = [Distribution(f"p{number}", "1.0", origin) for number, origin in enumerate(origins)]
     fault = Fault("duplicate", "/site/p0-2.0.dist-info", "p0 is there twice", "p0")
-    page = cli.scan_page(Environment.of(PYTHON, distributions, [fault]))
+    page = scan_page(Environment.of(PYTHON, distributions, [fault]))
     for text in (
         "https://example.org/a.whl",
         "git+https://example.org/b.git@0123456789ab",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from clusters import Person, running, uv

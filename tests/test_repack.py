@@ -7,7 +7,7 @@ import hashlib
 import os
 import subprocess
 import zipfile
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from clusters import Venv, base_python, uv
@@ -17,16 +17,7 @@ from dask_pkgsync.shell.records import dist_infos
 from dask_pkgsync.shell.repack import repack
 from dask_pkgsync.shell.wheelfile import inspect
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-REAL = """
-    aiohttp anyio attrs babel bcrypt beautifulsoup4 black bokeh certifi cffi charset-normalizer click cloudpickle
-    contourpy cryptography cython dask debugpy distributed docutils filelock flask fsspec greenlet httpx idna isort
-    jinja2 jsonschema jupyter-core lxml mako markdown markupsafe mypy-extensions networkx numpy orjson packaging pandas
-    pillow platformdirs psutil psycopg2-binary pydantic pydantic-core pygments pyyaml pyzmq regex requests rich
-    rpds-py setuptools six sqlalchemy sympy toolz tornado tzdata ujson urllib3 virtualenv wheel wrapt xyzservices zict
-""".split()
+REAL = Path(__file__).with_name("real_distributions.txt").read_text().split()
 """Pure and compiled, with scripts, data, headers, namespaces and odd layouts."""
 
 NOTES = ("/RECORD", "/INSTALLER", "/REQUESTED", "/direct_url.json", "/uv_cache.json")

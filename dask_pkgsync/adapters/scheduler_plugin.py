@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from distributed import Client
@@ -21,11 +22,12 @@ from dask_pkgsync.adapters.settings import (
 )
 from dask_pkgsync.adapters.supplier import Supplier
 from dask_pkgsync.core.compare import critical_versions
-from dask_pkgsync.core.errors import SyncError
+from dask_pkgsync.core.errors import InconsistentEnvironmentWarning, SyncError
 from dask_pkgsync.core.fields import Field
 from dask_pkgsync.core.messages import Target, target_from_wire, target_to_wire
 from dask_pkgsync.shell.local import Snapshot
 from dask_pkgsync.shell.process_state import this_process
+from dask_pkgsync.shell.requirements import conflicts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -105,6 +107,8 @@ class PackageSync(SchedulerPlugin):
         }
         self.snapshot = local_snapshot(options) if environment is None else Snapshot(environment, {})
         self.target = make_target(self.snapshot.environment, options)
+        if environment is None and (found := conflicts(self.snapshot.environment)):
+            warnings.warn(InconsistentEnvironmentWarning(found), stacklevel=2)
         self.client = ""
 
     def __reduce__(self) -> tuple[Any, ...]:

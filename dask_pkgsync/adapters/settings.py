@@ -81,12 +81,12 @@ def client_indexes() -> Indexes:
     return for_nodes(configured_indexes(), with_credentials=dask.config.get("pkgsync.send-credentials") is True)
 
 
-def local_snapshot(options: Options) -> Snapshot:
+def local_snapshot(options: Options, *, modules_limit: int | None = None) -> Snapshot:
     """Scan this environment, with the loose modules that the options ask for."""
     chosen = _option(options, "modules")
     if isinstance(chosen, str):
         raise PolicyError(f"modules: expected true, false or a list, found {chosen!r}; write [{chosen!r}]")
-    limit = int(parse_bytes(dask.config.get("pkgsync.modules-limit")))
+    limit = int(parse_bytes(dask.config.get("pkgsync.modules-limit"))) if modules_limit is None else modules_limit
     return snapshot(modules=chosen if isinstance(chosen, bool) else list(chosen), modules_limit=limit)
 
 

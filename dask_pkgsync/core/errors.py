@@ -116,6 +116,28 @@ class LayerError(PkgsyncError):
         return str(NodeFailure("", self.step, self.problem, self.advice, self.last_words, self.packages))
 
 
+class InconsistentEnvironmentWarning(UserWarning):
+    """The client's environment does not satisfy its own requirements; it is replicated as it is.
+
+    Attributes
+    ----------
+    conflicts : tuple of str
+        Each as a sentence, for example ``pandas 2.2.3 requires numpy>=1.26, and 1.25.0 is installed``.
+    """
+
+    def __init__(self, conflicts: tuple[str, ...]) -> None:
+        super().__init__(conflicts)
+        self.conflicts = conflicts
+
+    def __str__(self) -> str:
+        """List the conflicts."""
+        listed = "\n".join(f"  {conflict}" for conflict in self.conflicts)
+        return (
+            "this environment does not satisfy its own requirements; the cluster gets it as it is. Installing or "
+            f"removing what is named here settles it:\n{listed}"
+        )
+
+
 class WheelError(PkgsyncError):
     """A package of the client cannot be made into a wheel, or a wheel is not what it says it is.
 

@@ -28,8 +28,8 @@ class Indexes:
     no_index: bool = False
     """Whether indexes are not looked at."""
     equal: bool = False
-    """Whether the best version of all indexes is taken, as pip does, or that of the first index which knows the package,
-    as uv does (so that nobody can put a package of the same name into another index)."""
+    """Whether the best version of all indexes is taken, as pip does, or that of the first index which knows the
+    package, as uv does (so that nobody can put a package of the same name into another index)."""
 
     @property
     def configured(self) -> bool:

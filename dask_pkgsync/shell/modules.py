@@ -221,7 +221,6 @@ def _refuse_too_large(roots: Sequence[ModuleRoot], limit: int) -> None:
         largest = ", ".join(f"{file.full} ({human_bytes(file.size)})" for file in files[:_SHOWN])
         raise PolicyError(
             f"modules: the loose modules are {human_bytes(total)}, more than modules-limit allows "
-            f"({human_bytes(limit)}). The largest files: {largest}. Name the modules that are to travel in modules=[…], "
-            "list what is not code in .gitignore, switch it off with modules=False, or raise "
-            "modules-limit."
+            f"({human_bytes(limit)}). The largest files: {largest}. Name those that are to travel in modules=[…]; "
+            "or list what is not code in .gitignore, switch it off with modules=False, or raise modules-limit."
         )

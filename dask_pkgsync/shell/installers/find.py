@@ -112,7 +112,7 @@ def fetched_uv(
         aside = cache.building / f"tool-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         try:
             aside.mkdir()
-            if not (pip and _by_pip(pip, aside, timeout) or wheel and _by_wheel(wheel, aside)):
+            if not ((pip and _by_pip(pip, aside, timeout)) or (wheel and _by_wheel(wheel, aside))):
                 return None
             (aside / "uv").rename(home)
         finally:

@@ -1,0 +1,251 @@
+"""Which local code belongs, what tells two states of it apart, and what the person reads about it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from dask_pkgsync import PolicyError, cli, scan
+from dask_pkgsync.core.environment import Distribution, FromDirectory, FromModules
+from dask_pkgsync.core.errors import WheelError
+from dask_pkgsync.core.parcels import Request
+from dask_pkgsync.shell.building import pack_modules
+from dask_pkgsync.shell.cache import open_cache
+from dask_pkgsync.shell.local import snapshot, source_directory, with_digests
+from dask_pkgsync.shell.modules import find_modules
+from dask_pkgsync.shell.packer import Packer
+from dask_pkgsync.shell.scan import scan_installed
+from dask_pkgsync.shell.sources import digest_of, project_files
+from dask_pkgsync.shell.wheelfile import inspect
+
+BIG = 10**9
+
+
+def write(root: Path, *names: str, **texts: str) -> Path:
+    """Write files; those without a text are empty."""
+    for name in (*names, *texts):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(texts.get(name, ""))
+    return root
+
+
+def paths(root: Path) -> list[str]:
+    """Return what belongs to a project."""
+    return [file.path for file in project_files(root)]
+
+
+def test_a_project_is_what_its_build_may_look_at(tmp_path: Path) -> None:
+    """Caches, environments, earlier builds, secrets and what git ignores stay; what tools generated goes along."""
+    root = write(
+        tmp_path / "project",
+        *("pyproject.toml", "src/mine/__init__.py", "src/mine/data.csv", "src/mine/build/inner.py", "README.md"),
+        *("build/lib/mine/deleted.py", "dist/mine.whl", "mine.egg-info/PKG-INFO", ".git/config", ".env", "my.key"),
+        *("src/mine/__pycache__/x.pyc", "venv/pyvenv.cfg", "venv/lib/x.py", "conda/conda-meta/x.json", "id_rsa"),
+        *("src/mine/_version.py", "data/huge.bin", "src/mine/debug.log", "src/mine/keep.log", "src/mine/nested/no.txt"),
+        **{
+            ".gitignore": "_version.py\n/data/\n*.log\n!keep.log\n",
+            "src/mine/nested/.gitignore": "no.txt\n",
+        },
+    )
+    assert paths(root) == sorted(
+        [
+            *(".gitignore", "README.md", "pyproject.toml", "src/mine/__init__.py", "src/mine/_version.py"),
+            *("src/mine/build/inner.py", "src/mine/data.csv", "src/mine/keep.log", "src/mine/nested/.gitignore"),
+        ]
+    )
+
+
+def test_the_rules_of_the_whole_checkout_hold(tmp_path: Path) -> None:
+    """A project in a subdirectory obeys the .gitignore files above it, up to the top of the checkout and no further."""
+    write(tmp_path, **{".gitignore": "*.txt\n"})
+    top = write(tmp_path / "repository", ".git/HEAD", **{".gitignore": "*.bin\n"})
+    root = write(top / "packages" / "one", "setup.py", "a.bin", "b.txt")
+    assert paths(root) == ["b.txt", "setup.py"]
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    """A link to a file or directory counts as what it leads to."""
+    root = write(tmp_path / "project", "setup.py", "pkg/__init__.py")
+    elsewhere = write(tmp_path / "elsewhere", "shared.py")
+    (root / "pkg" / "shared").symlink_to(elsewhere)
+    (root / "pkg" / "circle").symlink_to(root)
+    (root / "pkg" / "dead").symlink_to(tmp_path / "nothing")
+    assert paths(root) == ["pkg/__init__.py", "pkg/shared/shared.py", "setup.py"]
+
+
+def test_every_change_that_matters_changes_the_digest(tmp_path: Path) -> None:
+    """Bytes, names, modes and deletions count; dates do not."""
+    root = write(tmp_path / "project", "setup.py", "a.py", "b.py")
+    seen = [digest_of(project_files(root))]
+    os.utime(root / "a.py", (0, 0))
+    assert digest_of(project_files(root)) == seen[0]
+    changes = [
+        lambda: (root / "a.py").write_text("x = 1"),
+        lambda: (root / "a.py").rename(root / "c.py"),
+        lambda: (root / "c.py").chmod(0o755),
+        (root / "b.py").unlink,
+    ]
+    for change in changes:
+        change()
+        seen.append(digest_of(project_files(root)))
+    assert len(set(seen)) == len(seen)
+    assert digest_of(project_files(root), "another version") != seen[-1]
+
+
+@pytest.fixture
+def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a directory that is on the search path as a script's is."""
+    root = tmp_path / "beside"
+    root.mkdir()
+    monkeypatch.setattr(
+        sys, "path", [str(root), *(entry for entry in sys.path if entry.startswith((sys.prefix, sys.base_prefix)))]
+    )
+    return root
+
+
+def found(chosen: bool | list[str] = True, limit: int = BIG) -> dict[str, list[str]]:
+    """Return the files of loose modules by distribution."""
+    roots = find_modules(chosen, limit=limit)
+    return {root.distribution.name: [file.path for file in root.files] for root in roots}
+
+
+def test_what_can_be_imported_travels_and_the_rest_stays(beside: Path) -> None:
+    """Modules, packages and directories with modules travel with their data; data beside them and odd names stay."""
+    write(
+        beside,
+        *("helpers.py", "tools/__init__.py", "tools/data/table.csv", "space/module.py", "table.csv", "not-a-name.py"),
+        *("setup.py", "conftest.py", "only_data/x.csv", "notebook.ipynb", "tools/cert.pem", "tools/secrets.toml"),
+        *("json.py", "click.py", "ignored.py", "env/pyvenv.cfg", "env/x.py"),
+        **{".gitignore": "ignored.py\n"},
+    )
+    assert found() == {"modules-beside": ["helpers.py", "space/module.py", "tools/__init__.py", "tools/data/table.csv"]}
+    (root,) = find_modules(chosen=True, limit=BIG)
+    assert {name: reason.split()[0] for name, reason in root.left_out} == {"json.py": "the", "click.py": "an"}
+    assert found(chosen=False) == {}
+
+
+def test_the_search_path_decides_between_modules_of_one_name(
+    beside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of a name travels, as it is the one that is imported; directories of one name are told apart."""
+    write(beside, "helpers.py")
+    other = write(tmp_path / "other" / "beside", "helpers.py", "more.py")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(other), str(beside), "", 5, str(tmp_path / "missing")])
+    monkeypatch.chdir(beside)
+    assert found() == {"modules-beside": ["helpers.py"], "modules-beside-2": ["more.py"]}
+
+
+def test_everybodys_directories_are_no_places_for_modules(
+    beside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The home directory, the interpreter's own, and those of editable projects are passed over."""
+    write(beside, "helpers.py")
+    monkeypatch.setenv("HOME", str(beside))
+    assert found() == {}
+    monkeypatch.setenv("HOME", str(tmp_path))
+    site = write(tmp_path / "x" / "site-packages", **{"link.pth": f"import os\n# no\n{beside}\n"})
+    monkeypatch.setattr(sys, "path", [str(beside), str(site), str(Path(os.__file__).parent)])
+    assert found() == {}
+
+
+def test_the_script_itself_stays(beside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is defined in the main script travels with the tasks; an edit of it is no new environment."""
+    write(beside, "job.py", "helpers.py")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(beside / "job.py"), raising=False)
+    assert found() == {"modules-beside": ["helpers.py"]}
+
+
+def test_modules_can_be_chosen(beside: Path, tmp_path: Path) -> None:
+    """By name, by path of a module or package, or a whole directory; what is not there is an error."""
+    write(beside, "one.py", "two.py", "tools/__init__.py")
+    other = write(tmp_path / "other", "pkg/__init__.py", "single.py", "rest.py")
+    assert found(["one"]) == {"modules-beside": ["one.py"]}
+    assert found(["tools", "one"]) == {"modules-beside": ["one.py", "tools/__init__.py"]}
+    assert found([str(other / "single.py")]) == {"modules-other": ["single.py"]}
+    assert found([str(other / "pkg"), str(other / "pkg")]) == {"modules-other": ["pkg/__init__.py"]}
+    assert found([str(other)]) == {"modules-other": ["pkg/__init__.py", "rest.py", "single.py"]}
+    with pytest.raises(PolicyError, match="'missing' is neither a loose module"):
+        found(["missing"])
+
+
+def test_too_much_is_an_error_that_names_the_largest(beside: Path) -> None:
+    """The limit is for all together."""
+    write(beside, **{"one.py": "#" * 600, "two.py": "#" * 500})
+    assert found(limit=1100)
+    with pytest.raises(PolicyError, match=r"1\.1 kB, more than.*one\.py \(600 B\), .*two\.py"):
+        found(limit=1099)
+
+
+def test_a_scan_holds_modules_and_an_edit_changes_its_fingerprint(beside: Path) -> None:
+    """Loose modules are a distribution whose version is the digest of their content."""
+    write(beside, **{"helpers.py": "x = 1"})
+    first = scan()
+    one = first.distributions["modules-beside"]
+    assert isinstance(one.origin, FromModules)
+    assert one.version.startswith("0+")
+    write(beside, **{"helpers.py": "x = 2"})
+    second = scan()
+    assert second.fingerprint != first.fingerprint
+    assert scan().fingerprint == second.fingerprint
+    assert "modules-beside" not in scan(modules=False).distributions
+
+
+def test_modules_are_packed_into_a_wheel(beside: Path, tmp_path: Path) -> None:
+    """The wheel is for every platform unless something in it is compiled; what changed meanwhile is refused."""
+    write(beside, "helpers.py", **{"tools/__init__.py": "", "tools/a, b.txt": "odd"})
+    state = snapshot()
+    packer = Packer(state, open_cache(str(tmp_path / "cache")))
+    one = state.environment.distributions["modules-beside"]
+    request = Request(one.name, one.version, one.identity)
+    parcel, path = packer.pack(request)
+    assert parcel.filename.endswith("-py3-none-any.whl")
+    inspect(path, name=one.name, version=one.version)
+    assert packer.pack(request) == (parcel, path)  # it was kept
+    write(beside, **{"helpers.py": "changed"})
+    with pytest.raises(WheelError, match="changed after the scan"):
+        pack_modules(state.modules[one.name].files, one, tmp_path)
+    write(beside, "core.cpython-311-x86_64-linux-gnu.so")
+    compiled = snapshot()
+    one = compiled.environment.distributions["modules-beside"]
+    path = pack_modules(compiled.modules[one.name].files, one, tmp_path)
+    assert not path.name.endswith("any.whl")
+
+
+def test_what_this_client_does_not_have_is_refused(tmp_path: Path) -> None:
+    """A node that asks for another version, or for what is gone, is told what there is."""
+    packer = Packer(snapshot(modules=False), open_cache(str(tmp_path / "cache")))
+    with pytest.raises(WheelError, match=r"any more: there is"):
+        packer.pack(Request("click", "0.0.1"))
+    with pytest.raises(WheelError, match=r"any more: it is not there"):
+        packer.pack(Request("never-installed", "1.0"))
+
+
+def test_a_source_that_is_gone_is_a_fault(tmp_path: Path) -> None:
+    """An editable project whose directory was removed is reported, and never counts as a match."""
+    found = scan_installed([str(tmp_path)])
+    origin = FromDirectory((tmp_path / "gone with space").as_uri(), editable=True)
+    assert source_directory(origin) == tmp_path / "gone with space"
+    environment = with_digests(type(found).of(found.interpreter, [Distribution("mine", "1.0", origin)]))
+    (fault,) = environment.faults
+    assert (fault.name, fault.kind) == ("mine", "unreadable")
+
+
+def test_the_command_line_lists_every_file(beside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `scan --files` prints is what travels, with what stays and why."""
+    write(beside, "helpers.py", "wave.py", **{"tools/__init__.py": "x"})
+    monkeypatch.chdir(beside)
+    page = CliRunner().invoke(cli.pkgsync, ["scan", "--files", "--modules", "."]).output
+    assert "modules-beside" in page
+    assert "helpers.py" in page
+    assert "tools/__init__.py  1 B" in page
+    assert "stays: wave.py: the standard library has a module of this name" in page
+    assert "dask-pkgsync" not in page  # a tool, which does not travel
+    assert CliRunner().invoke(cli.pkgsync, ["scan", "--files", "--no-modules"]).output.startswith("No local code")
+    wrong = CliRunner().invoke(cli.pkgsync, ["scan", "--modules", "x", "--no-modules"])
+    assert wrong.exit_code == 2
+    assert CliRunner().invoke(cli.pkgsync, ["scan", "--files", sys.executable]).exit_code == 2
