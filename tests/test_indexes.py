@@ -1,0 +1,188 @@
+"""Indexes are read as uv and pip define it, and secrets in them stay here."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+import dask
+import pytest
+
+from dask_pkgsync import PackageSync
+from dask_pkgsync.core.errors import MessageError
+from dask_pkgsync.core.indexes import OWN, Indexes, indexes_from_wire, indexes_to_wire
+from dask_pkgsync.core.messages import target_to_wire
+from dask_pkgsync.shell.indexes import configured_indexes, for_nodes
+from dask_pkgsync.shell.installers.pip import index_options as pip_options
+from dask_pkgsync.shell.installers.uv import index_options as uv_options
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ONE, TWO, THREE = (f"https://{name}.example.org/simple" for name in ("one", "two", "three"))
+
+
+@pytest.fixture
+def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that reads what is configured by files below a home directory, and by variables."""
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "prefix"))
+
+    def read(files: dict[str, str] | None = None, **environ: str) -> Indexes:
+        for name, text in (files or {}).items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text.replace("HOME", str(tmp_path)))
+        (tmp_path / "work" / "inner").mkdir(parents=True, exist_ok=True)
+        fixed = {"HOME": str(tmp_path), "XDG_CONFIG_DIRS": str(tmp_path / "xdg")}
+        replaced = {name: value.replace("HOME", str(tmp_path)) for name, value in environ.items()}
+        return configured_indexes(tmp_path / "work" / "inner", {**fixed, **replaced})
+
+    return read
+
+
+def test_nothing_configured_is_nothing_said(read: Any) -> None:
+    """Then installers look where they look by themselves."""
+    assert not read().configured
+    assert uv_options(OWN) == pip_options(OWN) == []
+
+
+UV_TOML = f"""
+index-url = "{ONE}"
+extra-index-url = ["{TWO}"]
+find-links = ["/wheels"]
+"""
+UV_TABLES = f"""
+[[tool.uv.index]]
+url = "{ONE}"
+default = true
+[[tool.uv.index]]
+name = "second"
+url = "{TWO}"
+[[tool.uv.index]]
+name = "only-when-named"
+url = "{THREE}"
+explicit = true
+[tool.uv]
+no-index = false
+"""
+
+
+@pytest.mark.parametrize(
+    ("files", "environ", "expected"),
+    [
+        ({}, {"UV_DEFAULT_INDEX": ONE}, Indexes(ONE)),
+        ({}, {"UV_INDEX_URL": ONE, "UV_EXTRA_INDEX_URL": f"{TWO} {THREE}"}, Indexes(ONE, (TWO, THREE))),
+        ({}, {"UV_DEFAULT_INDEX": ONE, "UV_INDEX_URL": TWO}, Indexes(ONE)),
+        ({}, {"UV_INDEX": f"mine={ONE} {TWO}"}, Indexes(extra=(ONE, TWO))),
+        ({}, {"UV_FIND_LINKS": "/a, https://b.example.org/"}, Indexes(find_links=("/a", "https://b.example.org/"))),
+        ({}, {"UV_NO_INDEX": "1"}, Indexes(no_index=True)),
+        ({"work/uv.toml": UV_TOML}, {}, Indexes(ONE, (TWO,), ("/wheels",))),
+        ({"work/uv.toml": UV_TOML}, {"UV_NO_CONFIG": "1"}, OWN),
+        ({"work/uv.toml": UV_TOML}, {"UV_DEFAULT_INDEX": THREE}, Indexes(THREE, (TWO,), ("/wheels",))),
+        ({"work/pyproject.toml": UV_TABLES}, {}, Indexes(ONE, (TWO,))),
+        ({".config/uv/uv.toml": UV_TOML}, {}, Indexes(ONE, (TWO,), ("/wheels",))),
+        ({"xdg/uv/uv.toml": UV_TOML}, {}, Indexes(ONE, (TWO,), ("/wheels",))),
+        ({"other.toml": UV_TOML}, {"UV_CONFIG_FILE": "HOME/other.toml"}, Indexes(ONE, (TWO,), ("/wheels",))),
+        (
+            {"work/pyproject.toml": UV_TABLES},
+            {"UV_INDEX_SECOND_USERNAME": "me", "UV_INDEX_SECOND_PASSWORD": "p@ss"},
+            Indexes(ONE, ("https://me:p%40ss@two.example.org/simple",)),
+        ),
+        ({"work/uv.toml": "not = [toml"}, {}, OWN),
+        ({}, {"PIP_INDEX_URL": ONE}, Indexes(ONE, equal=True)),
+        ({}, {"UV_DEFAULT_INDEX": ONE, "PIP_INDEX_URL": TWO}, Indexes(ONE)),
+        (
+            {".config/pip/pip.conf": f"[global]\nindex-url = {ONE}\nextra-index-url =\n    {TWO}\n    {THREE}\n"},
+            {},
+            Indexes(ONE, (TWO, THREE), equal=True),
+        ),
+        (
+            {".config/pip/pip.conf": f"[global]\nindex-url = {ONE}\n[install]\nfind_links = /a /b\nno-index = yes\n"},
+            {},
+            Indexes(ONE, (), ("/a", "/b"), no_index=True, equal=True),
+        ),
+        (
+            {
+                "xdg/pip/pip.conf": f"[global]\nindex-url = {ONE}\nextra-index-url = {THREE}\n",
+                "prefix/pip.conf": f"[global]\nindex-url = {TWO}\n",
+            },
+            {},
+            Indexes(TWO, (THREE,), equal=True),
+        ),
+        ({".pip/pip.conf": f"[global]\nindex-url = {ONE}\n"}, {"PIP_INDEX_URL": TWO}, Indexes(TWO, equal=True)),
+        ({".pip/pip.conf": f"[global]\nindex-url = {ONE}\n"}, {"PIP_CONFIG_FILE": "/dev/null"}, OWN),
+        (
+            {".pip/pip.conf": f"[global]\nindex-url = {ONE}\n", "mine": f"[global]\nindex-url = {TWO}\n"},
+            {"PIP_CONFIG_FILE": "HOME/mine"},
+            Indexes(TWO, equal=True),
+        ),
+        ({".pip/pip.conf": "no section"}, {}, OWN),
+        ({".pip/pip.conf": "[global]\ntimeout = 5\n"}, {}, OWN),
+    ],
+)
+def test_what_is_configured_is_found(
+    files: dict[str, str], environ: dict[str, str], expected: Indexes, read: Any
+) -> None:
+    """Variables before files, the nearest file before others, uv before pip, later files of pip before earlier ones."""
+    assert read(files, **environ) == expected
+
+
+def test_a_file_that_cannot_be_read_is_named_without_its_content(read: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """It may hold passwords."""
+    with caplog.at_level(logging.WARNING, "dask_pkgsync"):
+        read({"work/uv.toml": "secret = [hunter2", ".pip/pip.conf": "hunter2"})
+    assert "uv.toml could not be read" in caplog.text
+    assert "pip.conf could not be read" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_secrets_and_places_of_this_machine_stay_here() -> None:
+    """Nodes get what they can use: no index that needs credentials, no path; unless credentials are to travel."""
+    secret = "https://me:hunter2@private.example.org/simple"
+    token = "https://private.example.org/simple?token=hunter2"
+    indexes = Indexes(secret, (ONE, token, "file:///here"), ("/wheels", TWO, secret), equal=True)
+    assert for_nodes(indexes) == Indexes("", (ONE,), (TWO,), equal=True)
+    assert "hunter2" not in repr(for_nodes(indexes))
+    assert for_nodes(indexes, with_credentials=True) == Indexes(secret, (ONE, token), (TWO, secret), equal=True)
+    assert for_nodes(Indexes(find_links=("/wheels",), equal=True)) == OWN
+
+
+def test_no_secret_is_in_what_travels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in a variable nor in a file; unless the person says so."""
+    monkeypatch.setenv("UV_INDEX", f"https://me:hunter2@private.example.org/simple {ONE}")
+    target = target_to_wire(PackageSync().target)
+    assert "hunter2" not in repr(target)
+    assert target["indexes"]["extra"] == [ONE]
+    with dask.config.set({"pkgsync.send-credentials": True}):
+        assert "hunter2" in repr(target_to_wire(PackageSync().target))
+
+
+def test_installers_are_told(read: Any) -> None:
+    """Each in its own words."""
+    indexes = Indexes(ONE, (TWO,), ("/wheels",), no_index=True, equal=True)
+    assert uv_options(indexes) == [
+        *("--no-index", "--index-strategy", "unsafe-best-match", "--default-index", ONE, "--index", TWO),
+        *("--find-links", "/wheels"),
+    ]
+    assert pip_options(indexes) == [
+        *("--no-index", "--index-url", ONE, "--extra-index-url", TWO, "--find-links", "/wheels")
+    ]
+
+
+def test_indexes_are_checked_on_the_wire() -> None:
+    """Only URLs get through: nothing that an installer could take for an option."""
+    indexes = Indexes(ONE, (TWO,), (THREE,), no_index=True, equal=True)
+    assert indexes_from_wire(indexes_to_wire(indexes)) == indexes
+    good = indexes_to_wire(indexes)
+    for change in (
+        {"default": "--index-url"},
+        {"default": "ssh://x"},
+        {"extra": ["https://x y"]},
+        {"extra": [ONE] * 51},
+        {"find-links": ["relative/path"]},
+        {"no-index": "yes"},
+        {"more": 1},
+    ):
+        with pytest.raises(MessageError):
+            indexes_from_wire({**good, **change})
