@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dask_pkgsync.core.errors import LayerError, MessageError
+from dask_pkgsync.core.errors import LayerError, MessageError, PolicyError, WheelError
 from dask_pkgsync.core.parcels import Parcel, Request, parcel_from_wire, parcel_to_wire, requests_from_wire
 from dask_pkgsync.shell.blobs import Blobs
 from dask_pkgsync.shell.cache import Cache, collect, open_cache
+from dask_pkgsync.shell.store import check_store, fetch_into, put
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -167,6 +168,46 @@ def test_a_disk_that_fails_is_told(cache: Cache, monkeypatch: pytest.MonkeyPatch
     cache.blobs.write_text("a file where the directory should be")
     with pytest.raises(LayerError, match="could not be stored"):
         blobs.append(one, 0, CONTENT)
+
+
+def test_a_store_holds_blobs_for_every_host(cache: Cache, tmp_path: Path) -> None:
+    """Any URL of fsspec: written once, read by each host into its own cache, verified there."""
+    one, store = parcel(), (tmp_path / "store").as_uri()
+    source = tmp_path / one.filename
+    source.write_bytes(CONTENT)
+    put(store, one, source)
+    source.write_bytes(b"not read again")
+    put(store, one, source)
+    blobs = blobs_in(cache)
+    fetch_into(blobs, store, one)
+    fetch_into(blobs, store, one)
+    assert blobs.verify(one).read_bytes() == CONTENT
+    stored = tmp_path / "store" / one.digest / one.filename
+    for damaged, reason in (
+        (CONTENT[:-1] + b"x", "does not have the bytes"),
+        (CONTENT[:-1], "ends early"),
+    ):
+        stored.write_bytes(damaged)
+        other = blobs_in(open_cache(str(tmp_path / reason)))
+        with pytest.raises(LayerError, match=reason):
+            fetch_into(other, store, one)
+        assert not other.has(one)
+    with pytest.raises(LayerError, match="could not be read from the store") as caught:
+        fetch_into(blobs_in(open_cache(str(tmp_path / "third"))), "unheard-of://x", one)
+    assert "fsspec" in caught.value.advice
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WheelError, match="could not be written to the store"):
+        put((tmp_path / "file" / "below").as_uri(), one, source)
+
+
+@pytest.mark.parametrize("url", ["no url", "s3://me:hunter2@bucket/x", "https://host/x?token=hunter2"])
+def test_the_url_of_a_store_holds_no_secret(url: str) -> None:
+    """It is told to every node; the error does not repeat a secret."""
+    assert check_store("s3://bucket/wheels/") == "s3://bucket/wheels"
+    assert check_store("") == ""
+    with pytest.raises(PolicyError, match="store: ") as caught:
+        check_store(url)
+    assert "hunter2" not in str(caught.value)
 
 
 WIRE = parcel_to_wire(parcel())

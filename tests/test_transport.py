@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from clusters import Person, running
+from clusters import Person, running, uv
+from index import Index, serving
 from uv import find_uv_bin
 
 if TYPE_CHECKING:
@@ -168,6 +169,65 @@ def test_a_restarted_scheduler_has_what_was_uploaded(data: Person, tmp_path: Pat
             content[1000] ^= 1
             blob.write_bytes(content)
             shutil.rmtree(tmp_path / "scheduler-cache" / "layers")
+
+
+def test_wheels_can_go_through_a_store_of_ones_own(data: Person, tmp_path: Path, venvs: Venvs) -> None:
+    """With a URL that fsspec knows nothing goes through the scheduler; every host fetches for itself."""
+    (tmp_path / "cluster").mkdir()
+    with running(tmp_path / "cluster", venvs.base(), tmp_path / "scheduler-cache", workers=0) as cluster:
+        cluster.add_worker(name="worker", DASK_PKGSYNC__CACHE_DIRECTORY=str(tmp_path / "worker-cache"))
+        found = data.run(
+            cluster,
+            f"""
+            client.wait_for_workers(1)
+            pkgsync.sync(client, progress=False, store={(tmp_path / "store").as_uri()!r})
+            sizes = everywhere(call, 'import large; answer = large.data.stat().st_size')
+            actions = [event["action"] for _, event in client.get_events("pkgsync")]
+            print(json.dumps([sizes, sorted({{"uploaded", "served"}} & set(actions))]))
+            """,
+        )
+    assert found == [[DATA_SIZE], []]
+    assert len(list((tmp_path / "store").glob("*/modules_job-*.whl"))) == 1
+
+
+SECRET = "hunter2-of-the-private-index"
+
+
+def test_a_private_package_arrives_and_its_password_does_not(person: Person, tmp_path: Path, venvs: Venvs) -> None:
+    """What comes from an index with a password is shipped from the client; the password is in nothing that travels."""
+    with serving(Index()) as index:
+        index.add("private-thing", "1.0")
+        private = index.url.replace("://", f"://me:{SECRET}@")
+        uv(["pip", "install", "--python", person.venv.python, "--index", private, "private-thing"])
+        (tmp_path / "cluster").mkdir()
+        with running(tmp_path / "cluster", venvs.base(), tmp_path / "cache", workers=1) as cluster:
+            found = person.run(
+                cluster,
+                """
+                client.wait_for_workers(1)
+                report = pkgsync.sync(client, progress=False)
+                versions = everywhere(call, "import private_thing; answer = private_thing.__version__")
+                told = [str(report), report._repr_html_(), str(pkgsync.status(client))]
+                told += [repr(client.get_events("pkgsync"))]
+                told += [client.run_on_scheduler(lambda dask_scheduler: repr([
+                    vars(dask_scheduler.extensions["pkgsync"]),
+                    dask_scheduler.nanny_plugins,
+                    dask_scheduler.worker_plugins,
+                ]))]
+                print(json.dumps([versions, told]))
+                """,
+                UV_INDEX=private,
+            )
+            logs = cluster.logs()
+            written = [
+                path
+                for path in (tmp_path / "cache").rglob("*")
+                if path.is_file() and "uv" not in path.parts and SECRET.encode() in path.read_bytes()
+            ]
+    versions, told = found
+    assert versions == ["1.0"]
+    assert not [text for text in [*told, logs] if SECRET in text]
+    assert not written
 
 
 def test_a_full_store_is_told(data: Person, tmp_path: Path, venvs: Venvs) -> None:

@@ -38,6 +38,7 @@ def sync(
     install_timeout: float | str | None = None,
     transport: str | None = None,
     modules: bool | Iterable[str] | None = None,
+    store: str | None = None,
     progress: bool | Reporter | None = None,
 ) -> SyncReport:
     """Make every node of a cluster match this environment, and show how it goes.
@@ -46,7 +47,7 @@ def sync(
     ----------
     client : distributed.Client
         A connected client; an asynchronous one gets an awaitable back.
-    environment, ignore, only, extra, strict, scheduler, install_timeout, transport, modules
+    environment, ignore, only, extra, strict, scheduler, install_timeout, transport, modules, store
         As for `PackageSync`.
     progress : bool or Reporter, optional
         False shows nothing; by default it is shown in the way that fits the terminal or notebook.
@@ -74,6 +75,7 @@ def sync(
         install_timeout=install_timeout,
         transport=transport,
         modules=modules,
+        store=store,
     )
     reporter = progress if isinstance(progress, Reporter) else make_reporter(progress)
     try:

@@ -131,7 +131,7 @@ class Coordinator:
             If any node cannot have it.
         """
         async with self.turn:
-            self.supply.serve(client)
+            self.supply.serve(client, asked.store)
             if self._is_synced(asked):
                 assert self.report is not None  # noqa: S101  # a target is adopted together with a report
                 self.report = _unchanged(self.report)

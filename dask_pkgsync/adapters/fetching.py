@@ -6,10 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.core.errors import LayerError
+from dask_pkgsync.core.fields import Field
 from dask_pkgsync.core.messages import failure_from_wire
 from dask_pkgsync.core.parcels import parcel_from_wire, parcel_to_wire, requests_to_wire
 from dask_pkgsync.shell.blobs import Blobs
 from dask_pkgsync.shell.cache import open_cache
+from dask_pkgsync.shell.store import fetch_into
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -57,14 +59,17 @@ class Fetcher:
             cache = open_cache(self.settings.cache_directory)
             blobs = Blobs(cache, max_age=self.settings.max_age, max_bytes=self.settings.store_bytes)
             parcels = [parcel_from_wire(entry) for entry in answer["parcels"]]
-            return {parcel.request: (self._here(parcel, blobs), parcel.note) for parcel in parcels}
+            store = Field(answer["store"], "store").text()
+            return {parcel.request: (self._here(parcel, blobs, store), parcel.note) for parcel in parcels}
         except OSError as error:
             raise LayerError(
                 "receive", f"the scheduler could not be asked for wheels: {error}", advice="Run the sync again."
             ) from None
 
-    def _here(self, parcel: Parcel, blobs: Blobs) -> Path:
+    def _here(self, parcel: Parcel, blobs: Blobs, store: str) -> Path:
         with blobs.cache.lock(f"blob-{parcel.digest}", self.timeout):
+            if store:
+                fetch_into(blobs, store, parcel)
             offset = blobs.expect(parcel)
             while offset < parcel.size:
                 answer = self._call(self.scheduler.pkgsync_get(parcel=parcel_to_wire(parcel), offset=offset))

@@ -18,6 +18,7 @@ from dask_pkgsync.adapters.settings import (
     local_snapshot,
     policy_from,
     scheduler_rule,
+    store,
     transport,
 )
 from dask_pkgsync.adapters.supplier import Supplier
@@ -67,6 +68,9 @@ class PackageSync(SchedulerPlugin):
     modules : bool or iterable of str, optional
         Loose modules, those beside the script or notebook and on ``PYTHONPATH``: whether they travel, or which (names
         of modules, paths of modules, packages or directories).
+    store : str, optional
+        URL, of any kind that fsspec knows, where this client puts wheels and every host fetches them; by default they
+        go through the scheduler.
 
     Raises
     ------
@@ -94,6 +98,7 @@ class PackageSync(SchedulerPlugin):
         install_timeout: float | str | None = None,
         transport: str | None = None,
         modules: bool | Iterable[str] | None = None,
+        store: str | None = None,
     ) -> None:
         options: Options = {
             "ignore": ignore,
@@ -104,6 +109,7 @@ class PackageSync(SchedulerPlugin):
             "install_timeout": install_timeout,
             "transport": transport,
             "modules": modules,
+            "store": store,
         }
         self.snapshot = local_snapshot(options) if environment is None else Snapshot(environment, {})
         self.target = make_target(self.snapshot.environment, options)
@@ -152,6 +158,7 @@ def make_target(environment: Environment, options: Options) -> Target:
         this_process().token,
         transport(options),
         client_indexes(),
+        store(options),
     )
 
 
@@ -167,7 +174,7 @@ def package_sync(state: object) -> PackageSync:
 
 async def register(client: Client, plugin: PackageSync, name: str | None, idempotent: bool) -> Any:  # noqa: FBT001  # as Dask calls it
     """Register the plugin, with the client behind it answering for what nodes cannot get elsewhere."""
-    Supplier(client, plugin.snapshot).listen()
+    Supplier(client, plugin.snapshot, plugin.target.store).listen()
     plugin.client = client.id
     return await client._register_scheduler_plugin(plugin, name or plugin.name, idempotent)  # noqa: SLF001
 

@@ -16,6 +16,7 @@ from dask_pkgsync.shell.cache import open_cache
 from dask_pkgsync.shell.indexes import configured_indexes, for_nodes
 from dask_pkgsync.shell.local import snapshot
 from dask_pkgsync.shell.prepare import NodeSettings
+from dask_pkgsync.shell.store import check_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,6 +37,7 @@ class Options(TypedDict, total=False):
     install_timeout: float | str | None
     transport: str | None
     modules: bool | Iterable[str] | None
+    store: str | None
 
 
 def load_defaults() -> None:
@@ -74,6 +76,11 @@ def transport(options: Options) -> str:
     if chosen not in TRANSPORTS:
         raise PolicyError(f"transport: expected one of {', '.join(TRANSPORTS)}, found {chosen!r}")
     return str(chosen)
+
+
+def store(options: Options) -> str:
+    """Return the URL of the store; empty for the scheduler's disk."""
+    return check_store(_option(options, "store") or "")
 
 
 def client_indexes() -> Indexes:

@@ -13,6 +13,7 @@ from dask_pkgsync.adapters.supply import WANTED
 from dask_pkgsync.core.errors import LayerError, PkgsyncError, WheelError
 from dask_pkgsync.core.parcels import parcel_to_wire, requests_from_wire, requests_to_wire, wheel_error_to_wire
 from dask_pkgsync.shell.blobs import CHUNK
+from dask_pkgsync.shell.store import put
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,11 +37,14 @@ class Supplier:
     client : distributed.Client
     snapshot : Snapshot
         What is synced.
+    store : str
+        URL where wheels go; empty: to the scheduler.
     """
 
-    def __init__(self, client: Client, snapshot: Snapshot) -> None:
+    def __init__(self, client: Client, snapshot: Snapshot, store: str = "") -> None:
         self.client = client
         self.snapshot = snapshot
+        self.store = store
         self.at_work: set[asyncio.Task[None]] = set()
         self.builds = asyncio.Semaphore(os.cpu_count() or 1)
         self.uploads = asyncio.Semaphore(_UPLOADS)
@@ -80,6 +84,8 @@ class Supplier:
 
     async def _upload(self, parcel: Parcel, path: Path) -> None:
         wire = parcel_to_wire(parcel)
+        if self.store:
+            await asyncio.to_thread(put, self.store, parcel, path)
         for _ in range(_TRIES):
             (offset,) = (await self._scheduler.pkgsync_offer(parcels=[wire], errors=[]))["offsets"]
             answer: dict[str, Any] = {"offset": offset}

@@ -20,6 +20,7 @@ from dask_pkgsync.core.parcels import (
 )
 from dask_pkgsync.shell.blobs import Blobs
 from dask_pkgsync.shell.cache import open_cache
+from dask_pkgsync.shell.store import fetch_into
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -52,6 +53,7 @@ class Supply:
         self.scheduler = scheduler
         self.tell = tell
         self.client = ""
+        self.store = ""
         self.parcels: dict[Request, Parcel] = {}
         self.asked: dict[Request, asyncio.Future[Parcel]] = {}
 
@@ -72,11 +74,11 @@ class Supply:
             "pkgsync_put": self.handle_put,
         }
 
-    def serve(self, client: str) -> None:
-        """Ask this client from now on; what an earlier one gave stays until it is too old."""
+    def serve(self, client: str, store: str = "") -> None:
+        """Ask this client from now on, which puts wheels here or into a store; what is here stays until it is old."""
         for parcel in self.parcels.values():
             self.blobs.cache.end_lease(parcel.digest)
-        self.client, self.parcels = client, {}
+        self.client, self.parcels, self.store = client, {}, store
 
     # -- for nodes ----------------------------------------------------------------------------------------------------
 
@@ -90,12 +92,15 @@ class Supply:
         """
         await asyncio.to_thread(lambda: self.blobs)
         known = [self.parcels.get(request) for request in requests]
-        there = await asyncio.to_thread(lambda: [parcel is not None and self.blobs.has(parcel) for parcel in known])
+        there = await asyncio.to_thread(lambda: [parcel is not None and self._has(parcel) for parcel in known])
         missing = [request for request, is_there in zip(requests, there, strict=True) if not is_there]
         self._ask([request for request in missing if request not in self.asked])
         for request in missing:
             await self._wait(request)
         return [self.parcels[request] for request in requests]
+
+    def _has(self, parcel: Parcel) -> bool:
+        return bool(self.store) or self.blobs.has(parcel)
 
     def _ask(self, requests: Sequence[Request]) -> None:
         for request in requests:
@@ -125,7 +130,7 @@ class Supply:
             parcels = await self.obtain(requests_from_wire(requests))
         except LayerError as error:
             return {"failure": failure_to_wire(failure_of("", error))}
-        return {"parcels": [parcel_to_wire(parcel) for parcel in parcels]}
+        return {"parcels": [parcel_to_wire(parcel) for parcel in parcels], "store": self.store}
 
     async def handle_get(self, parcel: object, offset: object) -> Any:
         """Return a part of a blob."""
@@ -148,7 +153,7 @@ class Supply:
         for entry in Field(parcels, "parcels").items():
             parcel = parcel_from_wire(entry.value, entry.place)
             try:
-                offset = await asyncio.to_thread(self.blobs.expect, parcel)
+                offset = parcel.size if self.store else await asyncio.to_thread(self.blobs.expect, parcel)
             except LayerError as error:
                 self._fail([parcel.request], error)
                 offset = parcel.size
@@ -202,13 +207,19 @@ class Supply:
             if future is not None and not future.done():
                 future.set_exception(reason)
 
+    def _here(self, parcel: Parcel) -> Path:
+        if self.store:
+            with self.blobs.cache.lock(f"blob-{parcel.digest}", IDLE):
+                fetch_into(self.blobs, self.store, parcel)
+        return self.blobs.verify(parcel)
+
     def fetch_here(self) -> Fetch:
         """Return what `shell.prepare` calls, in its thread, for the scheduler as a node."""
         loop = asyncio.get_running_loop()
 
         def fetch(requests: Sequence[Request]) -> dict[Request, tuple[Path, str]]:
             parcels = asyncio.run_coroutine_threadsafe(self.obtain(requests), loop).result()
-            return {parcel.request: (self.blobs.verify(parcel), parcel.note) for parcel in parcels}
+            return {parcel.request: (self._here(parcel), parcel.note) for parcel in parcels}
 
         return fetch
 

@@ -145,6 +145,8 @@ class Target:
     """``index``, ``client`` or ``auto``: where nodes get packages from (`shell.filling.Sources`)."""
     indexes: Indexes = OWN
     """The client's indexes, without credentials, for nodes that have none configured."""
+    store: str = ""
+    """URL where the client's wheels are (`shell.store`); empty: on the scheduler's disk."""
 
     @property
     def id(self) -> str:
@@ -171,16 +173,18 @@ def target_to_wire(target: Target) -> dict[str, Any]:
         "client-process": target.client_process,
         "transport": target.transport,
         "indexes": indexes_to_wire(target.indexes),
+        "store": target.store,
     }
+
+
+_SUPPLY = ("transport", "indexes", "store")
 
 
 def target_from_wire(data: object, place: str = "target") -> Target:
     """Check and read what `target_to_wire` wrote."""
     field = Field(data, place)
     field.schema()
-    field.only(
-        *("schema", "environment", "policy", "scheduler", "install-timeout", "client-process", "transport", "indexes")
-    )
+    field.only(*("schema", "environment", "policy", "scheduler", "install-timeout", "client-process"), *_SUPPLY)
     scheduler = field.key("scheduler").text(20)
     if scheduler not in ("warn", "refuse"):
         raise MessageError(f"{place}.scheduler", "warn or refuse", scheduler)
@@ -195,6 +199,7 @@ def target_from_wire(data: object, place: str = "target") -> Target:
         field.key("client-process").text(200),
         transport,
         indexes_from_wire(field.key("indexes").value, f"{place}.indexes"),
+        field.key("store").text(),
     )
 
 
