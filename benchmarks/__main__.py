@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import layers
+import local_code
 import scan
 import sync
 
 if __name__ == "__main__":
-    for benchmark in (scan, layers, sync):
+    for benchmark in (scan, layers, sync, local_code):
         benchmark.main([])

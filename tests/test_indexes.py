@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 import dask
 import pytest
 
-from dask_pkgsync import PackageSync
+from dask_pkgsync import PackageSync, PolicyError
+from dask_pkgsync.adapters.settings import node_settings
 from dask_pkgsync.core.errors import MessageError
 from dask_pkgsync.core.indexes import OWN, Indexes, indexes_from_wire, indexes_to_wire
 from dask_pkgsync.core.messages import target_to_wire
+from dask_pkgsync.shell import prepare
 from dask_pkgsync.shell.indexes import configured_indexes, for_nodes
 from dask_pkgsync.shell.installers.pip import index_options as pip_options
 from dask_pkgsync.shell.installers.uv import index_options as uv_options
+from dask_pkgsync.shell.prepare import indexes_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -156,6 +159,27 @@ def test_no_secret_is_in_what_travels(monkeypatch: pytest.MonkeyPatch) -> None:
     assert target["indexes"]["extra"] == [ONE]
     with dask.config.set({"pkgsync.send-credentials": True}):
         assert "hunter2" in repr(target_to_wire(PackageSync().target))
+
+
+def test_our_own_configuration_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a client and on a node alike; nonsense is an error that names the key and repeats no secret."""
+    monkeypatch.setenv("UV_DEFAULT_INDEX", TWO)
+    with dask.config.set({"pkgsync.index-url": ONE, "pkgsync.extra-index-urls": [THREE]}):
+        target = PackageSync().target
+        assert target.indexes == Indexes(ONE, (THREE,))
+        assert indexes_for(target, node_settings()) == Indexes(ONE, (THREE,))
+    assert indexes_for(target, node_settings()) == Indexes(TWO)  # what the node is configured with
+    monkeypatch.delenv("UV_DEFAULT_INDEX")
+    monkeypatch.setattr(prepare, "configured_indexes", Indexes)
+    assert indexes_for(target, node_settings()) == Indexes(ONE, (THREE,))  # what the client is configured with
+    for key, value, expected in (
+        ("index-url", "ftp://me:hunter2@host", "pkgsync.default: expected the URL of an index"),
+        ("find-links", ["here"], "pkgsync.find-links"),
+        ("send-credentials", "yes", "send-credentials: expected true or false"),
+    ):
+        with dask.config.set({f"pkgsync.{key}": value}), pytest.raises(PolicyError, match=expected) as caught:
+            PackageSync()
+        assert "hunter2" not in str(caught.value)
 
 
 def test_installers_are_told(read: Any) -> None:

@@ -235,3 +235,28 @@ def test_loose_modules_arrive_and_an_edit_reaches_workers_that_imported_them(per
     assert found["second"] == [2, 2]
     assert found["off"] == ["None", "None"]
     assert found["one"] == [[True, False]] * 2
+
+
+def test_where_all_share_one_environment_an_edit_restarts_who_imported_it(person: Person, tmp_path: Path) -> None:
+    """With one environment on a shared file system nothing is built or sent; only what is loaded is out of date."""
+    files = {"pyproject.toml": HATCHLING.format(name="mine", more=""), "src/mine/__init__.py": "answer = 1\n"}
+    project = person.write(files, "mine")
+    person.install("-e", str(project))
+    (tmp_path / "cluster").mkdir()
+    with running(tmp_path / "cluster", person.venv, tmp_path / "cache", workers=2) as cluster:
+        found = person.run(
+            cluster,
+            f"""
+            from pathlib import Path
+            client.wait_for_workers(2)
+            source = Path({str(project)!r}) / "src/mine/__init__.py"
+            results = []
+            for number in (1, 2, 2):
+                source.write_text(f"answer = {{number}}\\n")
+                report = pkgsync.sync(client, progress=False, modules=False)
+                results.append([everywhere(call, "import mine; answer = mine.answer"), report.changed])
+            print(json.dumps(results))
+            """,
+        )
+    assert found == [[[1, 1], False], [[2, 2], True], [[2, 2], False]]
+    assert not (tmp_path / "cache" / "layers").exists()

@@ -148,6 +148,7 @@ class Coordinator:
                 self.scheduler.worker_plugins[NAME] = self.plugins["worker"]
                 self.adopting = False
             self.asked = asked.id
+            await self.supply.keep(target)
             nodes = tuple(self.reports[address] for address in sorted(self.reports, key=self._order))
             steps = {
                 "resolve": resolved - started,

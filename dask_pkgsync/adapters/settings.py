@@ -9,7 +9,8 @@ import dask
 import yaml
 from dask.utils import parse_bytes, parse_timedelta
 
-from dask_pkgsync.core.errors import PolicyError
+from dask_pkgsync.core.errors import MessageError, PolicyError
+from dask_pkgsync.core.indexes import indexes_from_wire
 from dask_pkgsync.core.messages import TRANSPORTS
 from dask_pkgsync.core.policy import Policy
 from dask_pkgsync.shell.cache import open_cache
@@ -85,7 +86,29 @@ def store(options: Options) -> str:
 
 def client_indexes() -> Indexes:
     """Return the indexes of this client that nodes may use; those that need credentials only if it is configured so."""
-    return for_nodes(configured_indexes(), with_credentials=dask.config.get("pkgsync.send-credentials") is True)
+    send = dask.config.get("pkgsync.send-credentials")
+    if not isinstance(send, bool):
+        raise PolicyError(f"send-credentials: expected true or false, found {send!r}")
+    own = own_indexes()
+    return for_nodes(own if own.configured else configured_indexes(), with_credentials=send)
+
+
+def own_indexes() -> Indexes:
+    """Return the indexes in our own configuration, which come before those of uv and pip."""
+    try:
+        return indexes_from_wire(
+            {
+                "default": dask.config.get("pkgsync.index-url") or "",
+                "extra": dask.config.get("pkgsync.extra-index-urls"),
+                "find-links": dask.config.get("pkgsync.find-links"),
+                "no-index": dask.config.get("pkgsync.no-index"),
+                "equal": False,
+            },
+            "pkgsync",
+        )
+    except MessageError as error:
+        shown = "" if "://" in error.found and "@" in error.found else f", found {error.found!r}"
+        raise PolicyError(f"{error.place}: expected {error.expected}{shown}") from None
 
 
 def local_snapshot(options: Options, *, modules_limit: int | None = None) -> Snapshot:
@@ -127,6 +150,7 @@ def node_settings() -> NodeSettings:
         float(parse_timedelta(dask.config.get("pkgsync.cache-age"))),
         int(parse_bytes(dask.config.get("pkgsync.cache-size"))),
         int(parse_bytes(dask.config.get("pkgsync.store-size"))),
+        own_indexes(),
     )
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from distributed import Scheduler
 
+    from dask_pkgsync.core.messages import Target
     from dask_pkgsync.core.parcels import Parcel, Request
     from dask_pkgsync.shell.filling import Fetch
 
@@ -54,6 +55,7 @@ class Supply:
         self.tell = tell
         self.client = ""
         self.store = ""
+        self.timer: asyncio.TimerHandle | None = None
         self.parcels: dict[Request, Parcel] = {}
         self.asked: dict[Request, asyncio.Future[Parcel]] = {}
 
@@ -74,11 +76,18 @@ class Supply:
             "pkgsync_put": self.handle_put,
         }
 
-    def serve(self, client: str, store: str = "") -> None:
-        """Ask this client from now on, which puts wheels here or into a store; what is here stays until it is old."""
-        for parcel in self.parcels.values():
-            self.blobs.cache.end_lease(parcel.digest)
-        self.client, self.parcels, self.store = client, {}, store
+    def serve(self, client: str, store: str) -> None:
+        """Ask this client from now on, which puts wheels here or into a store."""
+        if store != self.store:
+            self.parcels = {}
+        self.client, self.store = client, store
+
+    async def keep(self, target: Target) -> None:
+        """Forget what is no part of a target that was adopted; its blobs stay until they are too old."""
+        wanted = {(name, one.identity) for name, one in target.environment.distributions.items()}
+        gone = [request for request in self.parcels if (request.name, request.identity) not in wanted]
+        for parcel in [self.parcels.pop(request) for request in gone]:
+            await asyncio.to_thread(self.blobs.cache.end_lease, parcel.digest)
 
     # -- for nodes ----------------------------------------------------------------------------------------------------
 
@@ -158,7 +167,7 @@ class Supply:
                 self._fail([parcel.request], error)
                 offset = parcel.size
             else:
-                self._arrived(parcel, offset)
+                await self._arrived(parcel, offset)
             offsets.append(offset)
         return {"offsets": offsets}
 
@@ -173,18 +182,25 @@ class Supply:
         except LayerError as error:
             self._fail([checked.request], error)
             return {"failure": str(error)}
-        loop = asyncio.get_running_loop()
-        loop.call_later(IDLE + 1, self.blobs.forget_partial, IDLE)
+        self._look_for_the_idle()
         if reached == checked.size:
             self.tell({"action": "uploaded", "package": checked.filename, "bytes": checked.size})
-        self._arrived(checked, reached)
+        await self._arrived(checked, reached)
         return {"offset": reached}
 
-    def _arrived(self, parcel: Parcel, offset: int) -> None:
+    def _look_for_the_idle(self) -> None:
+        """See to it that an upload which stops here is given up, some time after its last part."""
+        loop = asyncio.get_running_loop()
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer = loop.call_later(IDLE + 1, loop.run_in_executor, None, self.blobs.forget_partial, IDLE)
+
+    async def _arrived(self, parcel: Parcel, offset: int) -> None:
         """Let those go on that wait for a blob, if it is wholly here."""
         if offset < parcel.size:
             return
-        self.blobs.cache.lease(parcel.digest)
+        if not self.store:
+            await asyncio.to_thread(self.blobs.cache.lease, parcel.digest)
         self.parcels[parcel.request] = parcel
         future = self.asked.get(parcel.request)
         if future is not None and not future.done():

@@ -79,6 +79,8 @@ class WorkerSync(WorkerPlugin):
             raise
 
     async def _go_live(self) -> None:
+        if changed := await asyncio.to_thread(activation.stale, self.target):
+            raise RestartNeededError(f"imported before an edit: {', '.join(changed)}")
         lacking = await asyncio.to_thread(activation.remaining, self.target)
         if not lacking.empty or str(self.layer.root if self.layer else "") != this_process().layer:
             if reason := await asyncio.to_thread(activation.why_restart, self.layer, lacking):
@@ -120,6 +122,12 @@ class WorkerAgent(NodeAgent):
         if is_own_process(target):
             this_process().target = target.id
             return "left alone", ""
+        if stale := await asyncio.to_thread(activation.stale, target):
+            raise LayerError(
+                "activate",
+                f"a worker without a nanny cannot be restarted, and has imported before an edit: {', '.join(stale)}",
+                advice="Start the worker again, or start it with a nanny.",
+            )
         changed = prepared.layer is not None and str(prepared.layer.root) != this_process().layer
         if changed:
             lacking = await asyncio.to_thread(activation.remaining, target)

@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dask_pkgsync.core.environment import FromDirectory
 from dask_pkgsync.core.plan import make_plan
 from dask_pkgsync.shell.layers import BASE_LINK
-from dask_pkgsync.shell.local import with_digests
+from dask_pkgsync.shell.local import source_directory, with_digests
 from dask_pkgsync.shell.process_state import this_process
 from dask_pkgsync.shell.records import installed, module_names
 from dask_pkgsync.shell.scan import scan_installed
@@ -20,6 +21,7 @@ from dask_pkgsync.shell.scan import scan_installed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dask_pkgsync.core.environment import Environment
     from dask_pkgsync.core.messages import Target
     from dask_pkgsync.core.plan import Plan
     from dask_pkgsync.shell.layers import Layer
@@ -33,8 +35,30 @@ def base_path() -> list[str]:
 
 def remaining(target: Target) -> Plan:
     """Return what this process, as it is now, still lacks of the target. Empty means: verified."""
-    here = with_digests(scan_installed(), target.environment.distributions)
-    return make_plan(here, target.environment, target.policy)
+    return make_plan(here(target), target.environment, target.policy)
+
+
+def here(target: Target) -> Environment:
+    """Return what this process can import, with digests of the editable projects that the target names."""
+    return with_digests(scan_installed(), target.environment.distributions)
+
+
+def editable_sources(environment: Environment) -> dict[str, FromDirectory]:
+    """Return the editable projects of an environment, whose source can change under a process."""
+    found = ((name, one.origin) for name, one in environment.distributions.items())
+    return {name: origin for name, origin in found if isinstance(origin, FromDirectory) and origin.editable}
+
+
+def stale(target: Target) -> tuple[str, ...]:
+    """Return the editable projects of the base that this process has imported before their source changed.
+
+    That is so where client and node share a file system: then the base has every edit at once, but not the process.
+    """
+    before, found = this_process().sources, []
+    for name, origin in editable_sources(here(target)).items():
+        if before.get(name, origin.digest) != origin.digest and loaded_from(str(source_directory(origin))):
+            found.append(name)
+    return tuple(found)
 
 
 def imported(plan: Plan, layer: Layer | None = None) -> dict[str, tuple[str, ...]]:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from dask_pkgsync.core.compare import compare_critical, critical_versions
 from dask_pkgsync.core.errors import LayerError
+from dask_pkgsync.core.indexes import OWN, Indexes
 from dask_pkgsync.core.parcels import Request
 from dask_pkgsync.core.plan import Plan, make_plan
 from dask_pkgsync.shell import layers
-from dask_pkgsync.shell.activation import base_path, imported, remaining, stays_whole
+from dask_pkgsync.shell.activation import base_path, editable_sources, here, imported, remaining, stays_whole
 from dask_pkgsync.shell.cache import collect, open_cache
 from dask_pkgsync.shell.filling import Sources
 from dask_pkgsync.shell.indexes import configured_indexes
@@ -24,7 +25,6 @@ from dask_pkgsync.shell.wheelfile import inspect
 
 if TYPE_CHECKING:
     from dask_pkgsync.core.environment import Environment
-    from dask_pkgsync.core.indexes import Indexes
     from dask_pkgsync.core.messages import Target
     from dask_pkgsync.shell.cache import Cache
     from dask_pkgsync.shell.filling import Fetch
@@ -48,6 +48,8 @@ class NodeSettings:
     """Size of all layers above which the longest unused ones are removed."""
     store_bytes: int = 20_000_000_000
     """Size of all wheels that came from clients."""
+    indexes: Indexes = OWN
+    """Where packages come from; before whatever uv, pip or the client are configured with."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def _build(plan: Plan, base: Environment, target: Target, settings: NodeSettings
         return Prepared(plan, None)
     cache = open_cache(settings.cache_directory)
     own = layers.base_at(Path(this_process().python), base_path(), base)
-    sources = Sources(target.transport, fetch, indexes_for(target), target.environment.distributions)
+    sources = Sources(target.transport, fetch, indexes_for(target, settings), target.environment.distributions)
     layer = layers.build(
         plan, own, cache, lambda: installer(cache, target, fetch), timeout=target.install_timeout, sources=sources
     )
@@ -135,10 +137,10 @@ def installer(cache: Cache, target: Target, fetch: Fetch | None = None) -> Insta
     )
 
 
-def indexes_for(target: Target) -> Indexes:
+def indexes_for(target: Target, settings: NodeSettings) -> Indexes:
     """Return where this node gets packages: from its operator's indexes if there are any, else from the client's."""
-    own = configured_indexes()
-    return own if own.configured else target.indexes
+    candidates = (settings.indexes, configured_indexes(), target.indexes)
+    return next((indexes for indexes in candidates if indexes.configured), OWN)
 
 
 def resolve_extra(target: Target, settings: NodeSettings) -> tuple[str, ...]:
@@ -146,7 +148,7 @@ def resolve_extra(target: Target, settings: NodeSettings) -> tuple[str, ...]:
     cache = open_cache(settings.cache_directory)
     constraints = [f"{d.name}=={d.version}" for d in target.environment.distributions.values()]
     return installer(cache, target).resolve(
-        target.policy.extra, constraints, timeout=target.install_timeout, indexes=indexes_for(target)
+        target.policy.extra, constraints, timeout=target.install_timeout, indexes=indexes_for(target, settings)
     )
 
 
@@ -175,9 +177,11 @@ def verify(target: Target) -> None:
     LayerError
         With everything that is missing.
     """
-    lacking = remaining(target)
+    found = here(target)
+    lacking = make_plan(found, target.environment, target.policy)
     if lacking.empty:
         this_process().target = target.id
+        this_process().sources = {name: origin.digest for name, origin in editable_sources(found).items()}
         return
     steps = [*(f"{step.name} {step.version} is not there" for step in lacking.changes)]
     steps += [f"{step.name} {step.version} is still importable" for step in lacking.hidden]

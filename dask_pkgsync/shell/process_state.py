@@ -27,6 +27,8 @@ class ProcessState:
     """Directory of the layer that is active here, or empty."""
     target: str = ""
     """Name of the target that this process was verified against, or empty."""
+    sources: dict[str, str] = field(default_factory=dict)
+    """Of editable projects in the base: by name, the digest that their source had when the process was verified."""
 
 
 def this_process() -> ProcessState:
