@@ -88,13 +88,23 @@ class Supplier:
             await asyncio.to_thread(put, self.store, parcel, path)
         for _ in range(_TRIES):
             (offset,) = (await self._scheduler.pkgsync_offer(parcels=[wire], errors=[]))["offsets"]
-            answer: dict[str, Any] = {"offset": offset}
-            while answer.get("offset", parcel.size) < parcel.size:
-                data = await asyncio.to_thread(_read, path, answer["offset"])
-                answer = await self._scheduler.pkgsync_put(parcel=wire, offset=answer["offset"], data=data)
+            answer = await self._send(wire, path, offset, parcel.size)
             if "failure" not in answer:
                 return
         raise PkgsyncError(f"{parcel.filename} could not be uploaded: {answer['failure']}")
+
+    async def _send(self, wire: dict[str, Any], path: Path, offset: int, size: int) -> dict[str, Any]:
+        """Send what is missing of a blob; a part is read while the one before it is on its way."""
+        answer: dict[str, Any] = {"offset": offset}
+        data: bytes = await asyncio.to_thread(_read, path, offset)
+        while answer.get("offset", size) < size:
+            offset, following = answer["offset"], answer["offset"] + len(data)
+            ahead = asyncio.create_task(asyncio.to_thread(_read, path, following))
+            answer = await self._scheduler.pkgsync_put(parcel=wire, offset=offset, data=data)
+            data = await ahead
+            if answer.get("offset", following) != following:  # another client sends the same
+                data = await asyncio.to_thread(_read, path, answer["offset"])
+        return answer
 
     @property
     def _scheduler(self) -> Any:

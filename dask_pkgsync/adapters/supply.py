@@ -58,6 +58,7 @@ class Supply:
         self.timer: asyncio.TimerHandle | None = None
         self.parcels: dict[Request, Parcel] = {}
         self.asked: dict[Request, asyncio.Future[Parcel]] = {}
+        self.writing: dict[str, asyncio.Task[int]] = {}
 
     @functools.cached_property
     def blobs(self) -> Blobs:
@@ -172,17 +173,29 @@ class Supply:
         return {"offsets": offsets}
 
     async def handle_put(self, parcel: object, offset: object, data: object) -> dict[str, Any]:
-        """Take a part of a blob; return where to go on."""
+        """Take a part of a blob; return where to go on.
+
+        The answer comes when the part before this one has been written: so one is on its way while another is being
+        written, and no more than two are in memory.
+        """
         checked, start = parcel_from_wire(parcel), int(Field(offset, "offset").number())
         content = bytes(data) if isinstance(data, memoryview | bytearray) else data
         if not isinstance(content, bytes):
             return {"failure": "a part of a blob is bytes"}
         try:
-            reached = await asyncio.to_thread(self.blobs.append, checked, start, content)
+            before = self.writing.pop(checked.digest, None)
+            if before is not None and (reached := await before) != start:
+                await self._arrived(checked, reached)
+                return {"offset": reached}
+            writing = asyncio.create_task(asyncio.to_thread(self.blobs.append, checked, start, content))
+            if start + len(content) < checked.size:
+                self.writing[checked.digest] = writing
+                self._look_for_the_idle()
+                return {"offset": start + len(content)}
+            reached = await writing
         except LayerError as error:
             self._fail([checked.request], error)
             return {"failure": str(error)}
-        self._look_for_the_idle()
         if reached == checked.size:
             self.tell({"action": "uploaded", "package": checked.filename, "bytes": checked.size})
         await self._arrived(checked, reached)
@@ -193,7 +206,11 @@ class Supply:
         loop = asyncio.get_running_loop()
         if self.timer is not None:
             self.timer.cancel()
-        self.timer = loop.call_later(IDLE + 1, loop.run_in_executor, None, self.blobs.forget_partial, IDLE)
+        self.timer = loop.call_later(IDLE + 1, self._give_up_the_idle)
+
+    def _give_up_the_idle(self) -> None:
+        self.writing = {digest: task for digest, task in self.writing.items() if not task.done()}
+        asyncio.get_running_loop().run_in_executor(None, self.blobs.forget_partial, IDLE)
 
     async def _arrived(self, parcel: Parcel, offset: int) -> None:
         """Let those go on that wait for a blob, if it is wholly here."""
