@@ -61,7 +61,7 @@ def test_real_distributions_come_out_as_they_were(tmp_path: Path) -> None:
         version = dist_info.name.removesuffix(".dist-info").rpartition("-")[2]
         (wheel,) = (one.path for one in packed if one.path.name.startswith(dist_info.name.removesuffix(".dist-info")))
         inspect(wheel, name=name, version=version)
-    uv(["pip", "install", "--offline", "--no-deps", "--python", second.python, *(str(one.path) for one in packed)])
+    uv(["pip", "install", "--no-index", "--no-deps", "--python", second.python, *(str(one.path) for one in packed)])
     assert files(second, scripts=True) == files(first, scripts=True)
     assert len(files(first, scripts=True)) > 8000
     said = subprocess.run([second.root / "bin" / "pygmentize", "-V"], capture_output=True, text=True, check=True)
@@ -84,6 +84,7 @@ def handmade(prefix: Path, **changes: str | None) -> Path:
         "../../../bin/plain": "#!/venv/bin/python\nprint(1)\n",
         "../../../bin/long": "#!/bin/sh\n'''exec' \"/venv/a b/bin/python\" \"$0\" \"$@\"\n' '''\nprint(2)\n",
         "../../../bin/shell": "#!/bin/sh\necho\n",
+        "../../../bin/own": "#!/usr/bin/env -S python3 -u\n",
         "../../../share/doc.txt": "doc",
         "../../../include/site/python3.11/my-pkg/my.h": "int x;",
     }
@@ -122,6 +123,7 @@ def test_everything_has_its_place_in_the_wheel(tmp_path: Path) -> None:
             "my_pkg-1.0.data/data/share/doc.txt",
             "my_pkg-1.0.data/headers/my.h",
             "my_pkg-1.0.data/scripts/long",
+            "my_pkg-1.0.data/scripts/own",
             "my_pkg-1.0.data/scripts/plain",
             "my_pkg-1.0.data/scripts/shell",
             "my_pkg/__init__.py",
@@ -133,6 +135,7 @@ def test_everything_has_its_place_in_the_wheel(tmp_path: Path) -> None:
         ]
         assert bundle.read("my_pkg-1.0.data/scripts/plain") == b"#!python\nprint(1)\n"
         assert bundle.read("my_pkg-1.0.data/scripts/long") == b"#!python\nprint(2)\n"
+        assert bundle.read("my_pkg-1.0.data/scripts/own") == b"#!/usr/bin/env -S python3 -u\n"
         assert bundle.read("my_pkg-1.0.data/scripts/shell") == b"#!/bin/sh\necho\n"
         assert bundle.getinfo("my_pkg-1.0.data/scripts/shell").external_attr >> 16 == 0o100755
         record = bundle.read("my_pkg-1.0.dist-info/RECORD").decode()
@@ -163,9 +166,12 @@ INFO = "my_pkg-1.0.dist-info"
         ({f"{INFO}/WHEEL": None}, "not installed from a wheel"),
         ({f"{INFO}/WHEEL": "Wheel-Version: 1.0\n"}, "names no tag"),
         ({"my_pkg/__init__.py": None}, "is gone"),
-        ({"__editable__.my_pkg-1.0.pth": "/src"}, "editable"),
+        ({f"{INFO}/direct_url.json": '{"url": "file:///src", "dir_info": {"editable": true}}'}, "editable"),
         ({"../../../../outside.txt": "x"}, "outside of"),
         ({f"{INFO}/INSTALLER": "conda\n", "my_pkg/core.so": ""}, "installed by conda"),
+        ({f"{INFO}/INSTALLER": "conda\n", "../../libfoo.so.1.2": ""}, "installed by conda"),
+        ({f"{INFO}/RECORD": "/etc/passwd,,\n"}, "absolute path"),
+        ({f"{INFO}/RECORD": "my_pkg,,\n"}, "is gone"),
     ],
 )
 def test_what_cannot_be_packed_is_named_with_the_reason(

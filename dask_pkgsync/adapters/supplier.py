@@ -96,7 +96,7 @@ class Supplier:
     async def _send(self, wire: dict[str, Any], path: Path, offset: int, size: int) -> dict[str, Any]:
         """Send what is missing of a blob; a part is read while the one before it is on its way."""
         answer: dict[str, Any] = {"offset": offset}
-        data: bytes = await asyncio.to_thread(_read, path, offset)
+        data: bytes = await asyncio.to_thread(_read, path, offset) if offset < size else b""
         while answer.get("offset", size) < size:
             offset, following = answer["offset"], answer["offset"] + len(data)
             ahead = asyncio.create_task(asyncio.to_thread(_read, path, following))

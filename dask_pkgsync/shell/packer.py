@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.shell.cache import Cache
     from dask_pkgsync.shell.local import Snapshot
 
-FORMAT = 1
+FORMAT = 2
 """Changes whenever the same code would give another wheel."""
 
 

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dask_pkgsync.core.environment import FromDirectory
 from dask_pkgsync.core.errors import WheelError
-from dask_pkgsync.shell.records import EXTENSIONS
+from dask_pkgsync.shell.origins import parse_direct_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,8 +30,9 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 _CHUNK = 1 << 20
 _NOTES = frozenset({"RECORD", "RECORD.jws", "RECORD.p7s", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json"})
 """Files in dist-info that belong to the installation, not to the distribution."""
-_SHEBANG = re.compile(rb"\A#!(?:/bin/sh\n'''exec' .*\n' '''|[^\n]*python[^\n]*)\n")
+_SHEBANG = re.compile(rb"\A#!(?:/bin/sh\n'''exec' [^\n]*python[^\n]*\n' '''|(?P<program>/[^\n ]*/pythonw?[0-9.]*))\n")
 """The first line, or (for long and relocatable paths) the first three, that an installer wrote into a script."""
+_LIBRARY = re.compile(r"\.(?:so(?:\.[0-9.]+)?|dylib|pyd|dll)$")
 _REINSTALL = "Install it with pip or uv into this environment, or name it in ignore."
 
 
@@ -86,7 +88,7 @@ def repack(dist_info: Path, directory: Path) -> Repacked:
             lines.append(_csv_line(f"{stem}.dist-info/RECORD", "", ""))
             bundle.writestr(_entry(f"{stem}.dist-info/RECORD", 0o644), "".join(lines))
         aside.rename(wheel)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise WheelError(label, f"its file {error.filename} is gone", advice=_REINSTALL) from None
     finally:
         aside.unlink(missing_ok=True)
@@ -113,7 +115,7 @@ def _wheel_facts(dist_info: Path, label: str) -> dict[str, str]:
 
 def _members(dist_info: Path, stem: str, label: str) -> Iterator[_Member]:
     """Yield what belongs into the wheel."""
-    root = dist_info.parent
+    root = Path(os.path.abspath(dist_info.parent))  # noqa: PTH100  # links stay as they are
     prefix = _prefix_of(root)
     scripts = _entry_points(dist_info)
     seen = set()
@@ -121,6 +123,8 @@ def _members(dist_info: Path, stem: str, label: str) -> Iterator[_Member]:
         if _is_notes(path, dist_info.name) or path in seen:
             continue
         seen.add(path)
+        if os.path.isabs(path):  # noqa: PTH117
+            raise WheelError(label, f"its RECORD names the absolute path {path}", advice=_REINSTALL)
         full = Path(os.path.normpath(root / path))
         if root in full.parents:
             yield _Member(full.relative_to(root).as_posix(), full, digest)
@@ -130,7 +134,7 @@ def _members(dist_info: Path, stem: str, label: str) -> Iterator[_Member]:
         inside = full.relative_to(prefix).as_posix()
         top, _, rest = inside.partition("/")
         if top in ("bin", "Scripts") and "/" not in rest:
-            if rest.removesuffix(".exe").removesuffix("-script.py") not in scripts:
+            if rest.removesuffix(".exe").removesuffix("-script.py").removesuffix("-script.pyw") not in scripts:
                 yield _Member(f"{stem}.data/scripts/{rest}", full, digest, script=True)
         elif match := re.fullmatch(r"include/site/python[\d.]+t?/[^/]+/(.+)", inside):
             yield _Member(f"{stem}.data/headers/{match[1]}", full, digest)
@@ -149,9 +153,18 @@ def _recorded(dist_info: Path, label: str) -> Iterator[tuple[str, str]]:
         raise WheelError(
             label, "nothing records which files are its own (no RECORD: installed by the system?)", advice=_REINSTALL
         )
-    if any(re.fullmatch(r"__editable__.*(\.pth|_finder\.py)|_editable_impl_.*\.pth", path) for path, _ in found):
-        raise WheelError(label, "it is installed in editable mode", advice="Its source is built instead.")
+    if _is_editable(dist_info):
+        raise WheelError(label, "it is installed in editable mode", advice="Install it as it is, or name it in ignore.")
     yield from found
+
+
+def _is_editable(dist_info: Path) -> bool:
+    """Whether its files only lead to a source tree (PEP 610)."""
+    try:
+        origin = parse_direct_url((dist_info / "direct_url.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(origin, FromDirectory) and origin.editable
 
 
 def _is_notes(path: str, dist_info: str) -> bool:
@@ -184,7 +197,7 @@ def _refuse_tied(dist_info: Path, members: list[_Member], label: str) -> None:
         installer = (dist_info / "INSTALLER").read_text(encoding="utf-8").strip()
     except OSError:
         return
-    if installer == "conda" and any(member.place.endswith(EXTENSIONS) for member in members):
+    if installer == "conda" and any(_LIBRARY.search(member.place) for member in members):
         raise WheelError(
             label,
             "it was installed by conda and has compiled libraries, which are tied to their prefix",
