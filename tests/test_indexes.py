@@ -82,6 +82,22 @@ no-index = false
         ({}, {"UV_NO_INDEX": "1"}, Indexes(no_index=True)),
         ({"work/uv.toml": UV_TOML}, {}, Indexes(ONE, (TWO,), ("/wheels",))),
         ({"work/uv.toml": UV_TOML}, {"UV_NO_CONFIG": "1"}, OWN),
+        ({"work/uv.toml": UV_TOML}, {"UV_NO_CONFIG": "0"}, Indexes(ONE, (TWO,), ("/wheels",))),
+        ({"work/uv.toml": "", "work/pyproject.toml": UV_TABLES}, {}, OWN),
+        ({"work/uv.toml": f'[pip]\nindex-url = "{THREE}"\n'}, {}, Indexes(THREE)),
+        ({"work/uv.toml": "index = 5\nextra-index-url = 5\nfind-links = 'abc'\nindex-url = 5\nno-index = 5"}, {}, OWN),
+        ({"work/pyproject.toml": "tool = 5"}, {}, OWN),
+        ({"xdg/uv/uv.toml": "", "work/pyproject.toml": "[tool.other]"}, {}, OWN),
+        (
+            {"work/uv.toml": f'extra-index-url = ["{TWO}"]', ".config/uv/uv.toml": f'extra-index-url = ["{THREE}"]'},
+            {"UV_INDEX": ONE, "UV_EXTRA_INDEX_URL": TWO},
+            Indexes(extra=(ONE, TWO, THREE)),
+        ),
+        (
+            {"work/uv.toml": '[[index]]\nname = "mine"\nurl = "https://old@one.example.org/simple"'},
+            {"UV_INDEX_MINE_USERNAME": "new"},
+            Indexes(extra=("https://old@one.example.org/simple",)),
+        ),
         ({"work/uv.toml": UV_TOML}, {"UV_DEFAULT_INDEX": THREE}, Indexes(THREE, (TWO,), ("/wheels",))),
         ({"work/pyproject.toml": UV_TABLES}, {}, Indexes(ONE, (TWO,))),
         ({".config/uv/uv.toml": UV_TOML}, {}, Indexes(ONE, (TWO,), ("/wheels",))),
@@ -120,6 +136,19 @@ no-index = false
             {"PIP_CONFIG_FILE": "HOME/mine"},
             Indexes(TWO, equal=True),
         ),
+        (
+            {".pip/pip.conf": f"[global]\nextra-index-url = {THREE}\n", "mine": f"[global]\nindex-url = {TWO}\n"},
+            {"PIP_CONFIG_FILE": "HOME/mine"},
+            Indexes(TWO, equal=True),
+        ),
+        (
+            {
+                "xdg/pip/pip.conf": f"[install]\nindex-url = {ONE}\n",
+                ".pip/pip.conf": f"[global]\nindex-url = {TWO}\n",
+            },
+            {},
+            Indexes(ONE, equal=True),
+        ),
         ({".pip/pip.conf": "no section"}, {}, OWN),
         ({".pip/pip.conf": "[global]\ntimeout = 5\n"}, {}, OWN),
     ],
@@ -144,6 +173,12 @@ def test_secrets_and_places_of_this_machine_stay_here() -> None:
     """Nodes get what they can use: no index that needs credentials, no path; unless credentials are to travel."""
     secret = "https://me:hunter2@private.example.org/simple"
     token = "https://private.example.org/simple?token=hunter2"
+    odd = [
+        "https://private.example.org/simple#token=hunter2",
+        "https://me:12/hunter2@private.example.org/simple",
+        "https://me:12#hunter2@private.example.org/simple",
+    ]
+    assert for_nodes(Indexes(odd[0], tuple(odd))) == OWN
     indexes = Indexes(secret, (ONE, token, "file:///here"), ("/wheels", TWO, secret), equal=True)
     assert for_nodes(indexes) == Indexes("", (ONE,), (TWO,), equal=True)
     assert "hunter2" not in repr(for_nodes(indexes))

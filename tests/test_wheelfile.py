@@ -68,14 +68,23 @@ def test_a_good_wheel_passes(tmp_path: Path) -> None:
         ("my_pkg\\x.py", "characters"),
         ("my_pkg/x\n.py", "characters"),
         ("my_pkg-1.0.data/lib/x.py", "installers do not know"),
-        ("other-1.0.data/scripts/x", "says other 1.0"),
+        ("other-1.0.data/scripts/x", "not named like"),
+        ("My.Pkg-1.0.data/scripts/x", "not named like"),
+        ("my_pkg/x.py:stream", "characters"),
         ("other-1.0.dist-info/METADATA", "2 dist-info"),
         ("MY_PKG/__init__.py", "twice"),
+        ("my_pkg/__init__.py/", "twice"),
     ],
 )
 def test_a_path_that_leads_elsewhere_is_refused(filename: str, reason: str, tmp_path: Path) -> None:
     """Nothing can land outside of the layer, or in an odd directory of it."""
     assert reason in refused(make(tmp_path, {**GOOD, filename: b"evil"}))
+
+
+@pytest.mark.parametrize("second", ["my_pkg/x.py", "my_pkg/X.PY", "my_pkg/x.Py/"])
+def test_names_that_differ_in_case_only_are_refused(second: str, tmp_path: Path) -> None:
+    """Whichever of them comes first."""
+    assert "twice" in refused(make(tmp_path, {**GOOD, "my_pkg/X.py": b"", second: b""}))
 
 
 @pytest.mark.parametrize(("mode", "word"), [(0o120777, "symbolic link"), (0o010644, "neither"), (0o060644, "neither")])
@@ -120,12 +129,44 @@ def test_overlapping_entries_are_refused(tmp_path: Path) -> None:
     assert "overlaps" in refused(path)
 
 
+def test_an_entry_that_runs_into_the_central_directory_is_refused(tmp_path: Path) -> None:
+    """The last entry has no next one to overlap with."""
+    path = make(tmp_path, {**GOOD, "my_pkg/z": b"z"})
+    content = bytearray(path.read_bytes())
+    central = content.rindex(b"PK\x01\x02")
+    (local,) = struct.unpack_from("<L", content, central + 42)
+    for at in (local + 18, local + 22, central + 20, central + 24):
+        struct.pack_into("<L", content, at, 60)
+    path.write_bytes(content)
+    assert "central directory" in refused(path)
+
+
+@pytest.mark.parametrize("offset", [14, 18, 22])
+def test_sizes_are_elsewhere_only_with_zip64(offset: int, tmp_path: Path) -> None:
+    """All ones stand for a size in the extra field, never for a checksum, and for nothing without that field."""
+    path = make(tmp_path, GOOD)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<L", content, offset, 0xFFFFFFFF)
+    path.write_bytes(content)
+    assert "disagree" in refused(path)
+
+
+def test_zip64_passes(tmp_path: Path) -> None:
+    """A writer that does not know the size beforehand leaves room for a large one."""
+    path = make(tmp_path, GOOD)
+    with zipfile.ZipFile(path, "a") as bundle, bundle.open("my_pkg/big", "w", force_zip64=True) as file:
+        file.write(b"x")
+    inspect(path, name="my-pkg", version="1.0")
+
+
 def test_a_zip_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that would unpack to far more than itself, or to more than a disk, is refused before it is unpacked."""
     entry = zipfile.ZipInfo("my_pkg/zeros")
     entry.compress_type = zipfile.ZIP_DEFLATED
     path = make(tmp_path, {**GOOD, "my_pkg/zeros": (entry, bytes(110_000_000))})
     assert "zip bomb" in refused(path)
+    monkeypatch.setattr(wheelfile, "MAX_BYTES", 10)
+    assert "zip bomb" in refused(make(tmp_path, GOOD))
     monkeypatch.setattr(wheelfile, "MAX_FILES", 3)
     assert "files" in refused(path)
 
@@ -149,6 +190,17 @@ def test_metadata_has_to_be_there(missing: str, tmp_path: Path) -> None:
 def test_metadata_says_what_the_file_name_says(metadata: bytes, reason: str, tmp_path: Path) -> None:
     """Name and version are the same in the file name, the directory and METADATA."""
     assert reason in refused(make(tmp_path, {**GOOD, f"{INFO}/METADATA": metadata}))
+
+
+def test_broken_compression_of_metadata_is_refused(tmp_path: Path) -> None:
+    """What zlib cannot read is refused like what zipfile cannot."""
+    metadata = zipfile.ZipInfo(f"{INFO}/METADATA")
+    metadata.compress_type = zipfile.ZIP_DEFLATED
+    path = make(tmp_path, {**GOOD, metadata.filename: (metadata, GOOD[metadata.filename])})
+    content = bytearray(path.read_bytes())
+    content[content.index(metadata.filename.encode()) + len(metadata.filename)] = 0xFF  # a block type that is not
+    path.write_bytes(content)
+    assert "cannot be read" in refused(path)
 
 
 @pytest.mark.parametrize("name", ["other-1.0-py3-none-any.whl", "my_pkg-2.0-py3-none-any.whl", "my_pkg.whl"])
@@ -176,7 +228,9 @@ def test_a_wheel_that_was_cut_is_refused(tmp_path: Path) -> None:
 @given(position=st.integers(min_value=0), flip=st.integers(min_value=1, max_value=255))
 def test_flipped_bits_raise_nothing_unexpected(position: int, flip: int, tmp_path: Path) -> None:
     """Whatever is wrong with a file, the answer is our error, or none."""
-    path = make(tmp_path, GOOD)
+    metadata = zipfile.ZipInfo(f"{INFO}/METADATA")
+    metadata.compress_type = zipfile.ZIP_DEFLATED  # as in real wheels: zlib has errors of its own
+    path = make(tmp_path, {**GOOD, metadata.filename: (metadata, GOOD[metadata.filename])})
     content = bytearray(path.read_bytes())
     content[position % len(content)] ^= flip
     path.write_bytes(content)

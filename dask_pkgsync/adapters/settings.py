@@ -107,8 +107,7 @@ def own_indexes() -> Indexes:
             "pkgsync",
         )
     except MessageError as error:
-        shown = "" if "://" in error.found and "@" in error.found else f", found {error.found!r}"
-        raise PolicyError(f"{error.place}: expected {error.expected}{shown}") from None
+        raise PolicyError(f"{error.place}: expected {error.expected}, found {error.found!r}") from None
 
 
 def local_snapshot(options: Options, *, modules_limit: int | None = None) -> Snapshot:

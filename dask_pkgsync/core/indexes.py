@@ -79,5 +79,6 @@ def _bounded(field: Field) -> Sequence[Field]:
 def _url(field: Field, *also: str) -> str:
     found = field.text()
     if not found.startswith((*_SCHEMES, *also)) or any(character.isspace() for character in found):
-        raise MessageError(field.place, "the URL of an index", found)
+        scheme, separator, _ = found.partition("://")  # the rest may hold a password
+        raise MessageError(field.place, "the URL of an index", f"{scheme}{separator}…" if separator else "no URL")
     return found

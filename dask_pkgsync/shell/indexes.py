@@ -63,7 +63,8 @@ def for_nodes(indexes: Indexes, *, with_credentials: bool = False) -> Indexes:
 
 
 def _has_credentials(url: str) -> bool:
-    return "://" in url and bare(url) != url.partition("#")[0]
+    """Whether anything in a URL could be a secret; a password with a slash in it hides its @ from what reads URLs."""
+    return "@" in url or "#" in url or bare(url) != url
 
 
 # -- uv ----------------------------------------------------------------------------------------------------------------
@@ -74,8 +75,8 @@ class _Found:
     """What one source of configuration says; None: nothing."""
 
     default: str | None = None
-    extra: list[str] | None = None
-    find_links: list[str] | None = None
+    extra: list[str] = field(default_factory=list)
+    find_links: list[str] = field(default_factory=list)
     no_index: bool | None = None
     named: dict[str, str] = field(default_factory=dict)
     """Name to URL, for credentials in variables."""
@@ -85,9 +86,7 @@ def _from_uv(directory: Path | None, environ: Mapping[str, str]) -> Indexes:
     sources = [_uv_environment(environ), *(_uv_table(table) for table in _uv_tables(directory, environ))]
     names = {name: url for source in sources for name, url in source.named.items()}
     merged = _merged(sources)
-    credentials = {
-        url: with_user for name, url in names.items() if (with_user := _with_user(name, url, environ)) != url
-    }
+    credentials = {url: _with_user(name, url, environ) for name, url in names.items()}
     return replace(
         merged,
         default=credentials.get(merged.default, merged.default),
@@ -96,24 +95,24 @@ def _from_uv(directory: Path | None, environ: Mapping[str, str]) -> Indexes:
 
 
 def _merged(sources: list[_Found]) -> Indexes:
-    """Take each setting from the first source that has it."""
+    """Take each setting from the first source that has it; lists are joined."""
 
     def first(name: str, otherwise: Any) -> Any:
         return next((value for source in sources if (value := getattr(source, name)) is not None), otherwise)
 
-    links = tuple(first("find_links", ()))
-    return Indexes(first("default", ""), tuple(first("extra", ())), links, bool(first("no_index", False)))  # noqa: FBT003
+    def joined(name: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(url for source in sources for url in getattr(source, name)))
+
+    return Indexes(first("default", ""), joined("extra"), joined("find_links"), first("no_index", otherwise=False))
 
 
 def _uv_environment(environ: Mapping[str, str]) -> _Found:
     found = _Found(default=environ.get("UV_DEFAULT_INDEX") or environ.get("UV_INDEX_URL") or None)
-    extra = environ.get("UV_INDEX", "").split() or environ.get("UV_EXTRA_INDEX_URL", "").split()
+    extra = [*environ.get("UV_INDEX", "").split(), *environ.get("UV_EXTRA_INDEX_URL", "").split()]
     if found.default is not None:
         found.default = _named(found.default, found.named)
-    if extra:
-        found.extra = [_named(entry, found.named) for entry in extra]
-    if links := [link.strip() for link in environ.get("UV_FIND_LINKS", "").split(",") if link.strip()]:
-        found.find_links = links
+    found.extra = [_named(entry, found.named) for entry in extra]
+    found.find_links = [link.strip() for link in environ.get("UV_FIND_LINKS", "").split(",") if link.strip()]
     if "UV_NO_INDEX" in environ:
         found.no_index = environ["UV_NO_INDEX"].lower() in _TRUE
     return found
@@ -129,26 +128,36 @@ def _named(entry: str, names: dict[str, str]) -> str:
 
 
 def _uv_table(table: dict[str, Any]) -> _Found:
+    pip = table.get("pip")
+    table = {**table, **pip} if isinstance(pip, dict) else table  # what `uv pip` is told beyond the rest
+    default, no_index = table.get("index-url"), table.get("no-index")
     found = _Found(
-        default=table.get("index-url"),
-        extra=table.get("extra-index-url"),
-        find_links=table.get("find-links"),
-        no_index=table.get("no-index"),
+        default=default if isinstance(default, str) else None,
+        extra=_texts(table.get("extra-index-url")),
+        find_links=_texts(table.get("find-links")),
+        no_index=no_index if isinstance(no_index, bool) else None,
     )
-    listed = [entry for entry in table.get("index", []) if isinstance(entry, dict) and entry.get("url")]
+    entries = table.get("index")
+    entries = entries if isinstance(entries, list) else []
+    listed = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("url"), str)]
     found.named = {str(entry["name"]): str(entry["url"]) for entry in listed if entry.get("name")}
     usual = [entry for entry in listed if not entry.get("explicit")]
     defaults = [str(entry["url"]) for entry in usual if entry.get("default")]
     others = [str(entry["url"]) for entry in usual if not entry.get("default")]
     found.default = defaults[0] if defaults else found.default
-    found.extra = [*others, *(found.extra or [])] if others else found.extra
+    found.extra = [*others, *found.extra]
     return found
+
+
+def _texts(value: object) -> list[str]:
+    """Return the texts of a list; nothing of what is none."""
+    return [entry for entry in value if isinstance(entry, str)] if isinstance(value, list) else []
 
 
 def _with_user(name: str, url: str, environ: Mapping[str, str]) -> str:
     key = re.sub(r"[^A-Z0-9]", "_", name.upper())
     user, password = (environ.get(f"UV_INDEX_{key}_{part}", "") for part in ("USERNAME", "PASSWORD"))
-    if not (user or password) or "://" not in url:
+    if not (user or password) or "://" not in url or "@" in url:
         return url
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
@@ -156,7 +165,7 @@ def _with_user(name: str, url: str, environ: Mapping[str, str]) -> str:
 
 def _uv_tables(directory: Path | None, environ: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Yield the tables that configure uv, the strongest first."""
-    if environ.get("UV_NO_CONFIG"):
+    if environ.get("UV_NO_CONFIG", "").lower() in _TRUE:
         return
     if chosen := environ.get("UV_CONFIG_FILE"):
         yield _toml(Path(chosen))
@@ -166,14 +175,14 @@ def _uv_tables(directory: Path | None, environ: Mapping[str, str]) -> Iterator[d
     except OSError:  # it was removed
         here = None
     for place in (here, *here.parents) if here else ():
-        project = _toml(place / "pyproject.toml").get("tool", {})
-        if (place / "uv.toml").exists() or "uv" in project:
-            yield _toml(place / "uv.toml") or project.get("uv", {})
+        tools = _toml(place / "pyproject.toml").get("tool")
+        project = tools.get("uv") if isinstance(tools, dict) else None
+        if (place / "uv.toml").exists() or isinstance(project, dict):
+            yield _toml(place / "uv.toml") if (place / "uv.toml").exists() else project or {}
             break
     yield _toml(_config_home(environ) / "uv" / "uv.toml")
-    for system in environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":"):
-        yield _toml(Path(system) / "uv" / "uv.toml")
-    yield _toml(Path("/etc/uv/uv.toml"))
+    systems = [Path(system) / "uv" / "uv.toml" for system in environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":")]
+    yield _toml(next((path for path in systems if path.is_file()), Path("/etc/uv/uv.toml")))
 
 
 def _config_home(environ: Mapping[str, str]) -> Path:
@@ -200,10 +209,14 @@ def _toml(path: Path) -> dict[str, Any]:
 
 
 def _from_pip(environ: Mapping[str, str]) -> Indexes:
-    settings: dict[str, str] = {}
-    for path in _pip_files(environ):  # later ones are stronger
-        settings.update(_ini(path))
-    settings = {name: value for name, value in settings.items() if name in _SETTINGS}
+    files = [_ini(path) for path in _pip_files(environ)]
+    settings = {  # later files are stronger, and what is for installing stronger than what is for all
+        name: value
+        for section in ("global", "install")
+        for sections in files
+        for name, value in sections.get(section, {}).items()
+        if name in _SETTINGS
+    }
     for name in _SETTINGS:
         if value := environ.get(f"PIP_{name.upper().replace('-', '_')}"):
             settings[name] = value
@@ -223,11 +236,14 @@ def _pip_files(environ: Mapping[str, str]) -> list[Path]:
     systems = [Path(place) / "pip" / "pip.conf" for place in environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":")]
     home = Path(environ.get("HOME") or "~").expanduser()
     user = [home / ".pip" / "pip.conf", _config_home(environ) / "pip" / "pip.conf"]
+    if chosen and Path(chosen).exists():
+        user = []
     last = [Path(chosen)] if chosen else []
     return [*systems, Path("/etc/pip.conf"), *user, Path(sys.prefix) / "pip.conf", *last]
 
 
-def _ini(path: Path) -> dict[str, str]:
+def _ini(path: Path) -> dict[str, dict[str, str]]:
+    """Return the sections of a file of pip."""
     if not path.is_file():
         return {}
     parser = configparser.RawConfigParser()
@@ -236,8 +252,7 @@ def _ini(path: Path) -> dict[str, str]:
     except (OSError, ValueError, configparser.Error):  # its content may be secret
         logger.warning("%s could not be read", path)
         return {}
-    found: dict[str, str] = {}
-    for section in ("global", "install"):
-        if parser.has_section(section):
-            found.update({name.replace("_", "-"): value for name, value in parser.items(section)})
-    return found
+    return {
+        section: {name.replace("_", "-"): value for name, value in parser.items(section)}
+        for section in parser.sections()
+    }

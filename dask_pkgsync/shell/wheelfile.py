@@ -11,6 +11,7 @@ import re
 import stat
 import struct
 import zipfile
+import zlib
 from pathlib import Path  # noqa: TC003  # also used at runtime by callers' annotations
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -31,6 +32,7 @@ RATIO_MATTERS = 100_000_000
 MAX_METADATA = 5_000_000
 
 _LOCAL = struct.Struct("<4sHHHHHLLLHH")
+_EXTRA, _ZIP64 = struct.Struct("<HH"), 0x1
 _DESCRIPTOR, _ENCRYPTED = 0x8, 0x1
 _UNKNOWN = 0xFFFFFFFF
 _DATA = frozenset({"purelib", "platlib", "scripts", "data", "headers"})
@@ -66,7 +68,7 @@ def inspect(path: Path, *, name: str, version: str) -> None:
             _check_names(entries)
             for entry in entries:
                 _check_entry(entry)
-            _check_headers(file, entries)
+            _check_headers(file, entries, bundle.start_dir)
             _check_metadata(bundle, name, version)
     except _RefusedError as refused:
         raise WheelError(f"{name} {version}", f"its wheel is refused: {refused}", advice=_ADVICE) from None
@@ -74,6 +76,7 @@ def inspect(path: Path, *, name: str, version: str) -> None:
         raise WheelError(f"{name} {version}", f"its wheel is refused: {error}", advice=_ADVICE) from None
     except (
         zipfile.BadZipFile,
+        zlib.error,
         OSError,
         ValueError,
         EOFError,
@@ -101,15 +104,15 @@ def _check_names(entries: Sequence[zipfile.ZipInfo]) -> None:
     seen: set[str] = set()
     for entry in entries:
         folded = entry.filename.rstrip("/").casefold()
-        if entry.filename in seen or (folded in seen and not entry.is_dir()):
+        if folded in seen:
             raise _RefusedError(f"{_shown(entry.filename)} is in it twice")
-        seen.update({entry.filename})
+        seen.add(folded)
 
 
 def _check_entry(entry: zipfile.ZipInfo) -> None:
     filename = entry.orig_filename
     parts = filename.removesuffix("/").split("/")
-    if not filename.isprintable() or "\\" in filename or ":" in parts[0]:
+    if not filename.isprintable() or "\\" in filename or ":" in filename:
         raise _RefusedError(f"a name in it has characters that no path of a wheel has: {_shown(filename)}")
     if any(part in ("", ".", "..") for part in parts):
         raise _RefusedError(f"a path in it leads elsewhere: {_shown(filename)}")
@@ -122,8 +125,8 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
         raise _RefusedError(f"{_shown(filename)} is encrypted")
 
 
-def _check_headers(file: BinaryIO, entries: Sequence[zipfile.ZipInfo]) -> None:
-    """Hold each local header against the central directory, and see that no two entries share bytes."""
+def _check_headers(file: BinaryIO, entries: Sequence[zipfile.ZipInfo], directory: int) -> None:
+    """Hold each local header against the central directory; no two entries share bytes, nor one with the latter."""
     end = 0
     for entry in sorted(entries, key=lambda entry: entry.header_offset):
         if entry.header_offset < end:
@@ -133,14 +136,27 @@ def _check_headers(file: BinaryIO, entries: Sequence[zipfile.ZipInfo]) -> None:
         magic, _, flags, method, _, _, crc, compressed, size, name_length, extra_length = fields
         encoding = "utf-8" if flags & 0x800 else "cp437"
         name = file.read(name_length).decode(encoding, "replace")
+        zip64 = _has_zip64(file.read(extra_length))
         agree = [magic == b"PK\x03\x04", name == entry.orig_filename, method == entry.compress_type]
-        agree.append((flags ^ entry.flag_bits) & (_ENCRYPTED | 0x800) == 0)
+        agree.append((flags ^ entry.flag_bits) & (_ENCRYPTED | _DESCRIPTOR | 0x800) == 0)
         if not flags & _DESCRIPTOR:
-            sizes = ((crc, entry.CRC), (compressed, entry.compress_size), (size, entry.file_size))
-            agree += [local in (central, _UNKNOWN) for local, central in sizes]
+            sizes = ((compressed, entry.compress_size), (size, entry.file_size))
+            agree += [local == central or (zip64 and local == _UNKNOWN) for local, central in sizes]
+            agree.append(crc == entry.CRC)
         if not all(agree):
             raise _RefusedError(f"its two directories disagree about {_shown(entry.filename)}")
         end = entry.header_offset + _LOCAL.size + name_length + extra_length + entry.compress_size
+    if end > directory:
+        raise _RefusedError("its last entry overlaps with the central directory")
+
+
+def _has_zip64(extra: bytes) -> bool:
+    while len(extra) >= _EXTRA.size:
+        kind, length = _EXTRA.unpack_from(extra)
+        if kind == _ZIP64:
+            return True
+        extra = extra[_EXTRA.size + length :]
+    return False
 
 
 def _check_metadata(bundle: zipfile.ZipFile, name: str, version: str) -> None:
@@ -153,8 +169,8 @@ def _check_metadata(bundle: zipfile.ZipFile, name: str, version: str) -> None:
     stem = info.removesuffix(".dist-info")
     _stem_says(stem, name, version, info)
     for top in tops:
-        if top.endswith(".data"):
-            _stem_says(top.removesuffix(".data"), name, version, top)
+        if top.endswith(".data") and top != f"{stem}.data":
+            raise _RefusedError(f"{_shown(top)} is not named like its {info}")
     for filename in names:
         top, _, rest = filename.partition("/")
         if top.endswith(".data") and rest and rest.partition("/")[0] not in _DATA:
