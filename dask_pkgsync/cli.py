@@ -166,6 +166,45 @@ def sync(address: str, **options: Any) -> None:
 
 @pkgsync.command()
 @cluster_options
+@policy_options
+@modules_options
+def check(address: str, **options: Any) -> None:
+    """Say whether this environment would be let in, for pipelines: exit status 0 if so, 1 if not.
+
+    ADDRESS is that of a scheduler, or the path of a lock file: requirements.txt with pins, pylock.toml, uv.lock,
+    poetry.lock, or what `scan --json` writes.
+    """
+    chosen = _modules(options)
+    if Path(address).is_file():
+        for name in ("tls_ca_file", "tls_cert", "tls_key"):
+            options.pop(name)
+        _check_lock(address, _scan(None, chosen), _policy(**options))
+        return
+    from dask_pkgsync.adapters.client import check as check_cluster
+
+    with connected(address, options) as client:
+        if table := check_cluster(client, _scan(None, chosen)):
+            click.echo(table)
+            sys.exit(1)
+    click.echo(f"{address} lets this environment in.")
+
+
+def _check_lock(path: str, environment: Environment, policy: Policy) -> None:
+    from dask_pkgsync.adapters.enforcement import read_lock
+    from dask_pkgsync.core.compare import compare as compare_environments
+
+    with sentences():
+        expected = read_lock(path)
+        if comparison := compare_environments(
+            expected, environment, policy, expected_label=path, found_label="this environment"
+        ):
+            click.echo(str(comparison))
+            sys.exit(1)
+    click.echo(f"This environment is what {path} says.")
+
+
+@pkgsync.command()
+@cluster_options
 def status(address: str, **options: Any) -> None:
     """Show how every node of the cluster at ADDRESS stands to the environment it is to have."""
     from dask_pkgsync import status as cluster_status

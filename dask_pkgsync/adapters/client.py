@@ -13,6 +13,7 @@ from dask_pkgsync.adapters.carry import archive
 from dask_pkgsync.adapters.coordinator import TOPIC
 from dask_pkgsync.adapters.scheduler_plugin import PackageSync, register
 from dask_pkgsync.core.errors import PkgsyncError
+from dask_pkgsync.core.messages import environment_to_wire
 from dask_pkgsync.core.progress import Progress, Reporter
 from dask_pkgsync.core.report import SyncReport, sync_report_from_wire
 from dask_pkgsync.core.status import ClusterStatus, status_from_wire
@@ -181,8 +182,14 @@ async def _release(client: Client) -> SyncReport:
     return sync_report_from_wire(await _call(client, "pkgsync_release"))
 
 
-async def _call(client: Client, operation: str) -> Any:
-    answer = await getattr(client.scheduler, operation)()
+def check(client: Client, environment: Environment) -> str:
+    """Return how an environment differs from what a cluster has, or would accept, as a table; empty if it does not."""
+    found: str = client.sync(_call, client, "pkgsync_check", environment=environment_to_wire(environment))
+    return found
+
+
+async def _call(client: Client, operation: str, **arguments: Any) -> Any:
+    answer = await getattr(client.scheduler, operation)(**arguments)
     if answer is None:  # what a scheduler answers that does not know the operation (distributed 2026.8.0)
         raise PkgsyncError("nobody has synced this cluster: call sync(client) first")
     return answer

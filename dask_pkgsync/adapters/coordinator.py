@@ -16,17 +16,25 @@ from typing import TYPE_CHECKING, Any
 
 from distributed.protocol.pickle import dumps
 
-from dask_pkgsync.adapters.gate import Gate
+from dask_pkgsync.adapters.gate import Gate, own_versions, presented
 from dask_pkgsync.adapters.nanny_plugin import NannySync
 from dask_pkgsync.adapters.node import failure_of
 from dask_pkgsync.adapters.scheduler_node import SchedulerNode
 from dask_pkgsync.adapters.settings import node_settings
 from dask_pkgsync.adapters.supply import Supply
 from dask_pkgsync.adapters.worker_plugin import NAME, WorkerSync
+from dask_pkgsync.core.compare import compare, compare_critical, critical_versions
 from dask_pkgsync.core.environment import Distribution
-from dask_pkgsync.core.errors import LayerError, NodeFailure, PkgsyncError, SyncError
+from dask_pkgsync.core.errors import (
+    EnvironmentMismatchError,
+    LayerError,
+    NodeFailure,
+    PkgsyncError,
+    PolicyError,
+    SyncError,
+)
 from dask_pkgsync.core.fields import Field
-from dask_pkgsync.core.messages import failure_from_wire, target_to_wire
+from dask_pkgsync.core.messages import environment_from_wire, failure_from_wire, target_to_wire
 from dask_pkgsync.core.report import NodeReport, SyncReport, outcome_of, report_from_wire, sync_report_to_wire
 from dask_pkgsync.core.status import MATCHES, ClusterStatus, NodeStatus, status_to_wire
 from dask_pkgsync.shell.prepare import resolve_extra
@@ -36,12 +44,18 @@ if TYPE_CHECKING:
 
     from distributed import Scheduler
 
+    from dask_pkgsync.core.compare import Comparison
+    from dask_pkgsync.core.environment import Environment
     from dask_pkgsync.core.messages import Target
     from dask_pkgsync.core.report import Outcome
 
 logger = logging.getLogger("dask_pkgsync")
 
 TOPIC = "pkgsync"
+NO_FINGERPRINT = (
+    "This cluster lets in only clients that say what they have. Install dask-pkgsync, and put dask_pkgsync.preload "
+    "into distributed.client.preload of your Dask configuration."
+)
 REMEMBERED = 200
 """Nodes that have left and are still told of, for example with the reason why they failed."""
 
@@ -65,7 +79,7 @@ class Coordinator:
         self.scheduler = scheduler
         self.supply = Supply(scheduler, self.tell)
         self.itself = SchedulerNode(scheduler, self.supply)
-        self.gate = Gate(scheduler, self.judge_worker, self.is_on_duty, self.tell)
+        self.gate = Gate(scheduler, self.judge_worker, self.judge_client, self.is_on_duty, self.tell)
         self.asked = ""
         self.target: Target | None = None
         self.report: SyncReport | None = None
@@ -76,10 +90,14 @@ class Coordinator:
         self.plugins: dict[str, bytes] = {}
         self.turn = asyncio.Lock()
         self.registering = 0
+        self.mode = "sync"
+        self.stock_clients = "judge"
+        self.enforced: Target | None = None
         self.adopting = False
 
     def listen(self) -> None:
         """Close the gate, and answer nodes and clients from now on."""
+        self.gate.only_warns = self.mode == "warn"
         self.gate.close()
         self.scheduler.handlers.update(
             pkgsync_failed=self.handle_failed,
@@ -87,6 +105,7 @@ class Coordinator:
             pkgsync_status=self.handle_status,
             pkgsync_last=self.handle_last,
             pkgsync_release=self.handle_release,
+            pkgsync_check=self.handle_check,
             **self.supply.handlers,
         )
 
@@ -98,6 +117,11 @@ class Coordinator:
             return True
         self.tell({"action": "gate-open", "reason": "the plugin was removed from the scheduler without a release"})
         return False
+
+    @property
+    def is_permanent(self) -> bool:
+        """Whether the gate is there by configuration, whatever clients register and release."""
+        return any(getattr(plugin, "is_permanent", False) for plugin in self.scheduler.plugins.values())
 
     def judge_worker(self, message: dict[str, Any]) -> str | None:
         """Say why a worker with a nanny may not register: it was not verified against the target."""
@@ -113,6 +137,38 @@ class Coordinator:
             "this worker has not been verified against the environment that the cluster is synced to; "
             "its nanny did not get, or did not carry out, the plugin of dask-pkgsync. Start the node again."
         )
+
+    def judge_client(self, message: dict[str, Any]) -> str | None:
+        """Say why a client may not register: it does not have what the operator enforces."""
+        environment = presented(message)
+        if environment is None:
+            return NO_FINGERPRINT if self.stock_clients == "refuse" else None
+        comparison = self.compare_with_enforced(environment)
+        return str(EnvironmentMismatchError(comparison)) if comparison else None
+
+    def compare_with_enforced(self, environment: Environment) -> Comparison | None:
+        """Return how an environment differs from the operator's; None where there is none, or where it matches."""
+        if self.enforced is None:
+            return None
+        expected, policy = self.enforced.environment, self.enforced.policy
+        found = compare(expected, environment, policy, expected_label="cluster", found_label="client")
+        return found or None
+
+    def refuse_to_be_set(self, asked: Target) -> bool:
+        """Return whether clients have no say in what the cluster has; raise if this one wants it otherwise.
+
+        Raises
+        ------
+        EnvironmentMismatchError
+            If the client does not match the operator's environment.
+        PolicyError
+            If nothing is ever installed here.
+        """
+        if self.mode == "warn":
+            raise PolicyError("this cluster is configured to install nothing (pkgsync.mode is warn); it only compares")
+        if (comparison := self.compare_with_enforced(asked.environment)) is not None:
+            raise EnvironmentMismatchError(comparison)
+        return self.enforced is not None
 
     # -- a sync -------------------------------------------------------------------------------------------------------
 
@@ -409,8 +465,26 @@ class Coordinator:
         """Return the report of the last sync."""
         return sync_report_to_wire(self.report) if self.report else None
 
+    async def handle_check(self, environment: object) -> str:
+        """Return how an environment differs from what this cluster has or accepts; an empty text if it does not."""
+        found = environment_from_wire(environment)
+        target = self.enforced or self.target
+        if target is None:
+            comparison = compare_critical(own_versions(), critical_versions(found), **_LABELS)
+        else:
+            comparison = compare(target.environment, found, target.policy, **_LABELS)
+        return str(comparison) if comparison else ""
+
     async def handle_release(self) -> dict[str, Any]:
-        """Give every node its base back and open the gate: the orderly way back."""
+        """Give every node its base back and open the gate: the orderly way back.
+
+        Raises
+        ------
+        PolicyError
+            If the operator has configured what the cluster is to have.
+        """
+        if self.enforced is not None:
+            raise PolicyError("this cluster has what its operator configured (pkgsync.mode is enforce)")
         async with self.turn:
             started = monotonic()
             self.target, self.asked = None, ""
@@ -419,9 +493,11 @@ class Coordinator:
             nodes = self._nodes()
             reports = await asyncio.gather(*(self._release(node) for node in nodes))
             itself = self.itself.release()
-            self.gate.open()
-            for name in [name for name, plugin in self.scheduler.plugins.items() if getattr(plugin, "is_pkgsync", 0)]:
-                self.scheduler.remove_plugin(name)
+            for name, plugin in list(self.scheduler.plugins.items()):
+                if getattr(plugin, "is_pkgsync", False) and not getattr(plugin, "is_permanent", False):
+                    self.scheduler.remove_plugin(name)
+            if not self.is_permanent:
+                self.gate.open()
             self.states, self.reports, self.report = {}, {}, None
             self.tell({"action": "released"})
             return sync_report_to_wire(SyncReport("", (itself, *reports), monotonic() - started))
@@ -437,6 +513,9 @@ class Coordinator:
             return NodeReport(node.address, node.role, "failed", notes=(str(failure_from_wire(answer["failure"])),))
         notes = (answer["detail"],) if answer["detail"] else ()
         return NodeReport(node.address, node.role, outcome_of(answer["outcome"]), notes=notes)
+
+
+_LABELS = {"expected_label": "cluster", "found_label": "client"}
 
 
 def _lost(node: str, step: str, error: Exception) -> NodeFailure:

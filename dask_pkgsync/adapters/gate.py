@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from distributed.versions import get_versions
 from dask_pkgsync.core.compare import compare_critical
 from dask_pkgsync.core.errors import EnvironmentMismatchError, MessageError, PkgsyncError
 from dask_pkgsync.core.fields import Field
+from dask_pkgsync.core.messages import environment_from_wire
 from dask_pkgsync.core.policy import CRITICAL
 
 if TYPE_CHECKING:
@@ -21,8 +23,12 @@ if TYPE_CHECKING:
     from distributed import Scheduler
     from distributed.comm.core import Comm
 
+    from dask_pkgsync.core.environment import Environment
+
     Handler = Callable[..., Awaitable[Any]]
     Judge = Callable[[str, dict[str, Any]], str | None]
+
+logger = logging.getLogger("dask_pkgsync")
 
 CLIENT, WORKER = "register-client", "register-worker"
 MAX_PACKAGES = 2_000
@@ -35,8 +41,8 @@ class Gate:
     Parameters
     ----------
     scheduler : Scheduler
-    judge_worker : callable
-        Says why a worker, whose handshake is otherwise in order, may not register; None if it may.
+    judge_worker, judge_client : callable
+        Say why a worker or client, whose handshake is otherwise in order, may not register; None if it may.
     is_on_duty : callable
         False once the plugin was taken off the scheduler behind our back: then everybody is let through.
     tell : callable
@@ -47,11 +53,15 @@ class Gate:
         self,
         scheduler: Scheduler,
         judge_worker: Callable[[dict[str, Any]], str | None],
+        judge_client: Callable[[dict[str, Any]], str | None],
         is_on_duty: Callable[[], bool],
         tell: Callable[[dict[str, Any]], None],
     ) -> None:
         self.scheduler = scheduler
         self.judge_worker = judge_worker
+        self.judge_client = judge_client
+        self.only_warns = False
+        """Whether differences are told and nobody is refused for them (what is malformed is refused all the same)."""
         self.is_on_duty = is_on_duty
         self.tell = tell
         self.originals: dict[str, Handler] = {}
@@ -75,7 +85,7 @@ class Gate:
         if not self.is_on_duty():
             await original(comm, **message)
             return
-        reason = judge(message, "client")
+        reason = self._reason(message, "client")
         if reason is None:
             await original(comm, **message)
             return
@@ -83,13 +93,24 @@ class Gate:
         self.tell({"action": "client-refused", "client": _shown(who), "address": comm.peer_address, "reason": reason})
         await _answer(comm, [{"op": "stream-start", "error": reason}])
 
+    def _reason(self, message: dict[str, Any], who: str) -> str | None:
+        """Return why somebody is refused; where only differences are told, tell them and return None."""
+        more = self.judge_client if who == "client" else self.judge_worker
+        reason = judge(message, who) or more(message)
+        if reason is None or not self.only_warns or malformed(message, who):
+            return reason
+        name = _shown(message.get("client" if who == "client" else "address"))
+        self.tell({"action": "mismatch", who: name, "reason": reason})
+        logger.warning("let in all the same (mode is warn): %s %s\n%s", who, name, reason)
+        return None
+
     async def register_worker(self, comm: Comm, **message: Any) -> None:
         """Judge a worker; delegate, or answer so that it fails to start and logs our text."""
         original = self.originals[WORKER]
         if not self.is_on_duty():
             await original(comm, **message)
             return
-        reason = judge(message, "worker") or self.judge_worker(message)
+        reason = self._reason(message, "worker")
         if reason is None:
             await original(comm, **message)
             return
@@ -98,8 +119,8 @@ class Gate:
         await _answer(comm, {"status": "error", "message": reason, "time": time()})
 
 
-def judge(message: dict[str, Any], who: str) -> str | None:
-    """Return why a handshake is refused, or None.
+def malformed(message: dict[str, Any], who: str) -> str | None:
+    """Return why a handshake cannot be judged at all, or None.
 
     Everything is looked at before Dask sees any of it: what Dask does with a malformed handshake leaves a client state
     behind for ever (distributed 2026.8.0).
@@ -107,10 +128,19 @@ def judge(message: dict[str, Any], who: str) -> str | None:
     try:
         identity = Field(message, "handshake").key("client" if who == "client" else "address")
         identity.text(500)
-        found = handshake_versions(message)
+        handshake_versions(message)
+        presented(message)
     except MessageError as error:
         advice = "Connect with the Dask that this scheduler runs: "
         return f"{error}\n{advice}{', '.join(f'{name} {version}' for name, version in own_versions().items())}"
+    return None
+
+
+def judge(message: dict[str, Any], who: str) -> str | None:
+    """Return why a handshake is refused for its critical versions, or because it is malformed; or None."""
+    if (reason := malformed(message, who)) is not None:
+        return reason
+    found = handshake_versions(message)
     comparison = compare_critical(own_versions(), found, expected_label="scheduler", found_label=who)
     return str(EnvironmentMismatchError(comparison)) if comparison else None
 
@@ -118,7 +148,6 @@ def judge(message: dict[str, Any], who: str) -> str | None:
 def handshake_versions(message: dict[str, Any]) -> dict[str, str | None]:
     """Check the versions in a handshake, whole, and return the critical ones."""
     versions = Field(message, "handshake").key("versions")
-    _future(versions)
     packages = versions.key("packages")
     if not isinstance(packages.value, dict):
         raise MessageError(packages.place, "a dictionary", packages.value)
@@ -132,10 +161,20 @@ def handshake_versions(message: dict[str, Any]) -> dict[str, str | None]:
     return {name: found.get(name) for name in ("python", *CRITICAL)}
 
 
-def _future(versions: Field) -> None:
-    """Refuse what a newer dask-pkgsync presents and this one cannot read."""
-    if isinstance(versions.value, dict) and "pkgsync" in versions.value:
-        versions.key("pkgsync").schema()
+def presented(message: dict[str, Any]) -> Environment | None:
+    """Check and return the environment that a client with our preload presents, or None.
+
+    Raises
+    ------
+    MessageError
+        Also for what a newer dask-pkgsync presents and this one cannot read.
+    """
+    versions = Field(message, "handshake").key("versions")
+    if not isinstance(versions.value, dict) or "pkgsync" not in versions.value:
+        return None
+    shown = versions.key("pkgsync")
+    shown.schema()
+    return environment_from_wire(shown.key("environment").value, f"{shown.place}.environment")
 
 
 def own_versions() -> dict[str, str | None]:

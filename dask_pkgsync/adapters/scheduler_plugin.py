@@ -23,7 +23,7 @@ from dask_pkgsync.adapters.settings import (
 )
 from dask_pkgsync.adapters.supplier import Supplier
 from dask_pkgsync.core.compare import critical_versions
-from dask_pkgsync.core.errors import InconsistentEnvironmentWarning, SyncError
+from dask_pkgsync.core.errors import InconsistentEnvironmentWarning, PkgsyncError, SyncError
 from dask_pkgsync.core.fields import Field
 from dask_pkgsync.core.messages import Target, target_from_wire, target_to_wire
 from dask_pkgsync.shell.local import Snapshot
@@ -126,6 +126,8 @@ class PackageSync(SchedulerPlugin):
         if (misfit := mismatch(critical_versions(self.target.environment))) is not None:
             raise misfit
         coordinator = coordinator_of(scheduler)
+        if coordinator.refuse_to_be_set(self.target):
+            return
         coordinator.registering += 1
         try:
             coordinator.listen()
@@ -139,13 +141,14 @@ class PackageSync(SchedulerPlugin):
             self._take_over(scheduler)
         finally:
             coordinator.registering -= 1
-            if coordinator.target is None:
+            if coordinator.target is None and not coordinator.is_permanent:
                 coordinator.gate.open()
 
     def _take_over(self, scheduler: Scheduler) -> None:
         """Take the place of an earlier registration, which Dask would warn of."""
-        for name in [name for name, other in scheduler.plugins.items() if getattr(other, "is_pkgsync", False)]:
-            del scheduler.plugins[name]
+        for name, other in list(scheduler.plugins.items()):
+            if getattr(other, "is_pkgsync", False) and not getattr(other, "is_permanent", False):
+                del scheduler.plugins[name]
 
 
 def make_target(environment: Environment, options: Options) -> Target:
@@ -196,6 +199,10 @@ def coordinator_of(scheduler: Scheduler) -> Coordinator:
     found: Any = scheduler.extensions.get(EXTENSION)
     if isinstance(found, Coordinator):
         return found
+    if getattr(found, "is_permanent", False):
+        raise PkgsyncError(
+            "this scheduler has a dask-pkgsync of its own, of another version than this client's: install the same one"
+        )
     if found is not None:
         found.gate.open()
     coordinator = Coordinator(scheduler)

@@ -1,0 +1,36 @@
+"""On a client with our preload: says in Dask's own handshake what it has."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from dask_pkgsync.adapters.settings import local_snapshot
+from dask_pkgsync.core.environment import SCHEMA
+from dask_pkgsync.core.messages import environment_to_wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KEY = "pkgsync"
+
+
+def presenting(get_versions: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Return `distributed.versions.get_versions` with one more key where a client asks for its handshake.
+
+    Who else calls it gets what it always got: workers and schedulers have it under a name of their own, and what people
+    ask for names packages. Without this scheduler's gate nobody reads the key.
+    """
+    if hasattr(get_versions, "presents"):
+        return get_versions
+
+    @functools.wraps(get_versions)
+    def with_environment(packages: Any = None) -> dict[str, Any]:
+        found = get_versions(packages)
+        if packages is not None:
+            return found
+        environment = environment_to_wire(local_snapshot({}).environment)
+        return {**found, KEY: {"schema": SCHEMA, "environment": environment}}
+
+    with_environment.presents = True  # type: ignore[attr-defined]
+    return with_environment

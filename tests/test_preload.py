@@ -1,0 +1,262 @@
+"""A cluster that its configuration guards: what is refused, what is let in, and that nothing fails open."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import dask
+import pytest
+from click.testing import CliRunner
+from clusters import Cluster, Person, running, uv
+
+from dask_pkgsync import PolicyError, cli, scan
+from dask_pkgsync.adapters.configuration import check_configuration, schema
+from dask_pkgsync.core.lockfiles import environment_from_lock
+from dask_pkgsync.shell.scan import this_interpreter
+
+PRELOAD = json.dumps(["dask_pkgsync.preload"])
+GUARDED = {"DASK_DISTRIBUTED__SCHEDULER__PRELOAD": PRELOAD}
+PRESENTING = {"DASK_DISTRIBUTED__CLIENT__PRELOAD": PRELOAD, "DASK_PKGSYNC__MODULES": "false"}
+FINE = "client.wait_for_workers(1)\nprint(json.dumps(everywhere(call, 'import six; answer = six.__version__')))\n"
+
+
+@pytest.fixture
+def operator(tmp_path: Path) -> Person:
+    """Return somebody whose environment the cluster runs in, with dask-pkgsync."""
+    return Person(tmp_path / "operator")
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> Person:
+    """Return somebody who connects."""
+    return Person(tmp_path / "user")
+
+
+def guarded(operator: Person, tmp_path: Path, workers: int = 1, **env: str) -> Any:
+    """Run a cluster that is guarded by its configuration alone."""
+    root = tmp_path / f"cluster{len(list(tmp_path.glob('cluster*')))}"
+    root.mkdir()
+    return running(root, operator.venv, root / "cache", workers=workers, env={**GUARDED, **env})
+
+
+@pytest.mark.cluster
+def test_an_enforced_environment_lets_in_who_matches_and_nobody_else(
+    operator: Person, user: Person, tmp_path: Path
+) -> None:
+    """Clients are judged by what they present; workers are brought to it; nobody changes or releases it."""
+    uv(["pip", "uninstall", "--python", operator.venv.python, "dask-pkgsync"])
+    operator.install(str(Path(cli.__file__).parents[1]))
+    with guarded(operator, tmp_path, DASK_PKGSYNC__MODE="enforce") as cluster:
+        assert user.run(cluster, FINE, **PRESENTING) == ["1.15.0"]
+        assert user.run(cluster, FINE) == ["1.15.0"]  # a stock client, by Dask's own handshake
+        same = "print(json.dumps([pkgsync.sync(client, progress=False).changed]))"
+        assert user.run(cluster, same, **PRESENTING) == [False]
+        user.install("six==1.17.0")
+        refused = user.run(cluster, FINE, check=False, **PRESENTING)
+        assert refused.returncode == 1
+        assert "six" in refused.stderr
+        assert "1.15.0   1.17.0  exact" in refused.stderr
+        for script, reason in (
+            ("pkgsync.sync(client, progress=False, modules=False)", "1.15.0   1.17.0"),
+            ("pkgsync.release(client)", "pkgsync.mode is enforce"),
+        ):
+            done = user.run(cluster, script, check=False)
+            assert done.returncode == 1
+            assert reason in done.stderr
+        checked = user.venv.run(CHECK, cluster.address, "--no-modules", check=False)
+        assert (checked.returncode, "1.17.0" in checked.stdout) == (1, True)
+        checked = user.venv.run(CHECK, cluster.address, "--no-modules", "--ignore", "six", check=False)
+        assert checked.returncode == 1  # the operator's policy counts, not the client's
+        user.install("six==1.15.0")
+        checked = user.venv.run(CHECK, cluster.address, "--no-modules")
+        assert "lets this environment in" in checked.stdout
+
+
+CHECK = "import sys; from dask_pkgsync.cli import pkgsync; pkgsync(['check', *sys.argv[1:]])"
+
+
+@pytest.mark.cluster
+def test_a_lock_file_is_what_workers_get_and_clients_must_have(operator: Person, user: Person, tmp_path: Path) -> None:
+    """The operator's file decides; a client without a fingerprint can be refused."""
+    pins = tmp_path / "requirements.txt"
+    pins.write_text("six==1.17.0 \\\n    --hash=sha256:abc\n")
+    env = {
+        "DASK_PKGSYNC__MODE": "enforce",
+        "DASK_PKGSYNC__TARGET": str(pins),
+        "DASK_PKGSYNC__STOCK_CLIENTS": "refuse",
+        "DASK_PKGSYNC__ONLY": '["six"]',
+    }
+    versions = user.venv.environment().distributions
+    pins.write_text(pins.read_text() + "".join(f"{n}=={versions[n].version}\n" for n in CRITICAL))
+    with guarded(operator, tmp_path, **env) as cluster:
+        refused = user.run(cluster, FINE, check=False)
+        assert "only clients that say what they have" in refused.stderr
+        assert "1.17.0" in user.run(cluster, FINE, check=False, **PRESENTING).stderr
+        user.install("six==1.17.0")
+        assert user.run(cluster, FINE, **PRESENTING) == ["1.17.0"]
+
+
+CRITICAL = ("cloudpickle", "dask", "distributed", "msgpack", "tornado")
+
+
+@pytest.mark.cluster
+def test_warnings_refuse_nobody(operator: Person, user: Person, tmp_path: Path) -> None:
+    """In mode warn a mismatch is an event and a line of the log, and the client works as well as it can."""
+    user.install("toolz==0.12.0", "tornado==6.4.2")
+    with guarded(operator, tmp_path, DASK_PKGSYNC__MODE="warn") as cluster:
+        found = user.run(cluster, "print(json.dumps([event['action'] for _, event in client.get_events('pkgsync')]))\n")
+        assert "mismatch" in found
+        assert "let in all the same" in cluster.log("scheduler")
+        done = user.run(cluster, "pkgsync.sync(client, progress=False, modules=False)", check=False)
+        assert done.returncode == 1
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(
+    ("env", "reason"),
+    [
+        ({"DASK_PKGSYNC__MOED": "enforce"}, "pkgsync.moed: there is no such option (in the environment variable"),
+        ({"DASK_PKGSYNC__MODE": "strict"}, "pkgsync.mode: expected one of sync, enforce, warn, found 'strict'"),
+        ({"DASK_PKGSYNC__MODE": "enforce", "DASK_PKGSYNC__TARGET": "/no/such.lock"}, "/no/such.lock cannot be read"),
+        ({"DASK_PKGSYNC__TARGET": "scheduler"}, "is for mode enforce only"),
+    ],
+)
+def test_a_scheduler_that_cannot_be_guarded_does_not_run(
+    env: dict[str, str], reason: str, operator: Person, tmp_path: Path
+) -> None:
+    """Whatever is wrong with the configuration, the scheduler stops and says so: nobody gets in."""
+    cluster = Cluster(tmp_path, operator.venv, tmp_path / "cache", env={**GUARDED, **env})
+    try:
+        process = cluster.start(
+            "scheduler", operator.venv, "scheduler", "--host", "tcp://127.0.0.1:0", "--no-dashboard"
+        )
+        assert process.wait(60) != 0
+        assert reason in cluster.log("scheduler")
+    finally:
+        cluster.stop()
+
+
+# -- without a cluster -----------------------------------------------------------------------------------------------
+
+
+def test_every_option_is_described_and_its_default_allowed() -> None:
+    """The defaults agree with the schema, key by key."""
+    assert set(dask.config.get("pkgsync")) == set(schema())
+    check_configuration()
+    assert all(rule["description"].strip() for rule in schema().values())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("ignoer", [], "there is no such option; did you mean ignore?"),
+        ("ignore", "numpy", "expected array of strings, found 'numpy'"),
+        ("ignore", [5], "expected array of strings"),
+        ("strict", 1, "expected boolean, found 1"),
+        ("install-timeout", True, "expected string or number, found True"),
+        ("transport", "pigeon", "expected one of auto, index, client"),
+        ("index-url", 5, "expected string or null, found a int"),
+    ],
+)
+def test_what_is_wrong_is_named(key: str, value: object, reason: str) -> None:
+    """Unknown keys and values of another type are errors that say what was expected."""
+    with dask.config.set({f"pkgsync.{key}": value}), pytest.raises(PolicyError) as caught:
+        check_configuration()
+    assert f"pkgsync.{key}: {reason}" in str(caught.value)
+
+
+def test_the_file_of_a_wrong_key_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The person reads where to look."""
+    (tmp_path / "ours.yaml").write_text("pkgsync:\n  stict: true\n")
+    (tmp_path / "other.yaml").write_text("distributed: {}\n")
+    (tmp_path / "broken.yaml").write_text("[")
+    monkeypatch.setattr(dask.config, "paths", [str(tmp_path), str(tmp_path / "gone"), str(tmp_path / "ours.yaml")])
+    with dask.config.set({"pkgsync.stict": True}), pytest.raises(PolicyError) as caught:
+        check_configuration()
+    assert f"(in {tmp_path / 'ours.yaml'}" in str(caught.value)
+    assert "other.yaml" not in str(caught.value)
+    with dask.config.set({"pkgsync": 5}), pytest.raises(PolicyError, match="expected a section with keys, found 5"):
+        check_configuration()
+
+
+LOCKS = {
+    "requirements.txt": "# pins\n-i https://example.org\nNumPy==2.1.0 \\\n    --hash=sha256:1 \\\n    --hash=sha256:2\n"
+    "six==1.17.0 ; python_version >= '3'  # comment\nold==1.0 ; python_version < '3'\n",
+    "pylock.toml": 'lock-version = "1.0"\n[[packages]]\nname = "numpy"\nversion = "2.1.0"\n'
+    '[[packages]]\nname = "six"\nversion = "1.17.0"\n[[packages]]\nname = "old"\nversion = "1"\n'
+    "marker = \"python_version < '3'\"\n",
+    "uv.lock": 'version = 1\n[[package]]\nname = "mine"\nversion = "0.1"\nsource = { editable = "." }\n'
+    '[[package]]\nname = "numpy"\nversion = "2.1.0"\n[[package]]\nname = "six"\nversion = "1.17.0"\n'
+    '[[package]]\nname = "old"\nversion = "1"\nresolution-markers = ["python_version < \'3\'"]\n',
+    "poetry.lock": '[[package]]\nname = "numpy"\nversion = "2.1.0"\n[[package]]\nname = "six"\nversion = "1.17.0"\n',
+}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="reading TOML needs Python 3.11, or tomli")
+@pytest.mark.parametrize("name", LOCKS)
+def test_lock_files_are_read(name: str) -> None:
+    """Whoever wrote it, the same pins come out, without those of other Pythons and without the project itself."""
+    found = environment_from_lock(name, LOCKS[name], this_interpreter())
+    assert {one.name: one.version for one in found.distributions.values()} == {"numpy": "2.1.0", "six": "1.17.0"}
+
+
+def test_a_scan_is_a_lock_file_too() -> None:
+    """What `scan --json` writes is read back."""
+    here = scan(modules=False)
+    assert environment_from_lock("a.json", here.to_json(), this_interpreter()).fingerprint == here.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("r.txt", "numpy>=2\n", "line 1: expected one exact version"),
+        ("r.txt", "numpy==2.*\n", "line 1: expected one exact version"),
+        ("r.txt", "six==1.0\n./local\n", "line 2: expected a pin such as numpy==2.1.0, found './local'"),
+        ("r.txt", "# nothing\n", "pins nothing"),
+        ("r.txt", "six==1.0\nsix==2.0\n", "pins six twice: 1.0 and 2.0"),
+        ("a.toml", "x = 1", "holds no list of packages"),
+        ("a.toml", "= nonsense", "is no TOML"),
+        ("a.lock", "package = [5]", "an entry has no name"),
+        ("pylock.toml", 'lock-version="1.0"\npackages=[{name="a",version="1",marker="?"}]', "no environment marker"),
+        ("a.json", "{}", "malformed message"),
+    ],
+)
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="reading TOML needs Python 3.11, or tomli")
+def test_what_is_no_lock_file_is_told(name: str, text: str, reason: str) -> None:
+    """With the file, the line, and what was expected."""
+    with pytest.raises(PolicyError) as caught:
+        environment_from_lock(name, text, this_interpreter())
+    assert str(caught.value).startswith(f"{name}: ")
+    assert reason in str(caught.value)
+
+
+def test_this_environment_can_be_checked_against_a_lock_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exit status says it to a pipeline, the table to people."""
+    monkeypatch.chdir(tmp_path)
+    here = scan(modules=False)
+    Path("same.json").write_text(here.to_json())
+    same = CliRunner().invoke(cli.pkgsync, ["check", "same.json", "--no-modules"])
+    assert (same.exit_code, same.output) == (0, "This environment is what same.json says.\n")
+    Path("other.txt").write_text(f"click==0.1\n{_pins(here)}")
+    other = CliRunner().invoke(cli.pkgsync, ["check", "other.txt", "--no-modules"])
+    assert other.exit_code == 1
+    assert "click" in other.output
+    ignoring = CliRunner().invoke(cli.pkgsync, ["check", "other.txt", "--no-modules", "--ignore", "click"])
+    assert ignoring.exit_code == 0
+    Path("broken.txt").write_text("numpy")
+    assert CliRunner().invoke(cli.pkgsync, ["check", "broken.txt"]).exit_code == 1
+
+
+def _pins(environment: Any) -> str:
+    return "".join(f"{name}=={environment.distributions[name].version}\n" for name in CRITICAL)
+
+
+@pytest.fixture(autouse=True)
+def _whole_defaults() -> None:
+    """Have every default in place, whatever an earlier test has set."""
+    from dask_pkgsync.adapters.settings import load_defaults
+
+    load_defaults()
