@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.core.compare import Comparison, compare
     from dask_pkgsync.core.environment import Distribution, Environment, Interpreter
     from dask_pkgsync.core.errors import (
+        ConflictError,
         EnvironmentMismatchError,
         InconsistentEnvironmentWarning,
         LayerError,
@@ -37,6 +38,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "ClusterStatus": "core.status",
     "Comparison": "core.compare",
+    "ConflictError": "core.errors",
     "Distribution": "core.environment",
     "Environment": "core.environment",
     "EnvironmentMismatchError": "core.errors",
@@ -63,6 +65,7 @@ _HOMES = {
 __all__ = [
     "ClusterStatus",
     "Comparison",
+    "ConflictError",
     "Distribution",
     "Environment",
     "EnvironmentMismatchError",

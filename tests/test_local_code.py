@@ -260,3 +260,33 @@ def test_where_all_share_one_environment_an_edit_restarts_who_imported_it(person
         )
     assert found == [[[1, 1], False], [[22, 22], True], [[22, 22], False]]
     assert not (tmp_path / "cache" / "layers").exists()
+
+
+def test_what_the_scheduler_has_imported_stays_known(person: Person, cluster: Cluster) -> None:
+    """A module that it imported from a layer, and that was edited since, is refused however often one syncs."""
+    person.write({"helpers.py": "answer = 1\n", "other.py": "answer = 1\n"}, "job")
+    found = person.run(
+        cluster,
+        """
+        from pathlib import Path
+        here = Path(__file__).parent
+        results = []
+        def tried(**options):
+            try:
+                report = pkgsync.sync(client, progress=False, **options)
+                results.append([line for line in report.nodes[0].skipped if line.startswith("modules-job")] != [])
+            except pkgsync.SyncError as error:
+                results.append("has imported other versions already of: modules-job" in str(error))
+        tried()
+        client.run_on_scheduler(lambda: __import__("helpers").answer)
+        (here / "helpers.py").write_text("answer = 22\\n")
+        tried(scheduler="refuse")
+        tried(scheduler="warn")
+        (here / "other.py").write_text("answer = 333\\n")
+        tried(scheduler="refuse")
+        tried(scheduler="warn")
+        results.append(everywhere(call, "import helpers, other; answer = [helpers.answer, other.answer]"))
+        print(json.dumps(results))
+        """,
+    )
+    assert found == [False, True, True, True, True, [[22, 333]] * 2]

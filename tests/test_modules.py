@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from dask_pkgsync import PolicyError, cli, scan
+from dask_pkgsync import PackageSync, PolicyError, cli, scan
+from dask_pkgsync.adapters import scheduler_plugin
 from dask_pkgsync.core.environment import Distribution, FromDirectory, FromModules
 from dask_pkgsync.core.errors import WheelError
 from dask_pkgsync.core.parcels import Request
+from dask_pkgsync.core.plan import make_plan
 from dask_pkgsync.shell.building import pack_modules
 from dask_pkgsync.shell.cache import open_cache
-from dask_pkgsync.shell.local import snapshot, source_directory, with_digests
+from dask_pkgsync.shell.local import Snapshot, snapshot, source_directory, with_digests
 from dask_pkgsync.shell.modules import find_modules
 from dask_pkgsync.shell.packer import Packer
 from dask_pkgsync.shell.scan import scan_installed
@@ -125,7 +129,11 @@ def test_what_can_be_imported_travels_and_the_rest_stays(beside: Path) -> None:
     )
     assert found() == {"modules-beside": ["helpers.py", "space/module.py", "tools/__init__.py", "tools/data/table.csv"]}
     (root,) = find_modules(chosen=True, limit=BIG)
-    assert {name: reason.split()[0] for name, reason in root.left_out} == {"json.py": "the", "click.py": "an"}
+    assert {name: reason.split()[0] for name, reason in root.left_out} == {
+        "json.py": "the",
+        "click.py": "an",
+        **dict.fromkeys(("env", "ignored.py"), ".gitignore,"),
+    }
     assert found(chosen=False) == {}
 
 
@@ -146,6 +154,9 @@ def test_everybodys_directories_are_no_places_for_modules(
     """The home directory, the interpreter's own, and those of editable projects are passed over."""
     write(beside, "helpers.py")
     monkeypatch.setenv("HOME", str(beside))
+    assert found() == {}
+    (tmp_path / "link-to-home").symlink_to(beside)
+    monkeypatch.setenv("HOME", str(tmp_path / "link-to-home"))
     assert found() == {}
     monkeypatch.setenv("HOME", str(tmp_path))
     site = write(tmp_path / "x" / "site-packages", **{"link.pth": f"import os\n# no\n{beside}\n"})
@@ -171,6 +182,27 @@ def test_modules_can_be_chosen(beside: Path, tmp_path: Path) -> None:
     assert found([str(other)]) == {"modules-other": ["pkg/__init__.py", "rest.py", "single.py"]}
     with pytest.raises(PolicyError, match="'missing' is neither a loose module"):
         found(["missing"])
+
+
+def test_what_is_named_travels_or_is_an_error(beside: Path) -> None:
+    """Code travels whatever its name is; what cannot travel is told to who named it."""
+    write(beside, "secrets_loader.py", "ignored.py", "json.py", "Credentials.json", **{".gitignore": "ignored.py\n"})
+    assert found() == {"modules-beside": ["secrets_loader.py"]}
+    assert found(["secrets_loader"]) == {"modules-beside": ["secrets_loader.py"]}
+    for name, reason in (("ignored", r"\.gitignore"), ("json", "standard library")):
+        with pytest.raises(PolicyError, match=f"was named and cannot travel: .*{reason}"):
+            found([name])
+    assert found([str(beside)]) == {"modules-beside": ["secrets_loader.py"]}
+
+
+def test_secrets_in_packages_stay_whatever_their_case(beside: Path, tmp_path: Path) -> None:
+    """Data files that commonly hold secrets, in any spelling, and behind any link."""
+    write(tmp_path / ".ssh", "config")
+    write(
+        beside, "p/__init__.py", "p/Client_Secret_1.json", "p/Credentials.json", "p/service-account.json", "p/.pgpass"
+    )
+    (beside / "p" / "keys").symlink_to(tmp_path / ".ssh")
+    assert found() == {"modules-beside": ["p/__init__.py"]}
 
 
 def test_too_much_is_an_error_that_names_the_largest(beside: Path) -> None:
@@ -225,7 +257,7 @@ def test_what_this_client_does_not_have_is_refused(tmp_path: Path) -> None:
         packer.pack(Request("never-installed", "1.0"))
 
 
-def test_a_source_that_is_gone_is_a_fault(tmp_path: Path) -> None:
+def test_a_source_that_is_gone_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An editable project whose directory was removed is reported, and never counts as a match."""
     found = scan_installed([str(tmp_path)])
     origin = FromDirectory((tmp_path / "gone with space").as_uri(), editable=True)
@@ -233,6 +265,44 @@ def test_a_source_that_is_gone_is_a_fault(tmp_path: Path) -> None:
     environment = with_digests(type(found).of(found.interpreter, [Distribution("mine", "1.0", origin)]))
     (fault,) = environment.faults
     assert (fault.name, fault.kind) == ("mine", "unreadable")
+    (step,) = (step for step in make_plan(found, environment).skipped if step.name == "mine")
+    assert "source directory cannot be read" in step.reason  # and no index is asked for that name
+    monkeypatch.setattr(scheduler_plugin, "local_snapshot", lambda _: Snapshot(environment, {}))
+    with pytest.raises(WheelError, match=r"mine 1\.0: its source cannot be read"):
+        PackageSync()
+    assert PackageSync(ignore=["mine"])
+
+
+def test_a_project_in_a_checkout_ships_what_git_knows(tmp_path: Path) -> None:
+    """A backend that asks git for the files gets them, also where the cache lies in a checkout that ignores it."""
+    config = ["-c", "user.name=me", "-c", "user.email=me@example.org"]
+    for directory, ignored in ((tmp_path, "*"), (tmp_path / "project", "")):
+        directory.mkdir(exist_ok=True)
+        subprocess.run(["git", "init", "-q"], cwd=directory, check=True)
+        (directory / ".gitignore").write_text(f"{ignored}\n")
+    root = write(
+        tmp_path / "project",
+        *("mine/data/x.json", "mine/not-known.json"),
+        **{
+            "pyproject.toml": '[build-system]\nrequires = ["setuptools>=64", "setuptools-scm>=8"]\n'
+            'build-backend = "setuptools.build_meta"\n[project]\nname = "mine"\ndynamic = ["version"]\n'
+            '[tool.setuptools]\npackages = ["mine", "mine.data"]\n[tool.setuptools_scm]\n',
+            "mine/__init__.py": "x = 1",
+        },
+    )
+    subprocess.run(["git", "add", "--all", ":!mine/not-known.json"], cwd=root, check=True)
+    subprocess.run(["git", *config, "commit", "-qm", "one"], cwd=root, check=True)
+    origin = FromDirectory(root.as_uri(), editable=True)
+    found = scan_installed([str(tmp_path)])
+    environment = with_digests(type(found).of(found.interpreter, [Distribution("mine", "1.5", origin)]))
+    one = environment.distributions["mine"]
+    packer = Packer(Snapshot(environment, {}), open_cache(str(tmp_path / "cache")))
+    _, path = packer.pack(Request(one.name, one.version, one.identity))
+    with zipfile.ZipFile(path) as bundle:
+        names = set(bundle.namelist())
+    assert {"mine/__init__.py", "mine/data/x.json"} <= names
+    assert "mine/not-known.json" not in names
+    assert not (root / "build").exists()
 
 
 def test_the_command_line_lists_every_file(beside: Path, monkeypatch: pytest.MonkeyPatch) -> None:

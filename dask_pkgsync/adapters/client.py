@@ -9,6 +9,8 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from distributed import Client
+
 from dask_pkgsync.adapters.carry import archive
 from dask_pkgsync.adapters.coordinator import TOPIC
 from dask_pkgsync.adapters.scheduler_plugin import PackageSync, register
@@ -21,8 +23,6 @@ from dask_pkgsync.shell.display import make_reporter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
-
-    from distributed import Client
 
     from dask_pkgsync.core.environment import Environment
 
@@ -40,6 +40,7 @@ def sync(
     transport: str | None = None,
     modules: bool | Iterable[str] | None = None,
     store: str | None = None,
+    on_conflict: str | None = None,
     progress: bool | Reporter | None = None,
 ) -> SyncReport:
     """Make every node of a cluster match this environment, and show how it goes.
@@ -48,7 +49,7 @@ def sync(
     ----------
     client : distributed.Client
         A connected client; an asynchronous one gets an awaitable back.
-    environment, ignore, only, extra, strict, scheduler, install_timeout, transport, modules, store
+    environment, ignore, only, extra, strict, scheduler, install_timeout, transport, modules, store, on_conflict
         As for `PackageSync`.
     progress : bool or Reporter, optional
         False shows nothing; by default it is shown in the way that fits the terminal or notebook.
@@ -62,9 +63,13 @@ def sync(
     ------
     EnvironmentMismatchError
         If the client differs from the scheduler in a critical package.
+    ConflictError
+        If another client has set an environment that conflicts with this one.
     SyncError
         If a node could not be made to match.
     """
+    if not isinstance(client, Client):
+        raise TypeError(f"expected a distributed.Client, found {client!r:.100}; connect first: Client({client!r:.50})")
     make = functools.partial(
         PackageSync,
         environment,
@@ -77,6 +82,7 @@ def sync(
         transport=transport,
         modules=modules,
         store=store,
+        on_conflict=on_conflict,
     )
     reporter = progress if isinstance(progress, Reporter) else make_reporter(progress)
     try:

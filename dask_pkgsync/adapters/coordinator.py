@@ -18,7 +18,7 @@ from distributed.protocol.pickle import dumps
 
 from dask_pkgsync.adapters.gate import Gate, own_versions, presented
 from dask_pkgsync.adapters.nanny_plugin import NannySync
-from dask_pkgsync.adapters.node import failure_of
+from dask_pkgsync.adapters.node import expected, failure_of
 from dask_pkgsync.adapters.scheduler_node import SchedulerNode
 from dask_pkgsync.adapters.settings import node_settings
 from dask_pkgsync.adapters.supply import Supply
@@ -26,6 +26,7 @@ from dask_pkgsync.adapters.worker_plugin import NAME, WorkerSync
 from dask_pkgsync.core.compare import compare, compare_critical, critical_versions
 from dask_pkgsync.core.environment import Distribution
 from dask_pkgsync.core.errors import (
+    ConflictError,
     EnvironmentMismatchError,
     LayerError,
     NodeFailure,
@@ -34,6 +35,7 @@ from dask_pkgsync.core.errors import (
     SyncError,
 )
 from dask_pkgsync.core.fields import Field
+from dask_pkgsync.core.merge import conflict, merge
 from dask_pkgsync.core.messages import environment_from_wire, failure_from_wire, target_to_wire
 from dask_pkgsync.core.report import NodeReport, SyncReport, outcome_of, report_from_wire, sync_report_to_wire
 from dask_pkgsync.core.status import MATCHES, ClusterStatus, NodeStatus, status_to_wire
@@ -56,6 +58,8 @@ NO_FINGERPRINT = (
     "This cluster lets in only clients that say what they have. Install dask-pkgsync, and put dask_pkgsync.preload "
     "into distributed.client.preload of your Dask configuration."
 )
+OTHERS_LOOKED_FOR = 0.5
+"""Seconds between two looks at whether those are still connected who are in the way."""
 REMEMBERED = 200
 """Nodes that have left and are still told of, for example with the reason why they failed."""
 
@@ -70,6 +74,15 @@ class Node:
     address: str
     role: str
     """``nanny``, or ``worker`` for one without a nanny."""
+
+
+@dataclass(frozen=True)
+class Want:
+    """What one client has asked for; clients of one process are one person."""
+
+    client: str
+    """Dask's name of it."""
+    target: Target
 
 
 class Coordinator:
@@ -93,6 +106,7 @@ class Coordinator:
         self.mode = "sync"
         self.stock_clients = "judge"
         self.enforced: Target | None = None
+        self.wants: dict[str, Want] = {}
         self.adopting = False
 
     def listen(self) -> None:
@@ -183,19 +197,29 @@ class Coordinator:
 
         Raises
         ------
+        ConflictError
+            If another client's environment is in the way.
         SyncError
             If any node cannot have it.
         """
+        await self._wait_for_others(asked, client)
+        want = Want(client, asked)
         async with self.turn:
-            self.supply.serve(client, asked.store)
+            asked = self._beside_others(asked, client)
+            before = await self.supply.serve(client, asked.store)
             if self._is_synced(asked):
                 assert self.report is not None  # noqa: S101  # a target is adopted together with a report
+                self._wants(want)
                 self.report = _unchanged(self.report)
                 return self.report
             started = monotonic()
             target = await self._resolve(asked)
             resolved = monotonic()
-            await self._prepare_all(target)
+            try:
+                await self._prepare_all(target)
+            except BaseException:
+                await self.supply.serve_again(before)  # late nodes still want the target that is
+                raise
             prepared = monotonic()
             self.adopting = True
             try:
@@ -204,6 +228,7 @@ class Coordinator:
                 self.scheduler.worker_plugins[NAME] = self.plugins["worker"]
                 self.adopting = False
             self.asked = asked.id
+            self._wants(want)
             await self.supply.keep(target)
             nodes = tuple(self.reports[address] for address in sorted(self.reports, key=self._order))
             steps = {
@@ -212,10 +237,53 @@ class Coordinator:
                 "activate": monotonic() - prepared,
             }
             self.report = SyncReport(target.id, nodes, monotonic() - started, steps)
-            self.tell({"action": "synced", "target": target.id, "failed": sorted(self.expelled)})
+            self.tell({"action": "synced", "target": target.id, "failed": sorted(self.failures)})
             if self.failures:
                 raise SyncError(self.failures, adopted=True)
             return self.report
+
+    def _wants(self, want: Want) -> None:
+        """Remember what a client has asked for, and forget what those did who are gone."""
+        self.wants[want.client] = want
+        self.wants = {name: one for name, one in self.wants.items() if name in self.scheduler.clients}
+
+    def _others(self, asked: Target, client: str) -> list[Want]:
+        """Return what other people want who are still connected."""
+        return [
+            want
+            for want in self.wants.values()
+            if want.client in self.scheduler.clients
+            and want.client != client
+            and want.target.client_process != asked.client_process
+        ]
+
+    async def _wait_for_others(self, asked: Target, client: str) -> None:
+        """Where a client would rather wait than be refused: wait until those have gone who are in the way."""
+        if asked.on_conflict == "wait":
+            # (nobody tells when a client goes)
+            while any(conflict(want.target, asked) for want in self._others(asked, client)):  # noqa: ASYNC110
+                await asyncio.sleep(OTHERS_LOOKED_FOR)
+
+    def _beside_others(self, asked: Target, client: str) -> Target:
+        """Return what the cluster is to have so that everybody who is connected has what they want.
+
+        Raises
+        ------
+        ConflictError
+            If that does not go together.
+        """
+        both = asked
+        for want in self._others(asked, client):
+            owner = want.target.owner
+            if not (differences := conflict(want.target, asked)):
+                both = merge(want.target, both)
+            elif asked.on_conflict == "replace":
+                self.tell({"action": "replaced", "owner": owner, "by": asked.owner})
+                del self.wants[want.client]
+            else:
+                self.tell({"action": "conflict", "owner": owner, "with": asked.owner, "reason": str(differences)})
+                raise ConflictError(owner, differences)
+        return both
 
     def _is_synced(self, asked: Target) -> bool:
         return asked.id == self.asked and self.target is not None and not self._unverified(self.target)
@@ -365,8 +433,8 @@ class Coordinator:
         self._step(here, "scheduler", "prepare", "started")
         try:
             report = await self.itself.prepare(target)
-        except LayerError as error:
-            self._fail(failure_of(here, error), "scheduler")
+        except Exception as error:  # noqa: BLE001  # also what nobody expected must not leave the others half-way
+            self._fail(failure_of(here, expected(error)), "scheduler")
             return
         self.reports[here] = report
         self._step(here, "scheduler", "prepare", "finished", _summary(report))
@@ -487,7 +555,7 @@ class Coordinator:
             raise PolicyError("this cluster has what its operator configured (pkgsync.mode is enforce)")
         async with self.turn:
             started = monotonic()
-            self.target, self.asked = None, ""
+            self.target, self.asked, self.wants = None, "", {}
             self.scheduler.nanny_plugins.pop(NAME, None)
             self.scheduler.worker_plugins.pop(NAME, None)
             nodes = self._nodes()
@@ -499,6 +567,7 @@ class Coordinator:
             if not self.is_permanent:
                 self.gate.open()
             self.states, self.reports, self.report = {}, {}, None
+            await self.supply.drop()
             self.tell({"action": "released"})
             return sync_report_to_wire(SyncReport("", (itself, *reports), monotonic() - started))
 

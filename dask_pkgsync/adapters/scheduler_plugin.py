@@ -16,16 +16,20 @@ from dask_pkgsync.adapters.settings import (
     client_indexes,
     install_timeout,
     local_snapshot,
+    on_conflict,
     policy_from,
     scheduler_rule,
     store,
+    this_person,
     transport,
 )
 from dask_pkgsync.adapters.supplier import Supplier
 from dask_pkgsync.core.compare import critical_versions
-from dask_pkgsync.core.errors import InconsistentEnvironmentWarning, PkgsyncError, SyncError
+from dask_pkgsync.core.environment import FromDirectory
+from dask_pkgsync.core.errors import InconsistentEnvironmentWarning, PkgsyncError, SyncError, WheelError
 from dask_pkgsync.core.fields import Field
 from dask_pkgsync.core.messages import Target, target_from_wire, target_to_wire
+from dask_pkgsync.core.policy import Level
 from dask_pkgsync.shell.local import Snapshot
 from dask_pkgsync.shell.process_state import this_process
 from dask_pkgsync.shell.requirements import conflicts
@@ -71,6 +75,9 @@ class PackageSync(SchedulerPlugin):
     store : str, optional
         URL, of any kind that fsspec knows, where this client puts wheels and every host fetches them; by default they
         go through the scheduler.
+    on_conflict : {"refuse", "wait", "replace"}, optional
+        What happens where another client, which is still connected, has set an environment that conflicts with this
+        one: `ConflictError`; wait until it has gone; or take its place.
 
     Raises
     ------
@@ -99,6 +106,7 @@ class PackageSync(SchedulerPlugin):
         transport: str | None = None,
         modules: bool | Iterable[str] | None = None,
         store: str | None = None,
+        on_conflict: str | None = None,
     ) -> None:
         options: Options = {
             "ignore": ignore,
@@ -110,9 +118,12 @@ class PackageSync(SchedulerPlugin):
             "transport": transport,
             "modules": modules,
             "store": store,
+            "on_conflict": on_conflict,
         }
         self.snapshot = local_snapshot(options) if environment is None else Snapshot(environment, {})
         self.target = make_target(self.snapshot.environment, options)
+        if environment is None:
+            _refuse_what_cannot_be_read(self.target)
         if environment is None and (found := conflicts(self.snapshot.environment)):
             warnings.warn(InconsistentEnvironmentWarning(found), stacklevel=2)
         self.client = ""
@@ -162,7 +173,22 @@ def make_target(environment: Environment, options: Options) -> Target:
         transport(options),
         client_indexes(),
         store(options),
+        on_conflict(options),
+        this_person(),
     )
+
+
+def _refuse_what_cannot_be_read(target: Target) -> None:
+    """Raise for local code that is not there any more, before anything travels."""
+    for name, one in target.environment.distributions.items():
+        lost = isinstance(one.origin, FromDirectory) and one.origin.editable and not one.origin.digest
+        if lost and target.policy.rule(name).level not in (Level.IGNORE, Level.CRITICAL):
+            fault = target.environment.faulty(name)
+            raise WheelError(
+                f"{name} {one.version}",
+                fault.detail if fault else "its source directory cannot be read",
+                advice=f"Install it again, or name {name} in ignore.",
+            )
 
 
 def package_sync(state: object) -> PackageSync:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import pkgutil
+import platform
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import dask
@@ -11,17 +14,16 @@ from dask.utils import parse_bytes, parse_timedelta
 
 from dask_pkgsync.core.errors import MessageError, PolicyError
 from dask_pkgsync.core.indexes import indexes_from_wire
-from dask_pkgsync.core.messages import TRANSPORTS
+from dask_pkgsync.core.messages import ON_CONFLICT, TRANSPORTS
 from dask_pkgsync.core.policy import Policy
 from dask_pkgsync.shell.cache import open_cache
 from dask_pkgsync.shell.indexes import configured_indexes, for_nodes
 from dask_pkgsync.shell.local import snapshot
 from dask_pkgsync.shell.prepare import NodeSettings
+from dask_pkgsync.shell.scan import printable
 from dask_pkgsync.shell.store import check_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from dask_pkgsync.core.indexes import Indexes
     from dask_pkgsync.shell.local import Snapshot
     from dask_pkgsync.shell.packer import Packer
@@ -39,6 +41,7 @@ class Options(TypedDict, total=False):
     transport: str | None
     modules: bool | Iterable[str] | None
     store: str | None
+    on_conflict: str | None
 
 
 def load_defaults() -> None:
@@ -79,6 +82,23 @@ def transport(options: Options) -> str:
     return str(chosen)
 
 
+def on_conflict(options: Options) -> str:
+    """Return what is to happen where another client has set another environment."""
+    chosen = _option(options, "on_conflict")
+    if chosen not in ON_CONFLICT:
+        raise PolicyError(f"on-conflict: expected one of {', '.join(ON_CONFLICT)}, found {chosen!r}")
+    return str(chosen)
+
+
+def this_person() -> str:
+    """Return who this is, for others: the user's name and the machine's."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a container's number without a name
+        user = "somebody"
+    return printable(f"{user}@{platform.node()}")[:200]
+
+
 def store(options: Options) -> str:
     """Return the URL of the store; empty for the scheduler's disk."""
     return check_store(_option(options, "store") or "")
@@ -115,6 +135,8 @@ def local_snapshot(options: Options, *, modules_limit: int | None = None) -> Sna
     chosen = _option(options, "modules")
     if isinstance(chosen, str):
         raise PolicyError(f"modules: expected true, false or a list, found {chosen!r}; write [{chosen!r}]")
+    if not isinstance(chosen, Iterable | bool):
+        raise PolicyError(f"modules: expected true, false or a list, found {chosen!r}")
     limit = int(parse_bytes(dask.config.get("pkgsync.modules-limit"))) if modules_limit is None else modules_limit
     return snapshot(modules=chosen if isinstance(chosen, bool) else list(chosen), modules_limit=limit)
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-from distributed.comm.core import CommClosedError
-
 from dask_pkgsync.adapters.settings import packer
 from dask_pkgsync.adapters.supply import WANTED
-from dask_pkgsync.core.errors import LayerError, PkgsyncError, WheelError
+from dask_pkgsync.core.errors import LayerError, WheelError
 from dask_pkgsync.core.parcels import parcel_to_wire, requests_from_wire, requests_to_wire, wheel_error_to_wire
 from dask_pkgsync.shell.blobs import CHUNK
 from dask_pkgsync.shell.store import put
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from distributed import Client
@@ -23,8 +24,14 @@ if TYPE_CHECKING:
     from dask_pkgsync.core.parcels import Parcel, Request
     from dask_pkgsync.shell.local import Snapshot
 
+logger = logging.getLogger("dask_pkgsync")
+
 _UPLOADS = 2
 """Blobs on their way at once: one is read while the other is written."""
+_PAUSES = (0.2, 1.0, 5.0)
+"""Seconds between tries over a connection that broke."""
+_REMEMBERED = 2
+"""Snapshots of a client that nodes may still ask for."""
 _TRIES = 3
 """How often a blob is sent whose bytes came out wrong."""
 
@@ -43,15 +50,19 @@ class Supplier:
 
     def __init__(self, client: Client, snapshot: Snapshot, store: str = "") -> None:
         self.client = client
-        self.snapshot = snapshot
+        self.snapshots = [snapshot]
         self.store = store
         self.at_work: set[asyncio.Task[None]] = set()
         self.builds = asyncio.Semaphore(os.cpu_count() or 1)
         self.uploads = asyncio.Semaphore(_UPLOADS)
 
     def listen(self) -> None:
-        """Answer from now on, in the place of whoever did before."""
-        self.client._stream_handlers[WANTED] = self.handle_wanted  # noqa: SLF001  # no public way to be asked
+        """Answer from now on, also for what the client has synced just before: nodes may still ask for that."""
+        handlers = self.client._stream_handlers  # noqa: SLF001  # no public way to be asked
+        before = getattr(handlers.get(WANTED), "__self__", None)
+        if isinstance(before, Supplier):
+            self.snapshots += before.snapshots[: _REMEMBERED - 1]
+        handlers[WANTED] = self.handle_wanted
 
     def handle_wanted(self, requests: object) -> None:
         """Begin to pack what the scheduler asks for."""
@@ -65,21 +76,45 @@ class Supplier:
             async with self.builds:
                 parcel, path = await asyncio.to_thread(self._pack, request)
             async with self.uploads:
-                await self._upload(parcel, path)
+                await self._persist(self._upload, parcel, path)
         except WheelError as error:
             await self._refuse(request, error)
-        except CommClosedError:  # nobody is there to be told
-            pass
         except LayerError as error:
             await self._refuse(request, WheelError(request.name, error.problem, advice=error.advice))
         except Exception as error:  # noqa: BLE001  # whoever waits for it must be told, whatever it was
             await self._refuse(request, WheelError(request.name, f"{type(error).__name__}: {error}"))
 
+    async def _persist(self, function: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        """Do something over connections that may break, for as long as the client itself is connected."""
+        for pause in _PAUSES:
+            with contextlib.suppress(OSError):
+                return await function(*arguments)
+            if self.client.status in ("closing", "closed"):
+                break
+            await asyncio.sleep(pause)
+        return await function(*arguments)
+
     def _pack(self, request: Request) -> tuple[Parcel, Path]:
-        return packer(self.snapshot).pack(request)
+        """Pack from the snapshot that has what is asked for; the newest one says what is there instead."""
+        for snapshot in self.snapshots:
+            found = snapshot.environment.distributions.get(request.name)
+            if found is not None and found.identity == request.identity and found.same_version(request.version):
+                return packer(snapshot).pack(request)
+        return packer(self.snapshots[0]).pack(request)
 
     async def _refuse(self, request: Request, error: WheelError) -> None:
-        wire = [requests_to_wire([request])[0], wheel_error_to_wire(error)]
+        """Tell those who wait; if even that cannot be told as it is, tell it in plain characters."""
+        for shown in (error, WheelError(ascii(error.package)[:200], ascii(error.problem)[:2000])):
+            wire = [requests_to_wire([request])[0], wheel_error_to_wire(shown)]
+            try:
+                return await self._persist(self._tell, wire)
+            except OSError:  # the connection: then those who wait see that this client is gone
+                return None
+            except Exception:  # noqa: BLE001  # what cannot be sent, or is refused at the other end
+                logger.warning("could not be told as it is: %a", str(shown))
+        return None
+
+    async def _tell(self, wire: list[Any]) -> None:
         await self._scheduler.pkgsync_offer(parcels=[], errors=[wire])
 
     async def _upload(self, parcel: Parcel, path: Path) -> None:
@@ -91,13 +126,17 @@ class Supplier:
             answer = await self._send(wire, path, offset, parcel.size)
             if "failure" not in answer:
                 return
-        raise PkgsyncError(f"{parcel.filename} could not be uploaded: {answer['failure']}")
+        raise WheelError(parcel.filename, f"it could not be uploaded: {answer['failure']}")
 
     async def _send(self, wire: dict[str, Any], path: Path, offset: int, size: int) -> dict[str, Any]:
         """Send what is missing of a blob; a part is read while the one before it is on its way."""
         answer: dict[str, Any] = {"offset": offset}
         data: bytes = await asyncio.to_thread(_read, path, offset) if offset < size else b""
         while answer.get("offset", size) < size:
+            if not data:
+                raise WheelError(
+                    str(wire["filename"]), "its file changed while it was sent", advice="Run the sync again."
+                )
             offset, following = answer["offset"], answer["offset"] + len(data)
             ahead = asyncio.create_task(asyncio.to_thread(_read, path, following))
             answer = await self._scheduler.pkgsync_put(parcel=wire, offset=offset, data=data)

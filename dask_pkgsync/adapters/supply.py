@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.adapters.node import failure_of
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from distributed import Scheduler
 
+    from dask_pkgsync.core.environment import Distribution
     from dask_pkgsync.core.messages import Target
     from dask_pkgsync.core.parcels import Parcel, Request
     from dask_pkgsync.shell.filling import Fetch
@@ -38,6 +40,15 @@ IDLE = 600.0
 """Seconds after which an upload that stopped half-way is given up and removed."""
 _PATIENCE = 1.0
 """Seconds between two looks at whether the client is still there."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Who gives what, for one target."""
+
+    client: str
+    store: str
+    parcels: dict[Request, Parcel]
 
 
 class Supply:
@@ -58,6 +69,9 @@ class Supply:
         self.timer: asyncio.TimerHandle | None = None
         self.parcels: dict[Request, Parcel] = {}
         self.asked: dict[Request, asyncio.Future[Parcel]] = {}
+        self.failed: dict[Request, LayerError] = {}
+        """What the client could not give, for the time of one sync: a build that fails is not tried for each host."""
+        self.whom: dict[Request, tuple[str, object]] = {}
         self.writing: dict[str, asyncio.Task[int]] = {}
 
     @functools.cached_property
@@ -77,18 +91,36 @@ class Supply:
             "pkgsync_put": self.handle_put,
         }
 
-    def serve(self, client: str, store: str) -> None:
-        """Ask this client from now on, which puts wheels here or into a store."""
-        if store != self.store:
+    async def serve(self, client: str, store: str) -> Serving:
+        """Ask this client from now on, which puts wheels here or into a store; return whom and what before."""
+        before = Serving(self.client, self.store, dict(self.parcels))
+        if store or store != self.store:  # what is in a store may have expired: it is offered again
             self.parcels = {}
-        self.client, self.store = client, store
+        self.client, self.store, self.failed = client, store, {}
+        return before
+
+    async def serve_again(self, before: Serving) -> None:
+        """Go back to whom and what was before: a sync has failed, and the target is what it was."""
+        now, self.parcels = self.parcels, before.parcels
+        self.client, self.store = before.client, before.store
+        await self._end_leases(now.values())
 
     async def keep(self, target: Target) -> None:
         """Forget what is no part of a target that was adopted; its blobs stay until they are too old."""
-        wanted = {(name, one.identity) for name, one in target.environment.distributions.items()}
-        gone = [request for request in self.parcels if (request.name, request.identity) not in wanted]
-        for parcel in [self.parcels.pop(request) for request in gone]:
-            await asyncio.to_thread(self.blobs.cache.end_lease, parcel.digest)
+        there = target.environment.distributions
+        gone = [request for request in self.parcels if not _is_of(request, there.get(request.name))]
+        await self._end_leases([self.parcels.pop(request) for request in gone])
+
+    async def drop(self) -> None:
+        """Forget everything."""
+        before, self.parcels = self.parcels, {}
+        await self._end_leases(before.values())
+
+    async def _end_leases(self, parcels: Iterable[Parcel]) -> None:
+        """Let the store remove blobs that nothing else here needs."""
+        digests = {parcel.digest for parcel in parcels} - {parcel.digest for parcel in self.parcels.values()}
+        if digests:
+            await asyncio.to_thread(self.blobs.cache.end_leases, digests)
 
     # -- for nodes ----------------------------------------------------------------------------------------------------
 
@@ -103,11 +135,16 @@ class Supply:
         await asyncio.to_thread(lambda: self.blobs)
         known = [self.parcels.get(request) for request in requests]
         there = await asyncio.to_thread(lambda: [parcel is not None and self._has(parcel) for parcel in known])
-        missing = [request for request, is_there in zip(requests, there, strict=True) if not is_there]
-        self._ask([request for request in missing if request not in self.asked])
+        found = {one.request: one for one, is_there in zip(known, there, strict=True) if one is not None and is_there}
+        missing = [request for request in requests if request not in found]
         for request in missing:
-            await self._wait(request)
-        return [self.parcels[request] for request in requests]
+            if request in self.failed:
+                raise self.failed[request]
+        self._ask([request for request in missing if request not in self.asked])
+        waiting = {request: self.asked[request] for request in missing}  # before anything else can answer
+        for request, future in waiting.items():
+            found[request] = await self._wait(request, future)
+        return [found[request] for request in requests]
 
     def _has(self, parcel: Parcel) -> bool:
         return bool(self.store) or self.blobs.has(parcel)
@@ -117,22 +154,31 @@ class Supply:
             future: asyncio.Future[Parcel] = asyncio.get_running_loop().create_future()
             future.add_done_callback(functools.partial(self._answered, request))
             self.asked[request] = future
+        self._send(requests)
+
+    def _send(self, requests: Sequence[Request]) -> None:
+        """Ask the client, and note which connection of it was asked: another one knows nothing of it."""
+        for request in requests:
+            self.whom[request] = (self.client, self.scheduler.clients.get(self.client))
         if requests:
             self.scheduler.client_send(self.client, {"op": WANTED, "requests": requests_to_wire(requests)})
 
     def _answered(self, request: Request, future: asyncio.Future[Parcel]) -> None:
         self.asked.pop(request, None)
+        self.whom.pop(request, None)
         if not future.cancelled():
             future.exception()  # seen: whoever waits raises it
 
-    async def _wait(self, request: Request) -> None:
-        future = self.asked.get(request)
-        while future is not None and not future.done():
-            if self.client not in self.scheduler.clients:
-                future.set_exception(_gone(request))
+    async def _wait(self, request: Request, future: asyncio.Future[Parcel]) -> Parcel:
+        while not future.done():
+            client, state = self.whom[request]
+            if state is None or self.scheduler.clients.get(client) is not state:  # it left, or came back
+                if self.client in self.scheduler.clients:
+                    self._send([request])
+                else:
+                    future.set_exception(_gone(request))
             await asyncio.wait([future], timeout=_PATIENCE)
-        if future is not None:
-            future.result()
+        return future.result()
 
     async def handle_parcels(self, requests: object) -> dict[str, Any]:
         """Return the wheels that a node asks for, once they are here, or why they cannot be had."""
@@ -169,6 +215,7 @@ class Supply:
                 offset = parcel.size
             else:
                 await self._arrived(parcel, offset)
+                self._look_for_the_idle()
             offsets.append(offset)
         return {"offsets": offsets}
 
@@ -193,8 +240,7 @@ class Supply:
                 self._look_for_the_idle()
                 return {"offset": start + len(content)}
             reached = await writing
-        except LayerError as error:
-            self._fail([checked.request], error)
+        except LayerError as error:  # the client tells those who wait, after its last try
             return {"failure": str(error)}
         if reached == checked.size:
             self.tell({"action": "uploaded", "package": checked.filename, "bytes": checked.size})
@@ -236,6 +282,7 @@ class Supply:
             )
         )
         for request in requests:
+            self.failed[request] = reason
             future = self.asked.get(request)
             if future is not None and not future.done():
                 future.set_exception(reason)
@@ -255,6 +302,12 @@ class Supply:
             return {parcel.request: (self._here(parcel), parcel.note) for parcel in parcels}
 
         return fetch
+
+
+def _is_of(request: Request, distribution: Distribution | None) -> bool:
+    if distribution is None or distribution.identity != request.identity:
+        return False
+    return distribution.same_version(request.version)
 
 
 def _gone(request: Request) -> LayerError:

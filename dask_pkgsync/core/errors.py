@@ -41,6 +41,32 @@ class EnvironmentMismatchError(PkgsyncError, ImportError):
         )
 
 
+class ConflictError(PkgsyncError):
+    """Another client has set what the cluster is to have, is still connected, and it does not go together with this.
+
+    Attributes
+    ----------
+    owner : str
+        Who that is, for example ``ann@laptop``.
+    comparison : Comparison
+        Every difference that is in the way.
+    """
+
+    def __init__(self, owner: str, comparison: Comparison) -> None:
+        super().__init__(owner, comparison)
+        self.owner, self.comparison = owner, comparison
+
+    def __str__(self) -> str:
+        """Say who, what, and which choices there are."""
+        return harmless(
+            f"This cluster has the environment of {self.owner}, who is still connected, and yours conflicts with it. "
+            f"Nothing was changed.\n\n{self.comparison}\n\n"
+            "Your choices: install the versions of the cluster; name these packages in ignore; let "
+            f"{self.owner} close their client; wait for that with on_conflict='wait'; or take their environment away "
+            "with on_conflict='replace' (their workers may be restarted)."
+        )
+
+
 class MessageError(PkgsyncError, ValueError):
     """Data from another process is not what the protocol allows.
 

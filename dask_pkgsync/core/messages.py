@@ -147,6 +147,10 @@ class Target:
     """The client's indexes, without credentials, for nodes that have none configured."""
     store: str = ""
     """URL where the client's wheels are (`shell.store`); empty: on the scheduler's disk."""
+    on_conflict: str = "refuse"
+    """What happens where another client has set another environment: ``refuse``, ``wait`` or ``replace``."""
+    owner: str = ""
+    """Who made the target, for people, for example ``ann@laptop``."""
 
     @property
     def id(self) -> str:
@@ -174,10 +178,13 @@ def target_to_wire(target: Target) -> dict[str, Any]:
         "transport": target.transport,
         "indexes": indexes_to_wire(target.indexes),
         "store": target.store,
+        "on-conflict": target.on_conflict,
+        "owner": target.owner,
     }
 
 
-_SUPPLY = ("transport", "indexes", "store")
+ON_CONFLICT = ("refuse", "wait", "replace")
+_SUPPLY = ("transport", "indexes", "store", "on-conflict", "owner")
 
 
 def target_from_wire(data: object, place: str = "target") -> Target:
@@ -185,22 +192,25 @@ def target_from_wire(data: object, place: str = "target") -> Target:
     field = Field(data, place)
     field.schema()
     field.only(*("schema", "environment", "policy", "scheduler", "install-timeout", "client-process"), *_SUPPLY)
-    scheduler = field.key("scheduler").text(20)
-    if scheduler not in ("warn", "refuse"):
-        raise MessageError(f"{place}.scheduler", "warn or refuse", scheduler)
-    transport = field.key("transport").text(20)
-    if transport not in TRANSPORTS:
-        raise MessageError(f"{place}.transport", f"one of {', '.join(TRANSPORTS)}", transport)
     return Target(
         environment_from_wire(field.key("environment").value, f"{place}.environment"),
         policy_from_wire(field.key("policy").value, f"{place}.policy"),
-        scheduler,
+        _one_of(field.key("scheduler"), ("warn", "refuse")),
         field.key("install-timeout").number(),
         field.key("client-process").text(200),
-        transport,
+        _one_of(field.key("transport"), TRANSPORTS),
         indexes_from_wire(field.key("indexes").value, f"{place}.indexes"),
         field.key("store").text(),
+        _one_of(field.key("on-conflict"), ON_CONFLICT),
+        field.key("owner").text(200),
     )
+
+
+def _one_of(field: Field, choices: tuple[str, ...]) -> str:
+    found = field.text(20)
+    if found not in choices:
+        raise MessageError(field.place, " or ".join(choices), found)
+    return found
 
 
 def failure_to_wire(failure: NodeFailure) -> dict[str, Any]:

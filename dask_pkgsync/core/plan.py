@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from dask_pkgsync.core.compare import satisfied
-from dask_pkgsync.core.environment import Unrecorded
+from dask_pkgsync.core.environment import FromDirectory, Unrecorded
 from dask_pkgsync.core.policy import Level, Policy
 
 if TYPE_CHECKING:
@@ -174,4 +174,6 @@ def why_it_stays(origin: Origin) -> str | None:
             "nothing records its files (installed by the system, or by an old tool): install it with pip or uv, and it "
             "travels"
         )
+    if isinstance(origin, FromDirectory) and origin.editable and not origin.digest:
+        return "its source directory cannot be read: install it again, or name it in ignore"
     return None

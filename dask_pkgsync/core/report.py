@@ -43,7 +43,7 @@ class NodeReport:
     seconds: float = 0.0
     """From the order to the node's answer."""
     fetched: int = 0
-    """Bytes that the installer put into the layer on this host for this sync; 0 where a layer was reused."""
+    """Bytes of the layer that was built on this host for this sync, most of them links; 0 where one was reused."""
     layer: str = ""
     """Digest of the layer, empty without one."""
 
@@ -81,7 +81,7 @@ class SyncReport:
         return any(node.outcome not in ("matched", "left alone") for node in self.nodes)
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
-        head = ["node", "role", "outcome", "installed", "replaced", "hidden", "skipped", "seconds", "bytes"]
+        head = ["node", "role", "outcome", "installed", "replaced", "hidden", "skipped", "seconds", "built"]
         rows = [
             [
                 node.address,

@@ -168,6 +168,7 @@ def deactivate() -> None:
     if not state.layer:
         return
     root = state.layer
+    state.leftovers.update(_imported_from(root))
     sys.path[:] = [entry for entry in sys.path if not _below(entry, root)]
     paths = os.environ.get("PATH", "").split(os.pathsep)
     os.environ["PATH"] = os.pathsep.join(entry for entry in paths if not _below(entry, root))
@@ -176,6 +177,28 @@ def deactivate() -> None:
     state.layer = ""
     state.target = ""
     forget_caches()
+
+
+def _imported_from(root: str) -> dict[str, tuple[str, str]]:
+    """Return the distributions of a layer of which this process has imported anything."""
+    places = [entry for entry in sys.path if _below(entry, root)]
+    there, directories = scan_installed(places).distributions, installed(places)
+    return {
+        name: (one.version, one.identity)
+        for name, one in there.items()
+        if name in directories and any(module in sys.modules for module in module_names(directories[name]))
+    }
+
+
+def left_over(target: Target) -> set[str]:
+    """Return what this process has imported, from a layer that has gone, in another version than the target's."""
+    wanted = target.environment.distributions
+    before = this_process().leftovers
+    return {
+        name
+        for name, (version, identity) in before.items()
+        if name in wanted and not (wanted[name].same_version(version) and wanted[name].identity == identity)
+    }
 
 
 def loaded_from(root: str) -> tuple[str, ...]:

@@ -98,8 +98,12 @@ class Blobs:
             if self.has(parcel):
                 return parcel.size
             partial = self._partial.get(parcel.digest)
-            if partial is None or offset != partial.size:
-                return partial.size if partial else 0
+            if partial is None:
+                raise LayerError(
+                    "receive", f"the upload of {parcel.filename} was given up", advice="Run the sync again."
+                )
+            if offset != partial.size:
+                return partial.size
             try:
                 partial.append(data)
                 if partial.size < parcel.size:
@@ -145,8 +149,8 @@ class Blobs:
     def _make_room(self, parcel: Parcel) -> None:
         """Remove what is too old, then what was not used for the longest time; raise if that is not enough."""
         total = parcel.size + sum(partial.total for partial in self._partial.values())
-        for used, size, directory in sorted(self._all(), reverse=True):
-            leased = self.cache.is_leased(directory.name, self.max_age)
+        found = ((self.cache.is_leased(one.name, self.max_age), used, size, one) for used, size, one in self._all())
+        for leased, used, size, directory in sorted(found, reverse=True):
             if leased or (used > time() - self.max_age and total + size <= self.max_bytes):
                 total += size
             else:
@@ -180,7 +184,7 @@ class _Partial:
         self.touched = time()
 
     def append(self, data: Any) -> None:
-        with self.path.open("ab", buffering=0) as file:
+        with self.path.open("ab") as file:
             file.write(data)
         self.digest.update(data)
         self.size += len(data)

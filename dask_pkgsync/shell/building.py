@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import uuid
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,11 +60,13 @@ def build_project(source: Path, distribution: Distribution, directory: Path, *, 
     if not source.is_dir():
         raise WheelError(label, f"its source directory {source} is not there", advice="Install it again.")
     copy = directory / f"{distribution.name}-{distribution.version}"  # some backends read the version from this name
-    copy_to(project_files(source), copy)
-    copied = project_files(copy)
+    files = project_files(source)
+    copy_to(files, copy)
+    copied = [replace(file, full=copy / file.path) for file in files]
     if digest_of(copied, distribution.name, distribution.version) != distribution.identity:
         advice = "Run the sync again when nothing writes there, or see whether files that .gitignore names matter."
         raise WheelError(label, f"{source} changed between the scan and the build", advice=advice)
+    _remember_what_git_knows(source, copy, timeout)
     out = directory / "wheel"
     finished = _build(copy, out, distribution, directory, timeout)
     wheels = sorted(out.glob("*.whl"))
@@ -71,10 +75,36 @@ def build_project(source: Path, distribution: Distribution, directory: Path, *, 
             label,
             f"the wheel of the project in {source} could not be built",
             advice=f"Make this work: uv build --wheel {source}",
-            last_words=last_words(finished.stderr or finished.stdout),
+            last_words=_without_places(last_words(finished.stderr or finished.stdout), copy, source),
         )
     _refuse_another(wheels[0], distribution, source)
     return wheels[0]
+
+
+def _without_places(text: str, copy: Path, source: Path) -> str:
+    """Name the person's own directory, and not those that are gone by now and are others each time."""
+    text = text.replace(str(copy), str(source)).replace(str(copy.parent), "…")
+    return re.sub(r"\S*/builds-v0/\.tmp\w+", "…", text)
+
+
+def _remember_what_git_knows(source: Path, copy: Path, timeout: float) -> None:
+    """Make the copy of a checkout a checkout: some backends ship the files that git knows, and only those."""
+    git = shutil.which("git")
+    if git is None or not any((parent / ".git").exists() for parent in (source, *source.parents)):
+        return
+    listed = run([git, "ls-files", "-z"], timeout=timeout, cwd=source)
+    known = [name for name in listed.stdout.split("\0") if name and (copy / name).is_file()]
+    if listed.returncode or not known:
+        return
+    names = copy.parent / "git-files"
+    names.write_text("\0".join(known))
+    person = ["-c", "user.name=dask-pkgsync", "-c", "user.email=dask-pkgsync@localhost", "-c", "commit.gpgsign=false"]
+    for argv in (
+        ["init", "--quiet", "--template="],
+        ["add", "--force", f"--pathspec-from-file={names}", "--pathspec-file-nul"],
+        [*person, "-c", f"core.hooksPath={os.devnull}", "commit", "--quiet", "--message", "copy"],
+    ):
+        run([git, *argv], timeout=timeout, cwd=copy)
 
 
 def _build(copy: Path, out: Path, distribution: Distribution, directory: Path, timeout: float) -> Finished:
@@ -154,6 +184,12 @@ def pack_modules(files: Sequence[SourceFile], distribution: Distribution, direct
             record = list(_written(bundle, files, stem, compiled=compiled, tag=tag, distribution=distribution))
             record.append(f"{stem}.dist-info/RECORD,,")
             bundle.writestr(_entry(f"{stem}.dist-info/RECORD", executable=False), "\n".join(record) + "\n")
+        if digest_of(files) != distribution.identity:
+            raise WheelError(
+                f"{distribution.name} {distribution.version}",
+                "the modules changed while they were packed",
+                advice=_AGAIN,
+            )
     except OSError as error:
         raise WheelError(f"{distribution.name} {distribution.version}", str(error), advice=_AGAIN) from None
     return wheel

@@ -20,7 +20,7 @@ import psutil
 from dask_pkgsync.core.errors import LayerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 MARKER = "pkgsync-layer.json"
 """Written last into a layer, before it is renamed into place."""
@@ -109,9 +109,10 @@ class Cache:
         holder = {"host": platform.node(), "pid": process.pid, "created": process.create_time()}
         (directory / f"{platform.node()}-{process.pid}.json").write_text(json.dumps(holder))
 
-    def end_lease(self, digest: str) -> None:
-        """Say that this process uses it no more."""
-        (self.leases / digest / f"{platform.node()}-{os.getpid()}.json").unlink(missing_ok=True)
+    def end_leases(self, digests: Iterable[str]) -> None:
+        """Say that this process uses them no more."""
+        for digest in digests:
+            (self.leases / digest / f"{platform.node()}-{os.getpid()}.json").unlink(missing_ok=True)
 
     def is_leased(self, digest: str, max_age: float) -> bool:
         """Whether a living process uses a layer or blob.

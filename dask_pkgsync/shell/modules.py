@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import site
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _NOT_FOR_IMPORT = frozenset({"setup.py", "conftest.py", "noxfile.py"})
 _SHOWN = 5
+_NOT_TAKEN = ".gitignore, or its name (a cache, a key, a secret), keeps it here"
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,19 @@ def find_modules(chosen: bool | Sequence[str], *, limit: int) -> list[ModuleRoot
     """
     if chosen is False:
         return []
-    wanted = _automatic() if chosen is True else _named(chosen)
+    wanted = _automatic() if isinstance(chosen, bool) else _named(chosen)
     roots: list[ModuleRoot] = []
     taken: set[str] = set()
     for directory, names in wanted.items():
         travels, left_out = _sorted_out(directory, names, taken)
         taken |= {name.partition(".")[0] for name in travels}
-        if files := tuple(loose_files(directory, travels)):
+        files = tuple(loose_files(directory, travels))
+        with_files = {file.path.partition("/")[0] for file in files}
+        left_out += tuple((name, _NOT_TAKEN) for name in travels if name not in with_files)
+        if left_out and not isinstance(chosen, bool) and not _is_whole(directory, chosen):
+            name, reason = left_out[0]
+            raise PolicyError(f"modules: {directory / name} was named and cannot travel: {reason}")
+        if files:
             digest = digest_of(files)
             version = f"0+{digest.partition('=')[2][:12]}"
             name = _name_for(directory, {root.distribution.name for root in roots})
@@ -71,6 +79,11 @@ def find_modules(chosen: bool | Sequence[str], *, limit: int) -> list[ModuleRoot
             roots.append(ModuleRoot(Distribution(name, version, origin), directory, files, left_out))
     _refuse_too_large(roots, limit)
     return roots
+
+
+def _is_whole(directory: Path, chosen: Sequence[str]) -> bool:
+    """Whether a directory was chosen as such, and not something in it."""
+    return any(Path(entry).expanduser().resolve() == directory for entry in chosen)
 
 
 def loose_directories() -> list[Path]:
@@ -90,7 +103,9 @@ def loose_directories() -> list[Path]:
 
 def _is_known(directory: Path) -> bool:
     """Whether a directory is no place for loose modules: an interpreter's, an installer's, or one for everything."""
-    everything = {Path.home(), Path(tempfile.gettempdir()).resolve(), Path(directory.anchor)}
+    everything = {Path(tempfile.gettempdir()).resolve(), Path(directory.anchor)}
+    with contextlib.suppress(RuntimeError):  # nobody's home
+        everything.add(Path.home().resolve())
     if directory in everything or directory in _linked():
         return True
     prefixes = {Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix)}
@@ -222,5 +237,6 @@ def _refuse_too_large(roots: Sequence[ModuleRoot], limit: int) -> None:
         raise PolicyError(
             f"modules: the loose modules are {human_bytes(total)}, more than modules-limit allows "
             f"({human_bytes(limit)}). The largest files: {largest}. Name those that are to travel in modules=[…]; "
-            "or list what is not code in .gitignore, switch it off with modules=False, or raise modules-limit."
+            "or list what is not code in .gitignore, switch it off with modules=False, or raise "
+            "modules-limit (DASK_PKGSYNC__MODULES_LIMIT)."
         )

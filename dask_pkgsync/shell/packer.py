@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import sys
 from dataclasses import dataclass
+from time import time
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.core.environment import FromDirectory, FromModules, Unrecorded
@@ -15,8 +17,9 @@ from dask_pkgsync.core.parcels import Parcel, Request
 from dask_pkgsync.core.plan import why_it_stays
 from dask_pkgsync.shell.building import BUILD_TIMEOUT, aside, build_project, discard, pack_modules
 from dask_pkgsync.shell.local import source_directory
-from dask_pkgsync.shell.records import installed
+from dask_pkgsync.shell.records import entries, installed
 from dask_pkgsync.shell.repack import repack
+from dask_pkgsync.shell.scan import scan_installed
 from dask_pkgsync.shell.sources import sha256_of
 
 if TYPE_CHECKING:
@@ -26,7 +29,9 @@ if TYPE_CHECKING:
     from dask_pkgsync.shell.cache import Cache
     from dask_pkgsync.shell.local import Snapshot
 
-FORMAT = 2
+MAX_AGE = 7 * 24 * 3600.0
+"""Seconds for which a wheel is kept that nobody asks for."""
+FORMAT = 3
 """Changes whenever the same code would give another wheel."""
 
 
@@ -94,11 +99,19 @@ class Packer:
             (result / "parcel.json").write_text(json.dumps(facts))
             final = self.cache.wheels / key
             final.parent.mkdir(exist_ok=True)
+            self._forget_the_old()
             discard(final)
             result.rename(final)
         finally:
             discard(work)
         return parcel, final / parcel.filename
+
+    def _forget_the_old(self) -> None:
+        """Remove wheels that were not asked for in a long time: every edit of a project leaves one."""
+        for directory in self.cache.wheels.iterdir():
+            with contextlib.suppress(OSError):  # another process removes it, too
+                if directory.stat().st_mtime < time() - MAX_AGE:
+                    discard(directory)
 
     def _wheel(self, found: Distribution, work: Path) -> tuple[Path, str]:
         match found.origin:
@@ -107,6 +120,10 @@ class Packer:
             case FromDirectory(editable=True) as origin:
                 return build_project(source_directory(origin), found, work, timeout=self.timeout), ""
         packed = repack(_dist_info(found), work)
+        if scan_installed().distributions.get(found.name) != found:
+            raise WheelError(
+                f"{found.name} {found.version}", "it was changed after the scan", advice="Run the sync again."
+            )
         if not packed.differing:
             return packed.path, ""
         files = ", ".join(packed.differing[:5]) + (", …" if len(packed.differing) > 5 else "")  # noqa: PLR2004
@@ -130,10 +147,11 @@ def _dist_info(found: Distribution) -> Path:
 
 
 def _record_of(found: Distribution) -> str:
-    """Return the digest of what says which files are a distribution's, and when they changed last."""
+    """Return the digest of what says which files are a distribution's, and of their sizes and dates."""
     directory = _dist_info(found)
-    try:
-        content = (directory / "RECORD").read_bytes()
-    except OSError:
-        content = b""
-    return hashlib.sha256(content).hexdigest()
+    digest = hashlib.sha256()
+    for entry in entries(directory):
+        with contextlib.suppress(OSError):  # packing will tell
+            facts = (directory.parent / entry.path).stat()
+            digest.update(f"{entry.path} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+    return digest.hexdigest()

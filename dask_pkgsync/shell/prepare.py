@@ -13,7 +13,7 @@ from dask_pkgsync.core.indexes import OWN, Indexes
 from dask_pkgsync.core.parcels import Request
 from dask_pkgsync.core.plan import Plan, make_plan
 from dask_pkgsync.shell import layers
-from dask_pkgsync.shell.activation import base_path, editable_sources, here, imported, remaining, stays_whole
+from dask_pkgsync.shell.activation import base_path, editable_sources, here, imported, left_over, remaining, stays_whole
 from dask_pkgsync.shell.cache import collect, open_cache
 from dask_pkgsync.shell.filling import Sources
 from dask_pkgsync.shell.indexes import configured_indexes
@@ -96,7 +96,7 @@ def prepare_running(target: Target, settings: NodeSettings, fetch: Fetch) -> Pre
     """
     base = scan_base(target)
     refuse_critical(target, base)
-    late = imported(remaining(target))
+    late = {*imported(remaining(target)), *left_over(target)}
     plan = make_plan(base, target.environment, target.policy)
     taken = plan.without(late, TOO_LATE)
     if taken.empty or not all(stays_whole(name) for name in late):

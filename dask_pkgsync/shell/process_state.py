@@ -27,6 +27,8 @@ class ProcessState:
     """Directory of the layer that is active here, or empty."""
     target: str = ""
     """Name of the target that this process was verified against, or empty."""
+    leftovers: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Version and identity of what was imported from a layer that is not active any more, by name."""
     sources: dict[str, str] = field(default_factory=dict)
     """Of editable projects in the base: by name, the digest that their source had when the process was verified."""
 

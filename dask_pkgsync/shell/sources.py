@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
+from importlib.machinery import EXTENSION_SUFFIXES
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,9 +31,9 @@ _NEVER_DIRECTORIES = frozenset(
 _NEVER_FILES = (
     *("*.py[cod]", "*.swp", "*~", ".DS_Store", ".coverage", ".coverage.*"),
     *(".env", ".env.*", "*.key", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", ".netrc", ".pypirc"),
-    *(".git-credentials", "*.p12", "*.pfx", "*.jks", "*.kdbx"),
+    *(".git-credentials", "*.p12", "*.pfx", "*.jks", "*.kdbx", "*.ppk", ".pgpass", ".npmrc", ".htpasswd", ".dockercfg"),
 )
-_NEVER_LOOSE = ("*.pem", "*.crt", "credentials*", "secrets*", "*.ipynb")
+_NEVER_LOOSE = ("*.pem", "*.crt", "*.env", "*.tfvars", "*credential*", "*secret*", "service*account*.json", "*.ipynb")
 """Besides, where no build backend says what belongs."""
 _OF_BUILDS = ("build", "dist", "*.egg-info")
 """At the root of a project: what earlier builds left."""
@@ -118,7 +119,8 @@ def _visit(
         for entry in sorted(os.listdir(full)):  # noqa: PTH208
             yield from _visit(root, f"{path}/{entry}", inner, loose, (*above, real))
         return
-    if not full.is_file() or _is_any(name, _NEVER_FILES) or (loose and _is_any(name, _NEVER_LOOSE)):
+    is_code = name.endswith((".py", *EXTENSION_SUFFIXES))
+    if not full.is_file() or _is_any(name, _NEVER_FILES) or (loose and not is_code and _is_any(name, _NEVER_LOOSE)):
         return
     is_generated = not loose and name.endswith(".py")
     if not is_generated and _is_ignored(str(full), rules):
@@ -128,13 +130,13 @@ def _visit(
 
 
 def _is_no_source(directory: Path, name: str) -> bool:
-    if name in _NEVER_DIRECTORIES:
+    if name in _NEVER_DIRECTORIES or os.path.basename(os.path.realpath(directory)) in _NEVER_DIRECTORIES:  # noqa: PTH119
         return True
     return (directory / "pyvenv.cfg").exists() or (directory / "conda-meta").is_dir()
 
 
 def _is_any(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    return any(fnmatch.fnmatchcase(name.casefold(), pattern.casefold()) for pattern in patterns)
 
 
 def _is_ignored(full: str, rules: list[tuple[str, GitIgnoreSpec]]) -> bool:

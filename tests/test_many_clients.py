@@ -1,0 +1,149 @@
+"""Several people on one cluster: who adds gets along, who conflicts is told."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from clusters import environment_with, on_workers, running, versions_here
+
+import dask_pkgsync as pkgsync
+from dask_pkgsync import ConflictError, Policy
+from dask_pkgsync.core.environment import Distribution, Environment, Interpreter
+from dask_pkgsync.core.merge import conflict, merge
+from dask_pkgsync.core.messages import Target
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from clusters import Venvs
+
+HERE = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311-cp311-linux_x86_64")
+CRITICAL = [Distribution(name, "1.0") for name in ("cloudpickle", "dask", "distributed", "msgpack", "tornado")]
+
+
+def target(policy: Policy | None = None, **versions: str) -> Target:
+    """Return what somebody wants."""
+    wanted = [Distribution(name, version) for name, version in versions.items()]
+    return Target(Environment.of(HERE, [*CRITICAL, *wanted]), policy or Policy(), owner="ann@laptop")
+
+
+def test_what_only_one_wants_is_no_conflict() -> None:
+    """Two environments go together if what both have is the same; together they are both."""
+    ann, ben = target(numpy="2.1", six="1.0"), target(numpy="2.1", rich="15.0")
+    assert not conflict(ann, ben)
+    both = merge(ann, ben)
+    assert {"numpy", "six", "rich"} < both.environment.distributions.keys()
+    assert not conflict(both, ann)
+    assert merge(ann, ann).id == ann.id
+
+
+def test_what_both_have_in_other_versions_is_a_conflict() -> None:
+    """So are other options, and whatever only one has where nothing else may be importable."""
+    ann = target(numpy="2.1", six="1.0")
+    assert [row.name for row in conflict(ann, target(numpy="2.2"))] == ["numpy"]
+    strict = Policy.of(strict=True)
+    found = {row.name for row in conflict(target(strict, six="1.0"), target(strict, rich="15.0"))}
+    assert found == {"rich", "six"}
+    assert [row.name for row in conflict(ann, target(Policy.of(ignore=["x"]), six="1.0"))] == ["(options)"]
+    text = str(ConflictError("ann@laptop", conflict(ann, target(numpy="2.2"))))
+    assert "the environment of ann@laptop" in text
+    assert "2.1      2.2" in text
+    assert "on_conflict='replace'" in text
+
+
+SECOND = """
+import sys, warnings
+warnings.simplefilter("ignore")
+from distributed import Client
+import dask_pkgsync as pkgsync
+address, path, choice = sys.argv[1:]
+environment = pkgsync.Environment.from_json(open(path).read())
+if __name__ == "__main__":
+    with Client(address, timeout=20) as client:
+        try:
+            report = pkgsync.sync(client, environment, progress=False, on_conflict=choice)
+            print("OK", report.changed)
+        except pkgsync.PkgsyncError as error:
+            print(type(error).__name__, error)
+"""
+
+
+@pytest.fixture
+def second(venvs: Venvs, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that syncs as somebody else, from a process of their own."""
+    from clusters import SOURCE
+
+    def run(address: str, environment: Environment, choice: str = "refuse") -> subprocess.CompletedProcess[str]:
+        path = tmp_path / f"{environment.fingerprint}.json"
+        path.write_text(environment.to_json())
+        return venvs.base().run(SECOND, address, str(path), choice, PYTHONPATH=str(SOURCE))
+
+    return run
+
+
+@pytest.mark.cluster
+def test_a_second_client_adds_conflicts_waits_and_replaces(
+    run_cluster: Any, base_environment: Environment, second: Any
+) -> None:
+    """Adding is merged live; a conflict is refused with the owner and the differences; the rest is as asked for."""
+    mine = environment_with(base_environment, {"six": "1.17.0"})
+    names = ["six", "tabulate"]
+    with run_cluster(workers=2) as cluster:
+        with cluster.client(2) as client:
+            pkgsync.sync(client, mine, progress=False)
+            same = second(cluster.address, mine)
+            assert same.stdout.strip() == "OK False", same.stderr
+            adding = second(cluster.address, environment_with(mine, {"tabulate": "0.9.0"}))
+            assert adding.stdout.strip() == "OK True", adding.stderr
+            assert set(map(str, on_workers(client, versions_here, names).values())) == {
+                "{'six': '1.17.0', 'tabulate': '0.9.0'}"
+            }
+            other = environment_with(base_environment, {"six": "1.16.0"})
+            refused = second(cluster.address, other)
+            assert refused.stdout.startswith("ConflictError This cluster has the environment of ")
+            assert "six" in refused.stdout
+            assert {one["six"] for one in on_workers(client, versions_here, names).values()} == {"1.17.0"}
+            events = [event for _, event in client.get_events("pkgsync")]
+            (told,) = (event for event in events if event["action"] == "conflict")
+            assert "1.16.0" in told["reason"]
+            replaced = second(cluster.address, other, "replace")
+            assert replaced.stdout.strip() == "OK True", replaced.stderr
+            assert {one["six"] for one in on_workers(client, versions_here, names).values()} == {"1.16.0"}
+            pkgsync.sync(client, mine, progress=False)
+            waiting: list[Any] = []
+            thread = threading.Thread(target=lambda: waiting.append(second(cluster.address, other, "wait")))
+            thread.start()
+            thread.join(5)
+            assert thread.is_alive()
+            assert {one["six"] for one in on_workers(client, versions_here, names).values()} == {"1.17.0"}
+        thread.join(60)  # the owner has gone
+        assert waiting[0].stdout.strip() == "OK True", waiting[0].stderr
+
+
+@pytest.mark.cluster
+def test_of_two_that_come_at_the_same_instant_one_wins(
+    tmp_path: Path, venvs: Venvs, base_environment: Environment, second: Any
+) -> None:
+    """Whoever is first has the cluster; the other is told; both stay for the time of the test."""
+    (tmp_path / "cluster").mkdir()
+    with running(tmp_path / "cluster", venvs.base(), tmp_path / "cache", workers=1) as cluster:
+        wanted = [environment_with(base_environment, {"six": version}) for version in ("1.16.0", "1.17.0")]
+        results: list[str] = []
+        with cluster.client(1) as one, cluster.client(1) as client:
+
+            def sync(index: int) -> None:
+                results.append(second(cluster.address, wanted[index]).stdout.split()[0])
+
+            threads = [threading.Thread(target=sync, args=(index,)) for index in (0, 1)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert one.status == "running"
+            found = {version["six"] for version in on_workers(client, versions_here, ["six"]).values()}
+        assert "OK" in results
+        assert found < {"1.16.0", "1.17.0"}
