@@ -221,7 +221,7 @@ def test_installers_are_told(read: Any) -> None:
     """Each in its own words."""
     indexes = Indexes(ONE, (TWO,), ("/wheels",), no_index=True, equal=True)
     assert uv_options(indexes) == [
-        *("--no-index", "--index-strategy", "unsafe-best-match", "--default-index", ONE, "--index", TWO),
+        *("--index-strategy", "unsafe-best-match", "--no-index", "--default-index", ONE, "--index", TWO),
         *("--find-links", "/wheels"),
     ]
     assert pip_options(indexes) == [

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from packaging.utils import canonicalize_name
 
 from dask_pkgsync.core.indexes import OWN, Indexes
+from dask_pkgsync.shell.installers import running
 from dask_pkgsync.shell.installers.resolving import resolving
 from dask_pkgsync.shell.installers.running import call
 
@@ -76,12 +77,8 @@ class Pip:
 
 
 def index_options(indexes: Indexes) -> list[str]:
-    """Return the options that say where packages come from; none where the node's own settings hold."""
-    options = ["--no-index"] if indexes.no_index else []
-    if indexes.default:
-        options += ["--index-url", indexes.default]
-    options += [part for url in indexes.extra for part in ("--extra-index-url", url)]
-    return options + [part for place in indexes.find_links for part in ("--find-links", place)]
+    """Return the options that say where packages come from, in the words of pip."""
+    return running.index_options(indexes, "--index-url", "--extra-index-url")
 
 
 def relocate(environment: Path, final: Path) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from dask_pkgsync.core.indexes import Indexes
+
 LAST_LINES = 30
 
 _FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__")
@@ -62,6 +64,21 @@ _CAUSES: tuple[tuple[str, str, str, bool], ...] = (
 )
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+def index_options(indexes: Indexes, main: str, further: str) -> list[str]:
+    """Return the options that say where packages come from; none where the installer's own settings hold.
+
+    Parameters
+    ----------
+    indexes : Indexes
+    main, further : str
+        What the installer calls the main index, and each further one.
+    """
+    options = ["--no-index"] if indexes.no_index else []
+    options += [main, indexes.default] if indexes.default else []
+    options += [part for url in indexes.extra for part in (further, url)]
+    return options + [part for place in indexes.find_links for part in ("--find-links", place)]
 
 
 def surroundings(temporary: Path) -> dict[str, str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.core.indexes import OWN, Indexes
+from dask_pkgsync.shell.installers import running
 from dask_pkgsync.shell.installers.running import call
 
 if TYPE_CHECKING:
@@ -80,10 +81,6 @@ class Uv:
 
 
 def index_options(indexes: Indexes) -> list[str]:
-    """Return the options that say where packages come from; none where the node's own settings hold."""
-    options = ["--no-index"] if indexes.no_index else []
-    options += ["--index-strategy", "unsafe-best-match"] if indexes.equal else []
-    if indexes.default:
-        options += ["--default-index", indexes.default]
-    options += [part for url in indexes.extra for part in ("--index", url)]
-    return options + [part for place in indexes.find_links for part in ("--find-links", place)]
+    """Return the options that say where packages come from, in the words of uv."""
+    strategy = ["--index-strategy", "unsafe-best-match"] if indexes.equal else []
+    return [*strategy, *running.index_options(indexes, "--default-index", "--index")]
