@@ -96,7 +96,10 @@ class Gate:
     def _reason(self, message: dict[str, Any], who: str) -> str | None:
         """Return why somebody is refused; where only differences are told, tell them and return None."""
         more = self.judge_client if who == "client" else self.judge_worker
-        reason = judge(message, who) or more(message)
+        try:
+            reason = judge(message, who) or more(message)
+        except MessageError as error:  # what it presents beyond Dask's own handshake
+            return _unreadable(error)
         if reason is None or not self.only_warns or malformed(message, who):
             return reason
         name = _shown(message.get("client" if who == "client" else "address"))
@@ -129,11 +132,14 @@ def malformed(message: dict[str, Any], who: str) -> str | None:
         identity = Field(message, "handshake").key("client" if who == "client" else "address")
         identity.text(500)
         handshake_versions(message)
-        presented(message)
     except MessageError as error:
-        advice = "Connect with the Dask that this scheduler runs: "
-        return f"{error}\n{advice}{', '.join(f'{name} {version}' for name, version in own_versions().items())}"
+        return _unreadable(error)
     return None
+
+
+def _unreadable(error: MessageError) -> str:
+    advice = "Connect with the Dask that this scheduler runs: "
+    return f"{error}\n{advice}{', '.join(f'{name} {version}' for name, version in own_versions().items())}"
 
 
 def judge(message: dict[str, Any], who: str) -> str | None:
