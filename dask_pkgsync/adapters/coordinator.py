@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from distributed.protocol.pickle import dumps
 
+from dask_pkgsync.adapters.draining import Draining
 from dask_pkgsync.adapters.gate import Gate, own_versions, presented
 from dask_pkgsync.adapters.nanny_plugin import NannySync
 from dask_pkgsync.adapters.node import expected, failure_of
@@ -91,6 +92,7 @@ class Coordinator:
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
         self.supply = Supply(scheduler, self.tell)
+        self.draining = Draining(scheduler, self.tell)
         self.itself = SchedulerNode(scheduler, self.supply)
         self.gate = Gate(scheduler, self.judge_worker, self.judge_client, self.is_on_duty, self.tell)
         self.asked = ""
@@ -120,6 +122,7 @@ class Coordinator:
             pkgsync_last=self.handle_last,
             pkgsync_release=self.handle_release,
             pkgsync_check=self.handle_check,
+            pkgsync_drain=self.draining.handle_drain,
             **self.supply.handlers,
         )
 
@@ -222,6 +225,7 @@ class Coordinator:
                 raise
             prepared = monotonic()
             self.adopting = True
+            self.draining.begin()
             try:
                 await self._activate_all(target)
             finally:  # also after what nobody expected: a worker without a nanny is verified by this plugin alone
@@ -408,6 +412,8 @@ class Coordinator:
             answer = await self._ask_to_activate(node, target)
         except Exception as error:  # noqa: BLE001  # its worker could not start in the layer, and the nanny closed itself
             answer = _lost(node.address, "restart", error)
+        finally:
+            self.draining.done(node.address)
         told = self.failures.get(node.address)  # by the worker itself, which knows better than its nanny
         match told or answer:
             case NodeFailure() as failure:
@@ -559,6 +565,7 @@ class Coordinator:
             self.scheduler.nanny_plugins.pop(NAME, None)
             self.scheduler.worker_plugins.pop(NAME, None)
             nodes = self._nodes()
+            self.draining.begin()
             reports = await asyncio.gather(*(self._release(node) for node in nodes))
             itself = self.itself.release()
             for name, plugin in list(self.scheduler.plugins.items()):
@@ -578,6 +585,8 @@ class Coordinator:
             await getattr(peer, "plugin_remove" if node.role == "nanny" else "plugin-remove")(name=NAME)
         except OSError as error:
             return NodeReport(node.address, node.role, "failed", notes=(str(error),))
+        finally:
+            self.draining.done(node.address)
         if "failure" in answer:
             return NodeReport(node.address, node.role, "failed", notes=(str(failure_from_wire(answer["failure"])),))
         notes = (answer["detail"],) if answer["detail"] else ()

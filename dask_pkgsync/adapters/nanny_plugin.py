@@ -89,8 +89,9 @@ class NannyAgent(NodeAgent):
         if reply is None:
             outcome = "left alone" if is_own_process(target) else "live" if prepared.layer else "matched"
             return outcome, ""
+        lost = await self._drain()
         await self._restart(reply)
-        return "restarted", reply
+        return "restarted", "; ".join(filter(None, (reply, lost)))
 
     async def _ask_worker(self, worker: str, target: Target, prepared: Prepared) -> str | None:
         """Ask the worker to take the target live; return why it cannot, or None if it did."""
@@ -105,6 +106,11 @@ class NannyAgent(NodeAgent):
         if not isinstance(exception, RestartNeededError):
             raise LayerError("activate", f"the worker could not take the target: {exception!r}")
         return str(exception)
+
+    async def _drain(self) -> str:
+        """Have the scheduler move what the worker holds to its peers; return what is lost nevertheless."""
+        found = await self.server.scheduler.pkgsync_drain(worker=self.server.worker_address, node=self.server.address)
+        return str(found or "")
 
     async def _restart(self, reason: str) -> None:
         result = await self.server.restart(timeout=RESTART_TIMEOUT, reason=f"pkgsync: {reason}")
@@ -161,10 +167,11 @@ class NannyAgent(NodeAgent):
         if not has_layer or self.server.process is None:
             return {"outcome": "matched", "detail": ""}
         try:
+            lost = await self._drain()
             await self._restart("released")
         except LayerError as error:
             return {"failure": failure_to_wire(failure_of(self.server.address, error))}
-        return {"outcome": "restarted", "detail": "released"}
+        return {"outcome": "restarted", "detail": "; ".join(filter(None, ("released", lost)))}
 
 
 def _worker_sync(target: Target, prepared: Prepared | None) -> WorkerSync:

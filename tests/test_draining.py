@@ -1,0 +1,74 @@
+"""Restarts for a sync lose no results that a peer can take, and tell what they lose."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from clusters import environment_with, imported_version, on_workers
+
+import dask_pkgsync as pkgsync
+
+if TYPE_CHECKING:
+    from dask_pkgsync import Environment
+
+pytestmark = pytest.mark.cluster
+
+
+def unrepeatable(size: int, seconds: float = 0) -> str:
+    """Return what comes out otherwise each time it is computed."""
+    time.sleep(seconds)
+    return uuid.uuid4().hex * size
+
+
+def other_six(base: Environment) -> Environment:
+    """Return an environment for which workers that have imported six are restarted."""
+    return environment_with(base, {"six": "1.17.0"})
+
+
+def test_results_move_and_running_tasks_end(run_cluster: Any, base_environment: Environment) -> None:
+    """Through a rolling restart of all workers every result stays the one that was computed, scattered ones too."""
+    with run_cluster(workers=3) as cluster, cluster.client(3) as client:
+        assert set(on_workers(client, imported_version, "six").values()) == {"1.15.0"}
+        futures = [client.submit(unrepeatable, 10, pure=False) for _ in range(30)]
+        before = client.gather(futures)
+        scattered = client.scatter([unrepeatable(1) for _ in range(3)])
+        put_in = client.gather(scattered)
+        running = [client.submit(unrepeatable, 1, 2, pure=False) for _ in range(3)]
+        time.sleep(0.5)
+        report = pkgsync.sync(client, other_six(base_environment), progress=False)
+        assert [node.outcome for node in report.nodes[1:]] == ["restarted"] * 3
+        assert not any("computed again" in note for node in report.nodes for note in node.notes)
+        assert client.gather(futures) == before
+        assert client.gather(scattered) == put_in
+        assert len(set(client.gather(running))) == 3
+        assert set(on_workers(client, imported_version, "six").values()) == {"1.17.0"}
+        drained = [event for _, event in client.get_events("pkgsync") if event["action"] == "drained"]
+        assert {(event["lost"], event["running"]) for event in drained} == {(0, 0)}
+
+
+def test_what_nobody_can_take_is_told(run_cluster: Any, base_environment: Environment) -> None:
+    """A worker without peers is restarted all the same; the report says what has to be computed again."""
+    with run_cluster(workers=1) as cluster, cluster.client(1) as client:
+        on_workers(client, imported_version, "six")
+        future = client.submit(unrepeatable, 1, pure=False)
+        before = future.result()
+        report = pkgsync.sync(client, other_six(base_environment), progress=False)
+        (note,) = (note for note in report.nodes[1].notes if "computed again" in note)
+        assert "1 results that no peer could take" in note
+        assert future.result() != before
+
+
+def test_an_empty_cluster_and_an_impatient_operator_do_not_wait(
+    run_cluster: Any, base_environment: Environment
+) -> None:
+    """With a timeout of 0 nothing is drained."""
+    with run_cluster(workers=2, env={"DASK_PKGSYNC__DRAIN_TIMEOUT": "0"}) as cluster, cluster.client(2) as client:
+        on_workers(client, imported_version, "six")
+        future = client.submit(unrepeatable, 1, 30, pure=False)
+        time.sleep(0.5)
+        pkgsync.sync(client, other_six(base_environment), progress=False)
+        assert "drained" not in [event["action"] for _, event in client.get_events("pkgsync")]
+        future.cancel()
