@@ -76,6 +76,7 @@ def test_a_stock_client_with_another_critical_package_is_refused(
         assert set(on_workers(client, imported_version, "six").values()) == {"1.15.0"}
         assert venvs.base().run(STOCK_CLIENT, cluster.address).stdout.strip() == "CONNECTED 3"
         refusals = [event for _, event in client.get_events("pkgsync") if event["action"] == "client-refused"]
+        assert "refused: client at tcp://127.0.0.1:" in cluster.log("scheduler")
         assert [package in event["reason"] for event in refusals] == [True]
 
 

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dask_pkgsync")
 
 CLIENT, WORKER = "register-client", "register-worker"
+LOGGED = 200
+"""Refusals that are logged within that time; all are events."""
+LOG_PAUSE = 60.0
+"""Seconds in which the same refusal of one host is logged once."""
 MAX_PACKAGES = 2_000
 """Entries that a handshake may name: stock Dask names about ten."""
 
@@ -65,6 +69,7 @@ class Gate:
         self.is_on_duty = is_on_duty
         self.tell = tell
         self.originals: dict[str, Handler] = {}
+        self.logged: dict[tuple[str, str, int], float] = {}
 
     def close(self) -> None:
         """Begin to judge; a gate that stands already is not wrapped twice."""
@@ -91,7 +96,20 @@ class Gate:
             return
         who = message.get("client")
         self.tell({"action": "client-refused", "client": _shown(who), "address": comm.peer_address, "reason": reason})
+        self._log("client", comm.peer_address, reason)
         await _answer(comm, [{"op": "stream-start", "error": reason}])
+
+    def _log(self, who: str, address: str, reason: str) -> None:
+        """Log a refusal; the same one of a host that tries again and again only now and then."""
+        host = address.rpartition(":")[0]
+        key, now = (who, host, hash(reason)), time()
+        if now - self.logged.get(key, 0.0) < LOG_PAUSE:
+            return
+        self.logged = {known: then for known, then in self.logged.items() if now - then < LOG_PAUSE}
+        if len(self.logged) >= LOGGED:  # somebody tries with something else each time
+            return
+        self.logged[key] = now
+        logger.warning("refused: %s at %s\n%s", who, address, reason)
 
     def _reason(self, message: dict[str, Any], who: str) -> str | None:
         """Return why somebody is refused; where only differences are told, tell them and return None."""
@@ -119,6 +137,7 @@ class Gate:
             return
         address = _shown(message.get("address"))
         self.tell({"action": "worker-refused", "worker": address, "reason": reason})
+        self._log("worker", comm.peer_address, reason)
         await _answer(comm, {"status": "error", "message": reason, "time": time()})
 
 
