@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from strategies import environments, policies, texts
 
 from dask_pkgsync.core import fields, messages
-from dask_pkgsync.core.environment import Environment
+from dask_pkgsync.core.environment import Environment, Interpreter
 from dask_pkgsync.core.errors import MessageError, NodeFailure
 from dask_pkgsync.core.fields import Field
 from dask_pkgsync.core.messages import Target
@@ -214,18 +214,21 @@ def test_contradicting_options_are_refused_on_the_wire_too() -> None:
         messages.policy_from_wire(wire)
 
 
-def test_an_unknown_rule_for_the_scheduler_is_refused() -> None:
-    """The scheduler's rule is one of two words."""
-    wire = {
-        "schema": 1,
-        "environment": {},
-        "policy": {},
-        "scheduler": "maybe",
-        "install-timeout": 1,
-        "client-process": "",
-    }
-    with pytest.raises(MessageError, match="warn or refuse"):
-        messages.target_from_wire(wire)
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("scheduler", "warn or refuse"),
+        ("transport", "auto or index or client"),
+        ("on-conflict", "refuse or wait or replace"),
+    ],
+)
+def test_an_unknown_word_is_refused(key: str, expected: str) -> None:
+    """What is one of a few words is nothing else."""
+    interpreter = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311-cp311-linux_x86_64")
+    wire = messages.target_to_wire(Target(Environment.of(interpreter, []), Policy()))
+    assert messages.target_from_wire(wire)
+    with pytest.raises(MessageError, match=f"target.{key}: expected {expected}, found 'maybe'"):
+        messages.target_from_wire({**wire, key: "maybe"})
 
 
 def test_what_is_no_dictionary_or_origin_is_refused() -> None:
