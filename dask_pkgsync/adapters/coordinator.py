@@ -216,9 +216,9 @@ class Coordinator:
                 self.report = _unchanged(self.report)
                 return self.report
             started = monotonic()
-            target = await self._resolve(asked)
-            resolved = monotonic()
             try:
+                target = await self._resolve(asked)
+                resolved = monotonic()
                 await self._prepare_all(target)
             except BaseException:
                 await self.supply.serve_again(before)  # late nodes still want the target that is

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from distributed import Scheduler
 
     from dask_pkgsync.core.environment import Distribution
+    from dask_pkgsync.core.errors import WheelError
     from dask_pkgsync.core.messages import Target
     from dask_pkgsync.core.parcels import Parcel, Request
     from dask_pkgsync.shell.filling import Fetch
@@ -204,7 +205,7 @@ class Supply:
         """Take note of what a client has; return how much of each blob is here already."""
         for entry in Field(errors, "errors").items():
             request, error = entry.row(2)
-            self._fail(requests_from_wire([request.value]), wheel_error_from_wire(error.value))
+            self._fail(requests_from_wire([request.value]), _refused(wheel_error_from_wire(error.value)))
         offsets = []
         for entry in Field(parcels, "parcels").items():
             parcel = parcel_from_wire(entry.value, entry.place)
@@ -235,6 +236,7 @@ class Supply:
                 await self._arrived(checked, reached)
                 return {"offset": reached}
             writing = asyncio.create_task(asyncio.to_thread(self.blobs.append, checked, start, content))
+            writing.add_done_callback(_seen)
             if start + len(content) < checked.size:
                 self.writing[checked.digest] = writing
                 self._look_for_the_idle()
@@ -269,18 +271,7 @@ class Supply:
         if future is not None and not future.done():
             future.set_result(parcel)
 
-    def _fail(self, requests: Iterable[Request], error: Exception) -> None:
-        reason = (
-            error
-            if isinstance(error, LayerError)
-            else LayerError(
-                "pack",
-                f"{error.package}: {error.problem}",  # type: ignore[attr-defined]  # it is a WheelError
-                advice=error.advice,  # type: ignore[attr-defined]
-                last_words=error.last_words,  # type: ignore[attr-defined]
-                packages=(error.package,),  # type: ignore[attr-defined]
-            )
-        )
+    def _fail(self, requests: Iterable[Request], reason: LayerError) -> None:
         for request in requests:
             self.failed[request] = reason
             future = self.asked.get(request)
@@ -302,6 +293,23 @@ class Supply:
             return {parcel.request: (self._here(parcel), parcel.note) for parcel in parcels}
 
         return fetch
+
+
+def _refused(error: WheelError) -> LayerError:
+    """Return what a client cannot give, as the nodes are told it."""
+    return LayerError(
+        "pack",
+        f"{error.package}: {error.problem}",
+        advice=error.advice,
+        last_words=error.last_words,
+        packages=(error.package,),
+    )
+
+
+def _seen(writing: asyncio.Task[int]) -> None:
+    """Look at how writing a part ended, also where no other part follows that would tell the client."""
+    if not writing.cancelled():
+        writing.exception()
 
 
 def _is_of(request: Request, distribution: Distribution | None) -> bool:
