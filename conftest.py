@@ -34,8 +34,6 @@ def _no_modules() -> Iterator[None]:
     """Let the tests' own modules stay at home, unless a test is about modules."""
     import dask
 
-    import dask_pkgsync.adapters.settings  # noqa: F401  # the defaults come first
-
     with dask.config.set({"pkgsync.modules": False}):
         yield
 

@@ -12,8 +12,9 @@ import pytest
 from click.testing import CliRunner
 from clusters import Cluster, Person, running, uv
 
-from dask_pkgsync import PolicyError, cli, scan
+from dask_pkgsync import Policy, PolicyError, cli, scan
 from dask_pkgsync.adapters.configuration import check_configuration, schema
+from dask_pkgsync.adapters.settings import defaults, policy_from, setting
 from dask_pkgsync.core.lockfiles import environment_from_lock
 from dask_pkgsync.shell.scan import this_interpreter
 
@@ -144,9 +145,18 @@ def test_a_scheduler_that_cannot_be_guarded_does_not_run(
 
 def test_every_option_is_described_and_its_default_allowed() -> None:
     """The defaults agree with the schema, key by key."""
-    assert set(dask.config.get("pkgsync")) == set(schema())
-    check_configuration()
+    assert set(defaults()) == set(schema())
+    with dask.config.set({"pkgsync": defaults()}):
+        check_configuration()
     assert all(rule["description"].strip() for rule in schema().values())
+
+
+def test_who_clears_the_configuration_gets_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests, and applications with several clusters, do; a scheduler that starts then is guarded all the same."""
+    monkeypatch.setattr(dask.config, "config", {})
+    assert setting("mode") == "sync"
+    assert policy_from({}) == Policy.of()
+    check_configuration()
 
 
 @pytest.mark.parametrize(
@@ -252,11 +262,3 @@ def test_this_environment_can_be_checked_against_a_lock_file(tmp_path: Path, mon
 
 def _pins(environment: Any) -> str:
     return "".join(f"{name}=={environment.distributions[name].version}\n" for name in CRITICAL)
-
-
-@pytest.fixture(autouse=True)
-def _whole_defaults() -> None:
-    """Have every default in place, whatever an earlier test has set."""
-    from dask_pkgsync.adapters.settings import load_defaults
-
-    load_defaults()

@@ -7,8 +7,9 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-import dask
 from dask.utils import parse_timedelta
+
+from dask_pkgsync.adapters.settings import setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,8 +42,8 @@ class Draining:
 
     def begin(self) -> None:
         """Read how many workers at once, and for how long, at the beginning of a sync."""
-        share = float(dask.config.get("pkgsync.drain-share"))
-        self.timeout = float(parse_timedelta(dask.config.get("pkgsync.drain-timeout")))
+        share = float(setting("drain-share"))
+        self.timeout = float(parse_timedelta(setting("drain-timeout")))
         self.places = asyncio.Semaphore(max(1, int(share * len(self.scheduler.workers))))
         self.held = set()
 

@@ -6,11 +6,10 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import dask
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from dask_pkgsync.adapters.scheduler_plugin import coordinator_of
-from dask_pkgsync.adapters.settings import client_indexes, install_timeout, policy_from, scheduler_rule
+from dask_pkgsync.adapters.settings import client_indexes, install_timeout, policy_from, scheduler_rule, setting
 from dask_pkgsync.core.errors import PolicyError
 from dask_pkgsync.core.lockfiles import environment_from_lock
 from dask_pkgsync.core.messages import Target
@@ -41,12 +40,12 @@ async def preside(scheduler: Scheduler) -> None:
     PolicyError
         If the configuration contradicts itself, or its lock file cannot be read.
     """
-    mode, wanted = dask.config.get("pkgsync.mode"), dask.config.get("pkgsync.target")
+    mode, wanted = setting("mode"), setting("target")
     if wanted is not None and mode != "enforce":
         raise PolicyError(f"pkgsync.target: is for mode enforce only, and mode is {mode}")
     coordinator = coordinator_of(scheduler)
     coordinator.mode = mode
-    coordinator.stock_clients = dask.config.get("pkgsync.stock-clients")
+    coordinator.stock_clients = setting("stock-clients")
     if mode == "enforce":
         environment = await asyncio.to_thread(_operators, wanted or OWN)
         coordinator.enforced = Target(

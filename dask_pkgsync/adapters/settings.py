@@ -6,6 +6,7 @@ import getpass
 import pkgutil
 import platform
 from collections.abc import Iterable
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import dask
@@ -44,15 +45,27 @@ class Options(TypedDict, total=False):
     on_conflict: str | None
 
 
+@cache
+def defaults() -> dict[str, Any]:
+    """Return the shipped defaults, by key."""
+    text = pkgutil.get_data("dask_pkgsync", "pkgsync.yaml")  # works from a zip as well
+    found: dict[str, Any] = yaml.safe_load(text or b"")["pkgsync"]
+    return found
+
+
 def load_defaults() -> None:
     """Make the shipped defaults known to Dask, below whatever is configured."""
-    text = pkgutil.get_data("dask_pkgsync", "pkgsync.yaml")  # works from a zip as well
-    dask.config.update_defaults(yaml.safe_load(text or b""))
+    dask.config.update_defaults({"pkgsync": defaults()})
+
+
+def setting(key: str) -> Any:
+    """Return what is configured; the default also where somebody has cleared Dask's configuration, as tests do."""
+    return dask.config.get(f"pkgsync.{key}", default=defaults()[key])
 
 
 def _option(options: Options, name: str) -> Any:
     given = options.get(name)
-    return dask.config.get(f"pkgsync.{name.replace('_', '-')}") if given is None else given
+    return setting(name.replace("_", "-")) if given is None else given
 
 
 def policy_from(options: Options) -> Policy:
@@ -62,7 +75,7 @@ def policy_from(options: Options) -> Policy:
         only=_option(options, "only"),
         extra=_option(options, "extra"),
         strict=_option(options, "strict"),
-        platform_specific=dask.config.get("pkgsync.platform-specific"),
+        platform_specific=setting("platform-specific"),
     )
 
 
@@ -106,7 +119,7 @@ def store(options: Options) -> str:
 
 def client_indexes() -> Indexes:
     """Return the indexes of this client that nodes may use; those that need credentials only if it is configured so."""
-    send = dask.config.get("pkgsync.send-credentials")
+    send = setting("send-credentials")
     if not isinstance(send, bool):
         raise PolicyError(f"send-credentials: expected true or false, found {send!r}")
     own = own_indexes()
@@ -118,10 +131,10 @@ def own_indexes() -> Indexes:
     try:
         return indexes_from_wire(
             {
-                "default": dask.config.get("pkgsync.index-url") or "",
-                "extra": dask.config.get("pkgsync.extra-index-urls"),
-                "find-links": dask.config.get("pkgsync.find-links"),
-                "no-index": dask.config.get("pkgsync.no-index"),
+                "default": setting("index-url") or "",
+                "extra": setting("extra-index-urls"),
+                "find-links": setting("find-links"),
+                "no-index": setting("no-index"),
                 "equal": False,
             },
             "pkgsync",
@@ -137,7 +150,7 @@ def local_snapshot(options: Options, *, modules_limit: int | None = None) -> Sna
         raise PolicyError(f"modules: expected true, false or a list, found {chosen!r}; write [{chosen!r}]")
     if not isinstance(chosen, Iterable | bool):
         raise PolicyError(f"modules: expected true, false or a list, found {chosen!r}")
-    limit = int(parse_bytes(dask.config.get("pkgsync.modules-limit"))) if modules_limit is None else modules_limit
+    limit = int(parse_bytes(setting("modules-limit"))) if modules_limit is None else modules_limit
     return snapshot(modules=chosen if isinstance(chosen, bool) else list(chosen), modules_limit=limit)
 
 
@@ -145,8 +158,8 @@ def packer(found: Snapshot) -> Packer:
     """Return what makes wheels of this environment."""
     from dask_pkgsync.shell.packer import Packer
 
-    cache = open_cache(dask.config.get("pkgsync.cache-directory"))
-    return Packer(found, cache, _seconds("build-timeout", dask.config.get("pkgsync.build-timeout")))
+    cache = open_cache(setting("cache-directory"))
+    return Packer(found, cache, _seconds("build-timeout", setting("build-timeout")))
 
 
 def install_timeout(options: Options) -> float:
@@ -167,10 +180,10 @@ def _seconds(name: str, given: Any) -> float:
 def node_settings() -> NodeSettings:
     """Return what the operator of this node has configured."""
     return NodeSettings(
-        dask.config.get("pkgsync.cache-directory"),
-        float(parse_timedelta(dask.config.get("pkgsync.cache-age"))),
-        int(parse_bytes(dask.config.get("pkgsync.cache-size"))),
-        int(parse_bytes(dask.config.get("pkgsync.store-size"))),
+        setting("cache-directory"),
+        float(parse_timedelta(setting("cache-age"))),
+        int(parse_bytes(setting("cache-size"))),
+        int(parse_bytes(setting("store-size"))),
         own_indexes(),
     )
 
