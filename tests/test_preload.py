@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dask
@@ -14,6 +15,8 @@ from clusters import Cluster, Person, running, uv
 
 from dask_pkgsync import Policy, PolicyError, cli, scan
 from dask_pkgsync.adapters.configuration import check_configuration, schema
+from dask_pkgsync.adapters.gate import Gate, own_versions
+from dask_pkgsync.adapters.rule import Rule
 from dask_pkgsync.adapters.settings import defaults, policy_from, setting
 from dask_pkgsync.core.lockfiles import environment_from_lock
 from dask_pkgsync.shell.scan import this_interpreter
@@ -98,6 +101,23 @@ def test_a_lock_file_is_what_workers_get_and_clients_must_have(operator: Person,
         assert "1.17.0" in user.run(cluster, FINE, check=False, **PRESENTING).stderr
         user.install("six==1.17.0")
         assert user.run(cluster, FINE, **PRESENTING) == ["1.17.0"]
+
+
+@pytest.mark.parametrize(
+    ("stock", "reason"), [("judge", "tornado"), ("refuse", "only clients that say"), ("allow", "")]
+)
+def test_the_operator_decides_about_stock_clients(stock: str, reason: str) -> None:
+    """Judged by Dask's own handshake, refused, or let in; what is malformed is refused in any case."""
+    told: list[dict[str, Any]] = []
+    gate = Gate(SimpleNamespace(), Rule(stock_clients=stock), lambda _: None, lambda: True, told.append)  # type: ignore[arg-type]
+    other = {} if stock == "refuse" else {"tornado": "1.0"}
+    message = {"client": "c", "versions": {"packages": {**own_versions(), **other}}}
+    found = gate._reason(message, "client")
+    assert (found or "") == "" if stock == "allow" else reason in str(found)
+    assert "malformed" in str(gate._reason({"client": "c", "versions": {"packages": 5}}, "client"))
+    gate.rule.mode = "warn"
+    assert gate._reason(message, "client") is None
+    assert [event["action"] for event in told] == [] if stock == "allow" else ["mismatch"]
 
 
 CRITICAL = ("cloudpickle", "dask", "distributed", "msgpack", "tornado")

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-STAYS_HOME = frozenset({"cli.py", "demo.py", "demo_stage.py", "foreign.py", "building.py", "packer.py", "pages.py"})
+STAYS_HOME = frozenset({"cli.py", "demo.py", "demo_stage.py", "foreign.py", "building.py", "packer.py", "pages.py", "preload.py"})
 """Modules that only the person's side runs."""
 
 _EXPRESSION = (

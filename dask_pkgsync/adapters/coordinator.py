@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any
 from distributed.protocol.pickle import dumps
 
 from dask_pkgsync.adapters.draining import Draining
-from dask_pkgsync.adapters.gate import Gate, own_versions, presented
+from dask_pkgsync.adapters.gate import Gate, own_versions
 from dask_pkgsync.adapters.nanny_plugin import NannySync
 from dask_pkgsync.adapters.node import expected, failure_of
+from dask_pkgsync.adapters.rule import Rule
 from dask_pkgsync.adapters.scheduler_node import SchedulerNode
 from dask_pkgsync.adapters.settings import node_settings
 from dask_pkgsync.adapters.supply import Supply
+from dask_pkgsync.adapters.wants import Want, Wants
 from dask_pkgsync.adapters.worker_plugin import NAME, WorkerSync
 from dask_pkgsync.core.compare import compare, compare_critical, critical_versions
 from dask_pkgsync.core.environment import Distribution
 from dask_pkgsync.core.errors import (
-    ConflictError,
-    EnvironmentMismatchError,
     LayerError,
     NodeFailure,
     PkgsyncError,
@@ -36,7 +36,6 @@ from dask_pkgsync.core.errors import (
     SyncError,
 )
 from dask_pkgsync.core.fields import Field
-from dask_pkgsync.core.merge import conflict, merge
 from dask_pkgsync.core.messages import environment_from_wire, failure_from_wire, target_to_wire
 from dask_pkgsync.core.report import NodeReport, SyncReport, outcome_of, report_from_wire, sync_report_to_wire
 from dask_pkgsync.core.status import MATCHES, ClusterStatus, NodeStatus, status_to_wire
@@ -47,20 +46,12 @@ if TYPE_CHECKING:
 
     from distributed import Scheduler
 
-    from dask_pkgsync.core.compare import Comparison
-    from dask_pkgsync.core.environment import Environment
     from dask_pkgsync.core.messages import Target
     from dask_pkgsync.core.report import Outcome
 
 logger = logging.getLogger("dask_pkgsync")
 
 TOPIC = "pkgsync"
-NO_FINGERPRINT = (
-    "This cluster lets in only clients that say what they have. Install dask-pkgsync, and put dask_pkgsync.preload "
-    "into distributed.client.preload of your Dask configuration."
-)
-OTHERS_LOOKED_FOR = 0.5
-"""Seconds between two looks at whether those are still connected who are in the way."""
 REMEMBERED = 200
 """Nodes that have left and are still told of, for example with the reason why they failed."""
 
@@ -77,24 +68,17 @@ class Node:
     """``nanny``, or ``worker`` for one without a nanny."""
 
 
-@dataclass(frozen=True)
-class Want:
-    """What one client has asked for; clients of one process are one person."""
-
-    client: str
-    """Dask's name of it."""
-    target: Target
-
-
 class Coordinator:
     """One for each scheduler, however often the plugin is registered."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
+        self.rule = Rule()
+        self.wants = Wants(scheduler, self.tell)
         self.supply = Supply(scheduler, self.tell)
         self.draining = Draining(scheduler, self.tell)
         self.itself = SchedulerNode(scheduler, self.supply)
-        self.gate = Gate(scheduler, self.judge_worker, self.judge_client, self.is_on_duty, self.tell)
+        self.gate = Gate(scheduler, self.rule, self.judge_worker, self.is_on_duty, self.tell)
         self.asked = ""
         self.target: Target | None = None
         self.report: SyncReport | None = None
@@ -105,15 +89,10 @@ class Coordinator:
         self.plugins: dict[str, bytes] = {}
         self.turn = asyncio.Lock()
         self.registering = 0
-        self.mode = "sync"
-        self.stock_clients = "judge"
-        self.enforced: Target | None = None
-        self.wants: dict[str, Want] = {}
         self.adopting = False
 
     def listen(self) -> None:
         """Close the gate, and answer nodes and clients from now on."""
-        self.gate.only_warns = self.mode == "warn"
         self.gate.close()
         self.scheduler.handlers.update(
             pkgsync_failed=self.handle_failed,
@@ -155,38 +134,6 @@ class Coordinator:
             "its nanny did not get, or did not carry out, the plugin of dask-pkgsync. Start the node again."
         )
 
-    def judge_client(self, message: dict[str, Any]) -> str | None:
-        """Say why a client may not register: it does not have what the operator enforces."""
-        environment = presented(message)
-        if environment is None:
-            return NO_FINGERPRINT if self.stock_clients == "refuse" else None
-        comparison = self.compare_with_enforced(environment)
-        return str(EnvironmentMismatchError(comparison)) if comparison else None
-
-    def compare_with_enforced(self, environment: Environment) -> Comparison | None:
-        """Return how an environment differs from the operator's; None where there is none, or where it matches."""
-        if self.enforced is None:
-            return None
-        expected, policy = self.enforced.environment, self.enforced.policy
-        found = compare(expected, environment, policy, expected_label="cluster", found_label="client")
-        return found or None
-
-    def refuse_to_be_set(self, asked: Target) -> bool:
-        """Return whether clients have no say in what the cluster has; raise if this one wants it otherwise.
-
-        Raises
-        ------
-        EnvironmentMismatchError
-            If the client does not match the operator's environment.
-        PolicyError
-            If nothing is ever installed here.
-        """
-        if self.mode == "warn":
-            raise PolicyError("this cluster is configured to install nothing (pkgsync.mode is warn); it only compares")
-        if (comparison := self.compare_with_enforced(asked.environment)) is not None:
-            raise EnvironmentMismatchError(comparison)
-        return self.enforced is not None
-
     # -- a sync -------------------------------------------------------------------------------------------------------
 
     async def sync(self, asked: Target, client: str = "") -> SyncReport:
@@ -205,14 +152,14 @@ class Coordinator:
         SyncError
             If any node cannot have it.
         """
-        await self._wait_for_others(asked, client)
         want = Want(client, asked)
+        await self.wants.wait_for_others(want)
         async with self.turn:
-            asked = self._beside_others(asked, client)
+            asked = self.wants.beside_others(want)
             before = await self.supply.serve(client, asked.store)
             if self._is_synced(asked):
                 assert self.report is not None  # noqa: S101  # a target is adopted together with a report
-                self._wants(want)
+                self.wants.remember(want)
                 self.report = _unchanged(self.report)
                 return self.report
             started = monotonic()
@@ -232,7 +179,7 @@ class Coordinator:
                 self.scheduler.worker_plugins[NAME] = self.plugins["worker"]
                 self.adopting = False
             self.asked = asked.id
-            self._wants(want)
+            self.wants.remember(want)
             await self.supply.keep(target)
             nodes = tuple(self.reports[address] for address in sorted(self.reports, key=self._order))
             steps = {
@@ -245,49 +192,6 @@ class Coordinator:
             if self.failures:
                 raise SyncError(self.failures, adopted=True)
             return self.report
-
-    def _wants(self, want: Want) -> None:
-        """Remember what a client has asked for, and forget what those did who are gone."""
-        self.wants[want.client] = want
-        self.wants = {name: one for name, one in self.wants.items() if name in self.scheduler.clients}
-
-    def _others(self, asked: Target, client: str) -> list[Want]:
-        """Return what other people want who are still connected."""
-        return [
-            want
-            for want in self.wants.values()
-            if want.client in self.scheduler.clients
-            and want.client != client
-            and want.target.client_process != asked.client_process
-        ]
-
-    async def _wait_for_others(self, asked: Target, client: str) -> None:
-        """Where a client would rather wait than be refused: wait until those have gone who are in the way."""
-        if asked.on_conflict == "wait":
-            # (nobody tells when a client goes)
-            while any(conflict(want.target, asked) for want in self._others(asked, client)):  # noqa: ASYNC110
-                await asyncio.sleep(OTHERS_LOOKED_FOR)
-
-    def _beside_others(self, asked: Target, client: str) -> Target:
-        """Return what the cluster is to have so that everybody who is connected has what they want.
-
-        Raises
-        ------
-        ConflictError
-            If that does not go together.
-        """
-        both = asked
-        for want in self._others(asked, client):
-            owner = want.target.owner
-            if not (differences := conflict(want.target, asked)):
-                both = merge(want.target, both)
-            elif asked.on_conflict == "replace":
-                self.tell({"action": "replaced", "owner": owner, "by": asked.owner})
-                del self.wants[want.client]
-            else:
-                self.tell({"action": "conflict", "owner": owner, "with": asked.owner, "reason": str(differences)})
-                raise ConflictError(owner, differences)
-        return both
 
     def _is_synced(self, asked: Target) -> bool:
         return asked.id == self.asked and self.target is not None and not self._unverified(self.target)
@@ -542,7 +446,7 @@ class Coordinator:
     async def handle_check(self, environment: object) -> str:
         """Return how an environment differs from what this cluster has or accepts; an empty text if it does not."""
         found = environment_from_wire(environment)
-        target = self.enforced or self.target
+        target = self.rule.enforced or self.target
         if target is None:
             comparison = compare_critical(own_versions(), critical_versions(found), **_LABELS)
         else:
@@ -557,11 +461,12 @@ class Coordinator:
         PolicyError
             If the operator has configured what the cluster is to have.
         """
-        if self.enforced is not None:
+        if self.rule.enforced is not None:
             raise PolicyError("this cluster has what its operator configured (pkgsync.mode is enforce)")
         async with self.turn:
             started = monotonic()
-            self.target, self.asked, self.wants = None, "", {}
+            self.target, self.asked = None, ""
+            self.wants.forget_all()
             self.scheduler.nanny_plugins.pop(NAME, None)
             self.scheduler.worker_plugins.pop(NAME, None)
             nodes = self._nodes()

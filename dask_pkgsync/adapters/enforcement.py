@@ -44,17 +44,17 @@ async def preside(scheduler: Scheduler) -> None:
     if wanted is not None and mode != "enforce":
         raise PolicyError(f"pkgsync.target: is for mode enforce only, and mode is {mode}")
     coordinator = coordinator_of(scheduler)
-    coordinator.mode = mode
-    coordinator.stock_clients = setting("stock-clients")
+    rule = coordinator.rule
+    rule.mode, rule.stock_clients = mode, setting("stock-clients")
     if mode == "enforce":
         environment = await asyncio.to_thread(_operators, wanted or OWN)
-        coordinator.enforced = Target(
+        rule.enforced = Target(
             environment, policy_from({}), scheduler_rule({}), install_timeout({}), "", "index", client_indexes()
         )
     coordinator.listen()
     scheduler.add_plugin(Presiding())
-    if coordinator.enforced is not None:
-        await coordinator.sync(coordinator.enforced)
+    if rule.enforced is not None:
+        await coordinator.sync(rule.enforced)
 
 
 def _operators(wanted: str) -> Environment:

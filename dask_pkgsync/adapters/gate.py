@@ -14,7 +14,6 @@ from distributed.versions import get_versions
 from dask_pkgsync.core.compare import compare_critical
 from dask_pkgsync.core.errors import EnvironmentMismatchError, MessageError, PkgsyncError
 from dask_pkgsync.core.fields import Field
-from dask_pkgsync.core.messages import environment_from_wire
 from dask_pkgsync.core.policy import CRITICAL
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from distributed import Scheduler
     from distributed.comm.core import Comm
 
-    from dask_pkgsync.core.environment import Environment
+    from dask_pkgsync.adapters.rule import Rule
 
     Handler = Callable[..., Awaitable[Any]]
     Judge = Callable[[str, dict[str, Any]], str | None]
@@ -45,8 +44,10 @@ class Gate:
     Parameters
     ----------
     scheduler : Scheduler
-    judge_worker, judge_client : callable
-        Say why a worker or client, whose handshake is otherwise in order, may not register; None if it may.
+    rule : Rule
+        What the operator has configured.
+    judge_worker : callable
+        Says why a worker, whose handshake is otherwise in order, may not register; None if it may.
     is_on_duty : callable
         False once the plugin was taken off the scheduler behind our back: then everybody is let through.
     tell : callable
@@ -56,16 +57,14 @@ class Gate:
     def __init__(
         self,
         scheduler: Scheduler,
+        rule: Rule,
         judge_worker: Callable[[dict[str, Any]], str | None],
-        judge_client: Callable[[dict[str, Any]], str | None],
         is_on_duty: Callable[[], bool],
         tell: Callable[[dict[str, Any]], None],
     ) -> None:
         self.scheduler = scheduler
+        self.rule = rule
         self.judge_worker = judge_worker
-        self.judge_client = judge_client
-        self.only_warns = False
-        """Whether differences are told and nobody is refused for them (what is malformed is refused all the same)."""
         self.is_on_duty = is_on_duty
         self.tell = tell
         self.originals: dict[str, Handler] = {}
@@ -113,12 +112,14 @@ class Gate:
 
     def _reason(self, message: dict[str, Any], who: str) -> str | None:
         """Return why somebody is refused; where only differences are told, tell them and return None."""
-        more = self.judge_client if who == "client" else self.judge_worker
+        more = self.rule.judge_client if who == "client" else self.judge_worker
         try:
+            if who == "client" and self.rule.lets_in(message):
+                return malformed(message, who)
             reason = judge(message, who) or more(message)
         except MessageError as error:  # what it presents beyond Dask's own handshake
             return _unreadable(error)
-        if reason is None or not self.only_warns or malformed(message, who):
+        if reason is None or not self.rule.only_warns or malformed(message, who):
             return reason
         name = _shown(message.get("client" if who == "client" else "address"))
         self.tell({"action": "mismatch", who: name, "reason": reason})
@@ -184,22 +185,6 @@ def handshake_versions(message: dict[str, Any]) -> dict[str, str | None]:
         entry = Field(version, f"{packages.place}.{name}")
         found[name] = None if version is None else entry.text(200)
     return {name: found.get(name) for name in ("python", *CRITICAL)}
-
-
-def presented(message: dict[str, Any]) -> Environment | None:
-    """Check and return the environment that a client with our preload presents, or None.
-
-    Raises
-    ------
-    MessageError
-        Also for what a newer dask-pkgsync presents and this one cannot read.
-    """
-    versions = Field(message, "handshake").key("versions")
-    if not isinstance(versions.value, dict) or "pkgsync" not in versions.value:
-        return None
-    shown = versions.key("pkgsync")
-    shown.schema()
-    return environment_from_wire(shown.key("environment").value, f"{shown.place}.environment")
 
 
 def own_versions() -> dict[str, str | None]:

@@ -137,7 +137,7 @@ class PackageSync(SchedulerPlugin):
         if (misfit := mismatch(critical_versions(self.target.environment))) is not None:
             raise misfit
         coordinator = coordinator_of(scheduler)
-        if coordinator.refuse_to_be_set(self.target):
+        if coordinator.rule.decides(self.target):
             return
         coordinator.registering += 1
         try:

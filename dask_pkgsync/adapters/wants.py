@@ -1,0 +1,92 @@
+"""On the scheduler: what several clients want of one cluster, so that it has what all of them want."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dask_pkgsync.core.errors import ConflictError
+from dask_pkgsync.core.merge import conflict, merge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from distributed import Scheduler
+
+    from dask_pkgsync.core.messages import Target
+
+PAUSE = 0.5
+"""Seconds between two looks at whether those are still connected who are in the way."""
+
+
+@dataclass(frozen=True)
+class Want:
+    """What one client has asked for; clients of one process are one person."""
+
+    client: str
+    """Dask's name of it."""
+    target: Target
+
+
+class Wants:
+    """What the connected clients have asked for.
+
+    Parameters
+    ----------
+    scheduler : Scheduler
+    tell : callable
+        Receives an event (a dictionary) for every conflict.
+    """
+
+    def __init__(self, scheduler: Scheduler, tell: Callable[[dict[str, Any]], None]) -> None:
+        self.scheduler = scheduler
+        self.tell = tell
+        self.wants: dict[str, Want] = {}
+
+    def remember(self, want: Want) -> None:
+        """Remember what a client has got, and forget those that are gone."""
+        self.wants[want.client] = want
+        self.wants = {name: one for name, one in self.wants.items() if name in self.scheduler.clients}
+
+    def forget_all(self) -> None:
+        """Forget everybody: the cluster was released."""
+        self.wants = {}
+
+    def others(self, want: Want) -> list[Want]:
+        """Return what other people want who are still connected."""
+        return [
+            one
+            for one in self.wants.values()
+            if one.client in self.scheduler.clients
+            and one.client != want.client
+            and one.target.client_process != want.target.client_process
+        ]
+
+    async def wait_for_others(self, want: Want) -> None:
+        """Where a client would rather wait than be refused: wait until those have gone who are in the way."""
+        if want.target.on_conflict == "wait":
+            # (nobody tells when a client goes)
+            while any(conflict(one.target, want.target) for one in self.others(want)):  # noqa: ASYNC110
+                await asyncio.sleep(PAUSE)
+
+    def beside_others(self, want: Want) -> Target:
+        """Return what the cluster is to have so that everybody who is connected has what they want.
+
+        Raises
+        ------
+        ConflictError
+            If that does not go together.
+        """
+        asked = both = want.target
+        for one in self.others(want):
+            owner = one.target.owner
+            if not (differences := conflict(one.target, asked)):
+                both = merge(one.target, both)
+            elif asked.on_conflict == "replace":
+                self.tell({"action": "replaced", "owner": owner, "by": asked.owner})
+                del self.wants[one.client]
+            else:
+                self.tell({"action": "conflict", "owner": owner, "with": asked.owner, "reason": str(differences)})
+                raise ConflictError(owner, differences)
+        return both
