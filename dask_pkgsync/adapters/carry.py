@@ -14,8 +14,10 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-STAYS_HOME = frozenset({"cli.py", "demo.py", "demo_stage.py", "foreign.py", "building.py", "packer.py", "pages.py", "preload.py"})
-"""Modules that only the person's side runs."""
+STAYS_HOME = frozenset(
+    {"cli.py", "demo.py", "demo_stage.py", "foreign.py", "building.py", "packer.py", "pages.py", "preload.py"}
+)
+"""Modules that only the person's side runs, or a process that has this package installed."""
 
 _EXPRESSION = (
     "(lambda here: here.load(factory, state) if here and here.source_digest() == digest"
