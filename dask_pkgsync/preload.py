@@ -13,6 +13,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
+import dask
 from distributed import Client, Scheduler, versions
 
 import dask_pkgsync.adapters.settings  # noqa: F401  # the defaults
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dask_pkgsync")
 
 check_configuration()
-versions.get_versions = presenting(versions.get_versions)
+if __name__ in dask.config.get("distributed.client.preload", default=[]):  # a list, or one name
+    versions.get_versions = presenting(versions.get_versions)
 
 
 async def dask_setup(server: Server | Client) -> None:
