@@ -161,7 +161,7 @@ def sync(address: str, **options: Any) -> None:
     options["modules"] = _modules(options)
     with connected(address, options) as client:
         progress = None if options.pop("progress") else False
-        click.echo(str(sync_cluster(client, progress=progress, **_given(options))))
+        click.echo(str(sync_cluster(client, progress=progress, keep=True, **_given(options))))
 
 
 @pkgsync.command()
@@ -256,6 +256,7 @@ def connected(address: str, options: dict[str, Any]) -> Iterator[Client]:
 
 
 def _connect(address: str, security: Any) -> Client:
+    import dask
     from distributed import Client
     from distributed.comm.addressing import resolve_address
 
@@ -263,7 +264,8 @@ def _connect(address: str, security: Any) -> Client:
 
     try:
         resolve_address(address)  # a client that was given nonsense complains again when it is collected
-        return Client(address, security=security, set_as_default=False)
+        with dask.config.set({"pkgsync.on-connect": "present"}):  # each command does what it says, and no more
+            return Client(address, security=security, set_as_default=False)
     except EnvironmentMismatchError:
         raise
     except ImportError as error:  # how Dask says that the scheduler has refused this client

@@ -1,8 +1,8 @@
 """What Dask's ``preload`` settings name: ``distributed.scheduler.preload: [dask_pkgsync.preload]``, and for clients.
 
 On a scheduler it closes the gate, and enforces what the operator has configured. On a client it presents, in Dask's own
-handshake, what the client has. Nannies and workers need nothing: the scheduler sends them what they need; there it only
-checks the configuration.
+handshake, what the client has, and syncs before ``Client(...)`` returns. Nannies and workers need nothing: the
+scheduler sends them what they need; there it only checks the configuration.
 
 A configuration that is not right stops the process while this module is imported: what fails later, Dask only logs.
 """
@@ -14,12 +14,13 @@ import os
 from typing import TYPE_CHECKING
 
 import dask
-from distributed import Client, Scheduler, versions
+from distributed import Client, Scheduler, Worker, versions
 
-import dask_pkgsync.adapters.settings  # noqa: F401  # the defaults
+from dask_pkgsync.adapters.client import sync_at_connection
 from dask_pkgsync.adapters.configuration import check_configuration
 from dask_pkgsync.adapters.enforcement import preside
 from dask_pkgsync.adapters.presenting import presenting
+from dask_pkgsync.adapters.settings import setting  # with the defaults
 
 if TYPE_CHECKING:
     from distributed.core import Server
@@ -27,12 +28,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dask_pkgsync")
 
 check_configuration()
-if __name__ in dask.config.get("distributed.client.preload", default=[]):  # a list, or one name
+is_presenting = __name__ in dask.config.get("distributed.client.preload", default=[])  # a list, or one name
+if is_presenting:
     versions.get_versions = presenting(versions.get_versions)
 
 
 async def dask_setup(server: Server | Client) -> None:
-    """Set a scheduler up; one that cannot be guarded does not run."""
+    """Set a scheduler up, or a client: a scheduler that cannot be guarded does not run."""
+    if isinstance(server, Client):
+        if is_presenting and setting("on-connect") == "sync" and not _is_of_a_worker_here(server):
+            await sync_at_connection(server)
+        return
     if not isinstance(server, Scheduler):
         return
     try:
@@ -41,3 +47,9 @@ async def dask_setup(server: Server | Client) -> None:
         logger.critical("this scheduler cannot be guarded as it is configured, and stops", exc_info=True)
         logging.shutdown()
         os._exit(1)  # Dask would log it, and let everybody in
+
+
+def _is_of_a_worker_here(client: Client) -> bool:
+    """Whether this process holds a worker of the client's cluster: what a task connects with has nothing to sync."""
+    address = getattr(client.scheduler, "address", None)
+    return any(worker.scheduler.address == address for worker in Worker._instances)  # noqa: SLF001  # no public list

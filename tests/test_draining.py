@@ -1,4 +1,4 @@
-"""Restarts for a sync lose no results that a peer can take, and tell what they lose."""
+"""Restarts for a sync lose no results, unless somebody says that they may."""
 
 from __future__ import annotations
 
@@ -49,26 +49,69 @@ def test_results_move_and_running_tasks_end(run_cluster: Any, base_environment: 
         assert {(event["lost"], event["running"]) for event in drained} == {(0, 0)}
 
 
-def test_what_nobody_can_take_is_told(run_cluster: Any, base_environment: Environment) -> None:
-    """A worker without peers is restarted all the same; the report says what has to be computed again."""
+def test_what_nobody_can_take_is_left_alone_unless_it_is_to_be_now(
+    run_cluster: Any, base_environment: Environment
+) -> None:
+    """A worker without peers keeps its result and takes no tasks; it comes in when the result is not wanted any more."""
     with run_cluster(workers=1) as cluster, cluster.client(1) as client:
         on_workers(client, imported_version, "six")
         future = client.submit(unrepeatable, 1, pure=False)
         before = future.result()
+        with pytest.raises(pkgsync.SyncError, match="1 result that no peer could take") as caught:
+            pkgsync.sync(client, other_six(base_environment), progress=False)
+        assert caught.value.adopted
+        assert "restart='now'" in str(caught.value)
+        (waiting,) = (node for node in pkgsync.status(client).nodes if node.role == "nanny")
+        assert waiting.state == "waiting"
+        late = client.submit(imported_version, "six", pure=False)
+        assert future.result() == before
+        with pytest.raises(TimeoutError):
+            late.result(timeout=2)
+        del future
+        assert late.result(timeout=60) == "1.17.0"
+        assert pkgsync.status(client).matches
+
+        held = client.submit(unrepeatable, 1, pure=False)
+        before = held.result()
+        older = environment_with(base_environment, {"six": "1.16.0"})
+        report = pkgsync.sync(client, older, restart="now", progress=False)
+        assert any("computed again, where Dask can: 2 results" in note for note in report.nodes[1].notes)
+        assert held.result(timeout=60) != before
+
+
+def test_one_that_waits_leaves_the_others_at_work(run_cluster: Any, base_environment: Environment) -> None:
+    """A task that does not end keeps its worker waiting, and nothing else; in the end that worker is restarted, too."""
+    with run_cluster(workers=2, env={"DASK_PKGSYNC__DRAIN_TIMEOUT": "1s"}) as cluster, cluster.client(2) as client:
+        on_workers(client, imported_version, "six")
+        long = client.submit(unrepeatable, 1, 12, pure=False)
+        behind = client.submit(unrepeatable, 1, pure=False, workers=[_runs(client, long)])  # in its queue
         report = pkgsync.sync(client, other_six(base_environment), progress=False)
-        (note,) = (note for note in report.nodes[1].notes if "computed again" in note)
-        assert "1 results that no peer could take" in note
-        assert future.result() != before
+        assert sorted(node.outcome for node in report.nodes[1:]) == ["restarted", "waiting"]
+        assert client.submit(imported_version, "six", pure=False).result(timeout=30) == "1.17.0"
+        assert len(long.result(timeout=60)) == 32
+        assert len(behind.result(timeout=60)) == 32
+        cluster.wait_for(lambda: pkgsync.status(client).matches, "the last worker")
+        assert set(on_workers(client, imported_version, "six").values()) == {"1.17.0"}
+        assert len(long.result()) == 32
+
+
+def _runs(client: Any, future: Any) -> str:
+    """Return the worker that runs a task."""
+    while True:
+        for worker, keys in client.processing().items():
+            if future.key in keys:
+                return str(worker)
+        time.sleep(0.05)
 
 
 def test_an_empty_cluster_and_an_impatient_operator_do_not_wait(
     run_cluster: Any, base_environment: Environment
 ) -> None:
-    """With a timeout of 0 nothing is drained."""
+    """With a timeout of 0, and a restart that is to be now, nothing is drained."""
     with run_cluster(workers=2, env={"DASK_PKGSYNC__DRAIN_TIMEOUT": "0"}) as cluster, cluster.client(2) as client:
         on_workers(client, imported_version, "six")
         future = client.submit(unrepeatable, 1, 30, pure=False)
         time.sleep(0.5)
-        pkgsync.sync(client, other_six(base_environment), progress=False)
+        pkgsync.sync(client, other_six(base_environment), restart="now", progress=False)
         assert "drained" not in [event["action"] for _, event in client.get_events("pkgsync")]
         future.cancel()

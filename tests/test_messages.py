@@ -209,7 +209,7 @@ def test_what_is_nested_without_end_is_refused() -> None:
 
 def test_contradicting_options_are_refused_on_the_wire_too() -> None:
     """A policy that the client could not have made is malformed."""
-    wire = {"ignore": ["dask"], "only": None, "extra": [], "strict": False, "platform-specific": []}
+    wire = {"ignore": ["dask"], "only": None, "extra": [], "strict": False, "platform-specific": [], "levels": []}
     with pytest.raises(MessageError, match="options that agree"):
         messages.policy_from_wire(wire)
 
@@ -220,6 +220,7 @@ def test_contradicting_options_are_refused_on_the_wire_too() -> None:
         ("scheduler", "warn or refuse"),
         ("transport", "auto or index or client"),
         ("on-conflict", "refuse or wait or replace"),
+        ("restart", "drained or now"),
     ],
 )
 def test_an_unknown_word_is_refused(key: str, expected: str) -> None:
@@ -323,7 +324,7 @@ def test_letters_that_only_look_like_names_are_refused(name: str) -> None:
 def test_a_requirement_that_is_nested_without_end_is_refused() -> None:
     """A marker cannot exhaust the stack of who reads it."""
     extra = "six; " + "(" * 900 + "python_version>'3'" + ")" * 900
-    wire = {"ignore": [], "only": None, "extra": [extra], "strict": False, "platform-specific": []}
+    wire = {"ignore": [], "only": None, "extra": [extra], "strict": False, "platform-specific": [], "levels": []}
     with pytest.raises(MessageError, match="nested too deeply"):
         messages.policy_from_wire(wire)
 

@@ -95,7 +95,7 @@ def test_a_status_tells_whether_all_match() -> None:
     assert "&lt;why&gt;" in bad._repr_html_()
     assert "failed" in str(bad)
     assert "&lt;b&gt;" in ClusterStatus("<b>", ())._repr_html_()
-    assert "nobody has synced" in str(ClusterStatus("", ()))
+    assert "no target" in str(ClusterStatus("", ()))
     with pytest.raises(MessageError):
         status_from_wire({"schema": 1, "target": "", "nodes": [["a"]]})
 

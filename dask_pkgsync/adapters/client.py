@@ -13,6 +13,7 @@ from distributed import Client
 
 from dask_pkgsync.adapters.carry import archive
 from dask_pkgsync.adapters.coordinator import TOPIC
+from dask_pkgsync.adapters.membership import Membership, sync_on_connect
 from dask_pkgsync.adapters.scheduler_plugin import PackageSync, register
 from dask_pkgsync.core.errors import PkgsyncError
 from dask_pkgsync.core.messages import environment_to_wire
@@ -22,7 +23,7 @@ from dask_pkgsync.core.status import ClusterStatus, status_from_wire
 from dask_pkgsync.shell.display import make_reporter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
     from dask_pkgsync.core.environment import Environment
 
@@ -41,6 +42,9 @@ def sync(
     modules: bool | Iterable[str] | None = None,
     store: str | None = None,
     on_conflict: str | None = None,
+    levels: Mapping[str, str] | None = None,
+    restart: str | None = None,
+    keep: bool | None = None,
     progress: bool | Reporter | None = None,
 ) -> SyncReport:
     """Make every node of a cluster match this environment, and show how it goes.
@@ -49,7 +53,8 @@ def sync(
     ----------
     client : distributed.Client
         A connected client; an asynchronous one gets an awaitable back.
-    environment, ignore, only, extra, strict, scheduler, install_timeout, transport, modules, store, on_conflict
+    environment, ignore, only, extra, strict, scheduler, install_timeout, transport, modules, store, on_conflict,
+    levels, restart, keep
         As for `PackageSync`.
     progress : bool or Reporter, optional
         False shows nothing; by default it is shown in the way that fits the terminal or notebook.
@@ -83,6 +88,9 @@ def sync(
         modules=modules,
         store=store,
         on_conflict=on_conflict,
+        levels=levels,
+        restart=restart,
+        keep=keep,
     )
     reporter = progress if isinstance(progress, Reporter) else make_reporter(progress)
     try:
@@ -93,6 +101,12 @@ def sync(
     return report
 
 
+async def sync_at_connection(client: Client) -> None:
+    """Sync with what is configured, while ``Client(...)`` is being made, which raises what goes wrong."""
+    reporter = make_reporter(None)
+    await sync_on_connect(client, lambda: _sync(client, PackageSync, reporter))
+
+
 async def _sync(client: Client, make: Callable[[], PackageSync], reporter: Reporter) -> SyncReport:
     plugin = await asyncio.to_thread(_made, make)
     reporter.started(plugin.target.id)
@@ -100,6 +114,12 @@ async def _sync(client: Client, make: Callable[[], PackageSync], reporter: Repor
         async with _events(client, reporter):
             await register(client, plugin, plugin.name, idempotent=False)
         report = sync_report_from_wire(await _call(client, "pkgsync_last"))
+    except OSError as error:
+        reporter.failed(error)
+        raise PkgsyncError(
+            f"the connection to the scheduler was lost during the sync: {error}\n"
+            "  what to do: look into the scheduler's log; once it runs again, connect and sync again."
+        ) from error
     except BaseException as error:
         reporter.failed(error)  # a live display must be taken down, also on Ctrl-C
         raise
@@ -185,6 +205,7 @@ def release(client: Client) -> SyncReport:
 
 
 async def _release(client: Client) -> SyncReport:
+    Membership.end(client)
     return sync_report_from_wire(await _call(client, "pkgsync_release"))
 
 

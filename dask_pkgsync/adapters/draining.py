@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from dask.utils import parse_timedelta
+from distributed.core import Status
 
 from dask_pkgsync.adapters.settings import setting
 
@@ -21,10 +23,15 @@ logger = logging.getLogger("dask_pkgsync")
 
 _PAUSE = 0.1
 """Seconds between two looks at a worker that still runs tasks."""
+_LONG_PAUSE = 1.0
+"""The same where nobody waits for it."""
 
 
 class Draining:
     """Lets workers that hold results or run tasks be restarted a few at a time, others at once.
+
+    A worker that cannot be emptied is held: it ends what it was given, its peers can fetch what it has, and it is given
+    nothing new.
 
     Parameters
     ----------
@@ -37,58 +44,106 @@ class Draining:
         self.scheduler = scheduler
         self.tell = tell
         self.places = asyncio.Semaphore(1)
+        self.taken: set[str] = set()
         self.held: set[str] = set()
         self.timeout = 0.0
+        self.at_once = False
 
-    def begin(self) -> None:
-        """Read how many workers at once, and for how long, at the beginning of a sync."""
+    def begin(self, restart: str) -> None:
+        """Read how many workers at once, and for how long, at the beginning of a sync.
+
+        Parameters
+        ----------
+        restart : {"drained", "now"}
+            Whether what cannot be drained is held, or restarted all the same.
+        """
         share = float(setting("drain-share"))
         self.timeout = float(parse_timedelta(setting("drain-timeout")))
+        self.at_once = restart == "now"
         self.places = asyncio.Semaphore(max(1, int(share * len(self.scheduler.workers))))
-        self.held = set()
+        self.taken = set()
 
     def done(self, node: str) -> None:
-        """Let the next one go: this node's worker is back, or has failed."""
-        if node in self.held:
-            self.held.remove(node)
+        """Let the next one go: this node's worker is back, or has failed, or is held."""
+        if node in self.taken:
+            self.taken.remove(node)
             self.places.release()
 
-    async def handle_drain(self, worker: str, node: str) -> str:
-        """Move what a worker holds to its peers, and let it end its tasks; return what is lost nevertheless, and why.
+    async def handle_drain(self, worker: str, node: str) -> dict[str, Any]:
+        """Move what a worker holds to its peers, and let it end its tasks.
 
         Until `done` is called for its node, it takes one of the places for those that are restarted.
+
+        Returns
+        -------
+        dict
+            ``go``: whether it may be restarted. ``lost``: what it still holds and runs, for people.
         """
-        if not self.timeout or not _is_busy(self.scheduler.workers.get(worker)):
-            return ""
+        is_impatient = self.at_once and not self.timeout
+        if is_impatient or not _is_busy(self.scheduler.workers.get(worker)):
+            return {"go": True, "lost": ""}
         await self.places.acquire()
-        self.held.add(node)
+        self.taken.add(node)
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._drain(worker), self.timeout)
         state = self.scheduler.workers.get(worker)
         lost = len(_only_there(state)) if state else 0
         running = len(state.processing) if state else 0
-        parts = [f"{lost} results that no peer could take"] if lost else []
-        parts += [f"{running} tasks that did not end within {self.timeout:g} s"] if running else []
-        problem = f"computed again, where Dask can: {' and '.join(parts)}" if parts else ""
-        self.tell({"action": "drained", "worker": worker, "node": node, "lost": lost, "running": running})
-        if problem:
-            logger.warning("%s is restarted for a sync; %s", worker, problem)
-        return problem
+        parts = [f"{lost} {'result' if lost == 1 else 'results'} that no peer could take"] if lost else []
+        parts += [f"{running} {'task' if running == 1 else 'tasks'} that did not end in time"] if running else []
+        left = " and ".join(parts)
+        go = self.at_once or not left
+        self.tell({"action": "drained", "worker": worker, "node": node, "lost": lost, "running": running, "go": go})
+        if not go:
+            logger.warning("%s is not restarted for a sync yet, and takes no tasks: it has %s", worker, left)
+        elif left:
+            logger.warning("%s is restarted for a sync; computed again, where Dask can: %s", worker, left)
+        return {"go": go, "lost": left}
 
     async def _drain(self, worker: str) -> None:
-        """Let the worker take no more tasks, and move its results until it has none of its own."""
-        while _is_busy(state := self.scheduler.workers.get(worker)):
-            retired = await self.scheduler.retire_workers(workers=[worker], close_workers=False, remove=False)
-            if worker not in retired:  # no peer that runs, or none with room
+        """Give the worker no more tasks, let it end those that it has, and move its results to its peers."""
+        while (state := self.scheduler.workers.get(worker)) is not None:
+            self._hold(state)
+            if not state.processing:
+                # (which tells the worker itself to begin no more tasks: so not before it has none)
+                retired = await self.scheduler.retire_workers(workers=[worker], close_workers=False, remove=False)
+                if worker not in retired or not _only_there(state):  # no peer that runs, or none with room
+                    return
+            await asyncio.sleep(_PAUSE)  # Dask tells nobody when a task ends
+
+    async def wait_until_free(self, worker: str) -> None:
+        """Wait until a held worker is gone, or has nothing any more: because nobody wants it, or because peers came."""
+        while (state := self.scheduler.workers.get(worker)) is not None:
+            self._hold(state)
+            if not state.processing and _only_there(state) and _has_peers(self.scheduler, state):
+                await self._drain(worker)
+            if not state.processing and not _only_there(state):
                 return
-            while state is not None and state.processing:  # noqa: ASYNC110  # Dask tells nobody when a task ends
-                await asyncio.sleep(_PAUSE)
-            if state is None or not _only_there(state):
-                return
+            await asyncio.sleep(_LONG_PAUSE)
+
+    def _hold(self, state: WorkerState) -> None:
+        """Give a worker nothing new; again and again, as a worker that was short of memory says so when it is not."""
+        self.held.add(state.address)
+        self.scheduler.handle_worker_status_change(Status.closing_gracefully, state, _stimulus())
+
+    def free(self, worker: str) -> None:
+        """Let a worker that was held take tasks again, as `Scheduler.retire_workers` does where it gives up."""
+        if worker in self.held and worker in self.scheduler.workers:
+            message = {"op": "worker-status-change", "status": Status.running.name, "stimulus_id": _stimulus()}
+            self.scheduler.stream_comms[worker].send(message)
+        self.held = {one for one in self.held if one != worker and one in self.scheduler.workers}
+
+
+def _stimulus() -> str:
+    return f"pkgsync-drain-{monotonic()}"
 
 
 def _is_busy(state: WorkerState | None) -> bool:
     return state is not None and bool(state.has_what or state.processing)
+
+
+def _has_peers(scheduler: Scheduler, state: WorkerState) -> bool:
+    return any(other is not state for other in scheduler.running)
 
 
 def _only_there(state: WorkerState) -> list[Any]:

@@ -29,6 +29,9 @@ RESTART_TIMEOUT = 120.0
 """Seconds in which a worker process must have stopped and started again."""
 
 METHOD = "distributed.worker.multiprocessing-method"
+HELD = "not restarted yet, and takes no tasks until it is: it has {}"
+"""What is told of a node whose worker could not be drained."""
+
 _method_before: list[str] = []
 """What was configured before layers came into use in this process; empty while it is untouched."""
 
@@ -89,9 +92,11 @@ class NannyAgent(NodeAgent):
         if reply is None:
             outcome = "left alone" if is_own_process(target) else "live" if prepared.layer else "matched"
             return outcome, ""
-        lost = await self._drain()
+        drained = await self._drain()
+        if not drained["go"]:
+            return "waiting", f"{reply}; {HELD.format(drained['lost'])}"
         await self._restart(reply)
-        return "restarted", "; ".join(filter(None, (reply, lost)))
+        return "restarted", "; ".join(filter(None, (reply, _computed_again(drained))))
 
     async def _ask_worker(self, worker: str, target: Target, prepared: Prepared) -> str | None:
         """Ask the worker to take the target live; return why it cannot, or None if it did."""
@@ -107,10 +112,13 @@ class NannyAgent(NodeAgent):
             raise LayerError("activate", f"the worker could not take the target: {exception!r}")
         return str(exception)
 
-    async def _drain(self) -> str:
-        """Have the scheduler move what the worker holds to its peers; return what is lost nevertheless."""
-        found = await self.server.scheduler.pkgsync_drain(worker=self.server.worker_address, node=self.server.address)
-        return str(found or "")
+    async def _drain(self) -> dict[str, Any]:
+        """Have the scheduler move what the worker holds to its peers; return whether it may be restarted."""
+        scheduler: Any = self.server.scheduler
+        found: dict[str, Any] = await scheduler.pkgsync_drain(
+            worker=self.server.worker_address, node=self.server.address
+        )
+        return found
 
     async def _restart(self, reason: str) -> None:
         result = await self.server.restart(timeout=RESTART_TIMEOUT, reason=f"pkgsync: {reason}")
@@ -167,11 +175,18 @@ class NannyAgent(NodeAgent):
         if not has_layer or self.server.process is None:
             return {"outcome": "matched", "detail": ""}
         try:
-            lost = await self._drain()
+            drained = await self._drain()
+            if not drained["go"]:
+                detail = f"its worker keeps the released environment until it starts again: it has {drained['lost']}"
+                return {"outcome": "left alone", "detail": detail}
             await self._restart("released")
         except LayerError as error:
             return {"failure": failure_to_wire(failure_of(self.server.address, error))}
-        return {"outcome": "restarted", "detail": "; ".join(filter(None, ("released", lost)))}
+        return {"outcome": "restarted", "detail": "; ".join(filter(None, ("released", _computed_again(drained))))}
+
+
+def _computed_again(drained: dict[str, Any]) -> str:
+    return f"computed again, where Dask can: {drained['lost']}" if drained["lost"] else ""
 
 
 def _worker_sync(target: Target, prepared: Prepared | None) -> WorkerSync:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from dask_pkgsync.adapters.settings import local_snapshot
+from dask_pkgsync.adapters.settings import local_snapshot, this_person
 from dask_pkgsync.core.environment import SCHEMA
 from dask_pkgsync.core.messages import environment_to_wire
 
@@ -30,7 +30,7 @@ def presenting(get_versions: Callable[..., dict[str, Any]]) -> Callable[..., dic
         if packages is not None:
             return found
         environment = environment_to_wire(local_snapshot({}).environment)
-        return {**found, KEY: {"schema": SCHEMA, "environment": environment}}
+        return {**found, KEY: {"schema": SCHEMA, "person": this_person(), "environment": environment}}
 
     with_environment.presents = True  # type: ignore[attr-defined]
     return with_environment

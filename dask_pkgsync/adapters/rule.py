@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.core.compare import compare
-from dask_pkgsync.core.errors import EnvironmentMismatchError, PolicyError
+from dask_pkgsync.core.errors import EnvironmentMismatchError, WarnsOnlyError
 from dask_pkgsync.core.fields import Field
 from dask_pkgsync.core.messages import environment_from_wire
 
@@ -63,11 +63,13 @@ class Rule:
         ------
         EnvironmentMismatchError
             If the client does not match the operator's environment.
-        PolicyError
+        WarnsOnlyError
             If nothing is ever installed here.
         """
         if self.only_warns:
-            raise PolicyError("this cluster is configured to install nothing (pkgsync.mode is warn); it only compares")
+            raise WarnsOnlyError(
+                "this cluster is configured to install nothing (pkgsync.mode is warn); it only compares"
+            )
         if (comparison := self.compare(asked.environment)) is not None:
             raise EnvironmentMismatchError(comparison)
         return self.enforced is not None

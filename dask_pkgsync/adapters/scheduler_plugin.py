@@ -11,13 +11,16 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from dask_pkgsync.adapters.carry import carried
 from dask_pkgsync.adapters.coordinator import Coordinator
 from dask_pkgsync.adapters.gate import mismatch
+from dask_pkgsync.adapters.membership import Membership
 from dask_pkgsync.adapters.settings import (
     Options,
     client_indexes,
     install_timeout,
+    keep,
     local_snapshot,
     on_conflict,
     policy_from,
+    restart,
     scheduler_rule,
     store,
     this_person,
@@ -35,7 +38,7 @@ from dask_pkgsync.shell.process_state import this_process
 from dask_pkgsync.shell.requirements import conflicts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from distributed import Scheduler
 
@@ -44,7 +47,21 @@ if TYPE_CHECKING:
 EXTENSION = "pkgsync"
 
 
-class PackageSync(SchedulerPlugin):
+class OnDuty(SchedulerPlugin):
+    """Tells the coordinator who comes and goes, for as long as it is on the scheduler."""
+
+    is_pkgsync = True
+
+    def add_client(self, scheduler: Scheduler, client: str) -> None:
+        """Tell of a client that was let in."""
+        coordinator_of(scheduler).came(client)
+
+    def remove_client(self, scheduler: Scheduler, client: str) -> None:  # noqa: ARG002  # as Dask calls it
+        """Tell of a client that has gone."""
+        coordinator_of(scheduler).left()
+
+
+class PackageSync(OnDuty):
     """Makes every node of a cluster match an environment, and keeps clients out that do not fit.
 
     ``client.register_plugin(PackageSync())`` returns when every node matches the environment of this process.
@@ -64,7 +81,7 @@ class PackageSync(SchedulerPlugin):
     scheduler : {"warn", "refuse"}, optional
         What to do when the scheduler has already imported another version of something.
     install_timeout : float or str, optional
-        Time that one installer may take on one node: seconds, or a text such as ``"10 min"``.
+        Time that one installer may take on one node: seconds, or a text such as ``"10m"``.
     transport : {"auto", "index", "client"}, optional
         Where nodes get packages from. ``index``: from the index; only local code travels from this client.
         ``client``: everything that they lack travels from here, and nothing is fetched. ``auto``: from the index, and
@@ -78,6 +95,15 @@ class PackageSync(SchedulerPlugin):
     on_conflict : {"refuse", "wait", "replace"}, optional
         What happens where another client, which is still connected, has set an environment that conflicts with this
         one: `ConflictError`; wait until it has gone; or take its place.
+    levels : mapping of str to str, optional
+        Package, or pattern such as ``*-stubs``, to ``critical``, ``exact``, ``compatible`` or ``ignore``; names come
+        before patterns, and patterns count in their order.
+    restart : {"drained", "now"}, optional
+        What happens to a worker that has to be restarted, and holds results that no other worker can take or runs tasks
+        that do not end in time: it waits, and takes no tasks until then; or is restarted, and they are lost.
+    keep : bool, optional
+        Whether the cluster keeps this environment when its last client has gone; otherwise it is released after
+        ``pkgsync.release-after``.
 
     Raises
     ------
@@ -91,7 +117,6 @@ class PackageSync(SchedulerPlugin):
     """
 
     name = "pkgsync"
-    is_pkgsync = True
 
     def __init__(
         self,
@@ -107,6 +132,9 @@ class PackageSync(SchedulerPlugin):
         modules: bool | Iterable[str] | None = None,
         store: str | None = None,
         on_conflict: str | None = None,
+        levels: Mapping[str, str] | None = None,
+        restart: str | None = None,
+        keep: bool | None = None,
     ) -> None:
         options: Options = {
             "ignore": ignore,
@@ -119,6 +147,9 @@ class PackageSync(SchedulerPlugin):
             "modules": modules,
             "store": store,
             "on_conflict": on_conflict,
+            "levels": levels,
+            "restart": restart,
+            "keep": keep,
         }
         self.snapshot = local_snapshot(options) if environment is None else Snapshot(environment, {})
         self.target = make_target(self.snapshot.environment, options)
@@ -138,6 +169,7 @@ class PackageSync(SchedulerPlugin):
             raise misfit
         coordinator = coordinator_of(scheduler)
         if coordinator.rule.decides(self.target):
+            await coordinator.settled()
             return
         coordinator.registering += 1
         try:
@@ -174,6 +206,8 @@ def make_target(environment: Environment, options: Options) -> Target:
         client_indexes(),
         store(options),
         on_conflict(options),
+        restart(options),
+        keep(options),
         this_person(),
     )
 
@@ -203,9 +237,23 @@ def package_sync(state: object) -> PackageSync:
 
 async def register(client: Client, plugin: PackageSync, name: str | None, idempotent: bool) -> Any:  # noqa: FBT001  # as Dask calls it
     """Register the plugin, with the client behind it answering for what nodes cannot get elsewhere."""
+
+    async def again() -> Any:
+        return await client._register_scheduler_plugin(plugin, name or plugin.name, idempotent)  # noqa: SLF001
+
     Supplier(client, plugin.snapshot, plugin.target.store).listen()
     plugin.client = client.id
-    return await client._register_scheduler_plugin(plugin, name or plugin.name, idempotent)  # noqa: SLF001
+    is_set = False
+    try:
+        answer = await again()
+        is_set = True
+    except SyncError as error:
+        is_set = error.adopted
+        raise
+    finally:
+        if is_set:
+            Membership(client, again).begin()
+    return answer
 
 
 def _teach(clients: type[Client]) -> None:

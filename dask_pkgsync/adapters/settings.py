@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import pkgutil
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -15,7 +15,7 @@ from dask.utils import parse_bytes, parse_timedelta
 
 from dask_pkgsync.core.errors import MessageError, PolicyError
 from dask_pkgsync.core.indexes import indexes_from_wire
-from dask_pkgsync.core.messages import ON_CONFLICT, TRANSPORTS
+from dask_pkgsync.core.messages import ON_CONFLICT, RESTARTS, TRANSPORTS
 from dask_pkgsync.core.policy import Policy
 from dask_pkgsync.shell.cache import open_cache
 from dask_pkgsync.shell.indexes import configured_indexes, for_nodes
@@ -43,6 +43,9 @@ class Options(TypedDict, total=False):
     modules: bool | Iterable[str] | None
     store: str | None
     on_conflict: str | None
+    levels: Mapping[str, str] | None
+    restart: str | None
+    keep: bool | None
 
 
 @cache
@@ -76,31 +79,43 @@ def policy_from(options: Options) -> Policy:
         extra=_option(options, "extra"),
         strict=_option(options, "strict"),
         platform_specific=setting("platform-specific"),
+        levels=_option(options, "levels"),
     )
 
 
 def scheduler_rule(options: Options) -> str:
     """Return what is to happen when the scheduler has imported another version already."""
-    rule = _option(options, "scheduler")
-    if rule not in ("warn", "refuse"):
-        raise PolicyError(f"scheduler: expected 'warn' or 'refuse', found {rule!r}")
-    return str(rule)
+    return _choice(options, "scheduler", ("warn", "refuse"))
 
 
 def transport(options: Options) -> str:
     """Return where nodes get packages from."""
-    chosen = _option(options, "transport")
-    if chosen not in TRANSPORTS:
-        raise PolicyError(f"transport: expected one of {', '.join(TRANSPORTS)}, found {chosen!r}")
-    return str(chosen)
+    return _choice(options, "transport", TRANSPORTS)
 
 
 def on_conflict(options: Options) -> str:
     """Return what is to happen where another client has set another environment."""
-    chosen = _option(options, "on_conflict")
-    if chosen not in ON_CONFLICT:
-        raise PolicyError(f"on-conflict: expected one of {', '.join(ON_CONFLICT)}, found {chosen!r}")
+    return _choice(options, "on_conflict", ON_CONFLICT)
+
+
+def restart(options: Options) -> str:
+    """Return what is to happen to workers that hold what no peer can take."""
+    return _choice(options, "restart", RESTARTS)
+
+
+def _choice(options: Options, name: str, choices: tuple[str, ...]) -> str:
+    chosen = _option(options, name)
+    if chosen not in choices:
+        raise PolicyError(f"{name.replace('_', '-')}: expected one of {', '.join(choices)}, found {chosen!r}")
     return str(chosen)
+
+
+def keep(options: Options) -> bool:
+    """Return whether the cluster is to keep the environment when its last client has gone."""
+    chosen = _option(options, "keep")
+    if not isinstance(chosen, bool):
+        raise PolicyError(f"keep: expected true or false, found {chosen!r}")
+    return chosen
 
 
 def this_person() -> str:
@@ -175,6 +190,12 @@ def _seconds(name: str, given: Any) -> float:
     if seconds <= 0:
         raise PolicyError(f"{name}: expected a time such as '600s' or 600, found {given!r}")
     return seconds
+
+
+def seconds_or_never(name: str) -> float | None:
+    """Return a configured time in seconds, or None for never."""
+    given = setting(name)
+    return None if given is None else _seconds(name, given)
 
 
 def node_settings() -> NodeSettings:

@@ -43,15 +43,26 @@ class Wants:
         self.scheduler = scheduler
         self.tell = tell
         self.wants: dict[str, Want] = {}
+        self.kept = False
+        """Whether the cluster keeps what it has when everybody has gone: somebody who got it has said so."""
 
-    def remember(self, want: Want) -> None:
-        """Remember what a client has got, and forget those that are gone."""
+    def remember(self, want: Want, *, replaces: bool) -> None:
+        """Remember what a client has got, and forget those that are gone.
+
+        Parameters
+        ----------
+        want : Want
+        replaces : bool
+            Whether the cluster had something else before.
+        """
+        is_continued = not replaces or bool(self.others(want))
+        self.kept = want.target.keep or (self.kept and is_continued)
         self.wants[want.client] = want
         self.wants = {name: one for name, one in self.wants.items() if name in self.scheduler.clients}
 
     def forget_all(self) -> None:
         """Forget everybody: the cluster was released."""
-        self.wants = {}
+        self.wants, self.kept = {}, False
 
     def others(self, want: Want) -> list[Want]:
         """Return what other people want who are still connected."""

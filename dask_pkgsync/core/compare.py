@@ -117,7 +117,7 @@ def compare(
         want, have = expected.distributions.get(name), found.distributions.get(name)
         if rule.level is Level.IGNORE:
             continue
-        if want is None and not policy.strict and rule.level is not Level.CRITICAL:
+        if want is None and not policy.strict and name not in CRITICAL:
             continue
         if (fault := found.faulty(name)) is not None:
             shown = f"{have.version if have else '?'} ({fault.kind})"
@@ -183,11 +183,11 @@ def _interpreter_differences(expected: Environment, found: Environment) -> Itera
 def satisfied(want: Distribution, have: Distribution, level: Level) -> bool:
     """Whether what is there will do for what is wanted.
 
-    Of critical packages the version alone counts, as Dask's handshake says no more. Local code has to be the same code
-    on every platform. What an index has may have been installed from a file, but not from a checkout, which can hold
-    anything under that version.
+    Of Dask's critical packages the version alone counts, as its handshake says no more. Local code has to be the same
+    code on every platform. What an index has may have been installed from a file, but not from a checkout, which can
+    hold anything under that version.
     """
-    if level is Level.CRITICAL:
+    if want.name in CRITICAL:
         return want.same_version(have.version)
     if want.origin != have.origin and (want.identity or _is_checkout(want) or _is_checkout(have)):
         return bool(want.identity) and want.identity == have.identity and want.same_version(have.version)

@@ -110,12 +110,13 @@ def policy_to_wire(policy: Policy) -> dict[str, Any]:
         "extra": list(policy.extra),
         "strict": policy.strict,
         "platform-specific": sorted(policy.platform_specific),
+        "levels": [[pattern, level.value] for pattern, level in policy.levels],
     }
 
 
 def policy_from_wire(data: object, place: str = "policy") -> Policy:
     """Check and read what `policy_to_wire` wrote."""
-    field = Field(data, place).only("ignore", "only", "extra", "strict", "platform-specific")
+    field = Field(data, place).only("ignore", "only", "extra", "strict", "platform-specific", "levels")
     only = field.key("only")
     try:
         return Policy.of(
@@ -124,9 +125,15 @@ def policy_from_wire(data: object, place: str = "policy") -> Policy:
             extra=[entry.text() for entry in field.key("extra").items()],
             strict=field.key("strict").flag(),
             platform_specific=[entry.name() for entry in field.key("platform-specific").items()],
+            levels=dict(_level(entry) for entry in field.key("levels").items()),
         )
     except PolicyError as error:
         raise MessageError(place, "options that agree", str(error)) from None
+
+
+def _level(entry: Field) -> tuple[str, str]:
+    pattern, level = entry.row(2)
+    return pattern.text(200), level.text(20)
 
 
 @dataclass(frozen=True)
@@ -149,6 +156,10 @@ class Target:
     """URL where the client's wheels are (`shell.store`); empty: on the scheduler's disk."""
     on_conflict: str = "refuse"
     """What happens where another client has set another environment: ``refuse``, ``wait`` or ``replace``."""
+    restart: str = "drained"
+    """What happens to workers that hold what no peer can take: ``drained``: they wait, ``now``: they are restarted."""
+    keep: bool = False
+    """Whether the cluster keeps this when its last client has gone."""
     owner: str = ""
     """Who made the target, for people, for example ``ann@laptop``."""
 
@@ -179,12 +190,15 @@ def target_to_wire(target: Target) -> dict[str, Any]:
         "indexes": indexes_to_wire(target.indexes),
         "store": target.store,
         "on-conflict": target.on_conflict,
+        "restart": target.restart,
+        "keep": target.keep,
         "owner": target.owner,
     }
 
 
 ON_CONFLICT = ("refuse", "wait", "replace")
-_SUPPLY = ("transport", "indexes", "store", "on-conflict", "owner")
+RESTARTS = ("drained", "now")
+_SUPPLY = ("transport", "indexes", "store", "on-conflict", "restart", "keep", "owner")
 
 
 def target_from_wire(data: object, place: str = "target") -> Target:
@@ -202,6 +216,8 @@ def target_from_wire(data: object, place: str = "target") -> Target:
         indexes_from_wire(field.key("indexes").value, f"{place}.indexes"),
         field.key("store").text(),
         _one_of(field.key("on-conflict"), ON_CONFLICT),
+        _one_of(field.key("restart"), RESTARTS),
+        field.key("keep").flag(),
         field.key("owner").text(200),
     )
 

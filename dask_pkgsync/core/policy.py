@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import enum
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -41,6 +44,10 @@ PLATFORM_SPECIFIC = frozenset(
     }
 )
 """Packages that exist for one operating system only: skipped where the platforms differ."""
+
+
+_PATTERN = re.compile(r"[A-Za-z0-9._*?\[\]!-]{1,200}")
+"""Letters of names (PEP 503), and those of `fnmatch`."""
 
 
 class Level(enum.Enum):
@@ -97,6 +104,8 @@ class Policy:
     """Nothing but the client's packages is importable on the workers."""
     platform_specific: frozenset[str] = field(default=PLATFORM_SPECIFIC)
     """Packages that exist for one operating system only."""
+    levels: tuple[tuple[str, Level], ...] = ()
+    """Names and patterns with the level that somebody has chosen; names come first."""
 
     @classmethod
     def of(
@@ -107,6 +116,7 @@ class Policy:
         extra: Iterable[str] = (),
         strict: bool | None = None,
         platform_specific: Iterable[str] = (),
+        levels: Mapping[str, str] | None = None,
     ) -> Policy:
         """Check options and make a policy of them.
 
@@ -130,7 +140,10 @@ class Policy:
         if both := named & ignored.union(CRITICAL):
             raise PolicyError(f"extra: {', '.join(sorted(both))} is critical or ignored and cannot be an extra")
         more = canonical_names(platform_specific, "platform-specific")
-        return cls(ignored, chosen, requirements, bool(strict), PLATFORM_SPECIFIC | more)
+        rules = _levels(levels or {})
+        if both := ignored & {name for name, level in rules if level is not Level.IGNORE}:
+            raise PolicyError(f"{', '.join(sorted(both))} stands both in ignore and in levels")
+        return cls(ignored, chosen, requirements, bool(strict), PLATFORM_SPECIFIC | more, rules)
 
     @property
     def extra_names(self) -> frozenset[str]:
@@ -143,6 +156,9 @@ class Policy:
             return Rule(Level.CRITICAL, "Dask needs the same version everywhere")
         if (reason := self._why_ignored(name, same_platform=same_platform)) is not None:
             return Rule(Level.IGNORE, reason)
+        for pattern, level in self.levels:
+            if fnmatchcase(name, pattern):
+                return Rule(level, f"levels: {pattern} is {level.value}")
         if name not in self.extra_names and not same_platform:
             return Rule(Level.COMPATIBLE, "the platforms differ")
         return Rule(Level.EXACT, "same platform" if same_platform else "named in extra")
@@ -165,6 +181,30 @@ class Policy:
 def _names_of(requirements: tuple[str, ...]) -> frozenset[str]:
     """Return canonical names; kept, because a policy is asked for the rule of every package."""
     return frozenset(str(canonicalize_name(Requirement(text).name)) for text in requirements)
+
+
+def _levels(levels: Mapping[str, str]) -> tuple[tuple[str, Level], ...]:
+    """Check levels by name and pattern; names come before patterns."""
+    if not isinstance(levels, Mapping):
+        raise PolicyError(f"levels: expected names or patterns with a level each, found {levels!r}")
+    found = []
+    for given, value in levels.items():
+        if not isinstance(given, str) or not _PATTERN.fullmatch(given):
+            raise PolicyError(f"levels: {given!r} is neither the name of a package nor a pattern such as '*-stubs'")
+        pattern = re.sub(r"[-_.]+", "-", given).lower()
+        try:
+            level = Level(value)
+        except ValueError:
+            names = ", ".join(one.value for one in Level)
+            raise PolicyError(f"levels: {given}: expected one of {names}, found {value!r}") from None
+        if pattern in CRITICAL and level is not Level.CRITICAL:
+            raise PolicyError(f"levels: {pattern} is always critical: Dask itself breaks when it differs")
+        found.append((pattern, level))
+    return tuple(sorted(found, key=lambda one: _is_pattern(one[0])))  # sorted() keeps the order of patterns
+
+
+def _is_pattern(name: str) -> bool:
+    return any(character in name for character in "*?[")
 
 
 def _requirement(text: str) -> str:

@@ -15,8 +15,8 @@ from dask_pkgsync.core.table import html_table, text_table
 if TYPE_CHECKING:
     from dask_pkgsync.core.plan import Plan
 
-Outcome = Literal["matched", "live", "restarted", "started", "left alone", "failed"]
-OUTCOMES: tuple[Outcome, ...] = ("matched", "live", "restarted", "started", "left alone", "failed")
+Outcome = Literal["matched", "live", "restarted", "started", "waiting", "left alone", "failed"]
+OUTCOMES: tuple[Outcome, ...] = ("matched", "live", "restarted", "started", "waiting", "left alone", "failed")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class NodeReport:
     """``scheduler``, ``nanny`` or ``worker``."""
     outcome: Outcome = "matched"
     """``matched``: it had everything already. ``live``: without a restart. ``restarted``: once, into its layer.
-    ``started``: it joined later and started in its layer. ``left alone``: it is the person's own process."""
+    ``started``: it joined later and started in its layer. ``waiting``: it could not be drained, takes no tasks, and is
+    restarted when what it holds is not needed any more. ``left alone``: it is the person's own process."""
     installed: tuple[str, ...] = ()
     """What the base lacked, for example ``("numpy 2.1.0",)``."""
     replaced: tuple[str, ...] = ()

@@ -1,0 +1,145 @@
+"""On the scheduler: who is connected, and what is to happen when the last one has gone."""
+
+from __future__ import annotations
+
+import asyncio
+from time import time
+from typing import TYPE_CHECKING, Any
+
+from distributed.core import Status
+
+from dask_pkgsync.adapters.rule import presented
+from dask_pkgsync.adapters.settings import seconds_or_never
+from dask_pkgsync.core.compare import compare
+from dask_pkgsync.core.errors import MessageError
+from dask_pkgsync.core.status import ClientStatus, human_time
+from dask_pkgsync.shell.scan import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from distributed import Scheduler
+    from distributed.scheduler import ClientState
+
+    from dask_pkgsync.adapters.wants import Wants
+    from dask_pkgsync.core.messages import Target
+
+SHOWN = 5
+"""Differences that the status of one client names."""
+
+
+def is_of_worker(client: str) -> bool:
+    """Whether this is Dask's name for the client that a task gets on a worker (distributed 2026.8.0)."""
+    return "-worker-" in client
+
+
+def presented_person(versions: object) -> str:
+    """Return who says to be behind a client, in its handshake; empty where nobody does."""
+    shown = versions.get("pkgsync") if isinstance(versions, dict) else None
+    person = shown.get("person") if isinstance(shown, dict) else None
+    return printable(person)[:200] if isinstance(person, str) else ""
+
+
+class Visitors:
+    """The clients that are connected.
+
+    Parameters
+    ----------
+    scheduler : Scheduler
+    """
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
+        self.since: dict[str, float] = {}
+
+    def came(self, client: str) -> None:
+        """Note when a client connected."""
+        self.since = {name: then for name, then in self.since.items() if name in self.scheduler.clients}
+        self.since[client] = time()
+
+    @property
+    def anybody(self) -> bool:
+        """Whether a person's client is connected.
+
+        A task's is none, nor are the names under which Dask itself holds results, for example for published datasets.
+        """
+        return any(name in self.scheduler.client_comms and not is_of_worker(name) for name in self.scheduler.clients)
+
+    def status(self, target: Target | None, wants: Wants) -> tuple[ClientStatus, ...]:
+        """Return every client against the target."""
+        connected = [state for name, state in self.scheduler.clients.items() if name in self.scheduler.client_comms]
+        return tuple(self._status(state, target, wants) for state in connected)
+
+    def _status(self, client: ClientState, target: Target | None, wants: Wants) -> ClientStatus:
+        name = client.client_key
+        message = {"versions": client.versions}
+        want = wants.wants.get(name)
+        person = want.target.owner if want else presented_person(client.versions)
+        since = self.since.get(name, 0.0)
+        if want is not None:
+            return ClientStatus(name, person, "synced", "", since)
+        if is_of_worker(name):
+            return ClientStatus(name, person, "worker", "", since)
+        try:
+            environment = presented(message)
+        except MessageError:  # it came before the gate
+            environment = None
+        if environment is None or target is None:
+            return ClientStatus(name, person, "stock" if environment is None else "presented", "", since)
+        rows = list(compare(target.environment, environment, target.policy))
+        more = f", and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+        detail = ", ".join(f"{row.name}: {row.expected} here, {row.found} there" for row in rows[:SHOWN])
+        return ClientStatus(name, person, "differs" if rows else "matches", detail + more, since)
+
+
+class Expiry:
+    """Releases what nobody uses any more, some time after the last client has gone.
+
+    Parameters
+    ----------
+    scheduler : Scheduler
+    is_due : callable
+        Whether the target could be released: there is one, and nobody is connected.
+    release : callable
+        Releases it.
+    """
+
+    def __init__(self, scheduler: Scheduler, is_due: Callable[[], bool], release: Callable[[], Awaitable[Any]]) -> None:
+        self.scheduler = scheduler
+        self.is_due = is_due
+        self.release = release
+        self.timer: asyncio.TimerHandle | None = None
+        self.releasing: asyncio.Task[None] | None = None
+
+    def look(self) -> None:
+        """Begin to wait, or stop waiting, whenever somebody has come or gone."""
+        if not self.is_due():
+            self.stop()
+        elif self.timer is None and (seconds := seconds_or_never("release-after")) is not None:
+            self.timer = asyncio.get_running_loop().call_later(seconds, self._now)
+
+    def stop(self) -> None:
+        """Wait no longer."""
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer = None
+
+    @property
+    def note(self) -> str:
+        """Say when the target will be released, if it will."""
+        if self.timer is None:
+            return ""
+        left = self.timer.when() - asyncio.get_running_loop().time()
+        return f"nobody is connected; to be released in {human_time(left)}"
+
+    def _now(self) -> None:
+        self.timer = None
+        if self.scheduler.status != Status.running or not self.is_due():
+            return
+        if self.scheduler.tasks:  # work goes on, or published results are kept, that may need these packages
+            self.look()
+        else:
+            self.releasing = asyncio.create_task(self._release())
+
+    async def _release(self) -> None:
+        await self.release()
