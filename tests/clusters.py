@@ -264,10 +264,11 @@ class Cluster:
         self.processes[name] = process
         return process
 
-    def start_scheduler(self) -> None:
-        protocol = "tls" if self.security else "tcp"
+    def start_scheduler(self, address: str | None = None) -> None:
+        """Start a scheduler, at any address or at that of one that has gone."""
+        host = address or f"{'tls' if self.security else 'tcp'}://127.0.0.1:0"
         argv = ["--scheduler-file", str(self.scheduler_file), "--no-dashboard"]
-        self.start("scheduler", self.scheduler_venv, "scheduler", *argv, "--host", f"{protocol}://127.0.0.1:0")
+        self.start("scheduler", self.scheduler_venv, "scheduler", *argv, "--host", host)
         self.wait_for(self.scheduler_file.exists, "the scheduler's address")
 
     def add_worker(

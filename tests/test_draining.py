@@ -52,7 +52,7 @@ def test_results_move_and_running_tasks_end(run_cluster: Any, base_environment: 
 def test_what_nobody_can_take_is_left_alone_unless_it_is_to_be_now(
     run_cluster: Any, base_environment: Environment
 ) -> None:
-    """A worker without peers keeps its result and takes no tasks; it comes in when the result is not wanted any more."""
+    """A worker without peers keeps its result and takes no tasks; when nobody wants the result any more it comes in."""
     with run_cluster(workers=1) as cluster, cluster.client(1) as client:
         on_workers(client, imported_version, "six")
         future = client.submit(unrepeatable, 1, pure=False)

@@ -17,7 +17,7 @@ from dask_pkgsync.adapters.membership import Membership, sync_on_connect
 from dask_pkgsync.adapters.scheduler_plugin import PackageSync, register
 from dask_pkgsync.core.errors import PkgsyncError
 from dask_pkgsync.core.messages import environment_to_wire
-from dask_pkgsync.core.progress import Progress, Reporter
+from dask_pkgsync.core.progress import OnlyIfNeeded, Progress, Reporter
 from dask_pkgsync.core.report import SyncReport, sync_report_from_wire
 from dask_pkgsync.core.status import ClusterStatus, status_from_wire
 from dask_pkgsync.shell.display import make_reporter
@@ -103,7 +103,7 @@ def sync(
 
 async def sync_at_connection(client: Client) -> None:
     """Sync with what is configured, while ``Client(...)`` is being made, which raises what goes wrong."""
-    reporter = make_reporter(None)
+    reporter = OnlyIfNeeded(make_reporter(None))
     await sync_on_connect(client, lambda: _sync(client, PackageSync, reporter))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from time import time
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from dask_pkgsync.adapters.wants import Wants
     from dask_pkgsync.core.messages import Target
+
+logger = logging.getLogger("dask_pkgsync")
 
 SHOWN = 5
 """Differences that the status of one client names."""
@@ -143,3 +146,4 @@ class Expiry:
 
     async def _release(self) -> None:
         await self.release()
+        logger.warning("released, as nobody has been connected for a while: the cluster has its own environment again")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from dask_pkgsync.core.report import SyncReport
 
-StepState = Literal["started", "finished", "failed"]
+StepState = Literal["started", "finished", "waiting", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +40,33 @@ class Reporter:
 
     def failed(self, error: BaseException) -> None:
         """Say that the sync ended with an error, which is raised right after."""
+
+
+class OnlyIfNeeded(Reporter):
+    """Passes on to another reporter, from the first step of a node on: a cluster that matches is worth no line."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter = reporter
+        self.target = ""
+        self.begun = False
+
+    def started(self, target: str) -> None:
+        """Remember the target."""
+        self.target = target
+
+    def progressed(self, progress: Progress) -> None:
+        """Begin, and go on."""
+        if not self.begun:
+            self.begun = True
+            self.reporter.started(self.target)
+        self.reporter.progressed(progress)
+
+    def finished(self, report: SyncReport) -> None:
+        """End what was begun."""
+        if self.begun:
+            self.reporter.finished(report)
+
+    def failed(self, error: BaseException) -> None:
+        """End what was begun."""
+        if self.begun:
+            self.reporter.failed(error)

@@ -1,0 +1,189 @@
+"""What a client has synced stays while it is there, comes back with it, and goes some time after it."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from clusters import SOURCE, environment_with, on_workers, surroundings, versions_here
+
+import dask_pkgsync as pkgsync
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from clusters import Cluster
+
+    from dask_pkgsync import Environment
+
+pytestmark = pytest.mark.cluster
+
+
+def six_on(client: Any) -> set[str | None]:
+    """Return the versions of six on all workers."""
+    return {found["six"] for found in on_workers(client, versions_here, ["six"]).values()}
+
+
+def actions(client: Any) -> list[str]:
+    """Return what the scheduler has told."""
+    return [event["action"] for _, event in client.get_events("pkgsync")]
+
+
+def kill_scheduler(cluster: Cluster) -> str:
+    """Kill the scheduler and the workers; return its address."""
+    address = cluster.address
+    for process in cluster.processes.values():
+        process.kill()
+        process.wait()
+    cluster.stop()
+    cluster.scheduler_file.unlink()
+    return address
+
+
+OTHER = """
+import os, sys, time, warnings
+warnings.simplefilter("ignore")
+from distributed import Client
+import dask_pkgsync as pkgsync
+address, environment, mark = sys.argv[1:]
+
+def version():
+    from importlib.metadata import version
+    return version("tabulate")
+
+def wait_for(condition):
+    while not condition():
+        time.sleep(0.05)
+
+if __name__ == "__main__":
+    with Client(address, timeout=60) as client:
+        pkgsync.sync(client, pkgsync.Environment.from_json(open(environment).read()), progress=False)
+        open(mark, "w").close()
+        wait_for(lambda: not os.path.exists(mark) and client.status == "running")
+        print(client.submit(version, pure=False).result(timeout=60))
+        open(mark, "w").close()
+        wait_for(lambda: not os.path.exists(mark))
+"""
+
+
+def test_clients_that_come_back_to_a_new_scheduler_sync_before_their_tasks_run(
+    run_cluster: Any, base_environment: Environment, venvs: Any, tmp_path: Path
+) -> None:
+    """What they submit is kept until the new cluster matches; both end where they were, whoever is first."""
+    mine = environment_with(base_environment, {"six": "1.17.0"})
+    (tmp_path / "more.json").write_text(environment_with(mine, {"tabulate": "0.9.0"}).to_json())
+    mark = tmp_path / "mark"
+    with run_cluster(workers=1) as cluster, cluster.client(1) as client:
+        pkgsync.sync(client, mine, progress=False)
+        argv = [cluster.address, str(tmp_path / "more.json"), str(mark)]
+        env = surroundings(PYTHONPATH=str(SOURCE))
+        with subprocess.Popen([venvs.base().python, "-c", OTHER, *argv], stdout=subprocess.PIPE, env=env) as other:
+            cluster.wait_for(mark.exists, "the other client's sync")
+            before = pkgsync.status(client).target
+            address = kill_scheduler(cluster)
+            cluster.start_scheduler(address)
+            cluster.add_worker(name="again")
+            mark.unlink()
+            cluster.wait_for(lambda: client.status == "running", "the client", 60)
+            assert client.submit(versions_here, ["six"], pure=False).result(timeout=60) == {"six": "1.17.0"}
+            cluster.wait_for(mark.exists, "the other client's task")
+            status = pkgsync.status(client)
+            assert status.matches
+            assert status.target == before
+            assert sorted(one.state for one in status.clients) == ["synced", "synced"]
+            mark.unlink()
+            assert other.communicate(timeout=60)[0].decode().strip() == "0.9.0"
+        pkgsync.release(client)
+        assert "_ensure_connected" not in vars(client)
+
+
+def test_a_scheduler_that_is_killed_during_a_sync_is_told_and_synced_when_it_is_back(
+    run_cluster: Any, base_environment: Environment
+) -> None:
+    """The sync raises at once, and another one works on what has taken its place."""
+    mine = environment_with(base_environment, {"six": "1.17.0", "tabulate": "0.9.0"})
+    with run_cluster(workers=1) as cluster, cluster.client(1) as client:
+        found: list[BaseException] = []
+
+        def sync() -> None:
+            try:
+                pkgsync.sync(client, mine, progress=False)
+            except pkgsync.PkgsyncError as error:
+                found.append(error)
+
+        thread = threading.Thread(target=sync)
+        thread.start()
+        cluster.wait_for(lambda: "Starting Nanny plugin pkgsync" in cluster.logs(), "the sync")
+        address = kill_scheduler(cluster)
+        thread.join(60)
+        assert "the connection to the scheduler was lost during the sync" in str(found[0])
+        cluster.start_scheduler(address)
+        cluster.add_worker(name="again")
+        cluster.wait_for(lambda: client.status == "running", "the client", 60)
+        client.wait_for_workers(1, timeout=60)
+        assert six_on(client) == {"1.15.0"}
+        pkgsync.sync(client, mine, progress=False)
+        assert six_on(client) == {"1.17.0"}
+
+
+def test_what_nobody_uses_is_released(run_cluster: Any, base_environment: Environment) -> None:
+    """Not while somebody is connected or results are published, nor if it is to be kept."""
+    mine = environment_with(base_environment, {"six": "1.17.0"})
+    with run_cluster(workers=1, env={"DASK_PKGSYNC__RELEASE_AFTER": "1s"}) as cluster:
+        with cluster.client(1) as client:
+            pkgsync.sync(client, mine, progress=False)
+        with cluster.client(1) as client:  # a stock client comes in time
+            time.sleep(2)
+            assert six_on(client) == {"1.17.0"}
+            client.publish_dataset(kept=client.submit(versions_here, ["six"]))
+        time.sleep(2)
+        with cluster.client(1) as client:
+            assert client.get_dataset("kept").result(timeout=60) == {"six": "1.17.0"}
+            assert six_on(client) == {"1.17.0"}
+            client.unpublish_dataset("kept")
+        cluster.wait_for(lambda: "released, as nobody" in cluster.log("scheduler"), "the release", 60)
+        with cluster.client(1) as client:
+            assert six_on(client) == {"1.15.0"}
+            assert "released" in actions(client)
+            pkgsync.sync(client, mine, keep=True, progress=False)
+        time.sleep(2)
+        with cluster.client(1) as client:
+            pkgsync.sync(client, mine, progress=False)  # the same again changes nothing of that
+        time.sleep(2)
+        with cluster.client(1) as client:
+            assert six_on(client) == {"1.17.0"}
+
+
+def test_a_plugin_that_is_taken_off_is_told(run_cluster: Any, base_environment: Environment) -> None:
+    """Without a release the gate lets everybody in, and says so; Dask's own setting keeps it from being taken off."""
+    mine = environment_with(base_environment, {"six": "1.17.0"})
+    with run_cluster(workers=1) as cluster, cluster.client(1) as client:
+        pkgsync.sync(client, mine, progress=False)
+        client.unregister_scheduler_plugin("pkgsync")
+        with cluster.client():
+            assert "gate-open" in actions(client)
+    blocked = {"DASK_DISTRIBUTED__SCHEDULER__BLOCKED_HANDLERS": '["unregister_scheduler_plugin"]'}
+    with run_cluster(workers=1, env=blocked) as cluster, cluster.client(1) as client:
+        pkgsync.sync(client, mine, progress=False)
+        with pytest.raises(ValueError, match="unregister_scheduler_plugin"):
+            client.unregister_scheduler_plugin("pkgsync")
+        with cluster.client():
+            assert "gate-open" not in actions(client)
+
+
+def test_a_status_names_every_client(run_cluster: Any, base_environment: Environment) -> None:
+    """Who has synced, and who is there besides; how long; and which worker is behind which nanny."""
+    with run_cluster(workers=1) as cluster, cluster.client(1) as client:
+        pkgsync.sync(client, base_environment, progress=False)
+        with cluster.client() as other:
+            status = pkgsync.status(client)
+            states = {one.name: one.state for one in status.clients}
+            assert states == {client.id: "synced", other.id: "stock"}
+            nanny = status.nodes[1]
+            assert nanny.role == "nanny"
+            assert nanny.worker in client.scheduler_info()["workers"]
+            assert 0 < nanny.since <= status.now
+            assert other.id in str(status)
