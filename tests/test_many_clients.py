@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from clusters import environment_with, on_workers, running, versions_here
+from distributed import Client, Scheduler
 
 import dask_pkgsync as pkgsync
-from dask_pkgsync import ConflictError, Policy
-from dask_pkgsync.core.environment import Distribution, Environment, Interpreter
+from dask_pkgsync import ConflictError, PackageSync, PkgsyncError, Policy, scan
+from dask_pkgsync.core.environment import Distribution, Environment, Interpreter, Unrecorded
 from dask_pkgsync.core.merge import conflict, merge
 from dask_pkgsync.core.messages import Target
 
@@ -147,3 +150,48 @@ def test_of_two_that_come_at_the_same_instant_one_wins(
             found = {version["six"] for version in on_workers(client, versions_here, ["six"]).values()}
         assert "OK" in results
         assert found < {"1.16.0", "1.17.0"}
+
+
+async def _race(scheduler: Scheduler, here: Environment, number: int) -> list[PkgsyncError | None]:
+    """Let two people ask for conflicting environments at the same instant; return what each was told."""
+    async with (
+        Client(scheduler.address, asynchronous=True, set_as_default=False) as one,
+        Client(scheduler.address, asynchronous=True, set_as_default=False) as other,
+    ):
+
+        async def ask(client: Client, owner: str) -> PkgsyncError | None:
+            system = Distribution("a-package-of-the-system", f"{number}.{len(owner)}", Unrecorded())  # never installed
+            plugin = PackageSync(Environment.of(here.interpreter, [*here.distributions.values(), system]))
+            plugin.target = replace(plugin.target, client_process=owner, owner=owner)
+            try:
+                await client.register_plugin(plugin)
+            except PkgsyncError as error:
+                return error
+            return None
+
+        found = await asyncio.gather(ask(one, "ann@laptop"), ask(other, "benjamin@laptop"))
+        coordinator = scheduler.extensions["pkgsync"]
+        assert [want.target.owner for want in coordinator.wants.wants.values()] == [coordinator.target.owner]
+        return found
+
+
+def test_in_hundreds_of_rounds_exactly_one_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two who come at the same instant one has the cluster, and the other is told whose it is; nothing is left."""
+    monkeypatch.chdir(tmp_path)  # beside a large pyproject.toml each of them would read uv's options in it
+    here = scan(modules=False)
+
+    async def rounds() -> None:
+        async with Scheduler(port=0, dashboard_address=":0") as scheduler:
+            for number in range(200):
+                found = await _race(scheduler, here, number)
+                (refused,) = (error for error in found if error is not None)
+                assert isinstance(refused, ConflictError)
+                winner = ("ann@laptop", "benjamin@laptop")[found.index(None)]
+                assert refused.owner == winner
+            coordinator = scheduler.extensions["pkgsync"]
+            assert len(coordinator.wants.wants) == 1
+            assert len(coordinator.visitors.since) <= 2
+            await coordinator.release()
+            assert not scheduler.plugins.keys() & {"pkgsync"}
+
+    asyncio.run(rounds())

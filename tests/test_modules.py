@@ -248,6 +248,19 @@ def test_modules_are_packed_into_a_wheel(beside: Path, tmp_path: Path) -> None:
     assert not path.name.endswith("any.whl")
 
 
+def test_modules_of_an_earlier_scan_are_packed_while_they_are_the_same(beside: Path, tmp_path: Path) -> None:
+    """An environment that somebody scanned and hands over is as good as the one that we scan."""
+    write(beside, "helpers.py")
+    environment = scan()
+    one = environment.distributions["modules-beside"]
+    request = Request(one.name, one.version, one.identity)
+    parcel, path = Packer(Snapshot(environment, {}), open_cache(str(tmp_path / "cache"))).pack(request)
+    assert path.stat().st_size == parcel.size
+    write(beside, **{"helpers.py": "another = 1"})
+    with pytest.raises(WheelError, match="have changed since the scan"):
+        Packer(Snapshot(environment, {}), open_cache(str(tmp_path / "other"))).pack(request)
+
+
 def test_what_this_client_does_not_have_is_refused(tmp_path: Path) -> None:
     """A node that asks for another version, or for what is gone, is told what there is."""
     packer = Packer(snapshot(modules=False), open_cache(str(tmp_path / "cache")))

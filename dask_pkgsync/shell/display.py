@@ -29,7 +29,7 @@ ROWS_IN_A_NOTEBOOK = 20
 """Lines of the table in a notebook, where nothing says how tall the window is."""
 ROWS_IN_A_TERMINAL = 20
 """Lines of the table in a terminal, at most; fewer where the window is small."""
-STYLES = {"started": "cyan", "finished": "green", "failed": "bold red"}
+STYLES = {"started": "cyan", "finished": "green", "waiting": "yellow", "failed": "bold red"}
 """Colour of a step by its state."""
 
 

@@ -16,7 +16,8 @@ from dask_pkgsync.core.errors import LayerError, WheelError
 from dask_pkgsync.core.parcels import Parcel, Request
 from dask_pkgsync.core.plan import why_it_stays
 from dask_pkgsync.shell.building import BUILD_TIMEOUT, aside, build_project, discard, pack_modules
-from dask_pkgsync.shell.local import source_directory
+from dask_pkgsync.shell.local import MODULES_LIMIT, source_directory
+from dask_pkgsync.shell.modules import find_modules
 from dask_pkgsync.shell.records import entries, installed
 from dask_pkgsync.shell.repack import repack
 from dask_pkgsync.shell.scan import scan_installed
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.core.environment import Distribution
     from dask_pkgsync.shell.cache import Cache
     from dask_pkgsync.shell.local import Snapshot
+    from dask_pkgsync.shell.modules import ModuleRoot
 
 MAX_AGE = 7 * 24 * 3600.0
 """Seconds for which a wheel is kept that nobody asks for."""
@@ -116,7 +118,8 @@ class Packer:
     def _wheel(self, found: Distribution, work: Path) -> tuple[Path, str]:
         match found.origin:
             case FromModules():
-                return pack_modules(self.snapshot.modules[found.name].files, found, work), ""
+                root = self.snapshot.modules.get(found.name) or _modules_here(found)
+                return pack_modules(root.files, found, work), ""
             case FromDirectory(editable=True) as origin:
                 return build_project(source_directory(origin), found, work, timeout=self.timeout), ""
         packed = repack(_dist_info(found), work)
@@ -129,6 +132,18 @@ class Packer:
         files = ", ".join(packed.differing[:5]) + (", …" if len(packed.differing) > 5 else "")  # noqa: PLR2004
         note = f"{found.name} {found.version}: changed on the client after it was installed, and shipped so: {files}"
         return packed.path, note[:1000]
+
+
+def _modules_here(found: Distribution) -> ModuleRoot:
+    """Return the loose modules of an environment that was scanned earlier, if they are still the same."""
+    for root in find_modules(chosen=True, limit=MODULES_LIMIT):
+        if root.distribution.name == found.name and root.distribution.identity == found.identity:
+            return root
+    raise WheelError(
+        f"{found.name} {found.version}",
+        "its loose modules are not on sys.path here, or have changed since the scan",
+        advice="Scan and sync in one process, or leave loose modules out: scan(modules=False).",
+    )
 
 
 def _is_editable(found: Distribution) -> bool:
