@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import inspect
 import logging
 import sys
+from dataclasses import dataclass
 from time import time
 from typing import TYPE_CHECKING, Any
 
+from distributed import Scheduler
+from distributed.comm.addressing import get_address_host
 from distributed.comm.core import CommClosedError
+from distributed.core import Status
 from distributed.versions import get_versions
 
+from dask_pkgsync.adapters.rule import presented
 from dask_pkgsync.core.compare import compare_critical
-from dask_pkgsync.core.errors import EnvironmentMismatchError, MessageError, PkgsyncError
-from dask_pkgsync.core.fields import Field
+from dask_pkgsync.core.errors import EnvironmentMismatchError, MessageError, PkgsyncError, shown
+from dask_pkgsync.core.handshake import PRESENTED, check_worker, identity, versions_in
 from dask_pkgsync.core.policy import CRITICAL
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from typing import ParamSpec, TypeVar
 
-    from distributed import Scheduler
     from distributed.comm.core import Comm
 
     from dask_pkgsync.adapters.rule import Rule
 
+    P = ParamSpec("P")
+    T = TypeVar("T")
     Handler = Callable[..., Awaitable[Any]]
     Judge = Callable[[str, dict[str, Any]], str | None]
 
@@ -34,8 +43,18 @@ LOGGED = 200
 """Refusals that are logged within that time; all are events."""
 LOG_PAUSE = 60.0
 """Seconds in which the same refusal of one host is logged once."""
-MAX_PACKAGES = 2_000
-"""Entries that a handshake may name: stock Dask names about ten."""
+_SIGNATURES = {"client": inspect.signature(Scheduler.add_client), "worker": inspect.signature(Scheduler.add_worker)}
+TOLD = 4_000
+"""Characters of a reason that events and the log keep."""
+
+
+@dataclass(frozen=True)
+class Objection:
+    """What there is against a client or worker."""
+
+    reason: str
+    is_final: bool
+    """Whether it is malformed, so that Dask would stumble over it: refused in every mode."""
 
 
 class Gate:
@@ -68,6 +87,7 @@ class Gate:
         self.is_on_duty = is_on_duty
         self.tell = tell
         self.originals: dict[str, Handler] = {}
+        self.turn = asyncio.Lock()
         self.logged: dict[tuple[str, str, int], float] = {}
 
     def close(self) -> None:
@@ -86,17 +106,91 @@ class Gate:
     async def register_client(self, comm: Comm, **message: Any) -> None:
         """Judge a client; delegate, or answer so that a stock client raises `ImportError` with our table."""
         original = self.originals[CLIENT]
-        if not self.is_on_duty():
-            await original(comm, **message)
-            return
-        reason = self._reason(message, "client")
+        reason = None
+        if self.is_on_duty():
+            reason = self._weigh(message, "client", await self._client_objection(message))
         if reason is None:
             await original(comm, **message)
             return
-        who = message.get("client")
-        self.tell({"action": "client-refused", "client": _shown(who), "address": comm.peer_address, "reason": reason})
+        event = {"action": "client-refused", "client": _shown(message.get("client")), "address": comm.peer_address}
+        self.tell({**event, "reason": _cut(reason)})
         self._log("client", comm.peer_address, reason)
         await _answer(comm, [{"op": "stream-start", "error": reason}])
+
+    async def register_worker(self, comm: Comm, **message: Any) -> None:
+        """Judge a worker; delegate, or answer so that it fails to start and logs our text."""
+        original = self.originals[WORKER]
+        reason = self._reason(message, "worker") if self.is_on_duty() else None
+        if reason is None:
+            await original(comm, **message)
+            return
+        self.tell({"action": "worker-refused", "worker": _shown(message.get("address")), "reason": _cut(reason)})
+        self._log("worker", comm.peer_address, reason)
+        await _answer(comm, {"status": "error", "message": reason, "time": time()})
+
+    async def _client_objection(self, message: dict[str, Any]) -> Objection | None:
+        """Judge a client; one that presents its packages aside, as they may be thousands.
+
+        When a client that lost its connection comes back, its first handshake is through before its second.
+        """
+        versions = message.get("versions")
+        if not isinstance(versions, dict) or PRESENTED not in versions:
+            return self.objection(message, "client")
+        return await self.aside(self.objection, message, "client")
+
+    async def aside(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do what takes long in a thread, where it holds nobody up: one at a time, in the order of arrival.
+
+        More threads than one would not be quicker, and the event loop would have to wait for each of them.
+        """
+        async with self.turn:
+            return await asyncio.to_thread(function, *args, **kwargs)
+
+    def objection(self, message: dict[str, Any], who: str) -> Objection | None:
+        """Return what there is against a handshake; changes nothing."""
+        reason = None
+        try:
+            identity(message, who)
+            reason = self._difference(message, who)
+            self._check(message, who)
+        except MessageError as error:
+            return Objection(reason or _unreadable(error), is_final=True)
+        return Objection(reason, is_final=False) if reason else None
+
+    def _difference(self, message: dict[str, Any], who: str) -> str | None:
+        found = versions_in(message)
+        environment = presented(message) if who == "client" else None
+        if who == "client" and self.rule.lets_in(environment):
+            return None
+        comparison = compare_critical(own_versions(), found, expected_label="scheduler", found_label=who)
+        if comparison:
+            return str(EnvironmentMismatchError(comparison))
+        return self.rule.judge_client(environment) if who == "client" else self.judge_worker(message)
+
+    def _check(self, message: dict[str, Any], who: str) -> None:
+        """Look at everything else in a handshake before Dask sees any of it."""
+        try:
+            _SIGNATURES[who].bind(None, None, **message)
+        except TypeError as error:
+            raise MessageError("handshake", "what the handshake of this Dask has", str(error)) from None
+        if who == "worker":
+            check_worker(message, Status.__members__)
+            try:
+                get_address_host(message["address"])
+            except ValueError as error:
+                raise MessageError("handshake.address", "an address that this Dask can reach", str(error)) from None
+
+    def _reason(self, message: dict[str, Any], who: str) -> str | None:
+        return self._weigh(message, who, self.objection(message, who))
+
+    def _weigh(self, message: dict[str, Any], who: str, objection: Objection | None) -> str | None:
+        """Return why somebody is refused; where only differences are told, tell them and return None."""
+        if objection is None or objection.is_final or not self.rule.only_warns:
+            return objection.reason if objection else None
+        name, reason = _shown(message.get("client" if who == "client" else "address")), _cut(objection.reason)
+        self.tell({"action": "mismatch", who: name, "reason": reason})
+        logger.warning("let in all the same (mode is warn): %s %s\n%s", who, name, reason)
+        return None
 
     def _log(self, who: str, address: str, reason: str) -> None:
         """Log a refusal; the same one of a host that tries again and again only now and then."""
@@ -108,83 +202,12 @@ class Gate:
         if len(self.logged) >= LOGGED:  # somebody tries with something else each time
             return
         self.logged[key] = now
-        logger.warning("refused: %s at %s\n%s", who, address, reason)
-
-    def _reason(self, message: dict[str, Any], who: str) -> str | None:
-        """Return why somebody is refused; where only differences are told, tell them and return None."""
-        more = self.rule.judge_client if who == "client" else self.judge_worker
-        try:
-            if who == "client" and self.rule.lets_in(message):
-                return malformed(message, who)
-            reason = judge(message, who) or more(message)
-        except MessageError as error:  # what it presents beyond Dask's own handshake
-            return _unreadable(error)
-        if reason is None or not self.rule.only_warns or malformed(message, who):
-            return reason
-        name = _shown(message.get("client" if who == "client" else "address"))
-        self.tell({"action": "mismatch", who: name, "reason": reason})
-        logger.warning("let in all the same (mode is warn): %s %s\n%s", who, name, reason)
-        return None
-
-    async def register_worker(self, comm: Comm, **message: Any) -> None:
-        """Judge a worker; delegate, or answer so that it fails to start and logs our text."""
-        original = self.originals[WORKER]
-        if not self.is_on_duty():
-            await original(comm, **message)
-            return
-        reason = self._reason(message, "worker")
-        if reason is None:
-            await original(comm, **message)
-            return
-        address = _shown(message.get("address"))
-        self.tell({"action": "worker-refused", "worker": address, "reason": reason})
-        self._log("worker", comm.peer_address, reason)
-        await _answer(comm, {"status": "error", "message": reason, "time": time()})
-
-
-def malformed(message: dict[str, Any], who: str) -> str | None:
-    """Return why a handshake cannot be judged at all, or None.
-
-    Everything is looked at before Dask sees any of it: what Dask does with a malformed handshake leaves a client state
-    behind for ever (distributed 2026.8.0).
-    """
-    try:
-        identity = Field(message, "handshake").key("client" if who == "client" else "address")
-        identity.text(500)
-        handshake_versions(message)
-    except MessageError as error:
-        return _unreadable(error)
-    return None
+        logger.warning("refused: %s at %s\n%s", who, address, _cut(reason))
 
 
 def _unreadable(error: MessageError) -> str:
     advice = "Connect with the Dask that this scheduler runs: "
     return f"{error}\n{advice}{', '.join(f'{name} {version}' for name, version in own_versions().items())}"
-
-
-def judge(message: dict[str, Any], who: str) -> str | None:
-    """Return why a handshake is refused for its critical versions, or because it is malformed; or None."""
-    if (reason := malformed(message, who)) is not None:
-        return reason
-    found = handshake_versions(message)
-    comparison = compare_critical(own_versions(), found, expected_label="scheduler", found_label=who)
-    return str(EnvironmentMismatchError(comparison)) if comparison else None
-
-
-def handshake_versions(message: dict[str, Any]) -> dict[str, str | None]:
-    """Check the versions in a handshake, whole, and return the critical ones."""
-    versions = Field(message, "handshake").key("versions")
-    packages = versions.key("packages")
-    if not isinstance(packages.value, dict):
-        raise MessageError(packages.place, "a dictionary", packages.value)
-    if len(packages.value) > MAX_PACKAGES:
-        raise MessageError(packages.place, f"at most {MAX_PACKAGES} packages", f"{len(packages.value)} packages")
-    found: dict[str, str | None] = {}
-    for name, version in packages.value.items():
-        Field(name, f"{packages.place} (a name)").text(200)
-        entry = Field(version, f"{packages.place}.{name}")
-        found[name] = None if version is None else entry.text(200)
-    return {name: found.get(name) for name in ("python", *CRITICAL)}
 
 
 def own_versions() -> dict[str, str | None]:
@@ -203,8 +226,14 @@ def mismatch(client: dict[str, str | None]) -> PkgsyncError | None:
 
 
 def _shown(value: object) -> str:
-    text = value if isinstance(value, str) and value.isprintable() else repr(value)
-    return text[:200]
+    """Return something that was sent for events, which are sent on to others."""
+    text = shown(value, 200)
+    return text if text.isprintable() else ascii(text)[:200]
+
+
+def _cut(reason: str) -> str:
+    """Return what events and the log keep of a reason: whoever is refused is told all of it, and it may be long."""
+    return reason if len(reason) <= TOLD else f"{reason[:TOLD]}… (and {len(reason) - TOLD} characters more)"
 
 
 async def _answer(comm: Comm, message: object) -> None:

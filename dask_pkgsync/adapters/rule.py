@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dask_pkgsync.core.compare import compare
 from dask_pkgsync.core.errors import EnvironmentMismatchError, WarnsOnlyError
 from dask_pkgsync.core.fields import Field
+from dask_pkgsync.core.handshake import PRESENTED
 from dask_pkgsync.core.messages import environment_from_wire
 
 if TYPE_CHECKING:
@@ -37,13 +38,12 @@ class Rule:
         """Whether differences are told and nobody is refused for them."""
         return self.mode == "warn"
 
-    def lets_in(self, message: dict[str, Any]) -> bool:
-        """Whether a client is let in whatever versions its handshake names."""
-        return self.stock_clients == "allow" and presented(message) is None
+    def lets_in(self, environment: Environment | None) -> bool:
+        """Whether a client that presents this, or nothing, is let in whatever versions its handshake names."""
+        return self.stock_clients == "allow" and environment is None
 
-    def judge_client(self, message: dict[str, Any]) -> str | None:
-        """Say why a client may not register: it does not have what the operator enforces."""
-        environment = presented(message)
+    def judge_client(self, environment: Environment | None) -> str | None:
+        """Say why a client that presents this, or nothing, may not register: the operator enforces something else."""
         if environment is None:
             return NO_FINGERPRINT if self.stock_clients == "refuse" else None
         comparison = self.compare(environment)
@@ -84,8 +84,8 @@ def presented(message: dict[str, Any]) -> Environment | None:
         Also for what a newer dask-pkgsync presents and this one cannot read.
     """
     versions = Field(message, "handshake").key("versions")
-    if not isinstance(versions.value, dict) or "pkgsync" not in versions.value:
+    if not isinstance(versions.value, dict) or PRESENTED not in versions.value:
         return None
-    shown = versions.key("pkgsync")
+    shown = versions.key(PRESENTED)
     shown.schema()
     return environment_from_wire(shown.key("environment").value, f"{shown.place}.environment")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import reprlib
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -79,19 +79,33 @@ class MessageError(PkgsyncError, ValueError):
     """
 
     def __init__(self, place: str, expected: str, found: object) -> None:
-        text = found if isinstance(found, str) else _short.repr(found)
-        shown = text if len(text) <= 120 else f"{text[:117]}..."  # noqa: PLR2004
-        super().__init__(place, expected, shown)
-        self.place, self.expected, self.found = place, expected, shown
+        text = shown(found)
+        super().__init__(place, expected, text)
+        self.place, self.expected, self.found = place, expected, text
 
     def __str__(self) -> str:
         """Say where, what was expected, what was found."""
         return f"malformed message at {self.place}: expected {self.expected}, found {self.found!r}"
 
 
-_short = reprlib.Repr()  # `repr` of what is nested very deeply raises, and of a large message takes long
-_short.maxlist = _short.maxtuple = _short.maxdict = 20
-_short.maxstring = _short.maxother = 120
+def shown(value: object, limit: int = 120) -> str:
+    """Return what another process sent in so many characters at most, without a look at all of it."""
+    text = value if isinstance(value, str) else _sketch(value, 3)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def _sketch(value: object, depth: int) -> str:
+    """Do what `repr` does for a part of a value: it takes long for large ones, and raises for deep ones."""
+    if isinstance(value, str | bytes):
+        return repr(value[:120])
+    if value is None or isinstance(value, float) or (isinstance(value, int) and value.bit_length() <= 64):  # noqa: PLR2004
+        return repr(value)
+    if depth and isinstance(value, dict):
+        pairs = islice(value.items(), 10)
+        return f"{{{', '.join(f'{_sketch(key, 0)}: {_sketch(one, depth - 1)}' for key, one in pairs)}}}"
+    if depth and isinstance(value, list | tuple):
+        return f"[{', '.join(_sketch(one, depth - 1) for one in islice(value, 10))}]"
+    return f"a {type(value).__name__}"
 
 
 class PolicyError(PkgsyncError, ValueError):

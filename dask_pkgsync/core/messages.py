@@ -24,13 +24,15 @@ from dask_pkgsync.core.environment import (
     Unrecorded,
 )
 from dask_pkgsync.core.errors import MessageError, NodeFailure, PolicyError
-from dask_pkgsync.core.fields import MAX_LONG_TEXT, Field
+from dask_pkgsync.core.fields import CANONICAL, MAX_LONG_TEXT, NORMAL, Field
 from dask_pkgsync.core.indexes import OWN, Indexes, indexes_from_wire, indexes_to_wire
 from dask_pkgsync.core.policy import Policy
 
 if TYPE_CHECKING:
     from dask_pkgsync.core.environment import Origin
 
+MAX_BLAMED = 100
+"""Requirements that one failure names."""
 TRANSPORTS = ("auto", "index", "client")
 """Where nodes get packages from."""
 
@@ -64,8 +66,23 @@ def environment_from_wire(data: object, place: str = "environment") -> Environme
 
 
 def _distribution(entry: Field) -> Distribution:
-    name, version, origin, installer = entry.row(4)
-    return Distribution(name.name(), version.version(), _origin_from_wire(origin), installer.text(200))
+    match entry.value:
+        case [str(name), str(version), ["index"], str(installer)] if _is_plain(name, version, installer):
+            # What almost all are, at once: piece by piece, 5,000 of them hold a scheduler up for too long.
+            return Distribution(name, version, _FROM_INDEX, installer)
+        case _:
+            fields = entry.row(4)
+            origin, installer = _origin_from_wire(fields[2]), fields[3].text(200)
+            return Distribution(fields[0].name(), fields[1].version(), origin, installer)
+
+
+_FROM_INDEX = FromIndex()
+
+
+def _is_plain(name: str, version: str, installer: str) -> bool:
+    if max(len(name), len(version), len(installer)) > 200 or not installer.isprintable():  # noqa: PLR2004  # as below
+        return False
+    return bool(CANONICAL.fullmatch(name) and NORMAL.fullmatch(version))
 
 
 def _origin_to_wire(origin: Origin) -> list[Any]:
@@ -237,7 +254,7 @@ def failure_to_wire(failure: NodeFailure) -> dict[str, Any]:
         "problem": failure.problem,
         "advice": failure.advice,
         "last-words": failure.last_words[-MAX_LONG_TEXT:],
-        "packages": list(failure.packages),
+        "packages": list(failure.packages[:MAX_BLAMED]),
     }
 
 
@@ -250,5 +267,5 @@ def failure_from_wire(data: object, place: str = "failure") -> NodeFailure:
         field.key("problem").long_text(),
         field.key("advice").long_text(),
         field.key("last-words").long_text(),
-        tuple(entry.text() for entry in field.key("packages").items()),
+        tuple(entry.text() for entry in field.key("packages").items(MAX_BLAMED)),
     )

@@ -87,8 +87,9 @@ def parcel_from_wire(data: object, place: str = "parcel") -> Parcel:
         raise MessageError(f"{place}.filename", "the file name of a wheel", filename) from None
     if "/" in filename or "\\" in filename or name != request.name or version != Version(request.version):
         raise MessageError(f"{place}.filename", f"a wheel of {request.name} {request.version}", filename)
-    size = field.key("size").number()
-    return Parcel(request, filename, check_digest(field.key("digest")), int(size), field.key("note").text())
+    if not (size := field.key("size").count()):
+        raise MessageError(f"{place}.size", "the bytes of a wheel", size)
+    return Parcel(request, filename, check_digest(field.key("digest")), size, field.key("note").text())
 
 
 def wheel_error_to_wire(error: WheelError) -> list[str]:
