@@ -14,7 +14,6 @@ import logging
 import subprocess
 import sys
 import tempfile
-import tracemalloc
 from asyncio.events import Handle
 from collections import Counter
 from pathlib import Path
@@ -25,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import dask
 import psutil
-from distributed import Scheduler, rpc
+from distributed import Scheduler, protocol, rpc
 from fuzzing import Fuzzer, left_behind, say
 
 from dask_pkgsync import scan
@@ -40,27 +39,39 @@ CLEANUP = "distributed.scheduler.events-cleanup-delay"
 
 
 class Blocks:
-    """Times every step of the event loops of this process."""
+    """Times every step of the event loops of this process.
+
+    What counts is the processor time of its thread, without what Dask needs to read a message, before anybody can look
+    at it. Other processes, and other threads of this one, make the time by the clock longer, on a busy machine by far.
+    """
 
     def __init__(self) -> None:
         self.found: list[tuple[float, float, str]] = []
-        self.steps = 0
         self.doing: Any = dict
+        self.reading = 0.0
+        self.read = 0.0
 
     def watch(self) -> None:
-        """Begin; asyncio has no hook for it."""
-        run = Handle._run  # noqa: SLF001
+        """Begin; asyncio and Dask have no hooks for it."""
+        run, loads = Handle._run, protocol.loads  # noqa: SLF001
+
+        def timed_loads(*arguments: Any, **more: Any) -> Any:
+            started = thread_time()
+            try:
+                return loads(*arguments, **more)
+            finally:
+                self.reading += thread_time() - started
 
         def timed(handle: Handle) -> None:
-            started, cpu = perf_counter(), thread_time()
+            started, cpu, self.reading = perf_counter(), thread_time(), 0.0
             run(handle)
-            seconds = perf_counter() - started
-            self.steps += 1
+            cpu, seconds = thread_time() - cpu - self.reading, perf_counter() - started
+            self.read = max(self.read, self.reading)
             if seconds > LIMIT / 5:
                 operations = sorted({str(op)[:40] for op in self.doing().values() if op})
-                self.found.append((seconds, thread_time() - cpu, f"{' '.join(operations)} {handle!r}"[:300]))
+                self.found.append((cpu, seconds, f"{' '.join(operations)} {handle!r}"[:200]))
 
-        Handle._run = timed  # noqa: SLF001
+        Handle._run, protocol.loads = timed, timed_loads  # noqa: SLF001
 
 
 async def serve(mode: str, cache: str) -> None:
@@ -77,11 +88,10 @@ async def serve(mode: str, cache: str) -> None:
         here = psutil.Process()
         return {
             "blocks": sorted(blocks.found, reverse=True)[:10],
-            "steps": blocks.steps,
             "left": left_behind(scheduler) if mode != "stock" else {},
+            "read": blocks.read,
             "rss": here.memory_info().rss,
             "loop tasks": len(asyncio.all_tasks()),
-            "traced": tracemalloc.get_traced_memory()[0],
         }
 
     async def fuzz_reset() -> str:
@@ -138,17 +148,18 @@ def fuzz(mode: str, count: int, seed: int) -> None:
 
         def report(number: int, answers: Counter[str], state: dict[str, Any]) -> None:
             worst = state["blocks"][0] if state["blocks"] else (0.0, 0.0, "")
-            above = sum(seconds > LIMIT for seconds, _, _ in state["blocks"])
+            above = sum(cpu > LIMIT for cpu, _, _ in state["blocks"])
             print(
                 f"{number:>8} {perf_counter() - started:>6.0f} s  memory {state['rss'] / 1e6:.0f} MB"
                 f"  loop tasks {state['loop tasks']}"
-                f"  worst block {worst[0] * 1e3:.0f} ms CPU ({worst[1] * 1e3:.0f} ms), above {LIMIT * 1e3:.0f} ms: {above}"
+                f"  worst block {worst[0] * 1e3:.0f} ms of CPU ({worst[1] * 1e3:.0f} ms)"
+                f", above {LIMIT * 1e3:.0f} ms: {above}, to read a message: {state['read'] * 1e3:.0f} ms"
                 f"  {dict(answers)}",
                 flush=True,
             )
             if number == count:
-                for seconds, cpu, what in state["blocks"]:
-                    print(f"         {seconds * 1e3:>6.1f} ms {cpu * 1e3:>6.1f} ms CPU  {what}")
+                for cpu, seconds, what in state["blocks"]:
+                    print(f"         {cpu * 1e3:>6.1f} ms of CPU, {seconds * 1e3:>6.1f} ms  {what}")
                 for name, left in state["left"].items():
                     if left:
                         print(f"         {name}: {str(left)[:300]}")

@@ -139,6 +139,7 @@ def test_a_sync_that_fails_leaves_who_gives_what_as_it_was(supply: Supply) -> No
     async def story() -> None:
         await supply.serve("ann", "")
         await supply.handle_offer([], [])
+        supply._ask([ONE])
         await upload(supply, ONE)
         before = await supply.serve("ben", "memory://elsewhere")
         assert not supply.parcels
@@ -157,6 +158,7 @@ def test_what_is_no_part_of_a_blob_is_refused(supply: Supply) -> None:
 
     async def story() -> None:
         await supply.serve("ann", "")
+        supply._ask([ONE])
         wire = parcel_to_wire(parcel(ONE))
         assert "given up" in (await supply.handle_put(wire, 0, b"a"))["failure"]
         await supply.handle_offer([wire], [])
@@ -164,5 +166,37 @@ def test_what_is_no_part_of_a_blob_is_refused(supply: Supply) -> None:
         assert "does not have the bytes" in (await supply.handle_put(wire, 0, b"b"))["failure"]
         with pytest.raises(MessageError):
             await supply.handle_get({"filename": "../x"}, 0)
+
+    asyncio.run(story())
+
+
+def test_what_nobody_asked_for_is_not_kept(supply: Supply) -> None:
+    """Offers, parts and refusals out of the blue leave nothing behind; the client is told that all is here."""
+
+    async def story() -> None:
+        await supply.serve("ann", "")
+        wire = parcel_to_wire(parcel(ONE))
+        assert await supply.handle_offer([wire], []) == {"offsets": [1]}
+        assert await supply.handle_put(wire, 0, b"a") == {"offset": 1}
+        await refuse(supply, ONE, "out of the blue")
+        assert supply.timer is None
+        assert [supply.parcels, supply.writing, supply.failed, supply.blobs._partial] == [{}] * 4
+
+    asyncio.run(story())
+
+
+def test_a_client_that_is_gone_leaves_nobody_waiting(supply: Supply, scheduler: Clients) -> None:
+    """Whoever waits for anything of it is told, and nothing is remembered that nobody will answer."""
+
+    async def story() -> None:
+        await supply.serve("ann", "")
+        waiting = asyncio.create_task(supply.obtain([ONE, TWO]))
+        await asyncio.sleep(0.05)
+        scheduler.clients.pop("ann")
+        for asked in (waiting, supply.obtain([ONE, TWO])):
+            with pytest.raises(LayerError, match="not connected any more"):
+                await asked
+        await asyncio.sleep(0)
+        assert [supply.asked, supply.whom] == [{}, {}]
 
     asyncio.run(story())

@@ -186,8 +186,8 @@ class Coordinator:
 
     async def handle_report(self, report: object, target: str) -> None:
         """Take note of a worker without a nanny that came in by itself."""
-        found = report_from_wire(report)
         if self.target is not None and target == self.target.id:
+            found = report_from_wire(report)
             self.roster.reports[found.address] = found
             self.roster.step(found.address, found.role, "activate", "finished", found.outcome)
 
@@ -206,7 +206,10 @@ class Coordinator:
 
     async def handle_check(self, environment: object) -> str:
         """Return how an environment differs from what this cluster has or accepts; an empty text if it does not."""
-        found = await asyncio.to_thread(environment_from_wire, environment)
+        return await self.gate.aside(self._check, environment)
+
+    def _check(self, environment: object) -> str:
+        found = environment_from_wire(environment)
         target = self.rule.enforced or self.target
         if target is None:
             comparison = compare_critical(own_versions(), critical_versions(found), **_LABELS)

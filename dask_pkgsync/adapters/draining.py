@@ -12,9 +12,11 @@ from dask.utils import parse_timedelta
 from distributed.core import Status
 
 from dask_pkgsync.adapters.settings import setting
+from dask_pkgsync.core.fields import Field
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeGuard
 
     from distributed import Scheduler
     from distributed.scheduler import WorkerState
@@ -79,8 +81,8 @@ class Draining:
         dict
             ``go``: whether it may be restarted. ``lost``: what it still holds and runs, for people.
         """
-        is_impatient = self.at_once and not self.timeout
-        if is_impatient or not _is_busy(self.scheduler.workers.get(worker)):
+        state = self.scheduler.workers.get(Field(worker, "worker").text())
+        if (self.at_once and not self.timeout) or not _is_busy(state) or Field(node, "node").text() != state.nanny:
             return {"go": True, "lost": ""}
         await self.places.acquire()
         self.taken.add(node)
@@ -138,7 +140,7 @@ def _stimulus() -> str:
     return f"pkgsync-drain-{monotonic()}"
 
 
-def _is_busy(state: WorkerState | None) -> bool:
+def _is_busy(state: WorkerState | None) -> TypeGuard[WorkerState]:
     return state is not None and bool(state.has_what or state.processing)
 
 

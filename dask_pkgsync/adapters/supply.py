@@ -39,6 +39,10 @@ WANTED = "pkgsync-wanted"
 """What the scheduler sends on a client's stream to ask it for wheels."""
 IDLE = 600.0
 """Seconds after which an upload that stopped half-way is given up and removed."""
+OFFERED = 100
+"""Entries of one message of a client, which sends one at a time."""
+AT_ONCE = 500
+"""Requests that one step of the event loop passes on to the client."""
 _PATIENCE = 1.0
 """Seconds between two looks at whether the client is still there."""
 
@@ -141,8 +145,14 @@ class Supply:
         for request in missing:
             if request in self.failed:
                 raise self.failed[request]
-        self._ask([request for request in missing if request not in self.asked])
-        waiting = {request: self.asked[request] for request in missing}  # before anything else can answer
+        if missing and self.client not in self.scheduler.clients:
+            raise _gone(missing[0])
+        waiting = {}
+        for start in range(0, len(missing), AT_ONCE):
+            some = missing[start : start + AT_ONCE]
+            self._ask([request for request in some if request not in self.asked])
+            waiting.update({request: self.asked[request] for request in some})  # before anything else can answer
+            await asyncio.sleep(0)
         for request, future in waiting.items():
             found[request] = await self._wait(request, future)
         return [found[request] for request in requests]
@@ -177,21 +187,27 @@ class Supply:
                 if self.client in self.scheduler.clients:
                     self._send([request])
                 else:
-                    future.set_exception(_gone(request))
+                    self._give_up()
             await asyncio.wait([future], timeout=_PATIENCE)
         return future.result()
+
+    def _give_up(self) -> None:
+        """Let nobody wait for what only a client has that is gone."""
+        for request, future in list(self.asked.items()):
+            if not future.done():
+                future.set_exception(_gone(request))
 
     async def handle_parcels(self, requests: object) -> dict[str, Any]:
         """Return the wheels that a node asks for, once they are here, or why they cannot be had."""
         try:
-            parcels = await self.obtain(requests_from_wire(requests))
+            parcels = await self.obtain(await asyncio.to_thread(requests_from_wire, requests))
         except LayerError as error:
             return {"failure": failure_to_wire(failure_of("", error))}
         return {"parcels": [parcel_to_wire(parcel) for parcel in parcels], "store": self.store}
 
     async def handle_get(self, parcel: object, offset: object) -> Any:
         """Return a part of a blob."""
-        checked, start = parcel_from_wire(parcel), int(Field(offset, "offset").number())
+        checked, start = parcel_from_wire(parcel), Field(offset, "offset").count()
         if checked not in self.parcels.values():
             return {"failure": f"{checked.filename} is not served any more"}
         data = await asyncio.to_thread(self.blobs.read, checked, start)
@@ -202,13 +218,19 @@ class Supply:
     # -- for the client -----------------------------------------------------------------------------------------------
 
     async def handle_offer(self, parcels: object, errors: object) -> dict[str, Any]:
-        """Take note of what a client has; return how much of each blob is here already."""
-        for entry in Field(errors, "errors").items():
+        """Take note of what a client has; return how much of each blob is here already.
+
+        What nobody has asked for, or waits for any more, is not kept: of that, all is here.
+        """
+        for entry in Field(errors, "errors").items(OFFERED):
             request, error = entry.row(2)
             self._fail(requests_from_wire([request.value]), _refused(wheel_error_from_wire(error.value)))
         offsets = []
-        for entry in Field(parcels, "parcels").items():
+        for entry in Field(parcels, "parcels").items(OFFERED):
             parcel = parcel_from_wire(entry.value, entry.place)
+            if parcel.request not in self.asked:
+                offsets.append(parcel.size)
+                continue
             try:
                 offset = parcel.size if self.store else await asyncio.to_thread(self.blobs.expect, parcel)
             except LayerError as error:
@@ -226,7 +248,9 @@ class Supply:
         The answer comes when the part before this one has been written: so one is on its way while another is being
         written, and no more than two are in memory.
         """
-        checked, start = parcel_from_wire(parcel), int(Field(offset, "offset").number())
+        checked, start = parcel_from_wire(parcel), Field(offset, "offset").count()
+        if checked.request not in self.asked:
+            return {"offset": checked.size}
         content = bytes(data) if isinstance(data, memoryview | bytearray) else data
         if not isinstance(content, bytes):
             return {"failure": "a part of a blob is bytes"}
@@ -273,10 +297,10 @@ class Supply:
 
     def _fail(self, requests: Iterable[Request], reason: LayerError) -> None:
         for request in requests:
-            self.failed[request] = reason
-            future = self.asked.get(request)
-            if future is not None and not future.done():
-                future.set_exception(reason)
+            if (future := self.asked.get(request)) is not None:
+                self.failed[request] = reason
+                if not future.done():
+                    future.set_exception(reason)
 
     def _here(self, parcel: Parcel) -> Path:
         if self.store:
