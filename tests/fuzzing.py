@@ -335,13 +335,6 @@ async def say(address: str, op: str, message: dict[str, Any]) -> str:
 def left_behind(scheduler: Scheduler) -> dict[str, Any]:
     """Return what messages could leave on a scheduler: of Dask's state the names, of ours how much there is."""
     coordinator: Any = scheduler.extensions["pkgsync"]
-    parts = [coordinator, coordinator.gate, coordinator.wants, coordinator.supply, coordinator.draining]
-    sizes = {
-        f"{type(part).__name__}.{name}": len(value)
-        for part in parts
-        for name, value in vars(part).items()
-        if isinstance(value, Sized) and not isinstance(value, str | bytes)
-    }
     return {
         "clients": sorted(scheduler.clients),
         "client_comms": sorted(scheduler.client_comms),
@@ -356,7 +349,17 @@ def left_behind(scheduler: Scheduler) -> dict[str, Any]:
         "nthreads": scheduler.total_nthreads,
         "memory": scheduler.total_memory,
         "handlers": sorted(scheduler.handlers),
-        "comms": len(scheduler._comms),
         "partial blobs": len(coordinator.supply.blobs._partial),
-        **sizes,
+        **_sizes(coordinator),
     }
+
+
+def _sizes(part: object) -> dict[str, int]:
+    """Return how much is in each list or dictionary of a part of the coordinator, and of its own parts."""
+    found = {}
+    for name, value in vars(part).items():
+        if isinstance(value, Sized) and not isinstance(value, str | bytes):
+            found[f"{type(part).__name__}.{name}"] = len(value)
+        elif type(value).__module__.startswith("dask_pkgsync.adapters") and hasattr(value, "__dict__"):
+            found.update(_sizes(value))
+    return found

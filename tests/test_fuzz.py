@@ -1,0 +1,130 @@
+"""Whatever is sent to a guarded scheduler, it answers, and nothing stays behind.
+
+The same for 100,000 messages, with times and memory: ``python benchmarks/fuzz.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import inspect
+import logging
+import tracemalloc
+from typing import TYPE_CHECKING, Any
+
+import dask
+import pytest
+from distributed import Scheduler
+from distributed.versions import get_versions
+from fuzzing import CLIENT, WORKER, Fuzzer, left_behind, padded, presenting, say, worker_handshake
+
+from dask_pkgsync import scan
+from dask_pkgsync.core.messages import environment_to_wire
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+REMEMBERED = 300
+"""Nodes that may be told of though they have left."""
+RINGS = 20
+"""Events that Dask keeps of a topic, here: a thousand otherwise."""
+
+
+@pytest.fixture(autouse=True)
+def _quiet(tmp_path: Path) -> Iterator[None]:
+    """Let nothing be logged thousands of times, and nothing of what Dask keeps for a while be kept for long."""
+    config = {
+        "distributed.scheduler.preload": ["dask_pkgsync.preload"],
+        "distributed.scheduler.events-cleanup-delay": "10 ms",
+        "distributed.admin.low-level-log-length": RINGS,
+        "pkgsync.cache-directory": str(tmp_path),
+    }
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    with dask.config.set(config):
+        yield
+    logging.disable(before)
+
+
+@contextlib.asynccontextmanager
+async def guarded(mode: str) -> AsyncIterator[Scheduler]:
+    """Run a scheduler in this process, guarded by its configuration."""
+    with dask.config.set({"pkgsync.mode": mode}):
+        async with Scheduler(port=0, host="127.0.0.1", dashboard_address=":0") as scheduler:
+            yield scheduler
+
+
+async def settled(scheduler: Scheduler) -> dict[str, Any]:
+    """Return what is left when everybody's connection has been noticed to be gone."""
+    for _ in range(100):
+        await asyncio.sleep(0.02)
+        if len(asyncio.all_tasks()) <= 2 and not scheduler._comms:  # this one, and Dask's own timer
+            break
+    return {**left_behind(scheduler), "comms": len(scheduler._comms), "asyncio": len(asyncio.all_tasks()) <= 2}
+
+
+@pytest.mark.parametrize(("mode", "seed"), [("enforce", 1), ("enforce", 2), ("sync", 3)])
+def test_whatever_is_sent_is_answered_and_nothing_stays_behind(mode: str, seed: int) -> None:
+    """A handshake is let in or refused; a message that fits its handler is answered or told where it is malformed."""
+
+    async def story() -> None:
+        async with guarded(mode) as scheduler:
+            coordinator: Any = scheduler.extensions["pkgsync"]
+            fuzzer = Fuzzer(seed, scan(modules=False), getattr(coordinator.target, "id", ""), largest=300)
+            before = await settled(scheduler)
+            for _ in range(600):
+                op, message = fuzzer.message(share_large=0.05)
+                try:
+                    inspect.signature(scheduler.handlers[op]).bind(*[None] * (op in (CLIENT, WORKER)), **message)
+                except TypeError:
+                    expected = {"TypeError"}
+                else:
+                    handshake, others = {"let in", "refused"}, {"answered", "MessageError", "PolicyError"}
+                    expected = handshake if op in (CLIENT, WORKER) else others
+                assert await say(scheduler.address, op, message) in expected, (op, list(message))
+            after = await settled(scheduler)
+        told_of = {name for name in after if name.endswith((".states", ".reports", ".failures", ".logged"))}
+        assert all(after[name] <= REMEMBERED for name in told_of)
+        assert {name: left for name, left in after.items() if name not in told_of} == {
+            name: left for name, left in before.items() if name not in told_of
+        }
+
+    asyncio.run(story())
+
+
+def test_a_client_that_tries_again_and_again_costs_nothing_that_stays() -> None:
+    """Neither state nor memory grows with refusals, of clients with and without our preload, and of workers."""
+    other = get_versions()
+    other["packages"]["cloudpickle"] = "0.1"
+    environment = environment_to_wire(scan(modules=False))
+    differs = [[name, "0.1", *rest] for name, _, *rest in environment["distributions"]]
+    shown = presenting(padded({**environment, "distributions": differs}, 100))
+    worker = {**worker_handshake("tcp://127.0.0.1:9", "one"), "versions": other}
+
+    async def refused(scheduler: Scheduler, times: int) -> int:
+        for number in range(times):
+            for op, message in (
+                (CLIENT, {"client": f"Client-{number}", "versions": other}),
+                (CLIENT, {"client": f"Client-{number}", "versions": shown}),
+                (WORKER, worker),
+            ):
+                assert await say(scheduler.address, op, message) == "refused"
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    async def story() -> None:
+        async with guarded("enforce") as scheduler:
+            await refused(scheduler, RINGS)
+            before = await settled(scheduler)
+            tracemalloc.start()
+            used = await refused(scheduler, RINGS)
+            grown = await refused(scheduler, 40) - used
+            assert await settled(scheduler) == before
+            assert grown < 120 * 100, f"{grown} bytes after 120 refusals"
+
+    try:
+        asyncio.run(story())
+    finally:
+        tracemalloc.stop()
