@@ -128,3 +128,16 @@ def test_a_client_that_tries_again_and_again_costs_nothing_that_stays() -> None:
         asyncio.run(story())
     finally:
         tracemalloc.stop()
+
+
+def test_a_release_does_not_open_the_gate_that_the_operator_has_closed() -> None:
+    """Where the scheduler's configuration guards it, clients release what they have set, and nothing else."""
+    other = get_versions()
+    other["packages"]["cloudpickle"] = "0.1"
+
+    async def story() -> None:
+        async with guarded("sync") as scheduler:
+            assert await say(scheduler.address, "pkgsync_release", {}) == "answered"
+            assert await say(scheduler.address, CLIENT, {"client": "Client-1", "versions": other}) == "refused"
+
+    asyncio.run(story())

@@ -44,6 +44,7 @@ async def preside(scheduler: Scheduler) -> None:
     if wanted is not None and mode != "enforce":
         raise PolicyError(f"pkgsync.target: is for mode enforce only, and mode is {mode}")
     coordinator = coordinator_of(scheduler)
+    coordinator.is_permanent = True
     rule = coordinator.rule
     rule.mode, rule.stock_clients = mode, setting("stock-clients")
     if mode == "enforce":
