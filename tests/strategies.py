@@ -16,7 +16,7 @@ from dask_pkgsync.core.environment import (
     Interpreter,
     Unrecorded,
 )
-from dask_pkgsync.core.policy import CRITICAL, Policy
+from dask_pkgsync.core.policy import CRITICAL, Level, Policy
 
 texts = st.text(st.characters(categories=("L", "N", "P", "S", "Zs")), max_size=20).filter(str.isprintable)
 names = st.one_of(
@@ -59,8 +59,18 @@ def environments(
 
 
 policies = st.builds(
-    lambda ignore, only, strict: Policy.of(ignore=ignore, only=None if only is None else only - ignore, strict=strict),
+    lambda ignore, only, strict, levels: Policy.of(
+        ignore=ignore,
+        only=None if only is None else only - ignore,
+        strict=strict,
+        levels={name: level for name, level in levels.items() if name not in ignore},
+    ),
     st.frozensets(names, max_size=3).map(lambda found: found - set(CRITICAL)),
     st.none() | st.frozensets(names, max_size=3),
     st.booleans(),
+    st.dictionaries(
+        names.filter(lambda name: name not in CRITICAL) | st.sampled_from(["a*", "*-b", "?"]),
+        st.sampled_from([level.value for level in Level]),
+        max_size=3,
+    ),
 )

@@ -200,7 +200,7 @@ def test_json_is_what_other_programs_can_read():
 
 @pytest.mark.cluster
 def test_a_cluster_is_synced_shown_and_released(tmp_path):
-    """From the command line: nobody has synced the cluster; sync; every node matches; release; nobody has again."""
+    """From the command line: no target the cluster; sync; every node matches; release; nobody has again."""
     here = scan()
     with demo_stage.temporary_directory() as directory:
         other = f"pygments!={here.distributions['pygments'].version}"
@@ -208,7 +208,7 @@ def test_a_cluster_is_synced_shown_and_released(tmp_path):
         with demo_stage.cluster(python, directory) as address, demo_stage.connect(address, workers=2):
             before = dask("status", address)
             assert before.returncode == 1
-            assert before.stderr.startswith("Error: nobody has synced this cluster")
+            assert before.stderr.startswith("Error: no target this cluster")
             assert dask("release", address).returncode == 1
 
             synced = dask("sync", address, "--only", "pygments")
@@ -226,4 +226,4 @@ def test_a_cluster_is_synced_shown_and_released(tmp_path):
             assert "Traceback" not in failed.stderr
 
             assert dask("release", address).returncode == 0
-            assert "nobody has synced" in dask("status", address).stdout
+            assert "no target" in dask("status", address).stdout

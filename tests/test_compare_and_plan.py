@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -191,6 +192,49 @@ def test_what_comes_too_late_is_skipped_with_the_reason() -> None:
     assert Skip("six", "2.0", "imported") in plan.steps
     assert [step.name for step in plan.changes] == ["numpy"]
     assert plan.skipped == (Skip("six", "2.0", "imported"),)
+
+
+def test_levels_are_chosen_by_name_and_pattern() -> None:
+    """Names come before patterns, patterns in their order; what Dask needs stays critical whatever they say."""
+    policy = Policy.of(
+        levels={"*-stubs": "ignore", "Pan*": "compatible", "*": "exact", "pandas": "critical", "pandas_stubs": "exact"}
+    )
+    found = {name: policy.rule(name).level.value for name in ("pandas-stubs", "x-stubs", "pandas", "pango", "six")}
+    assert found == {
+        "pandas-stubs": "exact",
+        "x-stubs": "ignore",
+        "pandas": "critical",
+        "pango": "compatible",
+        "six": "exact",
+    }
+    assert Policy.of(levels={"*": "ignore"}).rule("dask").level is Level.CRITICAL
+    assert policy.rule("x-stubs").reason == "levels: *-stubs is ignore"
+
+
+@pytest.mark.parametrize(
+    ("levels", "problem"),
+    [
+        ({"dask": "exact"}, "dask is always critical"),
+        ({"pandas": "important"}, "pandas: expected one of critical, exact, compatible, ignore"),
+        ({"no name": "exact"}, "neither the name of a package nor a pattern"),
+        (["pandas"], "names or patterns with a level each"),
+    ],
+)
+def test_levels_that_make_no_sense_are_refused(levels: Any, problem: str) -> None:
+    """The error says what was expected."""
+    with pytest.raises(PolicyError, match=problem):
+        Policy.of(levels=levels)
+    with pytest.raises(PolicyError, match="six stands both in ignore and in levels"):
+        Policy.of(ignore=["six"], levels={"six": "exact"})
+
+
+def test_a_package_that_somebody_made_critical_is_installed_like_others() -> None:
+    """It keeps clients out; nodes get it. Its origin counts, as of every other package, and its absence does not."""
+    policy = Policy.of(levels={"pandas": "critical"})
+    assert compare(env(pandas="2.0"), env(pandas="2.1"), policy)
+    assert not compare(env(), env(pandas="2.1"), policy)
+    plan = make_plan(env(pandas="2.0"), env(pandas="2.1"), policy)
+    assert [step.name for step in plan.changes] == ["pandas"]
 
 
 def test_what_nothing_records_is_skipped_with_the_reason() -> None:

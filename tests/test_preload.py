@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from pathlib import Path
@@ -12,9 +13,11 @@ import dask
 import pytest
 from click.testing import CliRunner
 from clusters import Cluster, Person, running, uv
+from distributed import Client, Scheduler
 
 from dask_pkgsync import Policy, PolicyError, cli, scan
 from dask_pkgsync.adapters.configuration import check_configuration, schema
+from dask_pkgsync.adapters.enforcement import preside
 from dask_pkgsync.adapters.gate import Gate, own_versions
 from dask_pkgsync.adapters.rule import Rule
 from dask_pkgsync.adapters.settings import defaults, policy_from, setting
@@ -101,6 +104,77 @@ def test_a_lock_file_is_what_workers_get_and_clients_must_have(operator: Person,
         assert "1.17.0" in user.run(cluster, FINE, check=False, **PRESENTING).stderr
         user.install("six==1.17.0")
         assert user.run(cluster, FINE, **PRESENTING) == ["1.17.0"]
+
+
+LEVELS = '{"six": "critical"}'
+
+
+@pytest.mark.cluster
+def test_the_operator_makes_more_packages_critical(operator: Person, user: Person, tmp_path: Path) -> None:
+    """Who has another six is refused when connecting, if it is said, and when syncing in any case."""
+    user.install("six==1.17.0")
+    with guarded(operator, tmp_path, DASK_PKGSYNC__LEVELS=LEVELS) as cluster:
+        for env in (PRESENTING, {**PRESENTING, "DASK_PKGSYNC__ON_CONNECT": "present"}):
+            refused = user.run(cluster, FINE, check=False, **env)
+            assert refused.returncode == 1
+            assert "1.15.0   1.17.0  critical" in refused.stderr
+        assert user.run(cluster, FINE) == ["1.15.0"]  # a stock client has not said which six it has
+        refused = user.run(cluster, "pkgsync.sync(client, progress=False, modules=False)", check=False)
+        assert "1.15.0   1.17.0  critical" in refused.stderr
+        user.install("six==1.15.0")
+        assert user.run(cluster, FINE, **PRESENTING) == ["1.15.0"]
+
+
+def test_stock_clients_are_held_against_critical_levels_by_what_dask_says() -> None:
+    """Dask's handshake names numpy, for example; what is not named, or not there, is no difference."""
+    rule = Rule(policy=Policy.of(levels={"numpy": "critical", "pan*": "critical"}), own={"numpy": "2.1", "six": "1.0"})
+    assert rule.judge_client("Client-1", None, {"numpy": "2.1", "pandas": "3.0", "six": "2.0", "lz4": None}) is None
+    assert rule.judge_client("Client-1", None, {"numpy": None}) is None
+    assert "2.1      2.2" in str(rule.judge_client("Client-1", None, {"numpy": "2.2", "python": "3.11.7"}))
+    rule.stock_clients = "refuse"
+    assert "only clients that say" in str(rule.judge_client("Client-1", None, {}))
+    assert rule.judge_client("Client-worker-1", None, {}) is None  # of a task
+
+
+def test_who_came_in_before_the_gate_was_closed_is_judged_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that Dask let in while the scheduler was starting loses its connection, and is refused."""
+
+    async def late() -> None:
+        async with Scheduler(port=0, dashboard_address=":0") as scheduler:
+            async with Client(scheduler.address, asynchronous=True, set_as_default=False, timeout=10) as client:
+                with dask.config.set({"pkgsync.stock-clients": "refuse"}):
+                    await preside(scheduler)
+                while client.status != "closed":  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            assert scheduler.client_comms == {}
+            events = [event["action"] for _, event in scheduler.get_events("pkgsync")]
+            assert events == ["client-refused"]
+
+    asyncio.run(late())
+
+
+def test_whoever_comes_while_the_operators_environment_is_read_waits() -> None:
+    """Until it is known by which rule to judge, nobody is let in and nobody refused."""
+
+    async def early() -> None:
+        let_in = asyncio.Event()
+
+        async def original(*_: Any, **__: Any) -> None:
+            let_in.set()
+
+        server = SimpleNamespace(handlers={"register-client": original, "register-worker": original})
+        gate = Gate(server, Rule(), lambda _: None, lambda: True, lambda _: None)  # type: ignore[arg-type]
+        gate.close()
+        gate.ready.clear()
+        message = {"client": "c", "versions": {"packages": own_versions()}}
+        coming = asyncio.create_task(gate.register_client(SimpleNamespace(), **message))  # type: ignore[arg-type]
+        await asyncio.sleep(0.05)
+        assert not let_in.is_set()
+        gate.ready.set()
+        await coming
+        assert let_in.is_set()
+
+    asyncio.run(early())
 
 
 @pytest.mark.parametrize(

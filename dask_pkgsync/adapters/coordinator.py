@@ -92,8 +92,9 @@ class Coordinator:
         self.visitors.came(client)
         self.expiry.look()
 
-    def left(self) -> None:
+    def left(self, client: str) -> None:
         """Take note that a client has gone."""
+        self.visitors.left(client)
         self.expiry.look()
 
     def is_unused(self) -> bool:

@@ -6,10 +6,15 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distributed.diagnostics.plugin import SchedulerPlugin
-
-from dask_pkgsync.adapters.scheduler_plugin import coordinator_of
-from dask_pkgsync.adapters.settings import client_indexes, install_timeout, policy_from, scheduler_rule, setting
+from dask_pkgsync.adapters.scheduler_plugin import OnDuty, coordinator_of
+from dask_pkgsync.adapters.settings import (
+    client_indexes,
+    install_timeout,
+    policy_from,
+    scheduler_rule,
+    seconds_or_never,
+    setting,
+)
 from dask_pkgsync.core.errors import PolicyError
 from dask_pkgsync.core.lockfiles import environment_from_lock
 from dask_pkgsync.core.messages import Target
@@ -24,11 +29,10 @@ if TYPE_CHECKING:
 OWN = "scheduler"
 
 
-class Presiding(SchedulerPlugin):
+class Presiding(OnDuty):
     """Keeps the gate on duty for as long as the scheduler runs; holds nothing."""
 
     name = "pkgsync-preload"
-    is_pkgsync = True
     is_permanent = True
 
 
@@ -43,17 +47,25 @@ async def preside(scheduler: Scheduler) -> None:
     mode, wanted = setting("mode"), setting("target")
     if wanted is not None and mode != "enforce":
         raise PolicyError(f"pkgsync.target: is for mode enforce only, and mode is {mode}")
+    seconds_or_never("release-after")
     coordinator = coordinator_of(scheduler)
     coordinator.is_permanent = True
-    rule = coordinator.rule
-    rule.mode, rule.stock_clients = mode, setting("stock-clients")
+    rule, gate = coordinator.rule, coordinator.gate
+    gate.ready.clear()  # (Dask listens already)
+    coordinator.listen()
+    scheduler.add_plugin(Presiding())
+    rule.mode, rule.stock_clients, rule.policy = mode, setting("stock-clients"), policy_from({})
+    rule.target = lambda: coordinator.target
+    if rule.has_critical_levels:
+        here = await asyncio.to_thread(scan_installed)
+        rule.own = {name: one.version for name, one in here.distributions.items()}
     if mode == "enforce":
         environment = await asyncio.to_thread(_operators, wanted or OWN)
         rule.enforced = Target(
-            environment, policy_from({}), scheduler_rule({}), install_timeout({}), "", "index", client_indexes()
+            environment, rule.policy, scheduler_rule({}), install_timeout({}), "", "index", client_indexes()
         )
-    coordinator.listen()
-    scheduler.add_plugin(Presiding())
+    gate.ready.set()
+    await gate.judge_those_inside()
     if rule.enforced is not None:
         await coordinator.sync(rule.enforced)
 

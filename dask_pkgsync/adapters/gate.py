@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import ParamSpec, TypeVar
 
     from distributed.comm.core import Comm
+    from distributed.scheduler import WorkerState
 
     from dask_pkgsync.adapters.rule import Rule
 
@@ -88,6 +89,9 @@ class Gate:
         self.tell = tell
         self.originals: dict[str, Handler] = {}
         self.turn = asyncio.Lock()
+        self.ready = asyncio.Event()
+        """Set once it is known by which rule to judge; until then whoever comes waits."""
+        self.ready.set()
         self.logged: dict[tuple[str, str, int], float] = {}
 
     def close(self) -> None:
@@ -107,6 +111,7 @@ class Gate:
         """Judge a client; delegate, or answer so that a stock client raises `ImportError` with our table."""
         original = self.originals[CLIENT]
         reason = None
+        await self.ready.wait()
         if self.is_on_duty():
             reason = self._weigh(message, "client", await self._client_objection(message))
         if reason is None:
@@ -120,6 +125,7 @@ class Gate:
     async def register_worker(self, comm: Comm, **message: Any) -> None:
         """Judge a worker; delegate, or answer so that it fails to start and logs our text."""
         original = self.originals[WORKER]
+        await self.ready.wait()
         reason = self._reason(message, "worker") if self.is_on_duty() else None
         if reason is None:
             await original(comm, **message)
@@ -127,6 +133,19 @@ class Gate:
         self.tell({"action": "worker-refused", "worker": _shown(message.get("address")), "reason": _cut(reason)})
         self._log("worker", comm.peer_address, reason)
         await _answer(comm, {"status": "error", "message": reason, "time": time()})
+
+    async def judge_those_inside(self) -> None:
+        """Judge who came in before the gate was closed; who would be refused loses the connection, and is told then."""
+        for name, client in list(self.scheduler.clients.items()):
+            comm = self.scheduler.client_comms.get(name)
+            message = {"client": name, "versions": client.versions}
+            if comm is not None and comm.comm is not None and self._reason(message, "client") is not None:
+                comm.comm.abort()
+        for worker in list(self.scheduler.workers.values()):
+            comparison = compare_critical(own_versions(), _versions_of(worker), **_WORKER)
+            if comparison and not self.rule.only_warns:
+                self.tell({"action": "worker-refused", "worker": worker.address, "reason": str(comparison)})
+                await self.scheduler.remove_worker(address=worker.address, stimulus_id="pkgsync-refused", close=True)
 
     async def _client_objection(self, message: dict[str, Any]) -> Objection | None:
         """Judge a client; one that presents its packages aside, as they may be thousands.
@@ -165,7 +184,9 @@ class Gate:
         comparison = compare_critical(own_versions(), found, expected_label="scheduler", found_label=who)
         if comparison:
             return str(EnvironmentMismatchError(comparison))
-        return self.rule.judge_client(environment) if who == "client" else self.judge_worker(message)
+        if who == "worker":
+            return self.judge_worker(message)
+        return self.rule.judge_client(message["client"], environment, message["versions"]["packages"])
 
     def _check(self, message: dict[str, Any], who: str) -> None:
         """Look at everything else in a handshake before Dask sees any of it."""
@@ -203,6 +224,13 @@ class Gate:
             return
         self.logged[key] = now
         logger.warning("refused: %s at %s\n%s", who, address, _cut(reason))
+
+
+_WORKER = {"expected_label": "scheduler", "found_label": "worker"}
+
+
+def _versions_of(worker: WorkerState) -> dict[str, str | None]:
+    return versions_in({"versions": worker.versions})
 
 
 def _unreadable(error: MessageError) -> str:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dask_pkgsync.core.compare import compare
+from dask_pkgsync.core.compare import Comparison, Difference, compare
 from dask_pkgsync.core.errors import EnvironmentMismatchError, WarnsOnlyError
 from dask_pkgsync.core.fields import Field
-from dask_pkgsync.core.handshake import PRESENTED
+from dask_pkgsync.core.handshake import PRESENTED, is_of_worker
 from dask_pkgsync.core.messages import environment_from_wire
+from dask_pkgsync.core.policy import CRITICAL, Level, Policy
 
 if TYPE_CHECKING:
-    from dask_pkgsync.core.compare import Comparison
+    from collections.abc import Callable, Mapping
+
     from dask_pkgsync.core.environment import Environment
     from dask_pkgsync.core.messages import Target
 
@@ -32,6 +34,12 @@ class Rule:
     """Clients that present nothing: ``judge``, ``refuse`` or ``allow``."""
     enforced: Target | None = None
     """What everybody must have, in mode ``enforce``."""
+    policy: Policy = field(default_factory=Policy)
+    """Which packages are critical here, besides Dask's own."""
+    own: Mapping[str, str] = field(default_factory=dict)
+    """Versions of what the scheduler has, by name; empty where no other package is critical."""
+    target: Callable[[], Target | None] = lambda: None
+    """Returns what the cluster has."""
 
     @property
     def only_warns(self) -> bool:
@@ -42,12 +50,45 @@ class Rule:
         """Whether a client that presents this, or nothing, is let in whatever versions its handshake names."""
         return self.stock_clients == "allow" and environment is None
 
-    def judge_client(self, environment: Environment | None) -> str | None:
-        """Say why a client that presents this, or nothing, may not register: the operator enforces something else."""
-        if environment is None:
-            return NO_FINGERPRINT if self.stock_clients == "refuse" else None
-        comparison = self.compare(environment)
+    def judge_client(self, name: str, environment: Environment | None, packages: Mapping[str, Any]) -> str | None:
+        """Say why a client may not register: the operator enforces something else.
+
+        Parameters
+        ----------
+        name : str
+            Dask's name of it. That of a task on a worker has nothing to present: its worker was verified.
+        environment : Environment or None
+            What it presents, if it does.
+        packages : mapping of str to str or None
+            The versions that Dask's own handshake names.
+        """
+        if environment is None and self.stock_clients == "refuse" and not is_of_worker(name):
+            return NO_FINGERPRINT
+        comparison = self.compare(environment) if environment is not None else None
+        comparison = comparison or self.differing(_versions(environment) if environment is not None else packages)
         return str(EnvironmentMismatchError(comparison)) if comparison else None
+
+    @property
+    def has_critical_levels(self) -> bool:
+        """Whether the operator has named packages that are critical here."""
+        return any(level is Level.CRITICAL for _, level in self.policy.levels)
+
+    def differing(self, versions: Mapping[str, str | None]) -> Comparison | None:
+        """Return what differs from the cluster of the packages that are critical here; None if nothing does."""
+        if not self.has_critical_levels:
+            return None
+        target = self.enforced or self.target()
+        here = {**self.own, **(_versions(target.environment) if target else {})}
+        rows = []
+        for name, version in versions.items():
+            want = here.get(name)
+            if version is None or want is None or name in CRITICAL or want == version:
+                continue
+            rule = self.policy.rule(name)
+            if rule.level is Level.CRITICAL:
+                rows.append(Difference(name, rule.level, want, version, rule.reason))
+        rows.sort(key=lambda row: row.name)
+        return Comparison(tuple(rows), expected_label="cluster", found_label="client") if rows else None
 
     def compare(self, environment: Environment) -> Comparison | None:
         """Return how an environment differs from the operator's; None where there is none, or where it matches."""
@@ -70,9 +111,14 @@ class Rule:
             raise WarnsOnlyError(
                 "this cluster is configured to install nothing (pkgsync.mode is warn); it only compares"
             )
-        if (comparison := self.compare(asked.environment)) is not None:
+        comparison = self.compare(asked.environment) or self.differing(_versions(asked.environment))
+        if comparison is not None:
             raise EnvironmentMismatchError(comparison)
         return self.enforced is not None
+
+
+def _versions(environment: Environment) -> dict[str, str | None]:
+    return {name: one.version for name, one in environment.distributions.items()}
 
 
 def presented(message: dict[str, Any]) -> Environment | None:

@@ -56,9 +56,9 @@ class OnDuty(SchedulerPlugin):
         """Tell of a client that was let in."""
         coordinator_of(scheduler).came(client)
 
-    def remove_client(self, scheduler: Scheduler, client: str) -> None:  # noqa: ARG002  # as Dask calls it
+    def remove_client(self, scheduler: Scheduler, client: str) -> None:
         """Tell of a client that has gone."""
-        coordinator_of(scheduler).left()
+        coordinator_of(scheduler).left(client)
 
 
 class PackageSync(OnDuty):

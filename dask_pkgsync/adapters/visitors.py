@@ -13,6 +13,7 @@ from dask_pkgsync.adapters.rule import presented
 from dask_pkgsync.adapters.settings import seconds_or_never
 from dask_pkgsync.core.compare import compare
 from dask_pkgsync.core.errors import MessageError
+from dask_pkgsync.core.handshake import is_of_worker
 from dask_pkgsync.core.status import ClientStatus, human_time
 from dask_pkgsync.shell.scan import printable
 
@@ -29,11 +30,6 @@ logger = logging.getLogger("dask_pkgsync")
 
 SHOWN = 5
 """Differences that the status of one client names."""
-
-
-def is_of_worker(client: str) -> bool:
-    """Whether this is Dask's name for the client that a task gets on a worker (distributed 2026.8.0)."""
-    return "-worker-" in client
 
 
 def presented_person(versions: object) -> str:
@@ -57,8 +53,11 @@ class Visitors:
 
     def came(self, client: str) -> None:
         """Note when a client connected."""
-        self.since = {name: then for name, then in self.since.items() if name in self.scheduler.clients}
         self.since[client] = time()
+
+    def left(self, client: str) -> None:
+        """Forget it."""
+        self.since.pop(client, None)
 
     @property
     def anybody(self) -> bool:

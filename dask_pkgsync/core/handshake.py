@@ -30,6 +30,11 @@ def identity(message: dict[str, Any], who: str) -> str:
     return Field(message, "handshake").key("client" if who == "client" else "address").text(MAX_NAME)
 
 
+def is_of_worker(client: str) -> bool:
+    """Whether this is Dask's name for the client that a task gets on a worker (`distributed.Worker`, 2026.8.0)."""
+    return "-worker-" in client
+
+
 def versions_in(message: dict[str, Any]) -> dict[str, str | None]:
     """Check the versions in a handshake, whole, and return the critical ones."""
     packages = Field(message, "handshake").key("versions").key("packages")
