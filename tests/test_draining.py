@@ -12,6 +12,8 @@ from clusters import environment_with, imported_version, on_workers
 import dask_pkgsync as pkgsync
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dask_pkgsync import Environment
 
 pytestmark = pytest.mark.cluster
@@ -47,6 +49,38 @@ def test_results_move_and_running_tasks_end(run_cluster: Any, base_environment: 
         assert set(on_workers(client, imported_version, "six").values()) == {"1.17.0"}
         drained = [event for _, event in client.get_events("pkgsync") if event["action"] == "drained"]
         assert {(event["lost"], event["running"]) for event in drained} == {(0, 0)}
+
+
+def noted(directory: str, key: int, *before: int) -> int:
+    """Note that this was computed, and return what depends on what was computed before."""
+    import pathlib
+
+    with (pathlib.Path(directory) / str(key)).open("a") as file:
+        file.write("computed\n")
+    time.sleep(0.05)
+    return key + sum(before)
+
+
+def test_somebodys_long_computation_runs_through_anothers_sync(
+    run_cluster: Any, base_environment: Environment, tmp_path: Path
+) -> None:
+    """Its numbers are right, with data that was scattered, and nothing that was drained is computed twice."""
+    with run_cluster(workers=3) as cluster, cluster.client(3) as one, cluster.client(3) as other:
+        on_workers(one, imported_version, "six")
+        chains, length = 6, 25
+        scattered = one.scatter(list(range(chains)))
+        last = list(scattered)
+        for step in range(1, length):
+            keys = [chain * 1000 + step for chain in range(chains)]
+            last = [one.submit(noted, str(tmp_path), key, before) for key, before in zip(keys, last, strict=True)]
+        time.sleep(0.5)
+        report = pkgsync.sync(other, other_six(base_environment), progress=False)
+        assert [node.outcome for node in report.nodes[1:]] == ["restarted"] * 3
+        expected = [chain + sum(chain * 1000 + step for step in range(1, length)) for chain in range(chains)]
+        assert one.gather(last) == expected
+        assert one.gather(scattered) == list(range(chains))
+        counts = [len(path.read_text().splitlines()) for path in tmp_path.glob("[0-9]*")]
+        assert (len(counts), set(counts)) == (chains * (length - 1), {1})
 
 
 def test_what_nobody_can_take_is_left_alone_unless_it_is_to_be_now(

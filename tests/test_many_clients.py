@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from clusters import environment_with, on_workers, running, versions_here
+from clusters import SOURCE, environment_with, on_workers, running, surroundings, versions_here
 from distributed import Client, Scheduler
 
 import dask_pkgsync as pkgsync
@@ -18,7 +19,6 @@ from dask_pkgsync.core.merge import conflict, merge
 from dask_pkgsync.core.messages import Target
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable
     from pathlib import Path
 
@@ -78,7 +78,6 @@ if __name__ == "__main__":
 @pytest.fixture
 def second(venvs: Venvs, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Return a function that syncs as somebody else, from a process of their own."""
-    from clusters import SOURCE
 
     def run(address: str, environment: Environment, choice: str = "refuse") -> subprocess.CompletedProcess[str]:
         path = tmp_path / f"{environment.fingerprint}.json"
@@ -150,6 +149,26 @@ def test_of_two_that_come_at_the_same_instant_one_wins(
             found = {version["six"] for version in on_workers(client, versions_here, ["six"]).values()}
         assert "OK" in results
         assert found < {"1.16.0", "1.17.0"}
+
+
+@pytest.mark.cluster
+def test_one_who_disappears_half_way_leaves_a_cluster_that_others_can_sync(
+    run_cluster: Any, base_environment: Environment, venvs: Venvs, tmp_path: Path
+) -> None:
+    """What a client has begun that is killed meanwhile ends, or fails; then it is nobody's any more."""
+    theirs = environment_with(base_environment, {"six": "1.16.0", "tabulate": "0.9.0"})
+    mine = environment_with(base_environment, {"six": "1.17.0"})
+    (tmp_path / "theirs.json").write_text(theirs.to_json())
+    with run_cluster(workers=2) as cluster, cluster.client(2) as client:
+        argv = [venvs.base().python, "-c", SECOND, cluster.address, str(tmp_path / "theirs.json"), "refuse"]
+        with subprocess.Popen(argv, env=surroundings(PYTHONPATH=str(SOURCE))) as second:
+            cluster.wait_for(lambda: "Starting Nanny plugin pkgsync" in cluster.logs(), "their sync")
+            second.kill()
+        pkgsync.sync(client, mine, progress=False)
+        assert {one["six"] for one in on_workers(client, versions_here, ["six"]).values()} == {"1.17.0"}
+        status = pkgsync.status(client)
+        assert status.matches
+        assert [one.state for one in status.clients] == ["synced"]
 
 
 async def _race(scheduler: Scheduler, here: Environment, number: int) -> list[PkgsyncError | None]:

@@ -17,7 +17,7 @@ from distributed.comm.core import CommClosedError
 from distributed.core import Status
 from distributed.versions import get_versions
 
-from dask_pkgsync.adapters.rule import presented
+from dask_pkgsync.adapters.rule import presented, presented_person
 from dask_pkgsync.core.compare import compare_critical
 from dask_pkgsync.core.errors import EnvironmentMismatchError, MessageError, PkgsyncError, shown
 from dask_pkgsync.core.handshake import PRESENTED, check_worker, identity, versions_in
@@ -117,9 +117,10 @@ class Gate:
         if reason is None:
             await original(comm, **message)
             return
+        person = presented_person(message.get("versions"))
         event = {"action": "client-refused", "client": _shown(message.get("client")), "address": comm.peer_address}
-        self.tell({**event, "reason": _cut(reason)})
-        self._log("client", comm.peer_address, reason)
+        self.tell({**event, "person": person, "reason": _cut(reason)})
+        self._log(f"client of {person}" if person else "client", comm.peer_address, reason)
         await _answer(comm, [{"op": "stream-start", "error": reason}])
 
     async def register_worker(self, comm: Comm, **message: Any) -> None:

@@ -11,6 +11,7 @@ from dask_pkgsync.core.fields import Field
 from dask_pkgsync.core.handshake import PRESENTED, is_of_worker
 from dask_pkgsync.core.messages import environment_from_wire
 from dask_pkgsync.core.policy import CRITICAL, Level, Policy
+from dask_pkgsync.shell.scan import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -135,3 +136,10 @@ def presented(message: dict[str, Any]) -> Environment | None:
     shown = versions.key(PRESENTED)
     shown.schema()
     return environment_from_wire(shown.key("environment").value, f"{shown.place}.environment")
+
+
+def presented_person(versions: object) -> str:
+    """Return who says to be behind a client, in the versions of its handshake; empty where nobody does."""
+    presented = versions.get(PRESENTED) if isinstance(versions, dict) else None
+    person = presented.get("person") if isinstance(presented, dict) else None
+    return printable(person[:200]) if isinstance(person, str) else ""

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from distributed.core import Status
 
-from dask_pkgsync.adapters.rule import presented
+from dask_pkgsync.adapters.rule import presented, presented_person
 from dask_pkgsync.adapters.settings import seconds_or_never
 from dask_pkgsync.core.compare import compare
 from dask_pkgsync.core.errors import MessageError
 from dask_pkgsync.core.handshake import is_of_worker
 from dask_pkgsync.core.status import ClientStatus, human_time
-from dask_pkgsync.shell.scan import printable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,13 +29,6 @@ logger = logging.getLogger("dask_pkgsync")
 
 SHOWN = 5
 """Differences that the status of one client names."""
-
-
-def presented_person(versions: object) -> str:
-    """Return who says to be behind a client, in its handshake; empty where nobody does."""
-    shown = versions.get("pkgsync") if isinstance(versions, dict) else None
-    person = shown.get("person") if isinstance(shown, dict) else None
-    return printable(person)[:200] if isinstance(person, str) else ""
 
 
 class Visitors:
