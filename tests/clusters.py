@@ -269,7 +269,11 @@ class Cluster:
         host = address or f"{'tls' if self.security else 'tcp'}://127.0.0.1:0"
         argv = ["--scheduler-file", str(self.scheduler_file), "--no-dashboard"]
         self.start("scheduler", self.scheduler_venv, "scheduler", *argv, "--host", host)
-        self.wait_for(self.scheduler_file.exists, "the scheduler's address")
+        self.wait_for(self._has_address, "the scheduler's address")
+
+    def _has_address(self) -> bool:
+        """Whether the scheduler's file is there and filled: Dask makes it and writes to it in two steps."""
+        return self.scheduler_file.exists() and self.scheduler_file.stat().st_size > 0
 
     def add_worker(
         self, *argv: str, name: str | None = None, venv: Venv | None = None, nanny: bool = True, **env: str
