@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dask_pkgsync")
 
-CLIENT, WORKER = "register-client", "register-worker"
+CLIENT, WORKER, IDENTITY = "register-client", "register-worker", "identity"
 LOGGED = 200
 """Refusals that are logged within that time; all are events."""
 LOG_PAUSE = 60.0
@@ -96,7 +96,10 @@ class Gate:
 
     def close(self) -> None:
         """Begin to judge; a gate that stands already is not wrapped twice."""
-        for name, handler in ((CLIENT, self.register_client), (WORKER, self.register_worker)):
+        handlers: dict[str, Handler] = {CLIENT: self.register_client, WORKER: self.register_worker}
+        if "n_workers" not in inspect.signature(self.scheduler.handlers[IDENTITY]).parameters:
+            handlers[IDENTITY] = self.identity
+        for name, handler in handlers.items():
             if name not in self.originals:
                 self.originals[name] = self.scheduler.handlers[name]
                 self.scheduler.handlers[name] = handler
@@ -106,6 +109,13 @@ class Gate:
         for name, handler in self.originals.items():
             self.scheduler.handlers[name] = handler
         self.originals = {}
+
+    async def identity(self, **_: Any) -> Any:
+        """Answer a client that asks for more than a scheduler before distributed 2025.4.0 knows.
+
+        It would fail before it registers, and its person would not read why.
+        """
+        return self.scheduler.identity()
 
     async def register_client(self, comm: Comm, **message: Any) -> None:
         """Judge a client; delegate, or answer so that a stock client raises `ImportError` with our table."""
