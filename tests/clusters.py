@@ -179,12 +179,12 @@ def call(text):
 class Person:
     """Somebody with a virtual environment, projects in a directory, and a client."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *packages: str) -> None:
         self.home = root / "home"
         self.home.mkdir(parents=True)
         self.venv = Venv(root / "venv")
         uv(["venv", "--python", base_python(), str(self.venv.root)])
-        self.install(*CLIENT_PACKAGES)
+        self.install(*(packages or CLIENT_PACKAGES))
 
     def install(self, *packages: str) -> None:
         """Install into the person's environment."""
