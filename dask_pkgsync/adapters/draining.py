@@ -50,6 +50,7 @@ class Draining:
         self.held: set[str] = set()
         self.timeout = 0.0
         self.at_once = False
+        self.has_peers = False
 
     def begin(self, restart: str) -> None:
         """Read how many workers at once, and for how long, at the beginning of a sync.
@@ -62,6 +63,7 @@ class Draining:
         share = float(setting("drain-share"))
         self.timeout = float(parse_timedelta(setting("drain-timeout")))
         self.at_once = restart == "now"
+        self.has_peers = len(self.scheduler.workers) > 1
         self.places = asyncio.Semaphore(max(1, int(share * len(self.scheduler.workers))))
         self.taken = set()
 
@@ -109,8 +111,12 @@ class Draining:
             if not state.processing:
                 # (which tells the worker itself to begin no more tasks: so not before it has none)
                 retired = await self.scheduler.retire_workers(workers=[worker], close_workers=False, remove=False)
-                if worker not in retired or not _only_there(state):  # no peer that runs, or none with room
+                if not _only_there(state):
                     return
+                if worker not in retired:  # no peer that runs, or none with room
+                    if not self.has_peers:
+                        return
+                    await asyncio.sleep(_LONG_PAUSE)  # they may be restarting just now
             await asyncio.sleep(_PAUSE)  # Dask tells nobody when a task ends
 
     async def wait_until_free(self, worker: str) -> None:
