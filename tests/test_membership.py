@@ -138,6 +138,7 @@ def test_what_nobody_uses_is_released(run_cluster: Any, base_environment: Enviro
         with cluster.client(1) as client:  # a stock client comes in time
             time.sleep(2)
             assert six_on(client) == {"1.17.0"}
+            assert pkgsync.status(client).note == ""
             client.publish_dataset(kept=client.submit(versions_here, ["six"]))
         time.sleep(2)
         with cluster.client(1) as client:

@@ -57,11 +57,14 @@ class Visitors:
 
         A task's is none, nor are the names under which Dask itself holds results, for example for published datasets.
         """
-        return any(name in self.scheduler.client_comms and not is_of_worker(name) for name in self.scheduler.clients)
+        return any(self._is_connected(name) and not is_of_worker(name) for name in self.scheduler.clients)
+
+    def _is_connected(self, client: str) -> bool:
+        return client in self.since or client in self.scheduler.client_comms  # Dask tells of it before it has a comm
 
     def status(self, target: Target | None, wants: Wants) -> tuple[ClientStatus, ...]:
         """Return every client against the target."""
-        connected = [state for name, state in self.scheduler.clients.items() if name in self.scheduler.client_comms]
+        connected = [state for name, state in self.scheduler.clients.items() if self._is_connected(name)]
         return tuple(self._status(state, target, wants) for state in connected)
 
     def _status(self, client: ClientState, target: Target | None, wants: Wants) -> ClientStatus:
