@@ -1,187 +1,135 @@
-"""Fuzzed handshakes and messages against a scheduler that is guarded by its configuration.
+"""Fuzzed handshakes and messages, and clients that try again and again, against a guarded scheduler.
 
 The scheduler runs in a process of its own. Every step of its event loop is timed: a *block* is one that holds it up.
-Beside it, for comparison, a stock scheduler is sent the same messages: what it needs to read them, nobody can save.
+Beside it, for comparison, a stock scheduler is sent the same messages.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import gc
 import logging
-import subprocess
 import sys
-import tempfile
-from asyncio.events import Handle
 from collections import Counter
 from pathlib import Path
-from time import perf_counter, thread_time
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-import dask
-import psutil
-from distributed import Scheduler, protocol, rpc
-from fuzzing import Fuzzer, left_behind, say
+from distributed.versions import get_versions
+from fuzzing import CLIENT, Fuzzer, padded, presenting, say
+from schedulers import LIMIT, STOCK, scheduler
 
 from dask_pkgsync import scan
+from dask_pkgsync.core.errors import shown
+from dask_pkgsync.core.messages import environment_to_wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LIMIT = 0.05
-"""Seconds that no message may hold the event loop up."""
-CLEANUP = "distributed.scheduler.events-cleanup-delay"
-"""Dask has a task wait so long for each client or worker that has gone; an hour by default."""
+    from schedulers import Running
+
+    from dask_pkgsync import Environment
+
+REPORTS = 5
+USUAL = {"let in", "refused", "answered", "MessageError", "PolicyError", "TypeError"}
+"""Answers; the first message with another one is shown."""
 
 
-class Blocks:
-    """Times every step of the event loops of this process.
+class Record:
+    """Prints how a scheduler does, now and then."""
 
-    What counts is the processor time of its thread, without what Dask needs to read a message, before anybody can look
-    at it. Other processes, and other threads of this one, make the time by the clock longer, on a busy machine by far.
-    """
-
-    def __init__(self) -> None:
-        self.found: list[tuple[float, float, str]] = []
-        self.doing: Any = dict
-        self.reading = 0.0
+    def __init__(self, running: Running, title: str) -> None:
+        self.running = running
+        self.answers: Counter[str] = Counter()
+        self.started = perf_counter()
+        self.worst: list[tuple[float, float, str]] = []
+        self.above = 0
         self.read = 0.0
+        print(f"\n{title}", flush=True)
 
-    def watch(self) -> None:
-        """Begin; asyncio and Dask have no hooks for it."""
-        run, loads = Handle._run, protocol.loads  # noqa: SLF001
-
-        def timed_loads(*arguments: Any, **more: Any) -> Any:
-            started = thread_time()
-            try:
-                return loads(*arguments, **more)
-            finally:
-                self.reading += thread_time() - started
-
-        def timed(handle: Handle) -> None:
-            started, cpu, self.reading = perf_counter(), thread_time(), 0.0
-            run(handle)
-            cpu, seconds = thread_time() - cpu - self.reading, perf_counter() - started
-            self.read = max(self.read, self.reading)
-            if seconds > LIMIT / 5:
-                operations = sorted({str(op)[:40] for op in self.doing().values() if op})
-                self.found.append((cpu, seconds, f"{' '.join(operations)} {handle!r}"[:200]))
-
-        Handle._run, protocol.loads = timed, timed_loads  # noqa: SLF001
-
-
-async def serve(mode: str, cache: str) -> None:
-    """Run a scheduler until standard input ends."""
-    blocks = Blocks()
-    blocks.watch()
-    config: dict[str, Any] = {"pkgsync.cache-directory": cache, "pkgsync.modules": False, CLEANUP: "100 ms"}
-    if mode != "stock":
-        config |= {"distributed.scheduler.preload": ["dask_pkgsync.preload"], "pkgsync.mode": mode}
-
-    async def fuzz_state() -> dict[str, Any]:
-        await asyncio.sleep(1)
-        gc.collect()
-        here = psutil.Process()
-        return {
-            "blocks": sorted(blocks.found, reverse=True)[:10],
-            "left": left_behind(scheduler) if mode != "stock" else {},
-            "read": blocks.read,
-            "rss": here.memory_info().rss,
-            "loop tasks": len(asyncio.all_tasks()),
-        }
-
-    async def fuzz_reset() -> str:
-        gc.collect()
-        blocks.found.clear()
-        return ""
-
-    with dask.config.set(config):
-        async with Scheduler(port=0, host="127.0.0.1", dashboard_address=":0") as scheduler:
-            blocks.doing = lambda: scheduler._comms  # noqa: SLF001
-            scheduler.handlers.update(fuzz_state=fuzz_state, fuzz_reset=fuzz_reset)
-            coordinator = scheduler.extensions.get("pkgsync")
-            target = coordinator.target.id if coordinator and coordinator.target else ""
-            print(scheduler.address, target, flush=True)
-            await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-
-
-@contextlib.contextmanager
-def scheduler(mode: str) -> Iterator[tuple[str, str]]:
-    """Run a scheduler in another process; yield its address and the name of its target."""
-    with tempfile.TemporaryDirectory(prefix="pkgsync-fuzz-") as cache:
-        argv = [sys.executable, __file__, "--serve", mode, "--cache", cache]
-        process = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    async def show(self, number: int) -> dict[str, Any]:
+        """Print one line; return the scheduler's state."""
+        state = await self.running.state()
+        if number:  # not what its start took
+            self.worst = sorted([*self.worst, *map(tuple, state["worst"])], reverse=True)[:10]
+            self.above += state["above"]
+            self.read = max(self.read, state["read"])
+        worst = self.worst[0] if self.worst else (0.0, 0.0)
+        print(
+            f"{number:>8} {perf_counter() - self.started:>6.0f} s  memory {state['rss'] / 1e6:.0f} MB"
+            f"  tasks of the loop {state['loop tasks']}  worst block {worst[0] * 1e3:.0f} ms, {self.above} above"
+            f" {LIMIT * 1e3:.0f} ms; longest to read a message {self.read * 1e3:.0f} ms  {dict(self.answers)}",
+            flush=True,
         )
-        try:
-            assert process.stdout is not None
-            address, _, target = process.stdout.readline().strip().partition(" ")
-            yield address, target
-        finally:
-            process.communicate()
+        return state
+
+    def end(self, before: dict[str, Any], after: dict[str, Any]) -> None:
+        """Print the worst blocks, and what was left behind."""
+        for cpu, seconds, what in self.worst:
+            print(f"         {cpu * 1e3:>6.1f} ms ({seconds * 1e3:.1f} ms by the clock)  {what}")
+        changed = {name: left for name, left in after["left"].items() if left != before["left"][name]}
+        print(f"         left behind: {changed or 'nothing'}")
 
 
-async def send(address: str, fuzzer: Fuzzer, count: int, report: Any) -> None:
+async def send(running: Running, messages: Iterator[tuple[str, dict[str, Any]]], count: int, title: str) -> None:
     """Send messages, one at a time, and report on the way."""
-    answers: Counter[str] = Counter()
-    async with rpc(address) as peer:
-        await peer.fuzz_reset()
-        for number in range(count + 1):
-            if number % max(1, count // 5) == 0:
-                report(number, answers, await peer.fuzz_state())
-            try:
-                answers[await say(address, *fuzzer.message())] += 1
-            except ValueError as error:  # what msgpack itself does not send
-                answers[f"not sent: {type(error).__name__}"] += 1
+    record = Record(running, title)
+    before = await record.show(0)
+    after = before
+    for number in range(1, count + 1):
+        op, message = next(messages)
+        try:
+            answer = await say(running.address, op, message)
+        except (ValueError, TimeoutError) as error:  # what msgpack itself does not send; or no answer
+            answer = f"not sent, or not answered: {type(error).__name__}"
+        record.answers[answer] += 1
+        if answer not in USUAL and record.answers[answer] == 1:
+            print(f"         {answer}: {op} { {key: shown(value) for key, value in message.items()}!a}"[:1_000])
+        if number % (count // REPORTS) == 0:
+            after = await record.show(number)
+    record.end(before, after)
 
 
-def fuzz(mode: str, count: int, seed: int) -> None:
-    """Print what happened to so many messages."""
-    environment = scan(modules=False)
-    with scheduler(mode) as (address, target):
-        print(f"\n{count} messages to a scheduler in mode {mode}, seed {seed}")
-        started = perf_counter()
+def refusals(environment: Environment) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Make the handshakes of clients that are refused: stock ones, and such that present what they have."""
+    wire = environment_to_wire(environment)
+    differs = [[name, "0.1", *rest] for name, _, *rest in wire["distributions"]]
+    other = get_versions()
+    other["packages"]["cloudpickle"] = "0.1"
+    presented = presenting(padded({**wire, "distributions": differs}, 500))
+    number = 0
+    while True:
+        number += 1
+        yield CLIENT, {"client": f"Client-{number}", "versions": presented if number % 2 else other}
 
-        def report(number: int, answers: Counter[str], state: dict[str, Any]) -> None:
-            worst = state["blocks"][0] if state["blocks"] else (0.0, 0.0, "")
-            above = sum(cpu > LIMIT for cpu, _, _ in state["blocks"])
-            print(
-                f"{number:>8} {perf_counter() - started:>6.0f} s  memory {state['rss'] / 1e6:.0f} MB"
-                f"  loop tasks {state['loop tasks']}"
-                f"  worst block {worst[0] * 1e3:.0f} ms of CPU ({worst[1] * 1e3:.0f} ms)"
-                f", above {LIMIT * 1e3:.0f} ms: {above}, to read a message: {state['read'] * 1e3:.0f} ms"
-                f"  {dict(answers)}",
-                flush=True,
-            )
-            if number == count:
-                for cpu, seconds, what in state["blocks"]:
-                    print(f"         {cpu * 1e3:>6.1f} ms of CPU, {seconds * 1e3:>6.1f} ms  {what}")
-                for name, left in state["left"].items():
-                    if left:
-                        print(f"         {name}: {str(left)[:300]}")
 
-        asyncio.run(send(address, Fuzzer(seed, environment, target), count, report))
+def messages(fuzzer: Fuzzer) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Make fuzzed messages up."""
+    while True:
+        yield fuzzer.message()
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=100_000)
+    parser.add_argument("--refusals", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--modes", nargs="*", default=["stock", "enforce", "sync"])
-    parser.add_argument("--serve", help=argparse.SUPPRESS)
-    parser.add_argument("--cache", help=argparse.SUPPRESS)
+    parser.add_argument("--modes", nargs="*", default=[STOCK, "enforce", "sync"])
     options = parser.parse_args(argv)
     logging.disable(logging.CRITICAL)
-    if options.serve:
-        asyncio.run(serve(options.serve, options.cache))
-        return
+    environment = scan(modules=False)
     for mode in options.modes:
-        fuzz(mode, options.messages, options.seed)
+        with scheduler(mode) as running:
+            made = messages(Fuzzer(options.seed, environment, running.target))
+            title = f"{options.messages} messages to a scheduler in mode {mode}, seed {options.seed}"
+            asyncio.run(send(running, made, options.messages, title))
+    if options.refusals:
+        with scheduler("enforce") as running:
+            made = refusals(environment)
+            asyncio.run(send(running, made, options.refusals, f"{options.refusals} refusals in mode enforce"))
 
 
 if __name__ == "__main__":
