@@ -335,3 +335,11 @@ def test_of_very_long_last_words_the_end_is_sent() -> None:
     again = messages.failure_from_wire(messages.failure_to_wire(failure))
     assert again.last_words == failure.last_words[-messages.MAX_LONG_TEXT :]
     assert again.last_words.endswith("the end")
+
+
+def test_half_a_character_is_refused() -> None:
+    """A lone surrogate comes in by pickle only, and could not be sent on: nobody would see a status any more."""
+    wire = messages.failure_to_wire(NodeFailure("n", "install", "half \ud800"))
+    with pytest.raises(MessageError, match="surrogates") as caught:
+        messages.failure_from_wire(wire)
+    str(caught.value).encode()

@@ -91,6 +91,11 @@ class Field:
             raise MessageError(self.place, "text", self.value)
         if len(self.value) > limit:
             raise MessageError(self.place, f"at most {limit} characters", f"{len(self.value)} characters")
+        if not self.value.isascii():
+            try:
+                self.value.encode()
+            except UnicodeEncodeError:  # it could not be sent on to anybody
+                raise MessageError(self.place, "text without halves of characters (surrogates)", self.value) from None
         return self.value
 
     def number(self) -> float:
