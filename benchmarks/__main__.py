@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gate
 import layers
 import local_code
 import scan
 import sync
 
 if __name__ == "__main__":
-    for benchmark in (scan, layers, sync, local_code):
+    for benchmark in (scan, layers, sync, local_code, gate):
         benchmark.main([])

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import dask
 import pytest
 from distributed import Scheduler
+from distributed.comm import connect
 from distributed.versions import get_versions
 from fuzzing import CLIENT, WORKER, Fuzzer, left_behind, padded, presenting, say, worker_handshake
 
@@ -139,5 +140,23 @@ def test_a_release_does_not_open_the_gate_that_the_operator_has_closed() -> None
         async with guarded("sync") as scheduler:
             assert await say(scheduler.address, "pkgsync_release", {}) == "answered"
             assert await say(scheduler.address, CLIENT, {"client": "Client-1", "versions": other}) == "refused"
+
+    asyncio.run(story())
+
+
+def test_who_hangs_up_while_being_judged_leaves_nothing_behind() -> None:
+    """Thousands of packages are read in a thread; a client that goes meanwhile, or comes twice, is gone in the end."""
+    shown = presenting(padded(environment_to_wire(scan(modules=False)), 5_000))
+
+    async def story() -> None:
+        async with guarded("enforce") as scheduler:
+            before = await settled(scheduler)
+            for _ in range(10):
+                comm = await connect(scheduler.address)
+                await comm.write({"op": CLIENT, "client": "Client-1", "versions": shown})
+                await asyncio.sleep(0.005)
+                comm.abort()
+            assert await say(scheduler.address, CLIENT, {"client": "Client-1", "versions": shown}) == "let in"
+            assert await settled(scheduler) == before
 
     asyncio.run(story())

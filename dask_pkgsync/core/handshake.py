@@ -81,11 +81,11 @@ def check_worker(message: dict[str, Any], statuses: Collection[str]) -> None:
 
 
 def _check_name(name: Field) -> None:
-    """Check the name of a worker, which may be a number."""
-    if isinstance(name.value, str):
-        name.text(MAX_NAME)
-    else:
-        for part in name.items() if isinstance(name.value, tuple) else (name,):
+    """Check the name of a worker, which may be a number, or a tuple of such."""
+    for part in name.items(10) if isinstance(name.value, tuple) else (name,):
+        if isinstance(part.value, str):
+            part.text(MAX_NAME)
+        else:
             part.finite()
 
 
