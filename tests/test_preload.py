@@ -162,7 +162,8 @@ def test_whoever_comes_while_the_operators_environment_is_read_waits() -> None:
         async def original(*_: Any, **__: Any) -> None:
             let_in.set()
 
-        server = SimpleNamespace(handlers={"register-client": original, "register-worker": original})
+        handlers = {"register-client": original, "register-worker": original, "identity": Scheduler.identity}
+        server = SimpleNamespace(handlers=handlers)
         gate = Gate(server, Rule(), lambda _: None, lambda: True, lambda _: None)  # type: ignore[arg-type]
         gate.close()
         gate.ready.clear()
