@@ -14,7 +14,8 @@ from distributed import Client
 from dask_pkgsync.adapters.carry import archive
 from dask_pkgsync.adapters.coordinator import TOPIC
 from dask_pkgsync.adapters.membership import Membership, sync_on_connect
-from dask_pkgsync.adapters.scheduler_plugin import PackageSync, register
+from dask_pkgsync.adapters.presenting import take_presented
+from dask_pkgsync.adapters.scheduler_plugin import PackageSync, join, register
 from dask_pkgsync.core.errors import PkgsyncError
 from dask_pkgsync.core.messages import environment_to_wire
 from dask_pkgsync.core.progress import OnlyIfNeeded, Progress, Reporter
@@ -104,13 +105,18 @@ def sync(
 async def sync_at_connection(client: Client) -> None:
     """Sync with what is configured, while ``Client(...)`` is being made, which raises what goes wrong."""
     reporter = OnlyIfNeeded(make_reporter(None))
-    await sync_on_connect(client, lambda: _sync(client, PackageSync, reporter))
+    await sync_on_connect(client, lambda: _sync(client, lambda: PackageSync.of_snapshot(take_presented()), reporter))
 
 
 async def _sync(client: Client, make: Callable[[], PackageSync], reporter: Reporter) -> SyncReport:
-    plugin = await asyncio.to_thread(_made, make)
+    plugin = await asyncio.to_thread(make)
     reporter.started(plugin.target.id)
     try:
+        if (joined := await join(client, plugin)) is not None:
+            report = sync_report_from_wire(joined)
+            reporter.finished(report)
+            return report
+        await asyncio.to_thread(archive)
         async with _events(client, reporter):
             await register(client, plugin, plugin.name, idempotent=False)
         report = sync_report_from_wire(await _call(client, "pkgsync_last"))
@@ -125,12 +131,6 @@ async def _sync(client: Client, make: Callable[[], PackageSync], reporter: Repor
         raise
     reporter.finished(report)
     return report
-
-
-def _made(make: Callable[[], PackageSync]) -> PackageSync:
-    """Scan, and read the source that travels with the plugin: in a thread, as the client's event loop goes on."""
-    archive()
-    return make()
 
 
 @contextlib.asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,8 @@ from dask_pkgsync.adapters.wants import Want, Wants
 from dask_pkgsync.adapters.worker_plugin import NAME
 from dask_pkgsync.core.compare import compare, compare_critical, critical_versions
 from dask_pkgsync.core.errors import PolicyError, SyncError
-from dask_pkgsync.core.messages import environment_from_wire, failure_from_wire
+from dask_pkgsync.core.fields import Field
+from dask_pkgsync.core.messages import environment_from_wire, failure_from_wire, own_from_wire
 from dask_pkgsync.core.report import NodeReport, SyncReport, report_from_wire, sync_report_to_wire
 from dask_pkgsync.core.status import ClusterStatus, status_to_wire
 
@@ -51,7 +53,8 @@ class Coordinator:
         self.roster = Roster(scheduler, itself.address, self.tell)
         self.leader = Leader(scheduler, itself, self.roster, self.draining, self.tell)
         self.gate = Gate(scheduler, self.rule, self.judge_worker, self.is_on_duty, self.tell)
-        self.asked = ""
+        self.asked: Target | None = None
+        """What clients have asked for, all together; the target has the extra requirements resolved."""
         self.report: SyncReport | None = None
         self.registering = 0
         self.is_permanent = False
@@ -70,6 +73,7 @@ class Coordinator:
             pkgsync_report=self.handle_report,
             pkgsync_status=self.handle_status,
             pkgsync_last=self.handle_last,
+            pkgsync_join=self.handle_join,
             pkgsync_release=self.handle_release,
             pkgsync_check=self.handle_check,
             pkgsync_drain=self.draining.handle_drain,
@@ -80,12 +84,16 @@ class Coordinator:
 
     def is_on_duty(self) -> bool:
         """Whether the plugin is on the scheduler, or on its way there, or the operator's."""
-        if self.registering or any(getattr(plugin, "is_pkgsync", False) for plugin in self.scheduler.plugins.values()):
+        if self.registering or self._has_plugin:
             return True
         reason = "the plugin was removed from the scheduler without a release"
         self.tell({"action": "plugin-removed" if self.is_permanent else "gate-open", "reason": reason})
         logger.warning("%s", reason)
         return self.is_permanent
+
+    @property
+    def _has_plugin(self) -> bool:
+        return any(getattr(plugin, "is_pkgsync", False) for plugin in self.scheduler.plugins.values())
 
     def came(self, client: str) -> None:
         """Take note of a client."""
@@ -140,12 +148,8 @@ class Coordinator:
         async with self.leader.turn:
             asked = self.wants.beside_others(want)
             before = await self.supply.serve(client, asked.store)
-            if self._is_synced(asked):
-                assert self.report is not None  # noqa: S101  # a target is adopted together with a report
-                self.wants.remember(want, replaces=False)
-                self.expiry.look()
-                self.report = _unchanged(self.report)
-                return self.report
+            if self._is_synced(asked.id):
+                return self._join(want)
             had, known = self.target, self.roster.begin()
             try:
                 self.report = await self.leader.lead(asked)
@@ -155,7 +159,8 @@ class Coordinator:
                     await self.supply.serve_again(before)  # late nodes still want the target that is
                 raise
             assert self.target is not None  # noqa: S101  # that is what leading is
-            self.asked = asked.id
+            self.asked = asked
+            self.scheduler.set_metadata(keys=[TOPIC], value=asked.id)  # so that who wants the same can see it
             self.wants.remember(want, replaces=True)
             self.expiry.look()  # the client may have gone meanwhile
             await self.supply.keep(self.target)
@@ -168,8 +173,16 @@ class Coordinator:
         async with self.leader.turn:
             return
 
-    def _is_synced(self, asked: Target) -> bool:
-        if asked.id != self.asked or self.target is None:
+    def _join(self, want: Want) -> SyncReport:
+        """Remember somebody who wants what the cluster has."""
+        assert self.report is not None  # noqa: S101  # a target is adopted together with a report
+        self.wants.remember(want, replaces=False)
+        self.expiry.look()
+        self.report = _unchanged(self.report)
+        return self.report
+
+    def _is_synced(self, asked: str) -> bool:
+        if self.asked is None or self.target is None or asked != self.asked.id:
             return False
         return not self.roster.unverified(self.target) and not self.roster.waiting()
 
@@ -205,6 +218,30 @@ class Coordinator:
         """Return the report of the last sync."""
         return sync_report_to_wire(self.report) if self.report else None
 
+    async def handle_join(self, client: str, target: str, rest: object) -> dict[str, Any] | None:
+        """Let a client take part in what the cluster has, which is just what it wants; None if it is not.
+
+        Parameters
+        ----------
+        client : str
+            Dask's name of it.
+        target : str
+            The name of what it wants.
+        rest : dict
+            What is its own besides (`core.messages.own_to_wire`).
+        """
+        name, wanted = Field(client, "client").text(500), Field(target, "target").text(100)
+        own = own_from_wire(rest)
+        async with self.leader.turn:
+            is_there = name in self.scheduler.clients and self._has_plugin
+            if self.asked is None or not is_there or not self._is_synced(wanted):
+                return None
+            want = Want(name, replace(self.asked, **own))
+            if self.rule.enforced is None:
+                await self.supply.serve(name, want.target.store)
+                return sync_report_to_wire(self._join(want))
+            return sync_report_to_wire(_unchanged(self.report)) if self.report else None
+
     async def handle_check(self, environment: object) -> str:
         """Return how an environment differs from what this cluster has or accepts; an empty text if it does not."""
         return await self.gate.aside(self._check, environment)
@@ -234,7 +271,8 @@ class Coordinator:
         """Give every node its base back; the gate stays where it is the operator's."""
         async with self.leader.turn:
             started = monotonic()
-            self.asked = ""
+            self.asked = None
+            self.scheduler.task_metadata.pop(TOPIC, None)
             self.wants.forget_all()
             self.expiry.stop()
             self.draining.begin(setting("restart"))

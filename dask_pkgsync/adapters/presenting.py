@@ -12,7 +12,18 @@ from dask_pkgsync.core.messages import environment_to_wire
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dask_pkgsync.shell.local import Snapshot
+
 KEY = "pkgsync"
+
+
+_presented: list[Snapshot] = []
+"""What was scanned last, for the client that syncs right after it has presented it."""
+
+
+def take_presented() -> Snapshot:
+    """Return what was presented just now, once; scan again if somebody else has taken it."""
+    return _presented.pop() if _presented else local_snapshot({})
 
 
 def presenting(get_versions: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
@@ -29,7 +40,9 @@ def presenting(get_versions: Callable[..., dict[str, Any]]) -> Callable[..., dic
         found = get_versions(packages)
         if packages is not None:
             return found
-        environment = environment_to_wire(local_snapshot({}).environment)
+        snapshot = local_snapshot({})
+        _presented[:] = [snapshot]
+        environment = environment_to_wire(snapshot.environment)
         return {**found, KEY: {"schema": SCHEMA, "person": this_person(), "environment": environment}}
 
     with_environment.presents = True  # type: ignore[attr-defined]

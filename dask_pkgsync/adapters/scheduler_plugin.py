@@ -9,7 +9,7 @@ from distributed import Client
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from dask_pkgsync.adapters.carry import carried
-from dask_pkgsync.adapters.coordinator import Coordinator
+from dask_pkgsync.adapters.coordinator import TOPIC, Coordinator
 from dask_pkgsync.adapters.gate import mismatch
 from dask_pkgsync.adapters.membership import Membership
 from dask_pkgsync.adapters.settings import (
@@ -31,7 +31,7 @@ from dask_pkgsync.core.compare import critical_versions
 from dask_pkgsync.core.environment import FromDirectory
 from dask_pkgsync.core.errors import InconsistentEnvironmentWarning, PkgsyncError, SyncError, WheelError
 from dask_pkgsync.core.fields import Field
-from dask_pkgsync.core.messages import Target, target_from_wire, target_to_wire
+from dask_pkgsync.core.messages import Target, own_to_wire, target_from_wire, target_to_wire
 from dask_pkgsync.core.policy import Level
 from dask_pkgsync.shell.local import Snapshot
 from dask_pkgsync.shell.process_state import this_process
@@ -151,13 +151,25 @@ class PackageSync(OnDuty):
             "restart": restart,
             "keep": keep,
         }
-        self.snapshot = local_snapshot(options) if environment is None else Snapshot(environment, {})
-        self.target = make_target(self.snapshot.environment, options)
-        if environment is None:
-            _refuse_what_cannot_be_read(self.target)
-        if environment is None and (found := conflicts(self.snapshot.environment)):
-            warnings.warn(InconsistentEnvironmentWarning(found), stacklevel=2)
+        is_scanned = environment is None
+        snapshot = Snapshot(environment, {}) if environment is not None else local_snapshot(options)
+        self._take(snapshot, options, is_scanned=is_scanned)
+
+    @classmethod
+    def of_snapshot(cls, snapshot: Snapshot) -> PackageSync:
+        """Make a plugin of what was scanned just now, with the options that are configured."""
+        plugin = cls.__new__(cls)
+        plugin._take(snapshot, {}, is_scanned=True)  # noqa: SLF001  # of this very class
+        return plugin
+
+    def _take(self, snapshot: Snapshot, options: Options, *, is_scanned: bool) -> None:
+        self.snapshot = snapshot
+        self.target = make_target(snapshot.environment, options)
         self.client = ""
+        if is_scanned:
+            _refuse_what_cannot_be_read(self.target)
+            if found := conflicts(snapshot.environment):
+                warnings.warn(InconsistentEnvironmentWarning(found), stacklevel=3)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel with the package's own source."""
@@ -233,6 +245,28 @@ def package_sync(state: object) -> PackageSync:
     plugin.snapshot = Snapshot(plugin.target.environment, {})
     plugin.client = client.text(200)
     return plugin
+
+
+async def join(client: Client, plugin: PackageSync) -> dict[str, Any] | None:
+    """Take part in what the cluster has, if that is just what this client wants; return the report, as plain data.
+
+    It costs two short messages, where the plugin has to bring its source.
+    """
+    scheduler: Any = client.scheduler
+    if await scheduler.get_metadata(keys=[TOPIC], default=None) != plugin.target.id:
+        return None
+
+    async def again() -> Any:
+        return await register(client, plugin, None, idempotent=False)
+
+    Supplier(client, plugin.snapshot, plugin.target.store).listen()
+    plugin.client = client.id
+    answer: dict[str, Any] | None = await scheduler.pkgsync_join(
+        client=client.id, target=plugin.target.id, rest=own_to_wire(plugin.target)
+    )
+    if answer is not None:
+        Membership(client, again).begin()
+    return answer
 
 
 async def register(client: Client, plugin: PackageSync, name: str | None, idempotent: bool) -> Any:  # noqa: FBT001  # as Dask calls it

@@ -239,6 +239,29 @@ def target_from_wire(data: object, place: str = "target") -> Target:
     )
 
 
+def own_to_wire(target: Target) -> dict[str, Any]:
+    """Return what is a client's own in a target that others have as well."""
+    return {
+        "client-process": target.client_process,
+        "store": target.store,
+        "on-conflict": target.on_conflict,
+        "keep": target.keep,
+        "owner": target.owner,
+    }
+
+
+def own_from_wire(data: object, place: str = "own") -> dict[str, Any]:
+    """Check and read what `own_to_wire` wrote; return fields of a `Target`."""
+    field = Field(data, place).only("client-process", "store", "on-conflict", "keep", "owner")
+    return {
+        "client_process": field.key("client-process").text(200),
+        "store": field.key("store").text(),
+        "on_conflict": _one_of(field.key("on-conflict"), ON_CONFLICT),
+        "keep": field.key("keep").flag(),
+        "owner": field.key("owner").text(200),
+    }
+
+
 def _one_of(field: Field, choices: tuple[str, ...]) -> str:
     found = field.text(20)
     if found not in choices:
