@@ -347,7 +347,7 @@ def left_behind(scheduler: Scheduler) -> dict[str, Any]:
         "idle": len(scheduler.idle),
         "resources": {name: sorted(where) for name, where in scheduler.resources.items() if where},
         "nthreads": scheduler.total_nthreads,
-        "memory": scheduler.total_memory,
+        "memory": getattr(scheduler, "total_memory", 0),  # newer than Dask 2024.6.0
         "handlers": sorted(scheduler.handlers),
         "partial blobs": len(coordinator.supply.blobs._partial),
         **_sizes(coordinator),
