@@ -70,7 +70,8 @@ class Record:
         for cpu, seconds, what in self.worst:
             print(f"         {cpu * 1e3:>6.1f} ms ({seconds * 1e3:.1f} ms by the clock)  {what}")
         changed = {name: left for name, left in after["left"].items() if left != before["left"][name]}
-        print(f"         left behind: {changed or 'nothing'}")
+        if before["left"]:  # not looked at on a stock scheduler
+            print(f"         left behind: {changed or 'nothing'}")
 
 
 async def send(running: Running, messages: Iterator[tuple[str, dict[str, Any]]], count: int, title: str) -> None:
