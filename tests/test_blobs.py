@@ -13,7 +13,7 @@ import pytest
 from dask_pkgsync.core.errors import LayerError, MessageError, PolicyError, WheelError
 from dask_pkgsync.core.parcels import Parcel, Request, parcel_from_wire, parcel_to_wire, requests_from_wire
 from dask_pkgsync.shell.blobs import Blobs
-from dask_pkgsync.shell.cache import Cache, collect, open_cache
+from dask_pkgsync.shell.cache import Cache, collect, open_cache, this_host
 from dask_pkgsync.shell.store import check_store, fetch_into, put
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def test_an_upload_that_stopped_is_given_up_after_a_while(cache: Cache) -> None:
     blobs.forget_partial(-1)
     assert not list(cache.building.iterdir())
     assert blobs.expect(one) == 0
-    (cache.building / "blob-999999999-12345678").write_bytes(b"left by a process that is gone")
+    (cache.building / f"blob-999999999-{this_host()}-12345678").write_bytes(b"left by a process that is gone")
     collect(cache, max_age=60, max_bytes=1)
     assert not list(cache.building.iterdir())
 

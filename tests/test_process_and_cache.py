@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -96,7 +97,7 @@ def test_old_layers_are_collected_and_leased_ones_are_not(tmp_path: Path) -> Non
     for digest, age in (("old", 1000), ("new", 0), ("held", 1000), ("dead", 1000), ("elsewhere", 1000)):
         finished_layer(cache, digest, age=age)
     cache.lease("held")
-    lease(cache, "dead", host=caches.platform.node(), pid=os.getpid(), created=1.0)
+    lease(cache, "dead", host=caches.this_host(), pid=os.getpid(), created=1.0)
     lease(cache, "elsewhere", host="another", pid=1, created=1.0)
     assert set(collect(cache, max_age=500, max_bytes=10**9)) == {"old", "dead"}
     assert {layer.name for layer in cache.layers.iterdir()} == {"new", "held", "elsewhere"}
@@ -132,11 +133,52 @@ def test_what_the_dead_were_building_is_swept(tmp_path: Path) -> None:
     cache = open_cache(str(tmp_path / "cache"))
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
-    (cache.building / f"layer-{child.pid}-aaaa").mkdir()
-    (cache.building / f"layer-{os.getpid()}-bbbb").mkdir()
-    (cache.building / "odd").mkdir()
+    here = caches.this_host()
+    kept = {f"layer-{os.getpid()}-{here}-bbbb", f"layer-{child.pid}-another-host-cccc", "odd"}
+    for name in (*kept, f"layer-{child.pid}-{here}-aaaa", "layer-1-another-host-dddd"):
+        (cache.building / name).mkdir()
+    os.utime(cache.building / "layer-1-another-host-dddd", (1, 1))
     collect(cache, max_age=1000, max_bytes=10**9)
-    assert {left.name for left in cache.building.iterdir()} == {f"layer-{os.getpid()}-bbbb", "odd"}
+    assert {left.name for left in cache.building.iterdir()} == kept
+
+
+LEASE = """
+import sys
+from dask_pkgsync.shell import cache
+cache.this_host = lambda: "another"
+cache.open_cache(sys.argv[1]).lease("held")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_lease_of_another_host_holds_for_as_long_as_its_process_lives(tmp_path: Path) -> None:
+    """However old it is: what several hosts share is removed only when none of them uses it any more."""
+    cache = open_cache(str(tmp_path / "cache"))
+    finished_layer(cache, "held", age=1000)
+    env = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    with subprocess.Popen(
+        [sys.executable, "-c", LEASE, str(cache.root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        (held,) = (cache.leases / "held").iterdir()
+        os.utime(held, (1, 1))
+        assert collect(cache, max_age=500, max_bytes=0) == ()
+    assert collect(cache, max_age=500, max_bytes=0) == ("held",)
+
+
+def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As some that are shared by hosts are."""
+
+    def unsupported(file: object, operation: int) -> None:
+        raise OSError(95, "Operation not supported")
+
+    cache = open_cache(str(tmp_path / "cache"))
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    cache.lease("any")  # whose age has to do
+    with pytest.raises(LayerError, match=r"x\.lock cannot be locked: Operation not supported"), cache.lock("x", 5):
+        pass
 
 
 HOLD = """

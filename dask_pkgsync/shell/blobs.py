@@ -7,7 +7,6 @@ import hashlib
 import os
 import shutil
 import threading
-import uuid
 from time import time
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +79,7 @@ class Blobs:
             known = self._partial.get(parcel.digest)
             if known is None:
                 self._make_room(parcel)
-                known = self._partial[parcel.digest] = _Partial(self.cache.building, parcel.size)
+                known = self._partial[parcel.digest] = _Partial(self.cache.aside("blob"), parcel.size)
             return known.size
 
     def append(self, parcel: Parcel, offset: int, data: bytes) -> int:
@@ -176,8 +175,8 @@ _ADVICE = "Free space there, or set pkgsync.cache-directory on that node to a la
 class _Partial:
     """A blob that has not wholly come in, with the digest of what has."""
 
-    def __init__(self, directory: Path, total: int) -> None:
-        self.path = directory / f"blob-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    def __init__(self, path: Path, total: int) -> None:
+        self.path = path
         self.total = total
         self.digest = hashlib.sha256()
         self.size = 0

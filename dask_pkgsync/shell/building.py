@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import sys
-import uuid
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -225,13 +224,6 @@ def _entry(path: str, *, executable: bool) -> zipfile.ZipInfo:
     entry = zipfile.ZipInfo(path, _DATE)
     entry.external_attr = (0o100755 if executable else 0o100644) << 16
     return entry
-
-
-def aside(parent: Path) -> Path:
-    """Make a directory for work that is thrown away."""
-    directory = parent / f"wheel-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    directory.mkdir()
-    return directory
 
 
 def discard(directory: Path) -> None:

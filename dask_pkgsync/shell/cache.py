@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import platform
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import locket
 import psutil
+from packaging.tags import sys_tags
 
 from dask_pkgsync.core.errors import LayerError
 
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 
 MARKER = "pkgsync-layer.json"
 """Written last into a layer, before it is renamed into place."""
+
+
+_leases: dict[Path, int] = {}
+"""The leases of this process, with the open files whose locks say to other hosts that it lives."""
 
 
 @dataclass(frozen=True)
@@ -64,18 +70,25 @@ class Cache:
 
     @property
     def tools(self) -> Path:
-        """Installers that were fetched."""
-        return self.root / "tools"
+        """Installers that were fetched: programs of one platform."""
+        return self.root / "tools" / _platform()
 
     @property
     def uv(self) -> Path:
-        """The cache of uv: on the same file system as the layers, so that it can link files."""
-        return self.root / "uv"
+        """The cache of uv: on the same file system as the layers, so that it can link files.
+
+        For each platform its own: tags of wheels that are built from source do not name the libc.
+        """
+        return self.root / "uv" / _platform()
 
     @property
     def pip(self) -> Path:
         """The cache of pip."""
-        return self.root / "pip"
+        return self.root / "pip" / _platform()
+
+    def aside(self, kind: str) -> Path:
+        """Return a path for something in the making; its name says which process of which host makes it."""
+        return self.building / f"{kind}-{os.getpid()}-{this_host()}-{uuid.uuid4().hex[:8]}"
 
     @contextlib.contextmanager
     def lock(self, name: str, timeout: float) -> Iterator[None]:
@@ -84,7 +97,7 @@ class Cache:
         Raises
         ------
         LayerError
-            If somebody else holds it for longer than the timeout, in seconds.
+            If somebody else holds it for longer than the timeout, in seconds, or the file system has no locks.
         """
         path = self.locks / f"{name}.lock"
         lock = locket.lock_file(str(path), timeout=timeout)
@@ -96,6 +109,9 @@ class Cache:
                 f"another process has been holding {path} for more than {timeout:g} s",
                 advice="See what that process does, or raise install-timeout.",
             ) from None
+        except OSError as error:
+            problem = f"{path} cannot be locked: {error.strerror or error}"
+            raise LayerError("cache", problem, advice=_advice(self.root)) from None
         try:
             yield
         finally:
@@ -106,18 +122,25 @@ class Cache:
         directory = self.leases / digest
         directory.mkdir(parents=True, exist_ok=True)
         process = psutil.Process()
-        holder = {"host": platform.node(), "pid": process.pid, "created": process.create_time()}
-        (directory / f"{platform.node()}-{process.pid}.json").write_text(json.dumps(holder))
+        holder = {"host": this_host(), "pid": process.pid, "created": process.create_time()}
+        path = directory / f"{this_host()}-{process.pid}.json"
+        aside = self.aside("lease")  # nobody may find it half written, and take it for nobody's
+        aside.write_text(json.dumps(holder))
+        aside.replace(path)
+        _lock_lease(path)
 
     def end_leases(self, digests: Iterable[str]) -> None:
         """Say that this process uses them no more."""
         for digest in digests:
-            (self.leases / digest / f"{platform.node()}-{os.getpid()}.json").unlink(missing_ok=True)
+            path = self.leases / digest / f"{this_host()}-{os.getpid()}.json"
+            path.unlink(missing_ok=True)
+            _unlock_lease(path)
 
     def is_leased(self, digest: str, max_age: float) -> bool:
         """Whether a living process uses a layer or blob.
 
-        Of a process on another host, which cannot be seen from here, the lease's age says, in seconds.
+        A process on another host cannot be seen from here: as long as it lives it has its lease locked, and where locks
+        do not reach from host to host, the lease's age says it, in seconds.
         """
         directory = self.leases / digest
         found = False
@@ -128,6 +151,23 @@ class Cache:
                 with contextlib.suppress(OSError):
                     lease.unlink()
         return found
+
+
+@functools.cache
+def this_host() -> str:
+    """Return a name for those that see the same processes: the host's, and on Linux that of the container's namespace.
+
+    Containers may have their host's name (hostNetwork), but have numbers of processes of their own.
+    """
+    with contextlib.suppress(OSError):
+        return f"{platform.node()}.{Path('/proc/self/ns/pid').stat().st_ino}"
+    return platform.node()
+
+
+@functools.cache
+def _platform() -> str:
+    """Return the platform of this interpreter as wheels name it, for example ``manylinux_2_36_x86_64``."""
+    return next(sys_tags()).platform
 
 
 def open_cache(configured: str | None = None) -> Cache:
@@ -223,11 +263,41 @@ def _last_use(cache: Cache) -> dict[str, float]:
 def _holds(lease: Path, max_age: float) -> bool:
     try:
         holder = json.loads(lease.read_text())
-        if holder["host"] != platform.node():
-            return lease.stat().st_mtime > time() - max_age
+        if holder["host"] != this_host():
+            return lease.stat().st_mtime > time() - max_age or _is_locked(lease)
         return bool(psutil.Process(holder["pid"]).create_time() == holder["created"])
     except (OSError, ValueError, KeyError, psutil.Error):  # unreadable, or the process is gone
         return False
+
+
+def _lock_lease(path: Path) -> None:
+    """Hold a lock on a lease until this process ends, however that comes about."""
+    _unlock_lease(path)
+    with contextlib.suppress(ImportError, OSError):  # Windows; a file system without locks: the age has to do
+        import fcntl
+
+        _leases[path] = os.open(path, os.O_RDWR)
+        fcntl.flock(_leases[path], fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+def _unlock_lease(path: Path) -> None:
+    if (file := _leases.pop(path, None)) is not None:
+        os.close(file)
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether somebody holds a lock on a lease."""
+    with contextlib.suppress(ImportError):
+        import fcntl
+
+        file = os.open(path, os.O_RDWR)  # NFS wants it open for writing
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(file)
+    return False
 
 
 def _remove(cache: Cache, digest: str, max_age: float) -> bool:
@@ -235,7 +305,7 @@ def _remove(cache: Cache, digest: str, max_age: float) -> bool:
         with cache.lock(digest, 0.1):
             if cache.is_leased(digest, max_age):
                 return False
-            aside = cache.building / f"removed-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+            aside = cache.aside("removed")
             (cache.layers / digest).rename(aside)
             shutil.rmtree(cache.leases / digest, ignore_errors=True)
     except (OSError, LayerError):  # in the making, or removed by somebody else
@@ -245,11 +315,12 @@ def _remove(cache: Cache, digest: str, max_age: float) -> bool:
 
 
 def _sweep(cache: Cache, max_age: float) -> None:
-    """Remove what processes that died were building."""
+    """Remove what processes that died were building; those of other hosts cannot be seen: there the age says it."""
     for directory in cache.building.iterdir():
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            pid = int(directory.name.split("-")[1])
-            abandoned = not psutil.pid_exists(pid) or directory.stat().st_mtime < time() - max(max_age, 3600)
+        with contextlib.suppress(OSError, ValueError):
+            _, pid, rest = directory.name.split("-", 2)
+            is_gone = rest.rpartition("-")[0] == this_host() and not psutil.pid_exists(int(pid))
+            abandoned = is_gone or directory.stat().st_mtime < time() - max(max_age, 3600)
             if abandoned:
                 directory.unlink() if directory.is_file() else shutil.rmtree(directory, ignore_errors=True)
 

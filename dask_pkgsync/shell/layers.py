@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import sys
-import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import time
@@ -169,7 +168,7 @@ def _published(
     plan: Plan, base: Base, cache: Cache, installer: Installer, digest: str, timeout: float, sources: Sources
 ) -> Layer:
     """Build aside, verify, and rename into place."""
-    aside = cache.building / f"layer-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    aside = cache.aside("layer")
     try:
         aside.mkdir()
         built = aside / "layer"

@@ -15,7 +15,7 @@ from dask_pkgsync.core.environment import FromDirectory, FromModules, Unrecorded
 from dask_pkgsync.core.errors import LayerError, WheelError
 from dask_pkgsync.core.parcels import Parcel, Request
 from dask_pkgsync.core.plan import why_it_stays
-from dask_pkgsync.shell.building import BUILD_TIMEOUT, aside, build_project, discard, pack_modules
+from dask_pkgsync.shell.building import BUILD_TIMEOUT, build_project, discard, pack_modules
 from dask_pkgsync.shell.local import MODULES_LIMIT, source_directory
 from dask_pkgsync.shell.modules import find_modules
 from dask_pkgsync.shell.records import entries, installed
@@ -90,7 +90,8 @@ class Packer:
             return None
 
     def _pack(self, request: Request, found: Distribution, key: str) -> tuple[Parcel, Path]:
-        work = aside(self.cache.building)
+        work = self.cache.aside("wheel")
+        work.mkdir()
         try:
             path, note = self._wheel(found, work)
             result = work / "result"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import uuid
 import zipfile
 from importlib import util
 from pathlib import Path
@@ -109,7 +108,7 @@ def fetched_uv(
     with cache.lock("tool-uv", timeout):
         if program.exists():
             return program
-        aside = cache.building / f"tool-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        aside = cache.aside("tool")
         try:
             aside.mkdir()
             if not ((pip and _by_pip(pip, aside, timeout)) or (wheel and _by_wheel(wheel, aside))):
