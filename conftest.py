@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import types
 from typing import TYPE_CHECKING, Any
 
@@ -80,3 +81,12 @@ def run_cluster(tmp_path: Path, venvs: Venvs, shared_cache: Path) -> Callable[..
         return running(root, venv, cache, *worker_argv, **rest)
 
     return run
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> dict[str, str]:
+    """Make a certificate that signs itself."""
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    subprocess.run([*argv, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
+    return {"key": str(key), "cert": str(cert)}

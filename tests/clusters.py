@@ -102,11 +102,18 @@ class Venvs:
         """Return an environment with these packages."""
         key = (packages, python)
         if key not in self.made:
-            venv = Venv(self.root / f"venv{len(self.made)}")
+            venv = Venv(self.root / f"venv{len(list(self.root.iterdir()))}")
             uv(["venv", "--python", python or base_python(), str(venv.root)])
             uv(["pip", "install", "--python", venv.python, *packages])
             self.made[key] = venv
         return self.made[key]
+
+    def make_or_skip(self, *packages: str) -> Venv:
+        """Return an environment with these packages; skips the test where they cannot be installed."""
+        try:
+            return self.make(*packages)
+        except AssertionError as error:
+            pytest.skip(f"{' '.join(packages)} cannot be installed here: {error}")
 
     def base(self) -> Venv:
         """Return what nodes usually have."""
@@ -232,7 +239,8 @@ class Cluster:
 
     root: Path
     scheduler_venv: Venv
-    cache: Path
+    cache: Path | None
+    """None: whatever the processes' own configuration says."""
     env: dict[str, str] = field(default_factory=dict)
     options: tuple[str, ...] = ()
     """For both commands, for example TLS files."""
@@ -250,10 +258,15 @@ class Cluster:
 
     def start(self, name: str, venv: Venv, *argv: str, **env: str) -> subprocess.Popen[bytes]:
         """Start a dask command."""
-        settings = {"DASK_PKGSYNC__CACHE_DIRECTORY": str(self.cache), **self.env, **env}
+        return self.spawn(name, [venv.python, "-m", "dask", *argv, *self.options], **env)
+
+    def spawn(self, name: str, argv: Sequence[str], **env: str) -> subprocess.Popen[bytes]:
+        """Start any program as a part of the cluster."""
+        cache = {"DASK_PKGSYNC__CACHE_DIRECTORY": str(self.cache)} if self.cache else {}
+        settings = {**cache, **self.env, **env}
         with (self.root / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
-                [venv.python, "-m", "dask", *argv, *self.options],
+                list(argv),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -269,9 +282,9 @@ class Cluster:
         host = address or f"{'tls' if self.security else 'tcp'}://127.0.0.1:0"
         argv = ["--scheduler-file", str(self.scheduler_file), "--no-dashboard"]
         self.start("scheduler", self.scheduler_venv, "scheduler", *argv, "--host", host)
-        self.wait_for(self._has_address, "the scheduler's address")
+        self.wait_for(self.has_address, "the scheduler's address")
 
-    def _has_address(self) -> bool:
+    def has_address(self) -> bool:
         """Whether the scheduler's file is there and filled: Dask makes it and writes to it in two steps."""
         return self.scheduler_file.exists() and self.scheduler_file.stat().st_size > 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,15 +71,6 @@ def test_a_node_without_uv_fetches_it_once_into_our_cache(
 def has_uv(directory: str) -> bool:
     """Whether a directory of PATH holds uv."""
     return (Path(directory) / "uv").exists()
-
-
-@pytest.fixture
-def certificates(tmp_path: Path) -> dict[str, str]:
-    """Make a certificate that signs itself."""
-    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    subprocess.run([*argv, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
-    return {"key": str(key), "cert": str(cert)}
 
 
 def test_everything_goes_over_tls(run_cluster: Run, target: Environment, certificates: dict[str, str]) -> None:
