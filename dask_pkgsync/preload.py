@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import dask
@@ -18,7 +19,6 @@ from distributed import Client, Scheduler, Worker, versions
 
 from dask_pkgsync.adapters.client import sync_at_connection
 from dask_pkgsync.adapters.configuration import check_configuration
-from dask_pkgsync.adapters.enforcement import preside
 from dask_pkgsync.adapters.presenting import presenting
 from dask_pkgsync.adapters.settings import setting  # with the defaults
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from distributed.core import Server
 
 logger = logging.getLogger("dask_pkgsync")
+
+_COMMANDS = {"distributed.cli.dask_scheduler", "distributed.cli.dask_spec"}
+"""What runs in a process that is there for a scheduler alone. Others are a person's, with a cluster of their own."""
 
 check_configuration()
 is_presenting = __name__ in dask.config.get("distributed.client.preload", default=[])  # a list, or one name
@@ -41,12 +44,17 @@ async def dask_setup(server: Server | Client) -> None:
         return
     if not isinstance(server, Scheduler):
         return
+    from dask_pkgsync.adapters.enforcement import preside, refuse_everybody
+
     try:
         await preside(server)
-    except BaseException:
+    except BaseException as error:
         logger.critical("this scheduler cannot be guarded as it is configured, and stops", exc_info=True)
-        logging.shutdown()
-        os._exit(1)  # Dask would log it, and let everybody in
+        refuse_everybody(server, error)  # Dask would log it, and let everybody in
+        if _COMMANDS & sys.modules.keys():
+            logging.shutdown()
+            os._exit(1)
+        raise
 
 
 def _is_of_a_worker_here(client: Client) -> bool:

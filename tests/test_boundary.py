@@ -95,7 +95,7 @@ def test_options_that_make_no_sense_say_what_was_expected() -> None:
     """A wrong option is an error that names it, before anything is sent."""
     with pytest.raises(pkgsync.PolicyError, match="ignore"):
         pkgsync.PackageSync(ignore=["dask"])
-    with pytest.raises(pkgsync.PolicyError, match="scheduler: expected 'warn' or 'refuse'"):
+    with pytest.raises(pkgsync.PolicyError, match="scheduler: expected one of warn, refuse"):
         pkgsync.PackageSync(scheduler="perhaps")
     with pytest.raises(pkgsync.PolicyError, match="install-timeout"):
         pkgsync.PackageSync(install_timeout="soon")

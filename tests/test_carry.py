@@ -51,7 +51,7 @@ class TravellingPolicy:
         return carry.carried("dask_pkgsync.core.messages:policy_from_wire", STATE)
 
 
-STATE = {"ignore": ["numpy"], "only": None, "extra": [], "strict": False, "platform-specific": []}
+STATE = {"ignore": ["numpy"], "only": None, "extra": [], "strict": False, "platform-specific": [], "levels": []}
 
 
 def test_the_archive_is_the_same_for_the_same_source() -> None:

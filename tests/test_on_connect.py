@@ -58,6 +58,14 @@ def test_connecting_is_enough(person: Person, run_cluster: Any) -> None:
         assert person.run(cluster, VERSIONS) == [["1.17.0", "second"]]
 
 
+def test_a_tasks_client_finds_the_preload_on_workers_that_were_synced(person: Person, run_cluster: Any) -> None:
+    """Where workers read the configuration of clients, as in a home directory that all share, and have only Dask."""
+    get_client = "from distributed import get_client; answer = get_client().submit(lambda: 5).result()"
+    script = f"client.wait_for_workers(1)\nprint(json.dumps(everywhere(call, {get_client!r})))\n"
+    with run_cluster("--nthreads", "2", workers=1, env=SYNCING) as cluster:
+        assert person.run(cluster, script, **SYNCING) == [5]
+
+
 def test_what_goes_wrong_is_raised_by_client_itself(person: Person, run_cluster: Any) -> None:
     """A node that cannot be synced, and a configuration that is not right, keep `Client(...)` from returning."""
     script = """

@@ -10,7 +10,8 @@ import dask
 import pytest
 
 from dask_pkgsync.adapters import supply as supplying
-from dask_pkgsync.adapters.supply import WANTED, Supply
+from dask_pkgsync.adapters.supply import Supply
+from dask_pkgsync.adapters.topic import WANTED
 from dask_pkgsync.core.environment import Distribution, Environment
 from dask_pkgsync.core.errors import LayerError, MessageError, WheelError
 from dask_pkgsync.core.messages import Target

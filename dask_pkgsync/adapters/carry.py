@@ -14,10 +14,8 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-STAYS_HOME = frozenset(
-    {"cli.py", "demo.py", "demo_stage.py", "foreign.py", "building.py", "packer.py", "pages.py", "preload.py"}
-)
-"""Modules that only the person's side runs, or a process that has this package installed."""
+STAYS_HOME = frozenset({"cli.py", "demo.py", "demo_stage.py", "foreign.py", "building.py", "packer.py", "pages.py"})
+"""Modules that only the person's side runs. Not the preload: workers may be configured as clients are."""
 
 _EXPRESSION = (
     "(lambda here: here.load(factory, state) if here and here.source_digest() == digest"

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from distributed import Client
 
 from dask_pkgsync.adapters.carry import archive
-from dask_pkgsync.adapters.coordinator import TOPIC
 from dask_pkgsync.adapters.membership import Membership, sync_on_connect
 from dask_pkgsync.adapters.presenting import take_presented
 from dask_pkgsync.adapters.scheduler_plugin import PackageSync, join, register
+from dask_pkgsync.adapters.topic import TOPIC
 from dask_pkgsync.core.errors import PkgsyncError
 from dask_pkgsync.core.messages import environment_to_wire
 from dask_pkgsync.core.progress import OnlyIfNeeded, Progress, Reporter

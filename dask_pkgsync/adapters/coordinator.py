@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import replace
 from time import monotonic, time
@@ -16,6 +15,7 @@ from dask_pkgsync.adapters.rule import Rule
 from dask_pkgsync.adapters.scheduler_node import SchedulerNode
 from dask_pkgsync.adapters.settings import setting
 from dask_pkgsync.adapters.supply import Supply
+from dask_pkgsync.adapters.topic import TOPIC
 from dask_pkgsync.adapters.visitors import Expiry, Visitors
 from dask_pkgsync.adapters.wants import Want, Wants
 from dask_pkgsync.adapters.worker_plugin import NAME
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from dask_pkgsync.core.messages import Target
 
 logger = logging.getLogger("dask_pkgsync")
-
-TOPIC = "pkgsync"
 
 
 class Coordinator:
@@ -208,7 +206,7 @@ class Coordinator:
     async def handle_status(self) -> dict[str, Any]:
         """Return every node and client against the target."""
         target = self.target
-        clients = await asyncio.to_thread(self.visitors.status, target or self.rule.enforced, self.wants)
+        clients = await self.visitors.status(target or self.rule.enforced, self.wants)
         status = ClusterStatus(
             target.id if target else "", self.roster.status(target), clients, time(), self.expiry.note
         )

@@ -70,6 +70,16 @@ async def preside(scheduler: Scheduler) -> None:
         await coordinator.sync(rule.enforced)
 
 
+def refuse_everybody(scheduler: Scheduler, error: BaseException) -> None:
+    """Let nobody into a scheduler that cannot be guarded."""
+    coordinator = coordinator_of(scheduler)
+    coordinator.is_permanent = True
+    scheduler.add_plugin(Presiding(), idempotent=True)
+    coordinator.rule.broken = f"this cluster's scheduler cannot be guarded as it is configured: {error}"
+    coordinator.listen()
+    coordinator.gate.ready.set()
+
+
 def _operators(wanted: str) -> Environment:
     """Return the environment that the operator has chosen."""
     if wanted == OWN:

@@ -179,6 +179,8 @@ class Gate:
     def objection(self, message: dict[str, Any], who: str) -> Objection | None:
         """Return what there is against a handshake; changes nothing."""
         reason = None
+        if self.rule.broken:
+            return Objection(self.rule.broken, is_final=True)
         try:
             identity(message, who)
             reason = self._difference(message, who)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from distributed import Worker
+
 from dask_pkgsync.adapters.settings import local_snapshot, this_person
 from dask_pkgsync.core.environment import SCHEMA
 from dask_pkgsync.core.messages import environment_to_wire
@@ -38,7 +40,7 @@ def presenting(get_versions: Callable[..., dict[str, Any]]) -> Callable[..., dic
     @functools.wraps(get_versions)
     def with_environment(packages: Any = None) -> dict[str, Any]:
         found = get_versions(packages)
-        if packages is not None:
+        if packages is not None or Worker._instances:  # noqa: SLF001  # a task's client, whose worker was verified
             return found
         snapshot = local_snapshot({})
         _presented[:] = [snapshot]

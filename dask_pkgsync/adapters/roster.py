@@ -125,7 +125,7 @@ class Roster:
     def step(self, address: str, role: str, step: str, state: str, detail: str = "") -> None:
         """Note, and tell, that a node has started, finished or failed a step."""
         shown = "failed" if state == "failed" else _SHOWN[step, state]
-        self.states[address] = NodeStatus(address, role, shown, detail, since=time(), worker=self._worker_of(address))
+        self.states[address] = NodeStatus(address, role, shown, detail, since=time())
         self._forget_the_gone()
         self.tell({"action": "step", "node": address, "role": role, "step": step, "state": state, "detail": detail})
 
@@ -153,9 +153,6 @@ class Roster:
         """Return what is known of each node, the scheduler first."""
         order = sorted(self.reports, key=lambda address: (address != self.itself, address))
         return tuple(self.reports[address] for address in order)
-
-    def _worker_of(self, address: str) -> str:
-        return next((node.worker for node in self.nodes() if node.address == address), "")
 
     def _forget_the_gone(self) -> None:
         """Bound what is remembered of nodes that left: an adaptive cluster sees thousands of them."""

@@ -35,6 +35,8 @@ class Rule:
     """Clients that present nothing: ``judge``, ``refuse`` or ``allow``."""
     enforced: Target | None = None
     """What everybody must have, in mode ``enforce``."""
+    broken: str = ""
+    """Why nobody at all is let in; empty while the configuration can be carried out."""
     policy: Policy = field(default_factory=Policy)
     """Which packages are critical here, besides Dask's own."""
     own: Mapping[str, str] = field(default_factory=dict)

@@ -9,8 +9,6 @@ from distributed import Client
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from dask_pkgsync.adapters.carry import carried
-from dask_pkgsync.adapters.coordinator import TOPIC, Coordinator
-from dask_pkgsync.adapters.gate import mismatch
 from dask_pkgsync.adapters.membership import Membership
 from dask_pkgsync.adapters.settings import (
     Options,
@@ -27,6 +25,7 @@ from dask_pkgsync.adapters.settings import (
     transport,
 )
 from dask_pkgsync.adapters.supplier import Supplier
+from dask_pkgsync.adapters.topic import TOPIC
 from dask_pkgsync.core.compare import critical_versions
 from dask_pkgsync.core.environment import FromDirectory
 from dask_pkgsync.core.errors import InconsistentEnvironmentWarning, PkgsyncError, SyncError, WheelError
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
 
     from distributed import Scheduler
 
+    from dask_pkgsync.adapters.coordinator import Coordinator
     from dask_pkgsync.core.environment import Environment
 
 EXTENSION = "pkgsync"
@@ -177,6 +177,8 @@ class PackageSync(OnDuty):
 
     async def start(self, scheduler: Scheduler) -> None:
         """Judge the client, close the gate, and sync; what is raised here reaches the caller on the client."""
+        from dask_pkgsync.adapters.gate import mismatch  # a client needs nothing of all that
+
         if (misfit := mismatch(critical_versions(self.target.environment))) is not None:
             raise misfit
         coordinator = coordinator_of(scheduler)
@@ -304,6 +306,8 @@ _teach(Client)
 
 def coordinator_of(scheduler: Scheduler) -> Coordinator:
     """Return the one coordinator of a scheduler; a newer copy of this package takes over from an older one."""
+    from dask_pkgsync.adapters.coordinator import Coordinator
+
     found: Any = scheduler.extensions.get(EXTENSION)
     if isinstance(found, Coordinator):
         return found

@@ -17,10 +17,8 @@ from dask_pkgsync.core.errors import MessageError, PolicyError
 from dask_pkgsync.core.indexes import indexes_from_wire
 from dask_pkgsync.core.messages import ON_CONFLICT, RESTARTS, TRANSPORTS
 from dask_pkgsync.core.policy import Policy
-from dask_pkgsync.shell.cache import open_cache
 from dask_pkgsync.shell.indexes import configured_indexes, for_nodes
 from dask_pkgsync.shell.local import snapshot
-from dask_pkgsync.shell.prepare import NodeSettings
 from dask_pkgsync.shell.scan import printable
 from dask_pkgsync.shell.store import check_store
 
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.core.indexes import Indexes
     from dask_pkgsync.shell.local import Snapshot
     from dask_pkgsync.shell.packer import Packer
+    from dask_pkgsync.shell.prepare import NodeSettings
 
 
 class Options(TypedDict, total=False):
@@ -171,6 +170,7 @@ def local_snapshot(options: Options, *, modules_limit: int | None = None) -> Sna
 
 def packer(found: Snapshot) -> Packer:
     """Return what makes wheels of this environment."""
+    from dask_pkgsync.shell.cache import open_cache
     from dask_pkgsync.shell.packer import Packer
 
     cache = open_cache(setting("cache-directory"))
@@ -200,6 +200,8 @@ def seconds_or_never(name: str) -> float | None:
 
 def node_settings() -> NodeSettings:
     """Return what the operator of this node has configured."""
+    from dask_pkgsync.shell.prepare import NodeSettings  # clients need nothing of it
+
     return NodeSettings(
         setting("cache-directory"),
         float(parse_timedelta(setting("cache-age"))),

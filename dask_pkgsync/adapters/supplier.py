@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.adapters.settings import packer
-from dask_pkgsync.adapters.supply import WANTED
+from dask_pkgsync.adapters.topic import WANTED
 from dask_pkgsync.core.errors import LayerError, WheelError
 from dask_pkgsync.core.parcels import parcel_to_wire, requests_from_wire, requests_to_wire, wheel_error_to_wire
 from dask_pkgsync.shell.blobs import CHUNK

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.adapters.node import failure_of
 from dask_pkgsync.adapters.settings import node_settings
+from dask_pkgsync.adapters.topic import WANTED
 from dask_pkgsync.core.errors import LayerError
 from dask_pkgsync.core.fields import Field
 from dask_pkgsync.core.messages import failure_to_wire
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from dask_pkgsync.core.parcels import Parcel, Request
     from dask_pkgsync.shell.filling import Fetch
 
-WANTED = "pkgsync-wanted"
-"""What the scheduler sends on a client's stream to ask it for wheels."""
 IDLE = 600.0
 """Seconds after which an upload that stopped half-way is given up and removed."""
 OFFERED = 100

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from distributed import Scheduler
     from distributed.scheduler import ClientState
 
-    from dask_pkgsync.adapters.wants import Wants
+    from dask_pkgsync.adapters.wants import Want, Wants
     from dask_pkgsync.core.messages import Target
 
 logger = logging.getLogger("dask_pkgsync")
@@ -62,15 +62,16 @@ class Visitors:
     def _is_connected(self, client: str) -> bool:
         return client in self.since or client in self.scheduler.client_comms  # Dask tells of it before it has a comm
 
-    def status(self, target: Target | None, wants: Wants) -> tuple[ClientStatus, ...]:
+    async def status(self, target: Target | None, wants: Wants) -> tuple[ClientStatus, ...]:
         """Return every client against the target."""
-        connected = [state for name, state in self.scheduler.clients.items() if self._is_connected(name)]
-        return tuple(self._status(state, target, wants) for state in connected)
+        connected = [
+            (state, wants.wants.get(name)) for name, state in self.scheduler.clients.items() if self._is_connected(name)
+        ]
+        return await asyncio.to_thread(lambda: tuple(self._status(state, want, target) for state, want in connected))
 
-    def _status(self, client: ClientState, target: Target | None, wants: Wants) -> ClientStatus:
+    def _status(self, client: ClientState, want: Want | None, target: Target | None) -> ClientStatus:
         name = client.client_key
         message = {"versions": client.versions}
-        want = wants.wants.get(name)
         person = want.target.owner if want else presented_person(client.versions)
         since = self.since.get(name, 0.0)
         if want is not None:
