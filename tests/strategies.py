@@ -58,18 +58,23 @@ def environments(
     return st.builds(lambda i, d, f: Environment.of(i, [*critical, *d], f), interpreter, distributions, faults)
 
 
+PATTERNS = ["a*", "*-b", "?"]
 policies = st.builds(
     lambda ignore, only, strict, levels: Policy.of(
         ignore=ignore,
         only=None if only is None else only - ignore,
         strict=strict,
-        levels={name: level for name, level in levels.items() if name not in ignore},
+        levels={
+            name: level
+            for name, level in levels.items()
+            if name not in ignore and (only is None or name in only or name in PATTERNS)
+        },
     ),
     st.frozensets(names, max_size=3).map(lambda found: found - set(CRITICAL)),
     st.none() | st.frozensets(names, max_size=3),
     st.booleans(),
     st.dictionaries(
-        names.filter(lambda name: name not in CRITICAL) | st.sampled_from(["a*", "*-b", "?"]),
+        names.filter(lambda name: name not in CRITICAL) | st.sampled_from(PATTERNS),
         st.sampled_from([level.value for level in Level]),
         max_size=3,
     ),

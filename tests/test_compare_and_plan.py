@@ -226,6 +226,9 @@ def test_levels_that_make_no_sense_are_refused(levels: Any, problem: str) -> Non
         Policy.of(levels=levels)
     with pytest.raises(PolicyError, match="six stands both in ignore and in levels"):
         Policy.of(ignore=["six"], levels={"six": "exact"})
+    with pytest.raises(PolicyError, match="six stands in levels, and not in only"):
+        Policy.of(only=["rich"], levels={"six": "critical", "r*": "exact", "rich": "exact"})
+    assert Policy.of(levels={"setuptools": "critical"}).rule("setuptools").level is Level.CRITICAL
 
 
 def test_a_package_that_somebody_made_critical_is_installed_like_others() -> None:

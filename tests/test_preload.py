@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import uuid
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -133,7 +135,8 @@ def test_stock_clients_are_held_against_critical_levels_by_what_dask_says() -> N
     assert "2.1      2.2" in str(rule.judge_client("Client-1", None, {"numpy": "2.2", "python": "3.11.7"}))
     rule.stock_clients = "refuse"
     assert "only clients that say" in str(rule.judge_client("Client-1", None, {}))
-    assert rule.judge_client("Client-worker-1", None, {}) is None  # of a task
+    assert rule.judge_client(f"Client-worker-{uuid.uuid1()}", None, {}) is None  # of a task
+    assert "only clients that say" in str(rule.judge_client(f"Client-my-worker-{uuid.uuid1()}", None, {}))
 
 
 def test_who_came_in_before_the_gate_was_closed_is_judged_then(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +166,7 @@ def test_whoever_comes_while_the_operators_environment_is_read_waits() -> None:
             let_in.set()
 
         handlers = {"register-client": original, "register-worker": original, "identity": Scheduler.identity}
-        server = SimpleNamespace(handlers=handlers)
+        server = SimpleNamespace(handlers=handlers, add_client=partial(Scheduler.add_client, None))
         gate = Gate(server, Rule(), lambda _: None, lambda: True, lambda _: None)  # type: ignore[arg-type]
         gate.close()
         gate.ready.clear()
@@ -184,7 +187,8 @@ def test_whoever_comes_while_the_operators_environment_is_read_waits() -> None:
 def test_the_operator_decides_about_stock_clients(stock: str, reason: str) -> None:
     """Judged by Dask's own handshake, refused, or let in; what is malformed is refused in any case."""
     told: list[dict[str, Any]] = []
-    gate = Gate(SimpleNamespace(), Rule(stock_clients=stock), lambda _: None, lambda: True, told.append)  # type: ignore[arg-type]
+    server = SimpleNamespace(add_client=partial(Scheduler.add_client, None))
+    gate = Gate(server, Rule(stock_clients=stock), lambda _: None, lambda: True, told.append)  # type: ignore[arg-type]
     other = {} if stock == "refuse" else {"tornado": "1.0"}
     message = {"client": "c", "versions": {"packages": {**own_versions(), **other}}}
     found = gate._reason(message, "client")

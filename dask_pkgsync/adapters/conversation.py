@@ -55,8 +55,8 @@ class Conversation:
         try:
             answer = await peer.pkgsync_release()
             await getattr(peer, "plugin_remove" if node.role == "nanny" else "plugin-remove")(name=NAME)
-        except OSError as error:
-            return NodeReport(node.address, node.role, "failed", notes=(str(error),))
+        except Exception as error:  # noqa: BLE001  # one that cannot be released must not keep the others
+            return NodeReport(node.address, node.role, "failed", notes=(f"{type(error).__name__}: {error}"[:2000],))
         if "failure" in answer:
             return NodeReport(node.address, node.role, "failed", notes=(str(failure_from_wire(answer["failure"])),))
         notes = (answer["detail"],) if answer["detail"] else ()

@@ -44,7 +44,7 @@ class Coordinator:
         self.rule = Rule()
         self.wants = Wants(scheduler, self.tell)
         self.visitors = Visitors(scheduler)
-        self.expiry = Expiry(scheduler, self.is_unused, self.release)
+        self.expiry = Expiry(scheduler, self.is_unused, self.release_unused)
         self.supply = Supply(scheduler, self.tell)
         self.draining = Draining(scheduler, self.tell)
         itself = SchedulerNode(scheduler, self.supply)
@@ -144,6 +144,7 @@ class Coordinator:
         want = Want(client, asked)
         await self.wants.wait_for_others(want)
         async with self.leader.turn:
+            self.wants.refuse_the_gone(want)
             asked = self.wants.beside_others(want)
             before = await self.supply.serve(client, asked.store)
             if self._is_synced(asked.id):
@@ -162,8 +163,8 @@ class Coordinator:
             self.wants.remember(want, replaces=True)
             self.expiry.look()  # the client may have gone meanwhile
             await self.supply.keep(self.target)
-            if failures := {**self.roster.failures, **self.leader.nobody_works()}:
-                raise SyncError(failures, adopted=True)
+            if self.roster.failures:
+                raise SyncError(self.roster.failures, adopted=True)
             return self.report
 
     async def settled(self) -> None:
@@ -265,25 +266,36 @@ class Coordinator:
             raise PolicyError("this cluster has what its operator configured (pkgsync.mode is enforce)")
         return sync_report_to_wire(await self.release())
 
+    async def release_unused(self) -> bool:
+        """Release if still nobody is connected; return whether it was done."""
+        async with self.leader.turn:
+            if self.is_unused():
+                await self._release()
+                return True
+            return False
+
     async def release(self) -> SyncReport:
         """Give every node its base back; the gate stays where it is the operator's."""
         async with self.leader.turn:
-            started = monotonic()
-            self.asked = None
-            self.scheduler.task_metadata.pop(TOPIC, None)
-            self.wants.forget_all()
-            self.expiry.stop()
-            self.draining.begin(setting("restart"))
-            reports = await self.leader.release()
-            for name, plugin in list(self.scheduler.plugins.items()):
-                if getattr(plugin, "is_pkgsync", False) and not getattr(plugin, "is_permanent", False):
-                    self.scheduler.remove_plugin(name)
-            if not self.is_permanent:
-                self.gate.open()
-            self.report = None
-            await self.supply.drop()
-            self.tell({"action": "released"})
-            return SyncReport("", tuple(reports), monotonic() - started)
+            return await self._release()
+
+    async def _release(self) -> SyncReport:
+        started = monotonic()
+        self.asked = None
+        self.scheduler.task_metadata.pop(TOPIC, None)
+        self.wants.forget_all()
+        self.expiry.stop()
+        self.draining.begin(setting("restart"))
+        reports = await self.leader.release()
+        for name, plugin in list(self.scheduler.plugins.items()):
+            if getattr(plugin, "is_pkgsync", False) and not getattr(plugin, "is_permanent", False):
+                self.scheduler.remove_plugin(name)
+        if not self.is_permanent:
+            self.gate.open()
+        self.report = None
+        await self.supply.drop()
+        self.tell({"action": "released"})
+        return SyncReport("", tuple(reports), monotonic() - started)
 
 
 _LABELS = {"expected_label": "cluster", "found_label": "client"}

@@ -52,16 +52,18 @@ class Draining:
         self.at_once = False
         self.has_peers = False
 
-    def begin(self, restart: str) -> None:
+    def begin(self, restart: str, *, patience: float | None = None) -> None:
         """Read how many workers at once, and for how long, at the beginning of a sync.
 
         Parameters
         ----------
         restart : {"drained", "now"}
             Whether what cannot be drained is held, or restarted all the same.
+        patience : float, optional
+            Seconds for each worker; by default ``pkgsync.drain-timeout``.
         """
         share = float(setting("drain-share"))
-        self.timeout = float(parse_timedelta(setting("drain-timeout")))
+        self.timeout = float(parse_timedelta(setting("drain-timeout"))) if patience is None else patience
         self.at_once = restart == "now"
         self.has_peers = len(self.scheduler.workers) > 1
         self.places = asyncio.Semaphore(max(1, int(share * len(self.scheduler.workers))))

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from distributed import Scheduler
 from distributed.comm.addressing import get_address_host
 from distributed.comm.core import CommClosedError
 from distributed.core import Status
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import ParamSpec, TypeVar
 
+    from distributed import Scheduler
     from distributed.comm.core import Comm
     from distributed.scheduler import WorkerState
 
@@ -44,7 +44,6 @@ LOGGED = 200
 """Refusals that are logged within that time; all are events."""
 LOG_PAUSE = 60.0
 """Seconds in which the same refusal of one host is logged once."""
-_SIGNATURES = {"client": inspect.signature(Scheduler.add_client), "worker": inspect.signature(Scheduler.add_worker)}
 TOLD = 4_000
 """Characters of a reason that events and the log keep."""
 
@@ -203,8 +202,9 @@ class Gate:
 
     def _check(self, message: dict[str, Any], who: str) -> None:
         """Look at everything else in a handshake before Dask sees any of it."""
+        handler = self.scheduler.add_client if who == "client" else self.scheduler.add_worker
         try:
-            _SIGNATURES[who].bind(None, None, **message)
+            inspect.signature(handler).bind(None, **message)
         except TypeError as error:
             raise MessageError("handshake", "what the handshake of this Dask has", str(error)) from None
         if who == "worker":

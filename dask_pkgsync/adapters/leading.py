@@ -22,7 +22,7 @@ from dask_pkgsync.adapters.node import expected, failure_of
 from dask_pkgsync.adapters.settings import node_settings
 from dask_pkgsync.adapters.worker_plugin import NAME, WorkerSync
 from dask_pkgsync.core.environment import Distribution
-from dask_pkgsync.core.errors import WAITS, LayerError, NodeFailure, SyncError
+from dask_pkgsync.core.errors import LayerError, NodeFailure, SyncError
 from dask_pkgsync.core.report import SyncReport
 from dask_pkgsync.shell.prepare import resolve_extra
 
@@ -88,21 +88,17 @@ class Leader:
         Raises
         ------
         SyncError
-            If no node can have it.
+            If no node can have it, or none could be drained: then there would be nobody to run tasks.
         """
-        started = monotonic()
+        started, before = monotonic(), self.target
         target = await self._resolve(asked)
         resolved = monotonic()
         await self._prepare_all(target)
         prepared = monotonic()
-        self.adopting = True
-        self._stop_what_was_for_later()
-        self.draining.begin(target.restart)
-        try:
-            await self._activate_all(target)
-        finally:  # also after what nobody expected: a worker without a nanny is verified by this plugin alone
-            self.scheduler.worker_plugins[NAME] = self.plugins["worker"]
-            self.adopting = False
+        await self._adopt(target, target.restart)
+        if failures := self._nobody_works():
+            await self._go_back(before)
+            raise self._not_adopted(failures)
         for node in self.roster.waiting():
             self._do_later(self._restart_when_free(node, target))
         steps = {
@@ -115,7 +111,27 @@ class Leader:
         self.tell({"action": "synced", "target": target.id, **told})
         return SyncReport(target.id, self.roster.ordered_reports(), monotonic() - started, steps)
 
-    def nobody_works(self) -> dict[str, NodeFailure]:
+    async def _adopt(self, target: Target, restart: str) -> None:
+        self.adopting = True
+        self._stop_what_was_for_later()
+        self.draining.begin(restart)
+        try:
+            await self._activate_all(target)
+        finally:  # also after what nobody expected: a worker without a nanny is verified by this plugin alone
+            self.scheduler.worker_plugins[NAME] = self.plugins["worker"]
+            self.adopting = False
+
+    async def _go_back(self, before: Target | None) -> None:
+        """Give every node what it had: the workers still run in it, and take tasks again."""
+        if before is None:
+            self.draining.begin("drained", patience=0)
+            await self.release()
+        else:
+            self.roster.begin()
+            await self._prepare_all(before)
+            await self._adopt(before, "drained")
+
+    def _nobody_works(self) -> dict[str, NodeFailure]:
         """Return why no worker takes tasks, where every one of them waits for its restart."""
         waiting = self.roster.waiting()
         if not waiting or len(waiting) < len(self.roster.nodes()):
@@ -242,6 +258,8 @@ class Leader:
         while node.address in {one.address for one in self.roster.waiting()}:
             await self.draining.wait_until_free(node.worker)
             async with self.turn:
+                if node.address not in {one.address for one in self.roster.nodes()}:
+                    return
                 if self.roster.is_verified(node, target):  # it died, and came back in the target
                     self.roster.step(node.address, node.role, "activate", "finished", "restarted")
                     return
@@ -286,9 +304,9 @@ class Leader:
 def _waits(report: NodeReport) -> NodeFailure:
     return NodeFailure(
         report.address,
-        WAITS,
+        "drain",
         report.notes[-1],
-        "Release what it holds (del the futures), and it restarts by itself; or restart it all the same: "
+        "Release what it holds (del the futures) or let its tasks end, and sync again; or restart it all the same: "
         "sync(client, restart='now').",
     )
 

@@ -7,7 +7,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from dask_pkgsync.core.errors import PkgsyncError, WarnsOnlyError
+from dask_pkgsync.core.errors import WarnsOnlyError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dask_pkgsync")
 
+_PAUSE = 1.0
+"""Seconds between two tries to sync over connections that break."""
 _MEMBERSHIP = "_pkgsync_membership"
 
 
@@ -60,29 +62,54 @@ class Membership:
 
     async def _sync_again(self) -> None:
         """Sync; Dask reads the client's stream meanwhile, on which the scheduler asks for local code."""
-        client, comm = self.client, self.client.scheduler_comm
+        client = self.client
+        try:
+            await self._persist()
+        except Exception:
+            if self._is_lost:
+                await self._reconnect()
+            else:
+                # Nobody else waits here who could be told.
+                logger.exception("closed: the cluster that this client came back to does not take its environment")
+                await client._close()  # noqa: SLF001  # what Dask does with one that is refused
+            return
+        if self._is_lost:
+            await self._reconnect()
+        elif client.status == "connecting":
+            self._run()
+
+    async def _persist(self) -> None:
+        """Sync, over connections that may break, for as long as the one to the scheduler itself is there."""
+        while not await self._try():  # noqa: ASYNC110  # each look is a try
+            await asyncio.sleep(_PAUSE)
+
+    async def _try(self) -> bool:
         try:
             await self.sync()
-        except (OSError, PkgsyncError) as error:
-            if comm is None or comm.closed():
-                await self._reconnect()
-                return
-            # Nobody waits here who could be told with a traceback.
-            logger.error("closed: the cluster that this client came back to does not take it: %s", error)  # noqa: TRY400
-            await client._close()  # noqa: SLF001  # what Dask does with one that is refused
-            return
-        if client.status == "connecting":
-            self._run()
+        except OSError:
+            if self._is_lost:
+                raise
+            return False
+        return True
+
+    @property
+    def _is_lost(self) -> bool:
+        """Whether the stream has broken, or Dask reads from it no more."""
+        comm, reading = self.client.scheduler_comm, self.client._handle_report_task  # noqa: SLF001
+        return comm is None or comm.closed() or (reading is not None and reading.done())
 
     async def _reconnect(self) -> None:
         """Connect once more: Dask has stopped to read from a client that was not running when its connection broke."""
         client = self.client
-        if (reading := client._handle_report_task) is not None:  # noqa: SLF001
+        reading = client._handle_report_task  # noqa: SLF001
+        if reading is not None:
             await asyncio.wait([reading])
         if client.status != "connecting":
             return
+        if (comm := client.scheduler_comm) is not None and not comm.closed():
+            comm.abort()  # one that the scheduler has ended, and Dask reads no more
         await client._reconnect()  # noqa: SLF001  # which comes here again
-        if client.status == "connecting":
+        if client.status in ("connecting", "running") and (reading is None or reading.done()):
             client._handle_report_task = asyncio.create_task(client._handle_report())  # noqa: SLF001
 
     def _run(self) -> None:
@@ -90,7 +117,7 @@ class Membership:
         self.client.status = "running"
         kept, self.client._pending_msg_buffer[:] = list(self.client._pending_msg_buffer), []  # noqa: SLF001
         for message in kept:
-            self.client._send_to_scheduler(message)  # noqa: SLF001
+            self.client._send_to_scheduler_safe(message)  # noqa: SLF001  # at once: what comes now is to come after
 
 
 async def sync_on_connect(client: Client, sync: Callable[[], Awaitable[Any]]) -> None:

@@ -177,7 +177,7 @@ class NannyAgent(NodeAgent):
         try:
             drained = await self._drain()
             if not drained["go"]:
-                detail = f"its worker keeps the released environment until it starts again: it has {drained['lost']}"
+                detail = f"its worker keeps what it runs in until it starts again: it has {drained['lost']}"
                 return {"outcome": "left alone", "detail": detail}
             await self._restart("released")
         except LayerError as error:

@@ -9,6 +9,7 @@ from distributed import Worker
 
 from dask_pkgsync.adapters.settings import local_snapshot, this_person
 from dask_pkgsync.core.environment import SCHEMA
+from dask_pkgsync.core.errors import PkgsyncError
 from dask_pkgsync.core.messages import environment_to_wire
 
 if TYPE_CHECKING:
@@ -42,7 +43,10 @@ def presenting(get_versions: Callable[..., dict[str, Any]]) -> Callable[..., dic
         found = get_versions(packages)
         if packages is not None or Worker._instances:  # noqa: SLF001  # a task's client, whose worker was verified
             return found
-        snapshot = local_snapshot({})
+        try:
+            snapshot = local_snapshot({})
+        except PkgsyncError as error:  # what Dask's client expects here: any other would leave it hanging
+            raise ImportError(str(error)) from error
         _presented[:] = [snapshot]
         environment = environment_to_wire(snapshot.environment)
         return {**found, KEY: {"schema": SCHEMA, "person": this_person(), "environment": environment}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from time import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from distributed.core import Status
 
@@ -99,10 +99,12 @@ class Expiry:
     is_due : callable
         Whether the target could be released: there is one, and nobody is connected.
     release : callable
-        Releases it.
+        Releases it, if that is still so; returns whether it did.
     """
 
-    def __init__(self, scheduler: Scheduler, is_due: Callable[[], bool], release: Callable[[], Awaitable[Any]]) -> None:
+    def __init__(
+        self, scheduler: Scheduler, is_due: Callable[[], bool], release: Callable[[], Awaitable[bool]]
+    ) -> None:
         self.scheduler = scheduler
         self.is_due = is_due
         self.release = release
@@ -140,5 +142,8 @@ class Expiry:
             self.releasing = asyncio.create_task(self._release())
 
     async def _release(self) -> None:
-        await self.release()
-        logger.warning("released, as nobody has been connected for a while: the cluster has its own environment again")
+        try:
+            if await self.release():
+                logger.warning("released, as nobody has been connected for a while: the cluster has its own packages")
+        except Exception:  # nobody waits for it
+            logger.exception("the environment that nobody uses any more could not be released")

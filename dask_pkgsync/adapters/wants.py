@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dask_pkgsync.core.errors import ConflictError
+from dask_pkgsync.core.errors import ConflictError, PkgsyncError
 from dask_pkgsync.core.merge import conflict, merge
 
 if TYPE_CHECKING:
@@ -78,8 +78,19 @@ class Wants:
         """Where a client would rather wait than be refused: wait until those have gone who are in the way."""
         if want.target.on_conflict == "wait":
             # (nobody tells when a client goes)
-            while any(conflict(one.target, want.target) for one in self.others(want)):  # noqa: ASYNC110
+            while any(conflict(one.target, want.target) for one in self.others(want)):
                 await asyncio.sleep(PAUSE)
+                self.refuse_the_gone(want)
+
+    def refuse_the_gone(self, want: Want) -> None:
+        """Raise for a client that has gone while it waited: nobody wants that any more.
+
+        Raises
+        ------
+        PkgsyncError
+        """
+        if want.client and want.client not in self.scheduler.clients:
+            raise PkgsyncError(f"{want.target.owner or want.client} has gone, and nothing was done for it")
 
     def beside_others(self, want: Want) -> Target:
         """Return what the cluster is to have so that everybody who is connected has what they want.

@@ -284,21 +284,14 @@ class SyncError(PkgsyncError):
         for node, failure in self.failures.items():
             bare = NodeFailure("", failure.step, failure.problem, failure.advice, failure.last_words, failure.packages)
             groups.setdefault(bare, []).append(node)
-        outcome = self._outcome()
+        outcome = (
+            "The other nodes have your environment; these have left the cluster."
+            if self.adopted
+            else "No node was changed; the cluster is as it was."
+        )
         parts = [f"{', '.join(nodes)}\n{failure}" for failure, nodes in groups.items()]
         count = len(self.failures)
         return f"{count} {'node' if count == 1 else 'nodes'} could not be synced. {outcome}\n\n" + "\n\n".join(parts)
-
-    def _outcome(self) -> str:
-        if not self.adopted:
-            return "No node was changed; the cluster is as it was."
-        if all(failure.step == WAITS for failure in self.failures.values()):
-            return "Your environment is set; these take no tasks before they are restarted in it."
-        return "The other nodes have your environment; these have left the cluster."
-
-
-WAITS = "drain"
-"""The step of those that have the target, and wait with their restart."""
 
 
 def _sync_error(failures: dict[str, NodeFailure], adopted: bool) -> SyncError:  # noqa: FBT001

@@ -6,6 +6,8 @@ or a worker without numbers of its memory, over which the active memory manager 
 
 from __future__ import annotations
 
+import re
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.core.errors import MessageError
@@ -19,6 +21,7 @@ PRESENTED = "pkgsync"
 """The key in the versions of a handshake under which a client presents what it has."""
 MAX_PACKAGES = 200
 """Entries in the versions of a handshake: Dask names about ten, and compares each with those of every worker."""
+_OF_WORKER = re.compile(r"Client-worker-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MAX_NAME = 500
 """Characters of an address, or of the name of a client or worker."""
 MAX_ENTRIES = 1_000
@@ -32,7 +35,7 @@ def identity(message: dict[str, Any], who: str) -> str:
 
 def is_of_worker(client: str) -> bool:
     """Whether this is Dask's name for the client that a task gets on a worker (`distributed.Worker`, 2026.8.0)."""
-    return "-worker-" in client
+    return _OF_WORKER.fullmatch(client) is not None
 
 
 def versions_in(message: dict[str, Any]) -> dict[str, str | None]:
@@ -72,12 +75,17 @@ def check_worker(message: dict[str, Any], statuses: Collection[str]) -> None:
         root.key("nanny").text(MAX_NAME)
     for key, port in root.key("services").entries(100):
         Field(key, port.place).text(200)
-    for key, amount in root.key("resources").entries(MAX_ENTRIES):
-        Field(key, amount.place).text(200)
-        amount.finite()
+    _check_resources(root.key("resources"))
     for _ in root.key("extra").entries(MAX_ENTRIES):
         pass
     _check_metrics(root.key("metrics"))
+
+
+def _check_resources(resources: Field) -> None:
+    for key, amount in resources.entries(MAX_ENTRIES):
+        Field(key, amount.place).text(200)
+        if amount.value != inf:  # (as much as anybody wants)
+            amount.finite()
 
 
 def _check_name(name: Field) -> None:

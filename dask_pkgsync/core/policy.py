@@ -143,6 +143,9 @@ class Policy:
         rules = _levels(levels or {})
         if both := ignored & {name for name, level in rules if level is not Level.IGNORE}:
             raise PolicyError(f"{', '.join(sorted(both))} stands both in ignore and in levels")
+        named = frozenset(name for name, level in rules if level is not Level.IGNORE and not _is_pattern(name))
+        if chosen is not None and (both := named - chosen.union(CRITICAL)):
+            raise PolicyError(f"{', '.join(sorted(both))} stands in levels, and not in only")
         return cls(ignored, chosen, requirements, bool(strict), PLATFORM_SPECIFIC | more, rules)
 
     @property
@@ -170,7 +173,7 @@ class Policy:
             return None
         if self.only is not None and name not in self.only:
             return "not named in only"
-        if self.only is None and name in TOOLS:
+        if self.only is None and name in TOOLS and name not in dict(self.levels):
             return "a packaging tool; name it in only or extra to ship it"
         if name in self.platform_specific and not same_platform:
             return "exists for one operating system only"
