@@ -152,6 +152,20 @@ def test_of_two_that_come_at_the_same_instant_one_wins(
 
 
 @pytest.mark.cluster
+def test_a_worker_that_was_led_on_is_led_back(run_cluster: Any, base_environment: Environment) -> None:
+    """What a worker registered with counts no more once it has taken something else live."""
+    wanted = [environment_with(base_environment, {"inflection": version}) for version in ("0.5.0", "0.4.0", "0.5.0")]
+    with run_cluster(workers=1) as cluster, cluster.client(1) as client:
+        pkgsync.sync(client, wanted[0], progress=False)
+        client.restart()  # so that the worker registers with the target
+        found = []
+        for environment in wanted[1:]:
+            pkgsync.sync(client, environment, progress=False)
+            found += [one["inflection"] for one in on_workers(client, versions_here, ["inflection"]).values()]
+        assert found == ["0.4.0", "0.5.0"]
+
+
+@pytest.mark.cluster
 def test_one_who_disappears_half_way_leaves_a_cluster_that_others_can_sync(
     run_cluster: Any, base_environment: Environment, venvs: Venvs, tmp_path: Path
 ) -> None:

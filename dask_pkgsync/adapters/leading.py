@@ -210,6 +210,7 @@ class Leader:
         self.scheduler.worker_plugins.pop(NAME, None)
         reports = await asyncio.gather(*(self._release(node) for node in self.roster.nodes()))
         self.roster.begin()
+        self.roster.led = {}
         return [self.itself.release(), *reports]
 
     async def _release(self, node: Node) -> NodeReport:
@@ -232,6 +233,7 @@ class Leader:
     async def _activate(self, node: Node, target: Target) -> None:
         started = monotonic()
         self.roster.step(node.address, node.role, "activate", "started")
+        self.roster.led[node.address] = target.id
         answer = await self.nodes.activate(node, target)
         self.draining.done(node.address)
         told = self.roster.failures.get(node.address)  # by the worker itself, which knows better than its nanny

@@ -66,6 +66,8 @@ class Roster:
         self.reports: dict[str, NodeReport] = {}
         self.failures: dict[str, NodeFailure] = {}
         self.states: dict[str, NodeStatus] = {}
+        self.led: dict[str, str] = {}
+        """By the address of a node, the target that it was last led to; of others their workers say it alone."""
 
     def begin(self) -> Known:
         """Forget everything, as another target is on its way; return what was known."""
@@ -110,8 +112,9 @@ class Roster:
         )
 
     def _came_with(self, ws: WorkerState, target: Target) -> bool:
+        """Whether a worker registered in the target, and was not led to another one since."""
         shown = (ws.extra or {}).get(NAME) or {}
-        return bool(shown.get("target") == target.id)
+        return bool(shown.get("target") == target.id == self.led.get(ws.nanny or ws.address, target.id))
 
     def _is_settled(self, node: Node) -> bool:
         return node.address in self.reports and self._state(node.address) in (MATCHES, LEFT_ALONE, WAITING)
@@ -164,6 +167,7 @@ class Roster:
             self.states.pop(address, None)
             self.reports.pop(address, None)
             self.failures.pop(address, None)
+            self.led.pop(address, None)
 
 
 def _node_of(ws: WorkerState) -> Node:
