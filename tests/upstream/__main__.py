@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from outcomes import FILE, Suspect, Verdict, compare, header, node_id, row
-from surroundings import CannotRunError, Surroundings, clone
+from surroundings import OTHERS, CannotRunError, Surroundings, clone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         checkout = Path(options.checkout).absolute() if options.checkout else clone(options.tag, work / "distributed")
         slow = [] if options.quick else ["--runslow"]
-        here = Surroundings(checkout, work, options.limit, [*slow, *options.pytest])
+        here = Surroundings(checkout, work, options.limit, [*slow, *options.pytest], options.also)
         here.install(options.tag, options.python)
         here.check()
         files = list(_files(checkout, options.file or FILES))
@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkout", help="distributed's source, if it is there already; it is installed editable")
     parser.add_argument("--work", help="folder for the virtual environment and results, used again where it is there")
     parser.add_argument("--python", default=sys.executable, help="the Python to run them on")
+    parser.add_argument("--also", action="append", default=[], choices=OTHERS, help="who else preloads the plugin")
     parser.add_argument("--runs", type=int, default=2, help="further runs of what failed only with the plugin")
     parser.add_argument("--limit", type=float, default=3600, help="seconds for one file (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="leave out what upstream marks as slow")

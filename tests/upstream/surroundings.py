@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = "https://github.com/dask/distributed"
 OURS = Path(__file__).parents[2]
-PLUGGED = {"DASK_DISTRIBUTED__SCHEDULER__PRELOAD": '["dask_pkgsync.preload"]'}
+OTHERS = ("client", "worker", "nanny")
 
 REQUIREMENTS = ("pytest", "pytest-repeat", "pytest-rerunfailures", "pytest-timeout")
 OPTIONAL = (
@@ -81,6 +81,8 @@ class Surroundings:
     """Seconds that one run of a file may take."""
     arguments: Sequence[str]
     """More of them for pytest."""
+    also: Sequence[str] = ()
+    """Which of the `OTHERS` preload the plugin, beside the scheduler, where it is plugged."""
 
     @property
     def python(self) -> str:
@@ -114,7 +116,9 @@ class Surroundings:
         kept.pop("VIRTUAL_ENV", None)
         path = f"{Path(self.python).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"  # tests call `dask`
         ours = {"DASK_CONFIG": str(self.work / "config"), "DASK_PKGSYNC__CACHE_DIRECTORY": str(self.work / "cache")}
-        return {**kept, "PATH": path, **ours, **(PLUGGED if plugged else {})}
+        roles = ("scheduler", *self.also)
+        preloads = {f"DASK_DISTRIBUTED__{role.upper()}__PRELOAD": '["dask_pkgsync.preload"]' for role in roles}
+        return {**kept, "PATH": path, **ours, **(preloads if plugged else {})}
 
     def run(self, file: str, names: Sequence[str], *, plugged: bool, number: int = 0) -> tuple[Outcomes, float]:
         """Run a file, or some tests of it, in a pytest of its own; return what it found, and the seconds.
