@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
@@ -54,6 +55,8 @@ async def main():
 
 asyncio.run(main())
 """
+PORTS = (8786, 8787)
+"""Some tests want Dask's own ports, and fail where another cluster has them."""
 INTERRUPTED = 60
 """Seconds that pytest has to write down what it found, once it was interrupted."""
 
@@ -104,7 +107,11 @@ class Surroundings:
         _call([*install, "--no-deps", "--editable", str(self.checkout)], SETUPTOOLS_SCM_PRETEND_VERSION=tag)
 
     def check(self) -> None:
-        """Raise unless a scheduler has the plugin with the variable, and has none without."""
+        """Raise unless a scheduler has the plugin with the variable and none without, and Dask's own ports are free."""
+        for port in PORTS:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    raise CannotRunError(f"port {port} is taken on this machine: upstream's tests want it themselves")
         for plugged in (False, True):
             told = _call([self.python, "-c", PROBE], **self.environment(plugged=plugged)).strip()
             if told != str(plugged):
