@@ -46,7 +46,7 @@ FILES = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run, and return the exit status: 0, 1 if a failure is ours, 2 if nothing could be run."""
+    """Run, and return the exit status: 0, 1 if a failure is ours, 2 if something could not be run at all."""
     options = _parser().parse_args(argv)
     work = Path(options.work or tempfile.mkdtemp(prefix="dask-pkgsync-upstream-")).absolute()
     work.mkdir(parents=True, exist_ok=True)
@@ -61,10 +61,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CannotRunError as error:
         print(error, file=sys.stderr)
         return 2
-    suspects = list(_run_all(here, files, options.runs))
+    suspects, both = _run_all(here, files, options.runs)
+    for name in both:
+        print(f"in both: {name}")
     for suspect in suspects:
         print(suspect)
-    return int(any(suspect.verdict is Verdict.OURS for suspect in suspects))
+    if any(suspect.verdict is Verdict.OURS for suspect in suspects):
+        return 1
+    return 2 if set(both) & set(files) else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,8 +98,8 @@ def _files(checkout: Path, names: Iterable[str]) -> Iterator[str]:
         raise CannotRunError(f"no tests in {checkout}")
 
 
-def _run_all(here: Surroundings, files: Sequence[str], runs: int) -> Iterator[Suspect]:
-    """Run every file without and with the plugin, print the table, and return what failed only with it."""
+def _run_all(here: Surroundings, files: Sequence[str], runs: int) -> tuple[list[Suspect], list[str]]:
+    """Run every file without and with the plugin, print the table; return what failed only with it, and in both."""
     width = max(map(len, files)) + 2
     print(header(width), flush=True)
     total: Counter[str] = Counter()
@@ -112,9 +116,7 @@ def _run_all(here: Surroundings, files: Sequence[str], runs: int) -> Iterator[Su
         found += _suspects(here, file, compared.suspects, runs)
         both += (node_id(file, name) for name in compared.both)
     print(row(width, "all", total, seconds), flush=True)
-    for name in both:
-        print(f"in both: {name}")
-    yield from found
+    return found, both
 
 
 def _suspects(here: Surroundings, file: str, names: Sequence[str], runs: int) -> list[Suspect]:
