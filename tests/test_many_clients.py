@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,7 @@ from distributed import Client, Scheduler
 
 import dask_pkgsync as pkgsync
 from dask_pkgsync import ConflictError, PackageSync, PkgsyncError, Policy, scan
+from dask_pkgsync.adapters.wants import Want, Wants
 from dask_pkgsync.core.environment import Distribution, Environment, Interpreter, Unrecorded
 from dask_pkgsync.core.merge import conflict, merge
 from dask_pkgsync.core.messages import Target
@@ -56,6 +58,38 @@ def test_what_both_have_in_other_versions_is_a_conflict() -> None:
     assert "the environment of ann@laptop" in text
     assert "2.1      2.2" in text
     assert "on_conflict='replace'" in text
+
+
+def test_for_somebody_who_has_gone_while_waiting_nothing_is_done() -> None:
+    """The one who was in the way goes, too: then nobody wants what was waited for."""
+
+    async def wait() -> None:
+        scheduler: Any = SimpleNamespace(clients={"ann": object(), "ben": object()})
+        wants = Wants(scheduler, lambda _: None)
+        wants.remember(Want("ann", target(six="1.0")), replaces=True)
+        want = Want("ben", replace(target(six="2.0"), on_conflict="wait", client_process="another", owner="ben@desk"))
+        waiting = asyncio.create_task(wants.wait_for_others(want))
+        await asyncio.sleep(0)
+        scheduler.clients.clear()
+        with pytest.raises(PkgsyncError, match="ben@desk has gone"):
+            await waiting
+
+    asyncio.run(wait())
+
+
+def test_what_somebody_keeps_stays_while_it_is_not_replaced() -> None:
+    """Another one who wants the same, or adds to what somebody wants who is still there, does not end it."""
+    scheduler: Any = SimpleNamespace(clients={"ann": object(), "ben": object()})
+    wants = Wants(scheduler, lambda _: None)
+    wants.remember(Want("ann", replace(target(six="1.0"), keep=True)), replaces=True)
+    other = Want("ben", replace(target(six="1.0"), client_process="another"))
+    wants.remember(other, replaces=False)
+    assert wants.kept
+    wants.remember(other, replaces=True)
+    assert wants.kept
+    del scheduler.clients["ann"]
+    wants.remember(other, replaces=True)
+    assert not wants.kept
 
 
 SECOND = """

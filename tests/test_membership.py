@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import threading
 import time
@@ -9,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from clusters import SOURCE, environment_with, on_workers, surroundings, versions_here
+from distributed import Client, Scheduler, Worker
 
 import dask_pkgsync as pkgsync
+from dask_pkgsync.adapters.membership import Membership
+from dask_pkgsync.core.errors import WarnsOnlyError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,8 +22,6 @@ if TYPE_CHECKING:
     from clusters import Cluster
 
     from dask_pkgsync import Environment
-
-pytestmark = pytest.mark.cluster
 
 
 def six_on(client: Any) -> set[str | None]:
@@ -69,6 +71,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.cluster
 def test_clients_that_come_back_to_a_new_scheduler_sync_before_their_tasks_run(
     run_cluster: Any, base_environment: Environment, venvs: Any, tmp_path: Path
 ) -> None:
@@ -100,6 +103,7 @@ def test_clients_that_come_back_to_a_new_scheduler_sync_before_their_tasks_run(
         assert "_ensure_connected" not in vars(client)
 
 
+@pytest.mark.cluster
 def test_a_scheduler_that_is_killed_during_a_sync_is_told_and_synced_when_it_is_back(
     run_cluster: Any, base_environment: Environment
 ) -> None:
@@ -129,6 +133,7 @@ def test_a_scheduler_that_is_killed_during_a_sync_is_told_and_synced_when_it_is_
         assert six_on(client) == {"1.17.0"}
 
 
+@pytest.mark.cluster
 def test_what_nobody_uses_is_released(run_cluster: Any, base_environment: Environment) -> None:
     """Not while somebody is connected or results are published, nor if it is to be kept."""
     mine = environment_with(base_environment, {"six": "1.17.0"})
@@ -158,6 +163,7 @@ def test_what_nobody_uses_is_released(run_cluster: Any, base_environment: Enviro
             assert six_on(client) == {"1.17.0"}
 
 
+@pytest.mark.cluster
 def test_a_plugin_that_is_taken_off_is_told(run_cluster: Any, base_environment: Environment) -> None:
     """Without a release the gate lets everybody in, and says so; Dask's own setting keeps it from being taken off."""
     mine = environment_with(base_environment, {"six": "1.17.0"})
@@ -175,6 +181,7 @@ def test_a_plugin_that_is_taken_off_is_told(run_cluster: Any, base_environment: 
             assert "gate-open" not in actions(client)
 
 
+@pytest.mark.cluster
 def test_a_status_names_every_client(run_cluster: Any, base_environment: Environment) -> None:
     """Who has synced, and who is there besides; how long; and which worker is behind which nanny."""
     with run_cluster(workers=1) as cluster, cluster.client(1) as client:
@@ -188,3 +195,63 @@ def test_a_status_names_every_client(run_cluster: Any, base_environment: Environ
             assert nanny.worker in client.scheduler_info()["workers"]
             assert 0 < nanny.since <= status.now
             assert other.id in str(status)
+
+
+class Rejoining:
+    """Somebody whose connection breaks; what the sync does then is said by the test, which stands for the cluster."""
+
+    def __init__(self, *outcomes: Any) -> None:
+        self.outcomes = list(outcomes)
+        self.calls = 0
+        self.client: Any = None
+
+    async def sync(self) -> None:
+        """Do what comes next."""
+        self.calls += 1
+        await asyncio.sleep(0.01)
+        outcome = self.outcomes.pop(0) if self.outcomes else None
+        if isinstance(outcome, Exception):
+            raise outcome
+        if outcome == "the stream breaks":
+            self.client.scheduler_comm.abort()
+
+    async def run(self) -> str:
+        """Connect, lose the connection, and return the state in which the client ends, and whether it works."""
+        async with (
+            Scheduler(port=0, dashboard_address=":0") as scheduler,
+            Worker(scheduler.address, nthreads=1),
+            Client(scheduler.address, asynchronous=True, set_as_default=False, timeout=10) as self.client,
+        ):
+            Membership(self.client, self.sync).begin()
+            self.client.scheduler_comm.comm.abort()
+            while self.client.status == "running":  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            kept = self.client.submit(sum, [1, 2], pure=False)
+            breaks_again = "the stream breaks" in self.outcomes  # then Dask cancels what was submitted
+            while self.client.status in ("connecting", "closing"):  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            if self.client.status != "running":
+                return str(self.client.status)
+            assert await self.client.submit(sum, [2, 3], pure=False) == 5
+            assert breaks_again or await kept == 3
+            return "running"
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "calls", "end"),
+    [
+        ([], 1, "running"),
+        ([OSError("a pooled connection broke"), None], 2, "running"),
+        (["the stream breaks", None], 2, "running"),
+        (["the stream breaks", "the stream breaks", None], 3, "running"),
+        ([WarnsOnlyError("installs nothing")], 1, "running"),
+        ([pkgsync.SyncError({})], 1, "closed"),
+        ([ValueError("whatever else the scheduler raises")], 1, "closed"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Sending large graph")
+def test_a_client_that_comes_back_works_or_is_closed(outcomes: list[Any], calls: int, end: str) -> None:
+    """Whatever happens while it syncs again, it never hangs, and what it has submitted meanwhile is sent once."""
+    somebody = Rejoining(*outcomes)
+    assert asyncio.run(somebody.run()) == end
+    assert somebody.calls == calls

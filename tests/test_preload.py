@@ -15,7 +15,7 @@ import dask
 import pytest
 from click.testing import CliRunner
 from clusters import Cluster, Person, running, uv
-from distributed import Client, Scheduler
+from distributed import Client, Scheduler, Worker
 
 from dask_pkgsync import Policy, PolicyError, cli, scan
 from dask_pkgsync.adapters.configuration import check_configuration, schema
@@ -154,6 +154,30 @@ def test_who_came_in_before_the_gate_was_closed_is_judged_then(monkeypatch: pyte
             assert events == ["client-refused"]
 
     asyncio.run(late())
+
+
+def test_a_scheduler_in_a_persons_process_that_cannot_be_guarded_lets_nobody_in() -> None:
+    """A notebook with a cluster of its own goes on; whoever connects reads what is wrong with the configuration."""
+    reason = r"cannot be guarded as it is configured: /there/is/no/such\.lock"
+
+    async def broken() -> None:
+        config = {
+            "distributed.scheduler.preload": ["dask_pkgsync.preload"],
+            "pkgsync.mode": "enforce",
+            "pkgsync.target": "/there/is/no/such.lock",
+        }
+        with dask.config.set(config):
+            async with Scheduler(port=0, dashboard_address=":0") as scheduler:
+                with pytest.raises(
+                    ImportError, match=r"cannot be guarded as it is configured: /there/is/no/such\.lock"
+                ):
+                    await Client(scheduler.address, asynchronous=True, set_as_default=False)
+                assert not scheduler.client_comms
+                async with Worker(scheduler.address, nthreads=1):
+                    pass
+
+    with pytest.raises(RuntimeError, match="Worker failed to start"):
+        asyncio.run(broken())
 
 
 def test_whoever_comes_while_the_operators_environment_is_read_waits() -> None:

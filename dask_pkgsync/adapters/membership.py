@@ -85,7 +85,8 @@ class Membership:
 
     async def _try(self) -> bool:
         try:
-            await self.sync()
+            with contextlib.suppress(WarnsOnlyError):  # its operator has thought better of it
+                await self.sync()
         except OSError:
             if self._is_lost:
                 raise
