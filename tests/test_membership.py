@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from dask_pkgsync import Environment
 
 
+MISMATCH = pytest.mark.filterwarnings("ignore:Mismatched versions found")
+"""What Dask says when a client comes back that has not all that workers have: numpy, in a fresh environment."""
+
+
 def six_on(client: Any) -> set[str | None]:
     """Return the versions of six on all workers."""
     return {found["six"] for found in on_workers(client, versions_here, ["six"]).values()}
@@ -72,6 +76,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.cluster
+@MISMATCH
 def test_clients_that_come_back_to_a_new_scheduler_sync_before_their_tasks_run(
     run_cluster: Any, base_environment: Environment, venvs: Any, tmp_path: Path
 ) -> None:
@@ -104,6 +109,7 @@ def test_clients_that_come_back_to_a_new_scheduler_sync_before_their_tasks_run(
 
 
 @pytest.mark.cluster
+@MISMATCH
 def test_a_scheduler_that_is_killed_during_a_sync_is_told_and_synced_when_it_is_back(
     run_cluster: Any, base_environment: Environment
 ) -> None:
