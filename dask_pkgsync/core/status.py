@@ -94,7 +94,7 @@ class ClusterStatus:
         return "\n\n".join(parts)
 
     def _repr_html_(self) -> str:
-        clients = html_table(*self._clients()) if self.clients else ""
+        clients = f"<br>{html_table(*self._clients())}" if self.clients else ""
         return f"<p>{escape(self._head())}</p>{html_table(*self._nodes())}{clients}"
 
 
