@@ -54,6 +54,8 @@ class Conversation:
         peer = self.scheduler.rpc(node.address)
         try:
             answer = await peer.pkgsync_release()
+            if answer is None:  # what a node answers that was never asked to prepare
+                return NodeReport(node.address, node.role, "matched")
             await getattr(peer, "plugin_remove" if node.role == "nanny" else "plugin-remove")(name=NAME)
         except Exception as error:  # noqa: BLE001  # one that cannot be released must not keep the others
             return NodeReport(node.address, node.role, "failed", notes=(f"{type(error).__name__}: {error}"[:2000],))

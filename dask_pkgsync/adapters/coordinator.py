@@ -46,6 +46,7 @@ class Coordinator:
         self.visitors = Visitors(scheduler)
         self.expiry = Expiry(scheduler, self.is_unused, self.release_unused)
         self.supply = Supply(scheduler, self.tell)
+        self.supply.owners = self.wants.owners
         self.draining = Draining(scheduler, self.tell)
         itself = SchedulerNode(scheduler, self.supply)
         self.roster = Roster(scheduler, itself.address, self.tell)

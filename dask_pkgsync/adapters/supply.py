@@ -68,6 +68,8 @@ class Supply:
     def __init__(self, scheduler: Scheduler, tell: Callable[[dict[str, Any]], None]) -> None:
         self.scheduler = scheduler
         self.tell = tell
+        self.owners: Callable[[Request], list[str]] = lambda _: []
+        """Returns the clients whose environment holds something."""
         self.client = ""
         self.store = ""
         self.timer: asyncio.TimerHandle | None = None
@@ -144,8 +146,9 @@ class Supply:
         for request in missing:
             if request in self.failed:
                 raise self.failed[request]
-        if missing and self.client not in self.scheduler.clients:
-            raise _gone(missing[0])
+        for request in missing:
+            if self._who_has(request) not in self.scheduler.clients:
+                raise _gone(request)
         waiting = {}
         for start in range(0, len(missing), AT_ONCE):
             some = missing[start : start + AT_ONCE]
@@ -168,10 +171,18 @@ class Supply:
 
     def _send(self, requests: Sequence[Request]) -> None:
         """Ask the client, and note which connection of it was asked: another one knows nothing of it."""
+        asked: dict[str, list[Request]] = {}
         for request in requests:
-            self.whom[request] = (self.client, self.scheduler.clients.get(self.client))
-        if requests:
-            self.scheduler.client_send(self.client, {"op": WANTED, "requests": requests_to_wire(requests)})
+            client = self._who_has(request)
+            self.whom[request] = (client, self.scheduler.clients.get(client))
+            asked.setdefault(client, []).append(request)
+        for client, theirs in asked.items():
+            self.scheduler.client_send(client, {"op": WANTED, "requests": requests_to_wire(theirs)})
+
+    def _who_has(self, request: Request) -> str:
+        """Return the connected client that has something: the newest one, or another whose environment holds it."""
+        others = [client for client in self.owners(request) if client in self.scheduler.clients]
+        return self.client if self.client in others or not others else others[-1]
 
     def _answered(self, request: Request, future: asyncio.Future[Parcel]) -> None:
         self.asked.pop(request, None)
@@ -183,7 +194,7 @@ class Supply:
         while not future.done():
             client, state = self.whom[request]
             if state is None or self.scheduler.clients.get(client) is not state:  # it left, or came back
-                if self.client in self.scheduler.clients:
+                if self._who_has(request) in self.scheduler.clients:
                     self._send([request])
                 else:
                     self._give_up()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from distributed import Scheduler
 
     from dask_pkgsync.core.messages import Target
+    from dask_pkgsync.core.parcels import Request
 
 PAUSE = 0.5
 """Seconds between two looks at whether those are still connected who are in the way."""
@@ -59,6 +60,15 @@ class Wants:
         self.kept = want.target.keep or (self.kept and is_continued)
         self.wants[want.client] = want
         self.wants = {name: one for name, one in self.wants.items() if name in self.scheduler.clients}
+
+    def owners(self, request: Request) -> list[str]:
+        """Return the clients whose environment holds something."""
+        found = []
+        for name, want in self.wants.items():
+            one = want.target.environment.distributions.get(request.name)
+            if one is not None and one.identity == request.identity and one.same_version(request.version):
+                found.append(name)
+        return found
 
     def forget_all(self) -> None:
         """Forget everybody: the cluster was released."""
