@@ -97,8 +97,7 @@ class Supplier:
     def _pack(self, request: Request) -> tuple[Parcel, Path]:
         """Pack from the snapshot that has what is asked for; the newest one says what is there instead."""
         for snapshot in self.snapshots:
-            found = snapshot.environment.distributions.get(request.name)
-            if found is not None and found.identity == request.identity and found.same_version(request.version):
+            if request.is_met_by(snapshot.environment.distributions.get(request.name)):
                 return packer(snapshot).pack(request)
         return packer(self.snapshots[0]).pack(request)
 

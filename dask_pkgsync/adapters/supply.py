@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from distributed import Scheduler
 
-    from dask_pkgsync.core.environment import Distribution
     from dask_pkgsync.core.errors import WheelError
     from dask_pkgsync.core.messages import Target
     from dask_pkgsync.core.parcels import Parcel, Request
@@ -114,7 +113,7 @@ class Supply:
     async def keep(self, target: Target) -> None:
         """Forget what is no part of a target that was adopted; its blobs stay until they are too old."""
         there = target.environment.distributions
-        gone = [request for request in self.parcels if not _is_of(request, there.get(request.name))]
+        gone = [request for request in self.parcels if not request.is_met_by(there.get(request.name))]
         await self._end_leases([self.parcels.pop(request) for request in gone])
 
     async def drop(self) -> None:
@@ -344,12 +343,6 @@ def _seen(writing: asyncio.Task[int]) -> None:
     """Look at how writing a part ended, also where no other part follows that would tell the client."""
     if not writing.cancelled():
         writing.exception()
-
-
-def _is_of(request: Request, distribution: Distribution | None) -> bool:
-    if distribution is None or distribution.identity != request.identity:
-        return False
-    return distribution.same_version(request.version)
 
 
 def _gone(request: Request) -> LayerError:

@@ -63,12 +63,11 @@ class Wants:
 
     def owners(self, request: Request) -> list[str]:
         """Return the clients whose environment holds something."""
-        found = []
-        for name, want in self.wants.items():
-            one = want.target.environment.distributions.get(request.name)
-            if one is not None and one.identity == request.identity and one.same_version(request.version):
-                found.append(name)
-        return found
+        return [
+            name
+            for name, want in self.wants.items()
+            if request.is_met_by(want.target.environment.distributions.get(request.name))
+        ]
 
     def forget_all(self) -> None:
         """Forget everybody: the cluster was released."""

@@ -202,40 +202,33 @@ def target_to_wire(target: Target) -> dict[str, Any]:
         "policy": policy_to_wire(target.policy),
         "scheduler": target.scheduler,
         "install-timeout": target.install_timeout,
-        "client-process": target.client_process,
         "transport": target.transport,
         "indexes": indexes_to_wire(target.indexes),
-        "store": target.store,
-        "on-conflict": target.on_conflict,
         "restart": target.restart,
-        "keep": target.keep,
-        "owner": target.owner,
+        **own_to_wire(target),
     }
 
 
 ON_CONFLICT = ("refuse", "wait", "replace")
 RESTARTS = ("drained", "now")
-_SUPPLY = ("transport", "indexes", "store", "on-conflict", "restart", "keep", "owner")
+_SHARED = ("schema", "environment", "policy", "scheduler", "install-timeout", "transport", "indexes", "restart")
+_OWN = ("client-process", "store", "on-conflict", "keep", "owner")
 
 
 def target_from_wire(data: object, place: str = "target") -> Target:
     """Check and read what `target_to_wire` wrote."""
     field = Field(data, place)
     field.schema()
-    field.only(*("schema", "environment", "policy", "scheduler", "install-timeout", "client-process"), *_SUPPLY)
+    field.only(*_SHARED, *_OWN)
     return Target(
         environment_from_wire(field.key("environment").value, f"{place}.environment"),
         policy_from_wire(field.key("policy").value, f"{place}.policy"),
         _one_of(field.key("scheduler"), ("warn", "refuse")),
         field.key("install-timeout").number(),
-        field.key("client-process").text(200),
-        _one_of(field.key("transport"), TRANSPORTS),
-        indexes_from_wire(field.key("indexes").value, f"{place}.indexes"),
-        field.key("store").text(),
-        _one_of(field.key("on-conflict"), ON_CONFLICT),
-        _one_of(field.key("restart"), RESTARTS),
-        field.key("keep").flag(),
-        field.key("owner").text(200),
+        transport=_one_of(field.key("transport"), TRANSPORTS),
+        indexes=indexes_from_wire(field.key("indexes").value, f"{place}.indexes"),
+        restart=_one_of(field.key("restart"), RESTARTS),
+        **_own(field),
     )
 
 
@@ -252,7 +245,10 @@ def own_to_wire(target: Target) -> dict[str, Any]:
 
 def own_from_wire(data: object, place: str = "own") -> dict[str, Any]:
     """Check and read what `own_to_wire` wrote; return fields of a `Target`."""
-    field = Field(data, place).only("client-process", "store", "on-conflict", "keep", "owner")
+    return _own(Field(data, place).only(*_OWN))
+
+
+def _own(field: Field) -> dict[str, Any]:
     return {
         "client_process": field.key("client-process").text(200),
         "store": field.key("store").text(),

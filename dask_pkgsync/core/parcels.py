@@ -15,6 +15,8 @@ from dask_pkgsync.core.fields import MAX_LONG_TEXT, Field
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from dask_pkgsync.core.environment import Distribution
+
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -26,6 +28,12 @@ class Request:
     version: str
     identity: str = ""
     """What tells it apart from others of that version (`core.environment.identity`); empty for what an index has."""
+
+    def is_met_by(self, distribution: Distribution | None) -> bool:
+        """Whether this distribution is what is asked for."""
+        if distribution is None or distribution.identity != self.identity:
+            return False
+        return distribution.same_version(self.version)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ class Packer:
         """
         label = f"{request.name} {request.version}"
         found = self.snapshot.environment.distributions.get(request.name)
-        if found is None or not found.same_version(request.version) or found.identity != request.identity:
+        if found is None or not request.is_met_by(found):
             there = f"there is {found.label}" if found else "it is not there"
             raise WheelError(label, f"this client does not have it any more: {there}", advice="Run the sync again.")
         if isinstance(found.origin, Unrecorded) and (reason := why_it_stays(found.origin)) is not None:
