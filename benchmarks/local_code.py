@@ -72,14 +72,14 @@ client.wait_for_workers(8)
 client.register_plugin(pkgsync.PackageSync(only=["six"], modules=False))
 for _ in range(RUNS):
     (here / "large" / "data.bin").write_bytes(os.urandom(SIZE))
-    plugin = pkgsync.PackageSync(only=["modules-job"])
+    plugin = pkgsync.PackageSync(only=["module-large"])
     parcel, path = timed("pack", lambda: packer(plugin.snapshot).pack(
         next(Request(d.name, d.version, d.identity) for d in plugin.snapshot.environment.distributions.values()
-             if d.name == "modules-job")))
+             if d.name == "module-large")))
     timed("the same bytes over a connection", client.sync, raw, path)
     timed("the same bytes to the disk", copy, path)
     timed("upload", client.sync, Supplier(client, plugin.snapshot)._upload, parcel, path)
-timed("sync to eight workers", lambda: pkgsync.sync(client, only=["modules-job"], progress=False))
+timed("sync to eight workers", lambda: pkgsync.sync(client, only=["module-large"], progress=False))
 events = [event for _, event in client.get_events("pkgsync")]
 result["served"] = sum(event["bytes"] for event in events if event["action"] == "served") / parcel.size
 assert everywhere(call, "import large; answer = large.data.stat().st_size") == [SIZE] * 8

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.core.environment import Environment, Origin
     from dask_pkgsync.core.policy import Policy
     from dask_pkgsync.shell.local import Snapshot
+    from dask_pkgsync.shell.modules import LooseModule
     from dask_pkgsync.shell.sources import SourceFile
 
 
@@ -59,6 +60,7 @@ def origin_text(origin: Origin) -> str:
 def files_page(snapshot: Snapshot, policy: Policy) -> str:
     """List the local code that would travel under a policy, file by file, and what stays and why."""
     parts = []
+    loose: dict[Path, list[LooseModule]] = {}
     for name, one in snapshot.environment.distributions.items():
         if policy.rule(name).level is Level.IGNORE:
             continue
@@ -68,16 +70,30 @@ def files_page(snapshot: Snapshot, policy: Policy) -> str:
                 files = project_files(directory) if directory.is_dir() else []
                 parts.append(_listing(f"{name} {one.label}: the build of this project sees", directory, files))
             case FromModules():
-                root = snapshot.modules[name]
-                stays = [f"  stays: {entry}: {reason}" for entry, reason in root.left_out]
-                listed = _listing(f"{name} {one.version}: loose modules", root.directory, root.files)
-                parts.append("\n".join([listed, *stays]))
+                module = snapshot.modules[name]
+                loose.setdefault(module.directory, []).append(module)
             case FromVcs() | FromArchive() | FromDirectory():
                 parts.append(f"{name} {one.label}: as it is installed here ({origin_text(one.origin)})")
+    parts += [_loose(directory, modules) for directory, modules in loose.items()]
+    if snapshot.left_out:
+        parts.append("\n".join(f"stays: {path}: {reason}" for path, reason in snapshot.left_out))
     return "\n\n".join(parts) or "No local code: everything comes from an index."
 
 
+def _loose(directory: Path, modules: Sequence[LooseModule]) -> str:
+    files = [file for module in modules for file in module.files]
+    rows = [
+        [f"  {file.path}", human_bytes(file.size), f"{module.distribution.name} {module.distribution.version}"]
+        for module in modules
+        for file in module.files
+    ]
+    return "\n".join([_title("loose modules", directory, files), text_table(["  file", "size", "travels as"], rows)])
+
+
 def _listing(title: str, directory: Path, files: Sequence[SourceFile]) -> str:
-    total = human_bytes(sum(file.size for file in files))
     rows = [[f"  {file.path}", human_bytes(file.size)] for file in files]
-    return "\n".join([f"{title} ({len(files)} files, {total}) in {directory}", text_table(["  file", "size"], rows)])
+    return "\n".join([_title(title, directory, files), text_table(["  file", "size"], rows)])
+
+
+def _title(title: str, directory: Path, files: Sequence[SourceFile]) -> str:
+    return f"{title} ({len(files)} files, {human_bytes(sum(file.size for file in files))}) in {directory}"

@@ -14,8 +14,10 @@ from clusters import SOURCE, Venv, base_python, environment_with, surroundings, 
 from uv import find_uv_bin
 
 from dask_pkgsync import LayerError
+from dask_pkgsync.core.environment import Distribution, FromModules
 from dask_pkgsync.core.errors import MessageError
-from dask_pkgsync.core.plan import make_plan
+from dask_pkgsync.core.plan import Install, Keep, Plan, make_plan
+from dask_pkgsync.core.report import NodeReport, report_from_wire, report_to_wire
 from dask_pkgsync.shell.cache import MARKER, open_cache
 from dask_pkgsync.shell.installers.uv import Uv
 from dask_pkgsync.shell.layers import (
@@ -24,17 +26,30 @@ from dask_pkgsync.shell.layers import (
     Layer,
     base_at,
     build,
+    find_leak,
     layer_digest,
     layer_from_wire,
     layer_to_wire,
 )
-from dask_pkgsync.shell.records import dist_infos, entries, installed, module_name, module_names, verify
+from dask_pkgsync.shell.records import (
+    clashes,
+    dist_infos,
+    entries,
+    installed,
+    module_name,
+    module_names,
+    recorded,
+    verify,
+)
 from dask_pkgsync.shell.scan import scan_installed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dask_pkgsync.shell.cache import Cache
+
+
+LIB = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 
 
 def site_packages(venv: Venv) -> Path:
@@ -211,7 +226,8 @@ def write_package(site: Path, name: str, **files: str) -> None:
     contents = dict(files)
     contents[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
     contents[f"{info}/INSTALLER"] = "hand\n"
-    contents[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in [*contents, f"{info}/RECORD"])
+    lines = [*(recorded(path, text.encode()) for path, text in contents.items()), f"{info}/RECORD,,"]
+    contents[f"{info}/RECORD"] = "\n".join(lines) + "\n"
     for path, text in contents.items():
         (site / path).parent.mkdir(parents=True, exist_ok=True)
         (site / path).write_text(text)
@@ -254,6 +270,77 @@ def test_a_delta_that_would_leak_becomes_complete(
     again = make(base, cache, installer, two="1.0")
     assert again.notes == layer.notes
     assert again.root == layer.root
+
+
+def test_a_loose_module_hides_what_only_the_base_has(tmp_path: Path) -> None:
+    """As on the client, where it comes first; what the client has as well has to be beside it, to be seen."""
+    base_site, layer_site = tmp_path / "base", tmp_path / "layer" / "lib" / LIB / "site-packages"
+    write_package(base_site, "other", **{"helpers/__init__.py": "", "plain.py": ""})
+    write_package(layer_site, "module-helpers", **{"helpers/__init__.py": "", "helpers/mine.py": ""})
+    layer = Layer("x", tmp_path / "layer", complete=False, pins=())
+    base = Base(Path(sys.executable), (base_site,), scan_installed([str(base_site)]))
+    loose = Distribution("module-helpers", "1.0", FromModules("file:///x", "source=1"))
+    plan = Plan((Install("module-helpers", "1.0", "source=1"), Keep("other", "1.0")))
+    assert find_leak(layer, plan, base, {"module-helpers": loose}) is None
+    there = {"module-helpers": loose, "other": Distribution("other", "1.0")}
+    assert "helpers is partly in the layer" in str(find_leak(layer, plan, base, there))
+    assert "helpers is partly" in str(find_leak(layer, plan, base, {"module-helpers": Distribution("x", "1.0")}))
+    (layer_site / "helpers" / "__init__.py").unlink()
+    write_package(layer_site, "module-helpers", **{"helpers/mine.py": ""})  # a namespace, behind the base's package
+    assert "helpers is partly" in str(find_leak(layer, plan, base, {"module-helpers": loose}))
+    write_package(layer_site, "module-helpers", **{"plain.py": "mine"})
+    assert "plain is partly" in str(find_leak(layer, plan, base, there))
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "told"),
+    [
+        ({"shared.py": "x = 1"}, {"shared.py": "x = 22"}, "differ in shared.py, and"),
+        ({"pkg/a.py": "1", "pkg/b.py": "1"}, {"pkg/a.py": "2", "pkg/b.py": "2"}, "pkg/a.py (and 1 more file), and"),
+        (
+            {"shared.py": "x = 1"},
+            {"shared/__init__.py": "", "shared/more.py": ""},
+            "shared/__init__.py (and 1 more file)",
+        ),
+        ({"shared/inner.py": ""}, {"shared.py": ""}, "differ in shared.py, and"),
+        ({"same.py": "x"}, {"same.py": "x"}, ""),
+        ({"space/one.py": "x"}, {"space/two.py": "x"}, ""),
+        ({"tests/__init__.py": "1", "LICENSE": "1"}, {"tests/__init__.py": "2", "LICENSE": "2"}, ""),
+        ({"both.py": "", "both/__init__.py": ""}, {"both/__init__.py": ""}, "differ in both/__init__.py, and"),
+    ],
+)
+def test_two_with_other_code_under_one_name_are_told(
+    tmp_path: Path, small: Venv, cache: Cache, one: dict[str, str], two: dict[str, str], told: str
+) -> None:
+    """A layer holds only one of two files; so it notes what is not there, also when it is used again."""
+    installer = InstallsByHand(real(base_of(small), cache))
+    installer.files = {"one": one, "two": two}
+    layer = make(base_of(small), cache, installer, one="1.0", two="1.0")
+    again = make(base_of(small), cache, installer, one="1.0", two="1.0")
+    assert again.reused
+    assert again.clashes == layer.clashes
+    assert again.notes == layer.notes == tuple(map(str, layer.clashes))
+    assert [(clash.one, clash.other) for clash in layer.clashes] == ([("one", "two")] if told else [])
+    assert all(told in note for note in layer.notes)
+    report = NodeReport("tcp://x:1", "nanny", clashes=layer.clashes)
+    assert report_from_wire(report_to_wire(report)) == report
+
+
+def test_what_somebody_else_wrote_over_is_no_clash(tmp_path: Path) -> None:
+    """A size that is neither of those that were recorded is one that nobody installed; missing digests go by size."""
+    write_package(tmp_path, "one", **{"shared.py": "x = 1"})
+    write_package(tmp_path, "two", **{"shared.py": "x = 22"})
+    pins = ["one==1.0", "two==1.0"]
+    assert verify(tmp_path, pins) > 0
+    (tmp_path / "shared.py").write_text("x = 333")
+    with pytest.raises(LayerError, match=r"shared\.py has 7 bytes instead of 5"):
+        verify(tmp_path, pins)
+    for name in ("one", "two"):
+        record = tmp_path / f"{name}-1.0.dist-info" / "RECORD"
+        record.write_text("shared.py,,4\n" if name == "one" else "shared.py,sha256=x,5\n")
+    assert clashes(tmp_path)
+    (tmp_path / "one-1.0.dist-info" / "RECORD").write_text("shared.py,,5\n")
+    assert not clashes(tmp_path)
 
 
 def test_an_editable_in_the_base_makes_the_layer_complete(tmp_path: Path, cache: Cache) -> None:
@@ -323,8 +410,7 @@ def test_records_are_held_against_the_files(tmp_path: Path) -> None:
     """Short and missing files, a missing INSTALLER, RECORD or distribution are all found, in one error."""
     for name in ("short", "gone", "bare", "unrecorded", "good"):
         write_package(tmp_path, name, **{f"{name}.py": "x = 1\n"})
-    sizes = (tmp_path / "short-1.0.dist-info" / "RECORD").read_text().replace("short.py,,", "short.py,sha256=x,99")
-    (tmp_path / "short-1.0.dist-info" / "RECORD").write_text(sizes)
+    (tmp_path / "short.py").write_text("x")
     (tmp_path / "gone.py").unlink()
     (tmp_path / "bare-1.0.dist-info" / "INSTALLER").unlink()
     (tmp_path / "unrecorded-1.0.dist-info" / "RECORD").unlink()
@@ -332,7 +418,13 @@ def test_records_are_held_against_the_files(tmp_path: Path) -> None:
     with pytest.raises(LayerError) as caught:
         verify(tmp_path, [f"{name}==1.0" for name in names])
     text = str(caught.value)
-    for part in ("99", "gone.py is missing", "bare==1.0: not completely", "no RECORD", "absent==1.0: not installed"):
+    for part in (
+        "short.py has 1 bytes instead of 6",
+        "gone.py is missing",
+        "bare==1.0: not completely",
+        "no RECORD",
+        "absent==1.0: not installed",
+    ):
         assert part in text
     assert "good" not in text
     assert verify(tmp_path, ["good==1.0"]) > 0

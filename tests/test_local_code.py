@@ -274,9 +274,9 @@ def test_what_the_scheduler_has_imported_stays_known(person: Person, cluster: Cl
         def tried(**options):
             try:
                 report = pkgsync.sync(client, progress=False, **options)
-                results.append([line for line in report.nodes[0].skipped if line.startswith("modules-job")] != [])
+                results.append([line for line in report.nodes[0].skipped if line.startswith("module-")] != [])
             except pkgsync.SyncError as error:
-                results.append("has imported other versions already of: modules-job" in str(error))
+                results.append("has imported other versions already of: module-helpers" in str(error))
         tried()
         client.run_on_scheduler(lambda: __import__("helpers").answer)
         (here / "helpers.py").write_text("answer = 22\\n")

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from clusters import SOURCE, environment_with, on_workers, running, surroundings, versions_here
+from clusters import SOURCE, Person, environment_with, on_workers, running, surroundings, versions_here
 from distributed import Client, Scheduler
 
 import dask_pkgsync as pkgsync
@@ -262,3 +262,86 @@ def test_in_hundreds_of_rounds_exactly_one_wins(tmp_path: Path, monkeypatch: pyt
             assert not scheduler.plugins.keys() & {"pkgsync"}
 
     asyncio.run(rounds())
+
+
+OWN_CODE = """
+    [build-system]
+    requires = ["hatchling"]
+    build-backend = "hatchling.build"
+    [project]
+    name = "{name}"
+    version = "1.0"
+    [tool.hatch.build.targets.wheel]
+    include = ["*.py"]
+"""
+
+
+@pytest.fixture
+def ann_and_ben(tmp_path: Path) -> tuple[Person, Person]:
+    """Return two people whose projects have a file of one name, and who both have modules beside their scripts."""
+    people = []
+    for name in ("ann", "ben"):
+        person = Person(tmp_path / name)
+        project = person.write(
+            {"pyproject.toml": OWN_CODE.format(name=f"{name}-tools"), "shared_name.py": f"whose = '{name}'\n"},
+            f"{name}-tools",
+        )
+        person.install("-e", str(project))
+        person.write({"helpers.py": f"whose = '{name}'\n", "common.py": "x = 1\n", f"only_{name}.py": ""}, "job")
+        people.append(person)
+    return people[0], people[1]
+
+
+@pytest.mark.cluster
+def test_nobody_gets_the_code_of_another_under_the_name_of_their_own(
+    run_cluster: Any, ann_and_ben: tuple[Person, Person], tmp_path: Path
+) -> None:
+    """Other code under one name is a conflict that names the file; so is what only the built packages show."""
+    ann, ben = ann_and_ben
+    stays = f"""
+        pkgsync.sync(client, progress=False, modules=["helpers", "common"])
+        open({str(tmp_path / "synced")!r}, "w").close()
+        import time
+        while not os.path.exists({str(tmp_path / "ended")!r}):
+            time.sleep(0.1)
+        try:
+            print(json.dumps(everywhere(call, "import helpers; answer = helpers.whose")))
+        except ImportError as error:
+            print(json.dumps(str(error)))
+        """
+    anns: list[Any] = []
+    with run_cluster(workers=2) as cluster:
+        thread = threading.Thread(target=lambda: anns.append(ann.run(cluster, stays)))
+        thread.start()
+        try:
+            cluster.wait_for((tmp_path / "synced").exists, "Ann's sync")
+            found = ben.run(
+                cluster,
+                """
+                results = []
+                def tried(**options):
+                    try:
+                        pkgsync.sync(client, progress=False, **options)
+                        results.append(everywhere(call, "import shared_name; answer = shared_name.whose"))
+                    except pkgsync.PkgsyncError as error:
+                        results.append(f"{type(error).__name__} {error}")
+                        assert everywhere(call, "import helpers; answer = helpers.whose") == ["ann", "ann"]
+                tried()
+                tried(modules=["common", "only_ben"])
+                tried(modules=["common", "only_ben"], on_conflict="replace")
+                print(json.dumps(results))
+                """,
+            )
+        finally:
+            (tmp_path / "ended").touch()
+            thread.join()
+        by_name, by_file, replaced = found
+        assert by_name.startswith("ConflictError This cluster has the environment of ")
+        rows = [line.split()[0] for line in by_name.splitlines() if line.endswith(" exact")]
+        assert rows == ["module-helpers"]  # what both have and is the same is none, nor what only one has
+        assert "modules=[...]" in by_name
+        assert by_file.startswith("ConflictError ")
+        (row,) = (line.split() for line in by_file.splitlines() if line.endswith(" exact"))
+        assert row == ["shared_name.py", "ann-tools", "1.0", "ben-tools", "1.0", "exact"]
+        assert replaced == ["ben", "ben"]
+        assert anns == ["No module named 'helpers'"]  # what she had was taken from her

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 
 from dask_pkgsync import PackageSync, PolicyError, cli, scan
 from dask_pkgsync.adapters import scheduler_plugin
-from dask_pkgsync.core.environment import Distribution, FromDirectory, FromModules
+from dask_pkgsync.core.environment import Distribution, FromDirectory, FromModules, canonical_name
 from dask_pkgsync.core.errors import WheelError
 from dask_pkgsync.core.parcels import Request
 from dask_pkgsync.core.plan import make_plan
@@ -114,8 +115,8 @@ def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def found(chosen: bool | list[str] = True, limit: int = BIG) -> dict[str, list[str]]:
     """Return the files of loose modules by distribution."""
-    roots = find_modules(chosen, limit=limit)
-    return {root.distribution.name: [file.path for file in root.files] for root in roots}
+    loose = find_modules(chosen, limit=limit)
+    return {module.distribution.name: [file.path for file in module.files] for module in loose.modules}
 
 
 def test_what_can_be_imported_travels_and_the_rest_stays(beside: Path) -> None:
@@ -127,9 +128,14 @@ def test_what_can_be_imported_travels_and_the_rest_stays(beside: Path) -> None:
         *("json.py", "click.py", "ignored.py", "env/pyvenv.cfg", "env/x.py"),
         **{".gitignore": "ignored.py\n"},
     )
-    assert found() == {"modules-beside": ["helpers.py", "space/module.py", "tools/__init__.py", "tools/data/table.csv"]}
-    (root,) = find_modules(chosen=True, limit=BIG)
-    assert {name: reason.split()[0] for name, reason in root.left_out} == {
+    assert found() == {
+        "module-helpers": ["helpers.py"],
+        "module-space": ["space/module.py"],
+        "module-tools": ["tools/__init__.py", "tools/data/table.csv"],
+    }
+    loose = find_modules(chosen=True, limit=BIG)
+    assert {path.parent for path, _ in loose.left_out} == {beside}
+    assert {path.name: reason.split()[0] for path, reason in loose.left_out} == {
         "json.py": "the",
         "click.py": "an",
         **dict.fromkeys(("env", "ignored.py"), ".gitignore,"),
@@ -140,12 +146,37 @@ def test_what_can_be_imported_travels_and_the_rest_stays(beside: Path) -> None:
 def test_the_search_path_decides_between_modules_of_one_name(
     beside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first of a name travels, as it is the one that is imported; directories of one name are told apart."""
+    """The first of a name travels, as it is the one that is imported."""
     write(beside, "helpers.py")
     other = write(tmp_path / "other" / "beside", "helpers.py", "more.py")
     monkeypatch.setattr(sys, "path", [*sys.path, str(other), str(beside), "", 5, str(tmp_path / "missing")])
     monkeypatch.chdir(beside)
-    assert found() == {"modules-beside": ["helpers.py"], "modules-beside-2": ["more.py"]}
+    assert found() == {"module-helpers": ["helpers.py"], "module-more": ["more.py"]}
+    assert {module.directory for module in find_modules(chosen=True, limit=BIG).modules} == {beside, other}
+
+
+def test_where_a_module_lies_does_not_count(beside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same module beside another script, or in another person's directory, is the same one."""
+    write(beside, "job.py", **{"helpers.py": "x = 1"})
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(beside / "job.py"), raising=False)
+    first = scan().distributions["module-helpers"]
+    other = write(tmp_path / "another", "other_job.py", **{"helpers.py": "x = 1", "more.py": ""})
+    monkeypatch.setattr(sys, "path", [str(other), *sys.path[1:]])
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(other / "other_job.py"))
+    second = scan().distributions["module-helpers"]
+    assert (second.version, second.identity) == (first.version, first.identity)
+    assert "module-more" in scan().distributions
+
+
+def test_modules_that_are_told_apart_have_distributions_that_are(beside: Path) -> None:
+    """PEP 503 knows no case and one kind of separator; Python does. A module beside a package of its name is one."""
+    write(beside, "a_b.py", "A_b.py", "_a_b.py", "a__b.py", "ä.py", f"{'long' * 50}.py", "both.py", "both/__init__.py")
+    names = found()
+    assert names["module-a-b"] == ["a_b.py"]
+    assert names["module-both"] == ["both.py", "both/__init__.py"]
+    assert len(names) == 7
+    assert {canonical_name(name) for name in names} == set(names)
+    assert max(map(len, names)) < 100
 
 
 def test_everybodys_directories_are_no_places_for_modules(
@@ -168,18 +199,18 @@ def test_the_script_itself_stays(beside: Path, monkeypatch: pytest.MonkeyPatch) 
     """What is defined in the main script travels with the tasks; an edit of it is no new environment."""
     write(beside, "job.py", "helpers.py")
     monkeypatch.setattr(sys.modules["__main__"], "__file__", str(beside / "job.py"), raising=False)
-    assert found() == {"modules-beside": ["helpers.py"]}
+    assert found() == {"module-helpers": ["helpers.py"]}
 
 
 def test_modules_can_be_chosen(beside: Path, tmp_path: Path) -> None:
     """By name, by path of a module or package, or a whole directory; what is not there is an error."""
     write(beside, "one.py", "two.py", "tools/__init__.py")
     other = write(tmp_path / "other", "pkg/__init__.py", "single.py", "rest.py")
-    assert found(["one"]) == {"modules-beside": ["one.py"]}
-    assert found(["tools", "one"]) == {"modules-beside": ["one.py", "tools/__init__.py"]}
-    assert found([str(other / "single.py")]) == {"modules-other": ["single.py"]}
-    assert found([str(other / "pkg"), str(other / "pkg")]) == {"modules-other": ["pkg/__init__.py"]}
-    assert found([str(other)]) == {"modules-other": ["pkg/__init__.py", "rest.py", "single.py"]}
+    assert found(["one"]) == {"module-one": ["one.py"]}
+    assert found(["tools", "one"]) == {"module-one": ["one.py"], "module-tools": ["tools/__init__.py"]}
+    assert found([str(other / "single.py")]) == {"module-single": ["single.py"]}
+    assert found([str(other / "pkg"), str(other / "pkg")]) == {"module-pkg": ["pkg/__init__.py"]}
+    assert found([str(other)]).keys() == {"module-pkg", "module-rest", "module-single"}
     with pytest.raises(PolicyError, match="'missing' is neither a loose module"):
         found(["missing"])
 
@@ -187,12 +218,12 @@ def test_modules_can_be_chosen(beside: Path, tmp_path: Path) -> None:
 def test_what_is_named_travels_or_is_an_error(beside: Path) -> None:
     """Code travels whatever its name is; what cannot travel is told to who named it."""
     write(beside, "secrets_loader.py", "ignored.py", "json.py", "Credentials.json", **{".gitignore": "ignored.py\n"})
-    assert found() == {"modules-beside": ["secrets_loader.py"]}
-    assert found(["secrets_loader"]) == {"modules-beside": ["secrets_loader.py"]}
+    assert found() == {"module-secrets-loader": ["secrets_loader.py"]}
+    assert found(["secrets_loader"]) == {"module-secrets-loader": ["secrets_loader.py"]}
     for name, reason in (("ignored", r"\.gitignore"), ("json", "standard library")):
         with pytest.raises(PolicyError, match=f"was named and cannot travel: .*{reason}"):
             found([name])
-    assert found([str(beside)]) == {"modules-beside": ["secrets_loader.py"]}
+    assert found([str(beside)]) == {"module-secrets-loader": ["secrets_loader.py"]}
 
 
 def test_secrets_in_packages_stay_whatever_their_case(beside: Path, tmp_path: Path) -> None:
@@ -202,7 +233,7 @@ def test_secrets_in_packages_stay_whatever_their_case(beside: Path, tmp_path: Pa
         beside, "p/__init__.py", "p/Client_Secret_1.json", "p/Credentials.json", "p/service-account.json", "p/.pgpass"
     )
     (beside / "p" / "keys").symlink_to(tmp_path / ".ssh")
-    assert found() == {"modules-beside": ["p/__init__.py"]}
+    assert found() == {"module-p": ["p/__init__.py"]}
 
 
 def test_too_much_is_an_error_that_names_the_largest(beside: Path) -> None:
@@ -217,33 +248,33 @@ def test_a_scan_holds_modules_and_an_edit_changes_its_fingerprint(beside: Path) 
     """Loose modules are a distribution whose version is the digest of their content."""
     write(beside, **{"helpers.py": "x = 1"})
     first = scan()
-    one = first.distributions["modules-beside"]
+    one = first.distributions["module-helpers"]
     assert isinstance(one.origin, FromModules)
     assert one.version.startswith("0+")
     write(beside, **{"helpers.py": "x = 2"})
     second = scan()
     assert second.fingerprint != first.fingerprint
     assert scan().fingerprint == second.fingerprint
-    assert "modules-beside" not in scan(modules=False).distributions
+    assert "module-helpers" not in scan(modules=False).distributions
 
 
 def test_modules_are_packed_into_a_wheel(beside: Path, tmp_path: Path) -> None:
     """The wheel is for every platform unless something in it is compiled; what changed meanwhile is refused."""
-    write(beside, "helpers.py", **{"tools/__init__.py": "", "tools/a, b.txt": "odd"})
+    write(beside, **{"tools/__init__.py": "", "tools/a, b.txt": "odd"})
     state = snapshot()
     packer = Packer(state, open_cache(str(tmp_path / "cache")))
-    one = state.environment.distributions["modules-beside"]
+    one = state.environment.distributions["module-tools"]
     request = Request(one.name, one.version, one.identity)
     parcel, path = packer.pack(request)
     assert parcel.filename.endswith("-py3-none-any.whl")
     inspect(path, name=one.name, version=one.version)
     assert packer.pack(request) == (parcel, path)  # it was kept
-    write(beside, **{"helpers.py": "changed"})
+    write(beside, **{"tools/__init__.py": "changed"})
     with pytest.raises(WheelError, match="changed after the scan"):
         pack_modules(state.modules[one.name].files, one, tmp_path)
     write(beside, "core.cpython-311-x86_64-linux-gnu.so")
     compiled = snapshot()
-    one = compiled.environment.distributions["modules-beside"]
+    one = compiled.environment.distributions["module-core"]
     path = pack_modules(compiled.modules[one.name].files, one, tmp_path)
     assert not path.name.endswith("any.whl")
 
@@ -252,13 +283,13 @@ def test_modules_of_an_earlier_scan_are_packed_while_they_are_the_same(beside: P
     """An environment that somebody scanned and hands over is as good as the one that we scan."""
     write(beside, "helpers.py")
     environment = scan()
-    one = environment.distributions["modules-beside"]
+    one = environment.distributions["module-helpers"]
     request = Request(one.name, one.version, one.identity)
-    parcel, path = Packer(Snapshot(environment, {}), open_cache(str(tmp_path / "cache"))).pack(request)
+    parcel, path = Packer(Snapshot(environment), open_cache(str(tmp_path / "cache"))).pack(request)
     assert path.stat().st_size == parcel.size
     write(beside, **{"helpers.py": "another = 1"})
-    with pytest.raises(WheelError, match="have changed since the scan"):
-        Packer(Snapshot(environment, {}), open_cache(str(tmp_path / "other"))).pack(request)
+    with pytest.raises(WheelError, match="has changed since the scan"):
+        Packer(Snapshot(environment), open_cache(str(tmp_path / "other"))).pack(request)
 
 
 def test_what_this_client_does_not_have_is_refused(tmp_path: Path) -> None:
@@ -280,7 +311,7 @@ def test_a_source_that_is_gone_is_a_fault(tmp_path: Path, monkeypatch: pytest.Mo
     assert (fault.name, fault.kind) == ("mine", "unreadable")
     (step,) = (step for step in make_plan(found, environment).skipped if step.name == "mine")
     assert "source directory cannot be read" in step.reason  # and no index is asked for that name
-    monkeypatch.setattr(scheduler_plugin, "local_snapshot", lambda _: Snapshot(environment, {}))
+    monkeypatch.setattr(scheduler_plugin, "local_snapshot", lambda _: Snapshot(environment))
     with pytest.raises(WheelError, match=r"mine 1\.0: its source cannot be read"):
         PackageSync()
     assert PackageSync(ignore=["mine"])
@@ -309,7 +340,7 @@ def test_a_project_in_a_checkout_ships_what_git_knows(tmp_path: Path) -> None:
     found = scan_installed([str(tmp_path)])
     environment = with_digests(type(found).of(found.interpreter, [Distribution("mine", "1.5", origin)]))
     one = environment.distributions["mine"]
-    packer = Packer(Snapshot(environment, {}), open_cache(str(tmp_path / "cache")))
+    packer = Packer(Snapshot(environment), open_cache(str(tmp_path / "cache")))
     _, path = packer.pack(Request(one.name, one.version, one.identity))
     with zipfile.ZipFile(path) as bundle:
         names = set(bundle.namelist())
@@ -323,10 +354,10 @@ def test_the_command_line_lists_every_file(beside: Path, monkeypatch: pytest.Mon
     write(beside, "helpers.py", "wave.py", **{"tools/__init__.py": "x"})
     monkeypatch.chdir(beside)
     page = CliRunner().invoke(cli.pkgsync, ["scan", "--files", "--modules", "."]).output
-    assert "modules-beside" in page
-    assert "helpers.py" in page
-    assert "tools/__init__.py  1 B" in page
-    assert "stays: wave.py: the standard library has a module of this name" in page
+    assert f"loose modules (2 files, 1 B) in {beside}" in page
+    assert re.search(r"helpers\.py +0 B +module-helpers 0\+", page)
+    assert re.search(r"tools/__init__\.py +1 B +module-tools 0\+", page)
+    assert f"stays: {beside}/wave.py: the standard library has a module of this name" in page
     assert "dask-pkgsync" not in page  # a tool, which does not travel
     assert CliRunner().invoke(cli.pkgsync, ["scan", "--files", "--no-modules"]).output.startswith("No local code")
     wrong = CliRunner().invoke(cli.pkgsync, ["scan", "--modules", "x", "--no-modules"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import replace
 from time import monotonic, time
@@ -17,7 +18,7 @@ from dask_pkgsync.adapters.settings import setting
 from dask_pkgsync.adapters.supply import Supply
 from dask_pkgsync.adapters.topic import TOPIC
 from dask_pkgsync.adapters.visitors import Expiry, Visitors
-from dask_pkgsync.adapters.wants import Want, Wants
+from dask_pkgsync.adapters.wants import ApartError, Want, Wants
 from dask_pkgsync.adapters.worker_plugin import NAME
 from dask_pkgsync.core.compare import compare, compare_critical, critical_versions
 from dask_pkgsync.core.errors import PolicyError, SyncError
@@ -143,30 +144,35 @@ class Coordinator:
             If any node cannot have it.
         """
         want = Want(client, asked)
-        await self.wants.wait_for_others(want)
-        async with self.leader.turn:
-            self.wants.refuse_the_gone(want)
-            asked = self.wants.beside_others(want)
-            before = await self.supply.serve(client, asked.store)
-            if self._is_synced(asked.id):
-                return self._join(want)
-            had, known = self.target, self.roster.begin()
-            try:
-                self.report = await self.leader.lead(asked)
-            except BaseException:
-                if self.target is had:
-                    self.roster.restore(known)
-                    await self.supply.serve_again(before)  # late nodes still want the target that is
-                raise
-            assert self.target is not None  # noqa: S101  # that is what leading is
-            self.asked = asked
-            self.scheduler.set_metadata(keys=[TOPIC], value=asked.id)  # so that who wants the same can see it
-            self.wants.remember(want, replaces=True)
-            self.expiry.look()  # the client may have gone meanwhile
-            await self.supply.keep(self.target)
-            if self.roster.failures:
-                raise SyncError(self.roster.failures, adopted=True)
-            return self.report
+        while True:
+            await self.wants.wait_for_others(want)
+            async with self.leader.turn:
+                self.wants.refuse_the_gone(want)
+                with contextlib.suppress(ApartError):  # then what comes next is the conflict that it is
+                    return await self._sync(want)
+
+    async def _sync(self, want: Want) -> SyncReport:
+        asked = self.wants.beside_others(want)
+        before = await self.supply.serve(want.client, asked.store)
+        if self._is_synced(asked.id):
+            return self._join(want)
+        had, known = self.target, self.roster.begin()
+        try:
+            self.report = await self.leader.lead(asked, lambda clashes: self.wants.permit(clashes, asked, want))
+        except BaseException:
+            if self.target is had:
+                self.roster.restore(known)
+                await self.supply.serve_again(before)  # late nodes still want the target that is
+            raise
+        assert self.target is not None  # noqa: S101  # that is what leading is
+        self.asked = asked
+        self.scheduler.set_metadata(keys=[TOPIC], value=asked.id)  # so that who wants the same can see it
+        self.wants.remember(want, replaces=True)
+        self.expiry.look()  # the client may have gone meanwhile
+        await self.supply.keep(self.target)
+        if self.roster.failures:
+            raise SyncError(self.roster.failures, adopted=True)
+        return self.report
 
     async def settled(self) -> None:
         """Wait until nobody changes the target."""

@@ -27,7 +27,7 @@ from dask_pkgsync.core.report import SyncReport
 from dask_pkgsync.shell.prepare import resolve_extra
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from distributed import Scheduler
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.adapters.roster import Node, Roster
     from dask_pkgsync.adapters.scheduler_node import SchedulerNode
     from dask_pkgsync.core.messages import Target
-    from dask_pkgsync.core.report import NodeReport
+    from dask_pkgsync.core.report import Clash, NodeReport
 
 logger = logging.getLogger("dask_pkgsync")
 
@@ -82,8 +82,15 @@ class Leader:
         self.plugins: dict[str, bytes] = {}
         self.later: set[asyncio.Task[None]] = set()
 
-    async def lead(self, asked: Target) -> SyncReport:
+    async def lead(self, asked: Target, permit: Callable[[Collection[Clash]], None]) -> SyncReport:
         """Prepare, adopt and activate; nothing has changed if this raises.
+
+        Parameters
+        ----------
+        asked : Target
+        permit : callable
+            Looks at what nodes have found that cannot be in one environment, and raises if that keeps the target from
+            being adopted.
 
         Raises
         ------
@@ -94,6 +101,7 @@ class Leader:
         target = await self._resolve(asked)
         resolved = monotonic()
         await self._prepare_all(target)
+        permit({clash for report in self.roster.reports.values() for clash in report.clashes})
         prepared = monotonic()
         await self._adopt(target, target.restart)
         if failures := self._nobody_works():

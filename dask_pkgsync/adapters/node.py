@@ -54,6 +54,7 @@ class NodeAgent:
             seconds=monotonic() - started,
             fetched=layer.fetched if layer else 0,
             layer=layer.digest if layer else "",
+            clashes=layer.clashes if layer else (),
         )
         return {"report": report_to_wire(report)}
 

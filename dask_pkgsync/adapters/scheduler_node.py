@@ -72,6 +72,7 @@ class SchedulerNode:
             seconds=monotonic() - started,
             fetched=layer.fetched if layer else 0,
             layer=layer.digest if layer else "",
+            clashes=layer.clashes if layer else (),
         )
 
     async def activate(self, target: Target, report: NodeReport) -> NodeReport:

@@ -152,7 +152,7 @@ class PackageSync(OnDuty):
             "keep": keep,
         }
         is_scanned = environment is None
-        snapshot = Snapshot(environment, {}) if environment is not None else local_snapshot(options)
+        snapshot = Snapshot(environment) if environment is not None else local_snapshot(options)
         self._take(snapshot, options, is_scanned=is_scanned)
 
     @classmethod
@@ -244,7 +244,7 @@ def package_sync(state: object) -> PackageSync:
     target, client = Field(state, "plugin").row(2)
     plugin = PackageSync.__new__(PackageSync)
     plugin.target = target_from_wire(target.value)
-    plugin.snapshot = Snapshot(plugin.target.environment, {})
+    plugin.snapshot = Snapshot(plugin.target.environment)
     plugin.client = client.text(200)
     return plugin
 

@@ -7,18 +7,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.core.errors import ConflictError, PkgsyncError
-from dask_pkgsync.core.merge import conflict, merge
+from dask_pkgsync.core.merge import Apart, conflict, merge
+from dask_pkgsync.core.parcels import request_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from distributed import Scheduler
 
+    from dask_pkgsync.core.compare import Comparison
     from dask_pkgsync.core.messages import Target
     from dask_pkgsync.core.parcels import Request
+    from dask_pkgsync.core.report import Clash
 
 PAUSE = 0.5
 """Seconds between two looks at whether those are still connected who are in the way."""
+MAX_APART = 1_000
+"""Pairs of distributions that are remembered not to go together."""
+
+
+class ApartError(Exception):
+    """Nodes have found that what two people want cannot be in one environment; now `Wants` knows it, too."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,8 @@ class Wants:
         self.scheduler = scheduler
         self.tell = tell
         self.wants: dict[str, Want] = {}
+        self.apart: dict[Apart, None] = {}
+        """What nodes have found not to go together, in the order of finding."""
         self.kept = False
         """Whether the cluster keeps what it has when everybody has gone: somebody who got it has said so."""
 
@@ -83,11 +94,31 @@ class Wants:
             and one.target.client_process != want.target.client_process
         ]
 
+    def conflict(self, one: Want, want: Want) -> Comparison:
+        """Return what keeps a client from having what it wants beside another one; false if nothing does."""
+        return conflict(one.target, want.target, self.apart)
+
+    def permit(self, clashes: Iterable[Clash], both: Target, want: Want) -> None:
+        """Look at what nodes have found when they had built what everybody wants, before anybody gets it.
+
+        Raises
+        ------
+        ApartError
+            If the new client and another one have different files of one path: one of them would get the other's.
+        """
+        there = both.environment.distributions
+        for clash in clashes:
+            if (one := there.get(clash.one)) is not None and (other := there.get(clash.other)) is not None:
+                self.apart[Apart(request_for(one), request_for(other), clash.path)] = None
+        self.apart = dict.fromkeys(list(self.apart)[-MAX_APART:])
+        if any(self.conflict(one, want) for one in self.others(want)):
+            raise ApartError
+
     async def wait_for_others(self, want: Want) -> None:
         """Where a client would rather wait than be refused: wait until those have gone who are in the way."""
         if want.target.on_conflict == "wait":
             # (nobody tells when a client goes)
-            while any(conflict(one.target, want.target) for one in self.others(want)):
+            while any(self.conflict(one, want) for one in self.others(want)):
                 await asyncio.sleep(PAUSE)
                 self.refuse_the_gone(want)
 
@@ -112,7 +143,7 @@ class Wants:
         asked = both = want.target
         for one in self.others(want):
             owner = one.target.owner
-            if not (differences := conflict(one.target, asked)):
+            if not (differences := self.conflict(one, want)):
                 both = merge(one.target, both)
             elif asked.on_conflict == "replace":
                 self.tell({"action": "replaced", "owner": owner, "by": asked.owner})

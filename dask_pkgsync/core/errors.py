@@ -63,7 +63,16 @@ class ConflictError(PkgsyncError):
             f"Nothing was changed.\n\n{self.comparison}\n\n"
             "Your choices: install the versions of the cluster; name these packages in ignore; let "
             f"{self.owner} close their client; wait for that with on_conflict='wait'; or take their environment away "
-            "with on_conflict='replace' (their workers may be restarted)."
+            f"with on_conflict='replace' (their workers may be restarted).{self._of_loose_modules()}"
+        )
+
+    def _of_loose_modules(self) -> str:
+        loose = [row.name for row in self.comparison if row.name.startswith("module-")]
+        if not loose:
+            return ""
+        return (
+            f"\n\nLoose modules, from beside a script or from PYTHONPATH: {', '.join(loose)}. Where your tasks do not "
+            "need yours, name those that they need in modules=[...]; else give it another name."
         )
 
 

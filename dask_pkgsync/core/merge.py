@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.core.compare import Comparison, Difference, compare
 from dask_pkgsync.core.policy import Level
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from dask_pkgsync.core.messages import Target
+    from dask_pkgsync.core.parcels import Request
 
 INTERPRETER = "python"
 
 
-def conflict(current: Target, asked: Target) -> Comparison:
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """Two distributions that one environment cannot hold: each has other files of the same path."""
+
+    one: Request
+    other: Request
+    path: str
+
+    def between(self, current: Target, asked: Target) -> Difference | None:
+        """Return what is in the way where each target has one of them; None where neither, or one of them has both."""
+        here, there = (target.environment.distributions for target in (current, asked))
+        for one, other in ((self.one, self.other), (self.other, self.one)):
+            mine, theirs = here.get(one.name), there.get(other.name)
+            if one.is_met_by(mine) and other.is_met_by(theirs) and other.name not in here and one.name not in there:
+                expected, found = (f"{request.name} {request.version}" for request in (one, other))
+                return Difference(self.path, Level.EXACT, expected, found, "different code of one name")
+        return None
+
+
+def conflict(current: Target, asked: Target, apart: Iterable[Apart] = ()) -> Comparison:
     """Return what keeps a second client from having its environment beside the first one's; false if nothing does.
 
     Packages that both have must be the same; so must the options, as nodes follow one set of them. What only one has is
-    no conflict, unless nothing else may be importable (``strict``).
+    no conflict, unless nothing else may be importable (``strict``), or it is known to have the other's files.
     """
     labels = {"expected_label": "cluster", "found_label": "yours"}
     shared = current.environment.distributions.keys() & asked.environment.distributions.keys()
@@ -25,6 +48,7 @@ def conflict(current: Target, asked: Target) -> Comparison:
     rows = [row for row in found if asked.policy.strict or row.name in shared or row.name == INTERPRETER]
     if current.policy != asked.policy:
         rows.append(Difference("(options)", Level.EXACT, "the owner's", "others", "nodes follow one set of options"))
+    rows += filter(None, (one.between(current, asked) for one in apart))
     return Comparison(tuple(rows), **labels)
 
 

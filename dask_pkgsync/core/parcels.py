@@ -36,6 +36,11 @@ class Request:
         return distribution.same_version(self.version)
 
 
+def request_for(distribution: Distribution) -> Request:
+    """Return what to ask for to get just this distribution."""
+    return Request(distribution.name, distribution.version, distribution.identity)
+
+
 @dataclass(frozen=True, slots=True)
 class Parcel:
     """A wheel of the client, by the digest of its bytes."""

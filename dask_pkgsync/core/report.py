@@ -19,6 +19,23 @@ Outcome = Literal["matched", "live", "restarted", "started", "waiting", "left al
 OUTCOMES: tuple[Outcome, ...] = ("matched", "live", "restarted", "started", "waiting", "left alone", "failed")
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Clash:
+    """Two distributions that have different files of one path, of which an environment can hold only one."""
+
+    one: str
+    other: str
+    path: str
+    """The first of them, or that of a module whose name is a package in the other."""
+    more: int = 0
+    """How many there are besides."""
+
+    def __str__(self) -> str:
+        """Say what differs."""
+        more = f" (and {self.more} more file{'s' * (self.more > 1)})" if self.more else ""
+        return f"{self.one} and {self.other} differ in {self.path}{more}, and only one of them is there"
+
+
 @dataclass(frozen=True)
 class NodeReport:
     """What happened to one node."""
@@ -47,6 +64,8 @@ class NodeReport:
     """Bytes of the layer that was built on this host for this sync, most of them links; 0 where one was reused."""
     layer: str = ""
     """Digest of the layer, empty without one."""
+    clashes: tuple[Clash, ...] = ()
+    """What the layer cannot hold both of."""
 
 
 def node_report(address: str, role: str, plan: Plan, **rest: Any) -> NodeReport:
@@ -155,6 +174,7 @@ def report_to_wire(report: NodeReport) -> dict[str, Any]:
         "seconds": report.seconds,
         "fetched": report.fetched,
         "layer": report.layer,
+        "clashes": [clash_to_wire(clash) for clash in report.clashes[:MAX_CLASHES]],
     }
 
 
@@ -186,7 +206,23 @@ def report_from_wire(data: object, place: str = "report") -> NodeReport:
         root.key("seconds").number(),
         int(root.key("fetched").number()),
         root.key("layer").text(100),
+        tuple(clash_from_wire(entry.value, entry.place) for entry in root.key("clashes").items(MAX_CLASHES)),
     )
+
+
+MAX_CLASHES = 1_000
+"""Pairs of distributions that one report names."""
+
+
+def clash_to_wire(clash: Clash) -> list[Any]:
+    """Return a clash as plain data."""
+    return [clash.one, clash.other, clash.path, clash.more]
+
+
+def clash_from_wire(data: object, place: str = "clash") -> Clash:
+    """Check and read what `clash_to_wire` wrote."""
+    one, other, path, more = Field(data, place).row(4)
+    return Clash(one.name(), other.name(), path.text(), more.count())
 
 
 def sync_report_to_wire(report: SyncReport) -> dict[str, Any]:

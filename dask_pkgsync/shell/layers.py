@@ -15,23 +15,25 @@ from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from dask_pkgsync.core.environment import Environment, FromDirectory
+from dask_pkgsync.core.environment import Environment, FromDirectory, FromModules
 from dask_pkgsync.core.errors import LayerError, MessageError
 from dask_pkgsync.core.fields import Field
 from dask_pkgsync.core.plan import Keep, Replace, pin
+from dask_pkgsync.core.report import Clash, clash_from_wire, clash_to_wire
 from dask_pkgsync.shell.cache import MARKER
 from dask_pkgsync.shell.filling import FROM_INDEX, Filling
-from dask_pkgsync.shell.records import dist_infos, entries, verify
+from dask_pkgsync.shell.records import clashes, dist_infos, entries, top_level, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
 
+    from dask_pkgsync.core.environment import Distribution
     from dask_pkgsync.core.plan import Plan
     from dask_pkgsync.shell.cache import Cache
     from dask_pkgsync.shell.filling import Sources
     from dask_pkgsync.shell.installers import Installer
 
-FORMAT = 1
+FORMAT = 2
 """Changes whenever the same pins would give another layer."""
 
 BASE_LINK = "zzz_dask_pkgsync_base.pth"
@@ -62,6 +64,8 @@ class Layer:
     """Bytes that went into it now; 0 where it was there already."""
     reused: bool = False
     notes: tuple[str, ...] = ()
+    clashes: tuple[Clash, ...] = ()
+    """What it cannot hold both of."""
 
     @property
     def bin(self) -> Path:
@@ -160,8 +164,16 @@ def _existing(cache: Cache, digest: str) -> Layer | None:
     if (instead := facts.get("instead")) is not None:  # a delta that had to become complete
         found = _existing(cache, str(instead))
         return replace(found, notes=tuple(facts["notes"])) if found else None
-    notes = tuple(facts.get("notes", ()))
-    return Layer(digest, marker.parent, facts["complete"], tuple(facts["pins"]), reused=True, notes=notes)
+    notes, found_clashes = tuple(facts["notes"]), tuple(clash_from_wire(one) for one in facts["clashes"])
+    return Layer(
+        digest,
+        marker.parent,
+        facts["complete"],
+        tuple(facts["pins"]),
+        reused=True,
+        notes=notes,
+        clashes=found_clashes,
+    )
 
 
 def _published(
@@ -177,14 +189,20 @@ def _published(
         notes = filling.fill(built, final)
         layer = Layer(digest, built, plan.complete, plan.pins, notes=notes)
         size = verify(layer.site_packages, plan.pins)
-        leak = None if plan.complete else find_leak(layer, plan, base)
+        leak = None if plan.complete else find_leak(layer, plan, base, sources.target)
         if leak is not None:
             return _complete_instead(plan, base, cache, installer, digest, timeout, leak, aside, sources)
         if not plan.complete:
             (layer.site_packages / BASE_LINK).write_text(link_to(base))
-        facts = {"complete": plan.complete, "pins": plan.pins, "bytes": size, "notes": notes}
-        _publish(built, final, facts)
-        return replace(layer, root=final, fetched=size)
+        apart = clashes(layer.site_packages)
+        notes = (*notes, *map(str, apart))
+        wire = [clash_to_wire(one) for one in apart]
+        _publish(
+            built,
+            final,
+            {"complete": plan.complete, "pins": plan.pins, "bytes": size, "notes": notes, "clashes": wire},
+        )
+        return replace(layer, root=final, fetched=size, notes=notes, clashes=apart)
     except OSError as error:
         raise LayerError("install", f"{error.strerror or error}: {error.filename or aside}", advice=_ADVICE) from None
     finally:
@@ -233,12 +251,13 @@ def link_to(base: Base) -> str:
     return f"import site; {calls}\n"
 
 
-def find_leak(layer: Layer, plan: Plan, base: Base) -> str | None:
+def find_leak(layer: Layer, plan: Plan, base: Base, target: Mapping[str, Distribution]) -> str | None:
     """Return why this delta would not behave like the target, or None.
 
     A directory without ``__init__`` (PEP 420) in the layer hides behind a regular package of the same name in the
     base; a regular package in the layer hides what another distribution adds to it in the base; and an editable in
-    the base may put itself before everything (a finder in `sys.meta_path`).
+    the base may put itself before everything (a finder in `sys.meta_path`). A loose module that hides what only the
+    base has is as it should be: on the client it is what is imported under its name.
     """
     for step in plan.changes:
         if isinstance(step, Replace):
@@ -246,21 +265,25 @@ def find_leak(layer: Layer, plan: Plan, base: Base) -> str | None:
             if isinstance(origin, FromDirectory) and origin.editable:
                 return f"{step.name} is installed in the base in editable mode"
     kept = {step.name for step in plan.steps if isinstance(step, Keep)}
-    ours = dict(_packages(layer.site_packages, None))
+    ours = _top_levels(layer.site_packages, dist_infos(layer.site_packages))
+    modules = {name for name, one in target.items() if isinstance(one.origin, FromModules)}
+    loose = {name for name, regular in _top_levels(layer.site_packages, modules).items() if regular}
     for site_packages in base.site_packages:
-        for name, regular in _packages(site_packages, kept):
+        theirs = _top_levels(site_packages, kept & target.keys())
+        only_there = _top_levels(site_packages, kept - target.keys())
+        for name, regular in (*theirs.items(), *((name, one) for name, one in only_there.items() if name not in loose)):
             if name in ours and (ours[name] or regular):
                 return f"the package {name} is partly in the layer and partly in the base"
     return None
 
 
-def _packages(site_packages: Path, only: set[str] | None) -> Iterator[tuple[str, bool]]:
-    """Return the top-level packages that distributions provide, and whether each is a regular one."""
+def _top_levels(site_packages: Path, only: Container[str]) -> dict[str, bool]:
+    """Return the top-level packages and modules that distributions provide, and whether each is a regular one."""
     found: dict[str, bool] = {}
     for name, dist_info in dist_infos(site_packages).items():
-        if only is None or name in only:
+        if name in only:
             for entry in entries(dist_info):
-                top, slash, rest = entry.path.partition("/")
-                if slash and top.isidentifier() and top != "__pycache__":
-                    found[top] = found.get(top, False) or rest == "__init__.py"
-    return iter(found.items())
+                if (top := top_level(entry.path)) is not None:
+                    is_regular = "/" not in entry.path or entry.path == f"{top}/__init__.py"
+                    found[top] = found.get(top, False) or is_regular
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
 
     from dask_pkgsync.core.environment import Distribution
-    from dask_pkgsync.shell.modules import ModuleRoot
+    from dask_pkgsync.shell.modules import LooseModule
 
 MODULES_LIMIT = 50_000_000
 """Bytes of loose modules that travel at most, unless configured otherwise."""
@@ -28,8 +28,10 @@ class Snapshot:
     """An environment of this machine, and where its loose modules are."""
 
     environment: Environment
-    modules: Mapping[str, ModuleRoot]
+    modules: Mapping[str, LooseModule] = field(default_factory=dict)
     """By the name of their distribution."""
+    left_out: tuple[tuple[Path, str], ...] = ()
+    """What could be imported and does not travel, with the reason."""
 
 
 def scan(
@@ -69,10 +71,11 @@ def snapshot(
 ) -> Snapshot:
     """Do the same, and keep where the loose modules are."""
     installed = with_digests(scan_installed(path))
-    roots = find_modules(modules, limit=modules_limit) if path is None else []
-    loose = [root.distribution for root in roots]
-    environment = Environment.of(installed.interpreter, [*installed.distributions.values(), *loose], installed.faults)
-    return Snapshot(environment, {root.distribution.name: root for root in roots})
+    loose = find_modules(modules if path is None else False, limit=modules_limit)
+    by_name = {module.distribution.name: module for module in loose.modules}
+    everything = [*installed.distributions.values(), *(module.distribution for module in loose.modules)]
+    environment = Environment.of(installed.interpreter, everything, installed.faults)
+    return Snapshot(environment, by_name, loose.left_out)
 
 
 def with_digests(environment: Environment, only: Container[str] | None = None) -> Environment:

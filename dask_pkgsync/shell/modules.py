@@ -1,8 +1,13 @@
-"""Loose modules: importable code outside any distribution, such as what lies beside a script or notebook."""
+"""Loose modules: importable code outside any distribution, such as what lies beside a script or notebook.
+
+Each module or package travels as a distribution of its own. So two people whose scripts share a directory have the same
+ones, and where two have different code under one name, they differ in the distribution of that name.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import site
@@ -14,34 +19,41 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packaging.utils import canonicalize_name
-
 from dask_pkgsync.core.environment import Distribution, FromModules
 from dask_pkgsync.core.errors import PolicyError
 from dask_pkgsync.core.report import human_bytes
 from dask_pkgsync.shell.sources import SourceFile, digest_of, loose_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _NOT_FOR_IMPORT = frozenset({"setup.py", "conftest.py", "noxfile.py"})
+_LONGEST = 80
+"""Characters of a module's name that the name of its distribution takes over."""
 _SHOWN = 5
 _NOT_TAKEN = ".gitignore, or its name (a cache, a key, a secret), keeps it here"
 
 
 @dataclass(frozen=True)
-class ModuleRoot:
-    """The loose modules of one directory."""
+class LooseModule:
+    """A module or package, with its files."""
 
     distribution: Distribution
     directory: Path
     files: tuple[SourceFile, ...]
-    left_out: tuple[tuple[str, str], ...] = ()
-    """What could be imported from there and does not travel, with the reason."""
 
 
-def find_modules(chosen: bool | Sequence[str], *, limit: int) -> list[ModuleRoot]:  # noqa: FBT001  # off, on, or a list
-    """Return the loose modules that travel, by directory.
+@dataclass(frozen=True)
+class LooseModules:
+    """What can be imported and belongs to no distribution."""
+
+    modules: tuple[LooseModule, ...] = ()
+    left_out: tuple[tuple[Path, str], ...] = ()
+    """What does not travel, with the reason."""
+
+
+def find_modules(chosen: bool | Sequence[str], *, limit: int) -> LooseModules:  # noqa: FBT001  # off, on, or a list
+    """Return the loose modules that travel, and what stays.
 
     Parameters
     ----------
@@ -58,27 +70,50 @@ def find_modules(chosen: bool | Sequence[str], *, limit: int) -> list[ModuleRoot
         If a chosen one is not there, or all are larger than the limit; names the largest.
     """
     if chosen is False:
-        return []
+        return LooseModules()
     wanted = _automatic() if isinstance(chosen, bool) else _named(chosen)
-    roots: list[ModuleRoot] = []
+    modules: list[LooseModule] = []
+    stays: list[tuple[Path, str]] = []
     taken: set[str] = set()
     for directory, names in wanted.items():
         travels, left_out = _sorted_out(directory, names, taken)
         taken |= {name.partition(".")[0] for name in travels}
-        files = tuple(loose_files(directory, travels))
-        with_files = {file.path.partition("/")[0] for file in files}
-        left_out += tuple((name, _NOT_TAKEN) for name in travels if name not in with_files)
+        by_name: dict[str, list[SourceFile]] = {}
+        for file in loose_files(directory, travels):
+            by_name.setdefault(file.path.partition("/")[0], []).append(file)
+        left_out += tuple((name, _NOT_TAKEN) for name in travels if name not in by_name)
         if left_out and not isinstance(chosen, bool) and not _is_whole(directory, chosen):
             name, reason = left_out[0]
             raise PolicyError(f"modules: {directory / name} was named and cannot travel: {reason}")
-        if files:
-            digest = digest_of(files)
-            version = f"0+{digest.partition('=')[2][:12]}"
-            name = _name_for(directory, {root.distribution.name for root in roots})
-            origin = FromModules(directory.as_uri(), digest)
-            roots.append(ModuleRoot(Distribution(name, version, origin), directory, files, left_out))
-    _refuse_too_large(roots, limit)
-    return roots
+        modules += _by_module(directory, by_name)
+        stays += [(directory / name, reason) for name, reason in left_out]
+    _refuse_too_large(modules, limit)
+    return LooseModules(tuple(modules), tuple(stays))
+
+
+def _by_module(directory: Path, by_name: Mapping[str, Sequence[SourceFile]]) -> Iterator[LooseModule]:
+    """Yield the modules of a directory; a package and a file of one name are one."""
+    together: dict[str, list[SourceFile]] = {}
+    for name, files in by_name.items():
+        together.setdefault(name.partition(".")[0], []).extend(files)
+    for module, files in together.items():
+        digest = digest_of(files)
+        origin = FromModules(directory.as_uri(), digest)
+        version = f"0+{digest.partition('=')[2][:12]}"
+        yield LooseModule(Distribution(distribution_name(module), version, origin), directory, tuple(files))
+
+
+def distribution_name(module: str) -> str:
+    """Return the name of the distribution that a module travels as, for example ``module-helpers``.
+
+    Names of modules that are one to PEP 503 (``a_b``, ``A_b``, ``_a_b``) get a digest of the exact one, but for the
+    plainest.
+    """
+    plain = module.replace("_", "-")
+    if len(plain) <= _LONGEST and re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", plain):
+        return f"module-{plain}"
+    words = re.findall(r"[a-z0-9]+", module.lower()[:_LONGEST])
+    return "-".join(["module", *words, hashlib.sha256(module.encode()).hexdigest()[:8]])
 
 
 def _is_whole(directory: Path, chosen: Sequence[str]) -> bool:
@@ -223,14 +258,8 @@ def _owner(module: str, directory: Path) -> str | None:
     return None
 
 
-def _name_for(directory: Path, taken: set[str]) -> str:
-    words = "-".join(re.findall(r"[A-Za-z0-9]+", directory.name)) or "root"
-    name = str(canonicalize_name(f"modules-{words}"))[:100].rstrip("-")
-    return name if name not in taken else f"{name}-{len(taken) + 1}"
-
-
-def _refuse_too_large(roots: Sequence[ModuleRoot], limit: int) -> None:
-    files = sorted((file for root in roots for file in root.files), key=lambda file: -file.size)
+def _refuse_too_large(modules: Sequence[LooseModule], limit: int) -> None:
+    files = sorted((file for module in modules for file in module.files), key=lambda file: -file.size)
     total = sum(file.size for file in files)
     if total > limit:
         largest = ", ".join(f"{file.full} ({human_bytes(file.size)})" for file in files[:_SHOWN])

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.core.environment import Distribution
     from dask_pkgsync.shell.cache import Cache
     from dask_pkgsync.shell.local import Snapshot
-    from dask_pkgsync.shell.modules import ModuleRoot
+    from dask_pkgsync.shell.modules import LooseModule
 
 MAX_AGE = 7 * 24 * 3600.0
 """Seconds for which a wheel is kept that nobody asks for."""
@@ -119,8 +119,8 @@ class Packer:
     def _wheel(self, found: Distribution, work: Path) -> tuple[Path, str]:
         match found.origin:
             case FromModules():
-                root = self.snapshot.modules.get(found.name) or _modules_here(found)
-                return pack_modules(root.files, found, work), ""
+                module = self.snapshot.modules.get(found.name) or _module_here(found)
+                return pack_modules(module.files, found, work), ""
             case FromDirectory(editable=True) as origin:
                 return build_project(source_directory(origin), found, work, timeout=self.timeout), ""
         packed = repack(_dist_info(found), work)
@@ -135,14 +135,14 @@ class Packer:
         return packed.path, note[:1000]
 
 
-def _modules_here(found: Distribution) -> ModuleRoot:
-    """Return the loose modules of an environment that was scanned earlier, if they are still the same."""
-    for root in find_modules(chosen=True, limit=MODULES_LIMIT):
-        if root.distribution.name == found.name and root.distribution.identity == found.identity:
-            return root
+def _module_here(found: Distribution) -> LooseModule:
+    """Return a loose module of an environment that was scanned earlier, if it is still the same."""
+    for module in find_modules(chosen=True, limit=MODULES_LIMIT).modules:
+        if module.distribution.name == found.name and module.distribution.identity == found.identity:
+            return module
     raise WheelError(
         f"{found.name} {found.version}",
-        "its loose modules are not on sys.path here, or have changed since the scan",
+        "this loose module is not on sys.path here, or has changed since the scan",
         advice="Scan and sync in one process, or leave loose modules out: scan(modules=False).",
     )
 

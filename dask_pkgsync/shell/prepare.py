@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dask_pkgsync.core.compare import compare_critical, critical_versions
 from dask_pkgsync.core.errors import LayerError
 from dask_pkgsync.core.indexes import OWN, Indexes
-from dask_pkgsync.core.parcels import Request
+from dask_pkgsync.core.parcels import request_for
 from dask_pkgsync.core.plan import Plan, make_plan
 from dask_pkgsync.shell import layers
 from dask_pkgsync.shell.activation import base_path, editable_sources, here, imported, left_over, remaining, stays_whole
@@ -125,7 +125,7 @@ def installer(cache: Cache, target: Target, fetch: Fetch | None = None) -> Insta
         uv = target.environment.distributions.get("uv")
         if uv is None or fetch is None or not target.environment.interpreter.same_platform(this_interpreter()):
             return None
-        request = Request(uv.name, uv.version, uv.identity)
+        request = request_for(uv)
         path, _ = fetch([request])[request]
         inspect(path, name=uv.name, version=uv.version)
         return path

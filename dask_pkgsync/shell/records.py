@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from packaging.utils import canonicalize_name
 
 from dask_pkgsync.core.errors import LayerError
+from dask_pkgsync.core.report import Clash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 EXTENSIONS = (".so", ".pyd", ".dylib")
 _SHOWN = 8
@@ -29,6 +30,8 @@ class Entry:
     """Relative to the directory that holds the dist-info, with ``/``."""
     size: int | None
     """Bytes, where it was recorded."""
+    digest: str = ""
+    """For example ``sha256=…``, where it was recorded."""
 
 
 def entries(dist_info: Path) -> Iterator[Entry]:
@@ -39,8 +42,8 @@ def entries(dist_info: Path) -> Iterator[Entry]:
         return
     for row in csv.reader(text.splitlines()):
         if row and row[0]:
-            size = row[2] if len(row) > 2 else ""  # noqa: PLR2004  # path, hash, size
-            yield Entry(row[0], int(size) if size.isdigit() else None)
+            path, digest, size, *_ = *row, "", ""
+            yield Entry(path, int(size) if size.isdigit() else None, digest)
 
 
 def recorded(path: str, content: bytes) -> str:
@@ -90,6 +93,8 @@ def installed(places: Sequence[str | Path]) -> dict[str, Path]:
 def verify(site_packages: Path, pins: Sequence[str]) -> int:
     """Hold what was installed against RECORD: every file there, and of the recorded size.
 
+    Where two distributions have different files of one path, it may be either's (see `clashes`).
+
     An installer that was killed leaves a dist-info without INSTALLER, or files missing, and the next run does not
     repair it (uv 0.13). Contents were checked by the installer when it unpacked the wheel.
 
@@ -105,6 +110,7 @@ def verify(site_packages: Path, pins: Sequence[str]) -> int:
     """
     there = dist_infos(site_packages)
     problems: dict[str, list[str]] = {}
+    wrong: dict[str, list[Entry]] = {}
     total = 0
     for pin in pins:
         name = pin.partition("==")[0]
@@ -112,10 +118,12 @@ def verify(site_packages: Path, pins: Sequence[str]) -> int:
         if dist_info is None or not (dist_info / "INSTALLER").exists():
             problems[pin] = ["not installed" if dist_info is None else "not completely installed"]
             continue
-        size, missing = _check(site_packages, dist_info)
+        size, missing, wrong[pin] = _check(site_packages, dist_info)
         total += size
         if missing:
             problems[pin] = missing
+    for pin, entry, size in _not_of_another(site_packages, wrong):
+        problems.setdefault(pin, []).append(f"{entry.path} has {size} bytes instead of {entry.size}")
     if problems:
         shown = [f"{pin}: {', '.join(what[:_SHOWN])}" for pin, what in list(problems.items())[:_SHOWN]]
         raise LayerError(
@@ -127,9 +135,10 @@ def verify(site_packages: Path, pins: Sequence[str]) -> int:
     return total
 
 
-def _check(site_packages: Path, dist_info: Path) -> tuple[int, list[str]]:
+def _check(site_packages: Path, dist_info: Path) -> tuple[int, list[str], list[Entry]]:
+    """Return the bytes, what is missing, and what has another size than was recorded."""
     root = str(site_packages)
-    total, missing = 0, []
+    total, missing, wrong = 0, [], []
     lines = 0
     for entry in entries(dist_info):
         lines += 1
@@ -140,5 +149,58 @@ def _check(site_packages: Path, dist_info: Path) -> tuple[int, list[str]]:
             continue
         total += size
         if entry.size is not None and size != entry.size:
-            missing.append(f"{entry.path} has {size} bytes instead of {entry.size}")
-    return total, missing if lines else ["no RECORD"]
+            wrong.append(entry)
+    return total, missing if lines else ["no RECORD"], wrong
+
+
+def _not_of_another(site_packages: Path, wrong: Mapping[str, Sequence[Entry]]) -> Iterator[tuple[str, Entry, int]]:
+    """Yield the files, with their sizes, that are not those of another distribution which has the same path."""
+    paths = {entry.path for found in wrong.values() for entry in found}
+    if not paths:
+        return
+    everything = (entry for dist_info in dist_infos(site_packages).values() for entry in entries(dist_info))
+    known = {(entry.path, entry.size) for entry in everything if entry.path in paths}
+    for pin, found in wrong.items():
+        for entry in found:
+            size = (site_packages / entry.path).stat().st_size
+            if (entry.path, size) not in known:
+                yield pin, entry, size
+
+
+def clashes(site_packages: Path) -> tuple[Clash, ...]:
+    """Return which distributions of one directory differ in something importable that both have.
+
+    What nobody imports does not count: metadata, scripts, and what many leave at the top by accident.
+    """
+    owners: dict[str, dict[str, Entry]] = {}
+    found: dict[tuple[str, str], set[str]] = {}
+    for name, dist_info in sorted(dist_infos(site_packages).items()):
+        for entry in entries(dist_info):
+            top = top_level(entry.path)
+            if top is None or top in _BY_ACCIDENT:
+                continue
+            # A file helpers.py and a directory helpers/ are one module to Python, which takes the directory.
+            kind, instead = (f"{top}/", f"{top}.py") if "/" in entry.path else (f"{top}.py", f"{top}/")
+            others = {other for other, same in owners.get(entry.path, {}).items() if _differ(entry, same)}
+            for other in others.union(owners.get(instead, ())) - {name}:
+                found.setdefault((other, name), set()).add(entry.path)
+            for key in (entry.path, kind):
+                owners.setdefault(key, {}).setdefault(name, entry)
+    return tuple(Clash(*names, min(paths), len(paths) - 1) for names, paths in sorted(found.items()))
+
+
+_BY_ACCIDENT = frozenset({"benchmarks", "doc", "docs", "examples", "scripts", "test", "tests"})
+
+
+def top_level(path: str) -> str | None:
+    """Return the top-level module or package that a file of a distribution belongs to, or None."""
+    top, slash, _ = path.partition("/")
+    if slash:
+        return top if top.isidentifier() and top != "__pycache__" else None
+    return module_name(path)
+
+
+def _differ(one: Entry, other: Entry) -> bool:
+    if one.digest.partition("=")[0] == other.digest.partition("=")[0]:
+        return one.digest != other.digest
+    return one.size != other.size
