@@ -23,7 +23,10 @@ from dask_pkgsync.adapters.enforcement import preside
 from dask_pkgsync.adapters.gate import Gate, own_versions
 from dask_pkgsync.adapters.rule import Rule
 from dask_pkgsync.adapters.settings import defaults, policy_from, setting
+from dask_pkgsync.core.compare import Comparison
+from dask_pkgsync.core.environment import Distribution, Environment
 from dask_pkgsync.core.lockfiles import environment_from_lock
+from dask_pkgsync.core.messages import Target
 from dask_pkgsync.shell.scan import this_interpreter
 
 PRELOAD = json.dumps(["dask_pkgsync.preload"])
@@ -130,13 +133,39 @@ def test_the_operator_makes_more_packages_critical(operator: Person, user: Perso
 def test_stock_clients_are_held_against_critical_levels_by_what_dask_says() -> None:
     """Dask's handshake names numpy, for example; what is not named, or not there, is no difference."""
     rule = Rule(policy=Policy.of(levels={"numpy": "critical", "pan*": "critical"}), own={"numpy": "2.1", "six": "1.0"})
-    assert rule.judge_client("Client-1", None, {"numpy": "2.1", "pandas": "3.0", "six": "2.0", "lz4": None}) is None
-    assert rule.judge_client("Client-1", None, {"numpy": None}) is None
-    assert "2.1      2.2" in str(rule.judge_client("Client-1", None, {"numpy": "2.2", "python": "3.11.7"}))
+    assert judged(rule, numpy="2.1", pandas="3.0", six="2.0", lz4=None) is None
+    assert judged(rule, numpy=None) is None
+    assert "2.1      2.2     critical" in str(judged(rule, numpy="2.2", python="3.11.7"))
     rule.stock_clients = "refuse"
-    assert "only clients that say" in str(rule.judge_client("Client-1", None, {}))
-    assert rule.judge_client(f"Client-worker-{uuid.uuid1()}", None, {}) is None  # of a task
-    assert "only clients that say" in str(rule.judge_client(f"Client-my-worker-{uuid.uuid1()}", None, {}))
+    assert "only clients that say" in str(judged(rule))
+    assert judged(rule, client=f"Client-worker-{uuid.uuid1()}") is None  # of a task
+    assert "only clients that say" in str(judged(rule, client=f"Client-my-worker-{uuid.uuid1()}"))
+
+
+def judged(rule: Rule, client: str = "Client-1", host: object = None, **packages: str | None) -> str | None:
+    """Return what a rule says of a stock client that has Dask's critical packages as the scheduler."""
+    message = {"client": client, "versions": {"packages": packages, "host": host}}
+    return rule.judge_client(message, None, Comparison(()))
+
+
+def test_where_the_operator_expects_something_all_counts_that_dask_says() -> None:
+    """A stock client with another numpy, or without, does not match the operator's; on other platforms a patch may."""
+    here = this_interpreter()
+    environment = Environment.of(here, [Distribution(name, "2.1.0") for name in ("numpy", "pandas", "six")])
+    rule = Rule("enforce", expected=Target(environment, policy := Policy.of(ignore=["pandas"])), policy=policy)
+    assert judged(rule, numpy="2.1", pandas="1.0", lz4="5", toolz=None) is None
+    assert "2.1.0    2.1.1   exact" in str(judged(rule, numpy="2.1.1"))
+    assert "not there" in str(judged(rule, numpy=None))
+    system, _, machine = here.platform.partition("-")
+    assert "2.1.1" in str(judged(rule, host={"OS": system.capitalize(), "machine": machine}, numpy="2.1.1"))
+    assert judged(rule, host={"OS": "Darwin", "machine": "arm64"}, numpy="2.1.1") is None
+    assert "compatible" in str(judged(rule, host={"OS": "Darwin", "machine": "arm64"}, numpy="3.0"))
+    assert "2.1.1" in str(judged(rule, host={"OS": 5}, numpy="2.1.1"))
+    message = {"address": "tcp://x:1", "versions": {"packages": {"numpy": "2.1.1"}}}
+    assert rule.judge_worker(message, Comparison(())) is None  # it will be brought to it
+    rule.mode = "warn"
+    assert "2.1.1" in str(rule.judge_worker(message, Comparison(())))
+    assert "connect again" not in str(rule.judge_worker(message, Comparison(())))
 
 
 def test_who_came_in_before_the_gate_was_closed_is_judged_then(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +222,8 @@ def test_whoever_comes_while_the_operators_environment_is_read_waits() -> None:
         gate.close()
         gate.ready.clear()
         message = {"client": "c", "versions": {"packages": own_versions()}}
-        coming = asyncio.create_task(gate.register_client(SimpleNamespace(), **message))  # type: ignore[arg-type]
+        comm: Any = SimpleNamespace(peer_address="tcp://1.2.3.4:5")
+        coming = asyncio.create_task(gate.register_client(comm, **message))
         await asyncio.sleep(0.05)
         assert not let_in.is_set()
         gate.ready.set()
@@ -213,11 +243,11 @@ def test_the_operator_decides_about_stock_clients(stock: str, reason: str) -> No
     gate = Gate(server, Rule(stock_clients=stock), lambda _: None, lambda: True, told.append)  # type: ignore[arg-type]
     other = {} if stock == "refuse" else {"tornado": "1.0"}
     message = {"client": "c", "versions": {"packages": {**own_versions(), **other}}}
-    found = gate._reason(message, "client")
+    found = gate._reason(message, "client", "tcp://1.2.3.4:5")
     assert (found or "") == "" if stock == "allow" else reason in str(found)
-    assert "malformed" in str(gate._reason({"client": "c", "versions": {"packages": 5}}, "client"))
+    assert "malformed" in str(gate._reason({"client": "c", "versions": {"packages": 5}}, "client", "tcp://1.2.3.4:5"))
     gate.rule.mode = "warn"
-    assert gate._reason(message, "client") is None
+    assert gate._reason(message, "client", "tcp://1.2.3.4:5") is None
     assert [event["action"] for event in told] == [] if stock == "allow" else ["mismatch"]
 
 
@@ -226,14 +256,26 @@ CRITICAL = ("cloudpickle", "dask", "distributed", "msgpack", "tornado")
 
 @pytest.mark.cluster
 def test_warnings_refuse_nobody(operator: Person, user: Person, tmp_path: Path) -> None:
-    """In mode warn a mismatch is an event and a line of the log, and the client works as well as it can."""
-    user.install("toolz==0.12.0", "tornado==6.4.2")
+    """In mode warn a client works as well as it can; whatever differs is an event and a line of the log."""
+    user.install("toolz==0.12.0", "tornado==6.4.2", "six==1.17.0")
+    script = """
+        client.wait_for_workers(1)
+        events = [event for _, event in client.get_events("pkgsync") if event["action"] == "mismatch"]
+        print(json.dumps([everywhere(call, "import six; answer = six.__version__"), events[-1]["reason"]]))
+        """
     with guarded(operator, tmp_path, DASK_PKGSYNC__MODE="warn") as cluster:
-        found = user.run(cluster, "print(json.dumps([event['action'] for _, event in client.get_events('pkgsync')]))\n")
-        assert "mismatch" in found
+        for env, differing in (({}, {"toolz", "tornado"}), (PRESENTING, {"six", "toolz", "tornado"})):
+            there, reason = user.run(cluster, script, **env)
+            assert there == ["1.15.0"]
+            assert {line.split()[0] for line in reason.splitlines()[2:]} == differing
         assert "let in all the same" in cluster.log("scheduler")
-        done = user.run(cluster, "pkgsync.sync(client, progress=False, modules=False)", check=False)
-        assert done.returncode == 1
+        for command in ("sync", "release"):
+            done = user.run(cluster, f"pkgsync.{command}(client)", check=False)
+            assert done.returncode == 1
+            assert "configured to install nothing" in done.stderr
+        done = user.run(cluster, "client.register_plugin(pkgsync.PackageSync(modules=False))", check=False)
+        assert "configured to install nothing" in done.stderr
+        assert "Traceback" not in cluster.log("scheduler")
 
 
 @pytest.mark.cluster
@@ -243,7 +285,7 @@ def test_warnings_refuse_nobody(operator: Person, user: Person, tmp_path: Path) 
         ({"DASK_PKGSYNC__MOED": "enforce"}, "pkgsync.moed: there is no such option (in the environment variable"),
         ({"DASK_PKGSYNC__MODE": "strict"}, "pkgsync.mode: expected one of sync, enforce, warn, found 'strict'"),
         ({"DASK_PKGSYNC__MODE": "enforce", "DASK_PKGSYNC__TARGET": "/no/such.lock"}, "/no/such.lock cannot be read"),
-        ({"DASK_PKGSYNC__TARGET": "scheduler"}, "is for mode enforce only"),
+        ({"DASK_PKGSYNC__TARGET": "scheduler"}, "is for the modes enforce and warn only"),
     ],
 )
 def test_a_scheduler_that_cannot_be_guarded_does_not_run(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dask_pkgsync.adapters.draining import Draining
 from dask_pkgsync.adapters.gate import Gate, own_versions
 from dask_pkgsync.adapters.leading import Leader
+from dask_pkgsync.adapters.logs import log_in_sentences
 from dask_pkgsync.adapters.roster import Roster
 from dask_pkgsync.adapters.rule import Rule
 from dask_pkgsync.adapters.scheduler_node import SchedulerNode
@@ -21,7 +22,7 @@ from dask_pkgsync.adapters.visitors import Expiry, Visitors
 from dask_pkgsync.adapters.wants import ApartError, Want, Wants
 from dask_pkgsync.adapters.worker_plugin import NAME
 from dask_pkgsync.core.compare import compare, compare_critical, critical_versions
-from dask_pkgsync.core.errors import PolicyError, SyncError
+from dask_pkgsync.core.errors import PolicyError, SyncError, WarnsOnlyError
 from dask_pkgsync.core.fields import Field
 from dask_pkgsync.core.messages import environment_from_wire, failure_from_wire, own_from_wire
 from dask_pkgsync.core.report import NodeReport, SyncReport, report_from_wire, sync_report_to_wire
@@ -41,6 +42,7 @@ class Coordinator:
     """One for each scheduler, however often the plugin is registered."""
 
     def __init__(self, scheduler: Scheduler) -> None:
+        log_in_sentences()
         self.scheduler = scheduler
         self.rule = Rule()
         self.wants = Wants(scheduler, self.tell)
@@ -78,6 +80,12 @@ class Coordinator:
             pkgsync_check=self.handle_check,
             pkgsync_drain=self.draining.handle_drain,
             **self.supply.handlers,
+        )
+
+    def announce(self) -> None:
+        """Let every client see in the scheduler's metadata what it can expect, before it brings its own."""
+        self.scheduler.set_metadata(
+            keys=[TOPIC], value={"mode": self.rule.mode, "target": self.asked.id if self.asked else ""}
         )
 
     # -- who comes and goes -------------------------------------------------------------------------------------------
@@ -166,7 +174,7 @@ class Coordinator:
             raise
         assert self.target is not None  # noqa: S101  # that is what leading is
         self.asked = asked
-        self.scheduler.set_metadata(keys=[TOPIC], value=asked.id)  # so that who wants the same can see it
+        self.announce()
         self.wants.remember(want, replaces=True)
         self.expiry.look()  # the client may have gone meanwhile
         await self.supply.keep(self.target)
@@ -214,7 +222,7 @@ class Coordinator:
     async def handle_status(self) -> dict[str, Any]:
         """Return every node and client against the target."""
         target = self.target
-        clients = await self.visitors.status(target or self.rule.enforced, self.wants)
+        clients = await self.visitors.status(target or self.rule.expected, self.wants)
         status = ClusterStatus(
             target.id if target else "", self.roster.status(target), clients, time(), self.expiry.note
         )
@@ -271,6 +279,8 @@ class Coordinator:
         """
         if self.rule.enforced is not None:
             raise PolicyError("this cluster has what its operator configured (pkgsync.mode is enforce)")
+        if self.rule.only_warns:
+            raise WarnsOnlyError
         return sync_report_to_wire(await self.release())
 
     async def release_unused(self) -> bool:
@@ -289,7 +299,7 @@ class Coordinator:
     async def _release(self) -> SyncReport:
         started = monotonic()
         self.asked = None
-        self.scheduler.task_metadata.pop(TOPIC, None)
+        self.announce()
         self.wants.forget_all()
         self.expiry.stop()
         self.draining.begin(setting("restart"))

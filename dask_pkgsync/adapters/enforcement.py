@@ -45,8 +45,8 @@ async def preside(scheduler: Scheduler) -> None:
         If the configuration contradicts itself, or its lock file cannot be read.
     """
     mode, wanted = setting("mode"), setting("target")
-    if wanted is not None and mode != "enforce":
-        raise PolicyError(f"pkgsync.target: is for mode enforce only, and mode is {mode}")
+    if wanted is not None and mode == "sync":
+        raise PolicyError("pkgsync.target: is for the modes enforce and warn only, and mode is sync")
     seconds_or_never("release-after")
     coordinator = coordinator_of(scheduler)
     coordinator.is_permanent = True
@@ -59,11 +59,12 @@ async def preside(scheduler: Scheduler) -> None:
     if rule.has_critical_levels:
         here = await asyncio.to_thread(scan_installed)
         rule.own = {name: one.version for name, one in here.distributions.items()}
-    if mode == "enforce":
+    if mode != "sync":
         environment = await asyncio.to_thread(_operators, wanted or OWN)
-        rule.enforced = Target(
+        rule.expected = Target(
             environment, rule.policy, scheduler_rule({}), install_timeout({}), "", "index", client_indexes()
         )
+    coordinator.announce()
     gate.ready.set()
     await gate.judge_those_inside()
     if rule.enforced is not None:

@@ -122,26 +122,25 @@ class Gate:
         reason = None
         await self.ready.wait()
         if self.is_on_duty():
-            reason = self._weigh(message, "client", await self._client_objection(message))
+            reason = self._weigh(message, "client", await self._client_objection(message), comm.peer_address)
         if reason is None:
             await original(comm, **message)
             return
-        person = presented_person(message.get("versions"))
         event = {"action": "client-refused", "client": _shown(message.get("client")), "address": comm.peer_address}
-        self.tell({**event, "person": person, "reason": _cut(reason)})
-        self._log(f"client of {person}" if person else "client", comm.peer_address, reason)
+        self.tell({**event, "person": presented_person(message.get("versions")), "reason": _cut(reason)})
+        self._log("refused", "client", message, comm.peer_address, reason)
         await _answer(comm, [{"op": "stream-start", "error": reason}])
 
     async def register_worker(self, comm: Comm, **message: Any) -> None:
         """Judge a worker; delegate, or answer so that it fails to start and logs our text."""
         original = self.originals[WORKER]
         await self.ready.wait()
-        reason = self._reason(message, "worker") if self.is_on_duty() else None
+        reason = self._reason(message, "worker", comm.peer_address) if self.is_on_duty() else None
         if reason is None:
             await original(comm, **message)
             return
         self.tell({"action": "worker-refused", "worker": _shown(message.get("address")), "reason": _cut(reason)})
-        self._log("worker", comm.peer_address, reason)
+        self._log("refused", "worker", message, comm.peer_address, reason)
         await _answer(comm, {"status": "error", "message": reason, "time": time()})
 
     async def judge_those_inside(self) -> None:
@@ -149,7 +148,9 @@ class Gate:
         for name, client in list(self.scheduler.clients.items()):
             comm = self.scheduler.client_comms.get(name)
             message = {"client": name, "versions": client.versions}
-            if comm is not None and comm.comm is not None and self._reason(message, "client") is not None:
+            if comm is None or comm.comm is None:
+                continue
+            if self._reason(message, "client", comm.comm.peer_address) is not None:
                 comm.comm.abort()
         for worker in list(self.scheduler.workers.values()):
             comparison = compare_critical(own_versions(), _versions_of(worker), **_WORKER)
@@ -193,12 +194,10 @@ class Gate:
         environment = presented(message) if who == "client" else None
         if who == "client" and self.rule.lets_in(environment):
             return None
-        comparison = compare_critical(own_versions(), found, expected_label="scheduler", found_label=who)
-        if comparison:
-            return str(EnvironmentMismatchError(comparison))
+        critical = compare_critical(own_versions(), found, expected_label="scheduler", found_label=who)
         if who == "worker":
-            return self.judge_worker(message)
-        return self.rule.judge_client(message["client"], environment, message["versions"]["packages"])
+            return self.rule.judge_worker(message, critical) or self.judge_worker(message)
+        return self.rule.judge_client(message, environment, critical)
 
     def _check(self, message: dict[str, Any], who: str) -> None:
         """Look at everything else in a handshake before Dask sees any of it."""
@@ -214,21 +213,23 @@ class Gate:
             except ValueError as error:
                 raise MessageError("handshake.address", "an address that this Dask can reach", str(error)) from None
 
-    def _reason(self, message: dict[str, Any], who: str) -> str | None:
-        return self._weigh(message, who, self.objection(message, who))
+    def _reason(self, message: dict[str, Any], who: str, address: str) -> str | None:
+        return self._weigh(message, who, self.objection(message, who), address)
 
-    def _weigh(self, message: dict[str, Any], who: str, objection: Objection | None) -> str | None:
+    def _weigh(self, message: dict[str, Any], who: str, objection: Objection | None, address: str) -> str | None:
         """Return why somebody is refused; where only differences are told, tell them and return None."""
         if objection is None or objection.is_final or not self.rule.only_warns:
             return objection.reason if objection else None
-        name, reason = _shown(message.get("client" if who == "client" else "address")), _cut(objection.reason)
-        self.tell({"action": "mismatch", who: name, "reason": reason})
-        logger.warning("let in all the same (mode is warn): %s %s\n%s", who, name, reason)
+        name = _shown(message.get("client" if who == "client" else "address"))
+        event = {"action": "mismatch", who: name, "person": presented_person(message.get("versions"))}
+        self.tell({**event, "reason": _cut(objection.reason)})
+        self._log("let in all the same (mode is warn)", who, message, address, objection.reason)
         return None
 
-    def _log(self, who: str, address: str, reason: str) -> None:
-        """Log a refusal; the same one of a host that tries again and again only now and then."""
-        host = address.rpartition(":")[0]
+    def _log(self, what: str, who: str, message: dict[str, Any], address: str, reason: str) -> None:
+        """Log a decision; the same one about a host that tries again and again only now and then."""
+        person, host = presented_person(message.get("versions")), address.rpartition(":")[0]
+        who = f"{who} of {person}" if person else who
         key, now = (who, host, hash(reason)), time()
         if now - self.logged.get(key, 0.0) < LOG_PAUSE:
             return
@@ -236,7 +237,7 @@ class Gate:
         if len(self.logged) >= LOGGED:  # somebody tries with something else each time
             return
         self.logged[key] = now
-        logger.warning("refused: %s at %s\n%s", who, address, _cut(reason))
+        logger.warning("%s: %s at %s\n%s", what, who, address, _cut(reason))
 
 
 _WORKER = {"expected_label": "scheduler", "found_label": "worker"}

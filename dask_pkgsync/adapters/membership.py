@@ -128,22 +128,23 @@ async def sync_on_connect(client: Client, sync: Callable[[], Awaitable[Any]]) ->
     here, and what it is to be begun with afterwards either goes on with that or raises (distributed 2026.8.0).
     """
     reading = client._handle_report_task = asyncio.create_task(client._handle_report())  # noqa: SLF001
+    outcome: asyncio.Task[None] | Exception = reading
     try:
         with contextlib.suppress(WarnsOnlyError):
             await sync()
-    except BaseException as error:
+    except Exception as error:  # noqa: BLE001  # `Client(...)` raises it right after this, once
+        outcome = error
+    if isinstance(outcome, Exception):
         await client._close()  # noqa: SLF001
-        _instead(client, error)
-        raise
-    _instead(client, reading)
+    _instead(client, outcome)
 
 
-def _instead(client: Client, outcome: asyncio.Task[None] | BaseException) -> None:
+def _instead(client: Client, outcome: asyncio.Task[None] | Exception) -> None:
     """Answer the next call of ``_handle_report``, and that one only."""
 
     def handle_report() -> Any:
         del vars(client)["_handle_report"]
-        if isinstance(outcome, BaseException):
+        if isinstance(outcome, Exception):
             raise outcome
         return _follow(outcome)
 

@@ -12,9 +12,10 @@ from distributed.diagnostics.plugin import NannyPlugin
 from distributed.protocol.pickle import dumps
 
 from dask_pkgsync.adapters.carry import carried
+from dask_pkgsync.adapters.logs import log_in_sentences
 from dask_pkgsync.adapters.node import NodeAgent, expected, failure_of, is_own_process
-from dask_pkgsync.adapters.worker_plugin import NAME, RestartNeededError, WorkerSync
-from dask_pkgsync.core.errors import LayerError
+from dask_pkgsync.adapters.worker_plugin import NAME, WorkerSync
+from dask_pkgsync.core.errors import LayerError, RestartNeededError
 from dask_pkgsync.core.messages import Target, failure_to_wire, target_from_wire, target_to_wire
 from dask_pkgsync.shell import spawning
 
@@ -50,6 +51,7 @@ class NannySync(NannyPlugin):
 
     async def setup(self, nanny: Nanny) -> None:
         """Listen; in a nanny that is starting, also prepare and see to it that the worker starts in the target."""
+        log_in_sentences()
         agent = NannyAgent(nanny)
         agent.listen()
         if nanny.process is not None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dask_pkgsync.core.compare import Comparison, Difference, compare
+from dask_pkgsync.core.compare import MISSING, Comparison, Difference, compare, compatible, same_version
 from dask_pkgsync.core.errors import EnvironmentMismatchError, WarnsOnlyError
 from dask_pkgsync.core.fields import Field
-from dask_pkgsync.core.handshake import PRESENTED, is_of_worker
+from dask_pkgsync.core.handshake import PRESENTED, is_of_worker, platform_in
 from dask_pkgsync.core.messages import environment_from_wire
 from dask_pkgsync.core.policy import CRITICAL, Level, Policy
 from dask_pkgsync.shell.scan import printable
@@ -33,8 +33,8 @@ class Rule:
     """``sync``, ``enforce`` or ``warn``."""
     stock_clients: str = "judge"
     """Clients that present nothing: ``judge``, ``refuse`` or ``allow``."""
-    enforced: Target | None = None
-    """What everybody must have, in mode ``enforce``."""
+    expected: Target | None = None
+    """What the operator compares everybody with; in mode ``enforce`` everybody must have it."""
     broken: str = ""
     """Why nobody at all is let in; empty while the configuration can be carried out."""
     policy: Policy = field(default_factory=Policy)
@@ -49,55 +49,84 @@ class Rule:
         """Whether differences are told and nobody is refused for them."""
         return self.mode == "warn"
 
+    @property
+    def enforced(self) -> Target | None:
+        """What everybody must have; None where clients have a say, or nobody."""
+        return self.expected if self.mode == "enforce" else None
+
+    def told(self, comparison: Comparison) -> str | None:
+        """Return differences for people: why somebody is refused, or only how they differ."""
+        if not comparison:
+            return None
+        return str(comparison) if self.only_warns else str(EnvironmentMismatchError(comparison))
+
     def lets_in(self, environment: Environment | None) -> bool:
         """Whether a client that presents this, or nothing, is let in whatever versions its handshake names."""
         return self.stock_clients == "allow" and environment is None
 
-    def judge_client(self, name: str, environment: Environment | None, packages: Mapping[str, Any]) -> str | None:
-        """Say why a client may not register: the operator enforces something else.
+    def judge_client(
+        self, message: dict[str, Any], environment: Environment | None, critical: Comparison
+    ) -> str | None:
+        """Say why a client may not register, or how it differs.
 
         Parameters
         ----------
-        name : str
-            Dask's name of it. That of a task on a worker has nothing to present: its worker was verified.
+        message : dict
+            Its handshake. That of a task on a worker has nothing to present: its worker was verified.
         environment : Environment or None
             What it presents, if it does.
-        packages : mapping of str to str or None
-            The versions that Dask's own handshake names.
+        critical : Comparison
+            How it differs from the scheduler in what Dask needs to be the same.
         """
-        if environment is None and self.stock_clients == "refuse" and not is_of_worker(name):
+        if environment is not None:
+            return self.told(critical.and_also(self.compare(environment) or self.differing(_versions(environment))))
+        if not critical and self.stock_clients == "refuse" and not is_of_worker(message["client"]):
             return NO_FINGERPRINT
-        comparison = self.compare(environment) if environment is not None else None
-        comparison = comparison or self.differing(_versions(environment) if environment is not None else packages)
-        return str(EnvironmentMismatchError(comparison)) if comparison else None
+        return self.told(critical.and_also(self.differing_in(message)))
+
+    def judge_worker(self, message: dict[str, Any], critical: Comparison) -> str | None:
+        """Say why a worker may not register, or how it differs; one that is synced differs only in what is critical."""
+        return self.told(critical.and_also(self.differing_in(message, "worker") if self.only_warns else None))
+
+    def differing_in(self, message: dict[str, Any], who: str = "client") -> Comparison | None:
+        """Return what differs from the cluster of the few packages that Dask's own handshake names."""
+        platform, versions = platform_in(message), message["versions"]["packages"]
+        is_same = not platform or self.expected is None or platform == self.expected.environment.interpreter.platform
+        return self.differing(versions, who, same_platform=is_same)
 
     @property
     def has_critical_levels(self) -> bool:
         """Whether the operator has named packages that are critical here."""
         return any(level is Level.CRITICAL for _, level in self.policy.levels)
 
-    def differing(self, versions: Mapping[str, str | None]) -> Comparison | None:
-        """Return what differs from the cluster of the packages that are critical here; None if nothing does."""
-        if not self.has_critical_levels:
+    def differing(
+        self, versions: Mapping[str, str | None], who: str = "client", *, same_platform: bool = True
+    ) -> Comparison | None:
+        """Return what differs, besides Dask's own critical packages, by versions alone; None if nothing does.
+
+        What counts is all that the operator expects, else what is critical here.
+        """
+        if self.expected is None and not self.has_critical_levels:
             return None
-        target = self.enforced or self.target()
+        target = self.expected or self.target()
         here = {**self.own, **(_versions(target.environment) if target else {})}
         rows = []
         for name, version in versions.items():
-            want = here.get(name)
-            if version is None or want is None or name in CRITICAL or want == version:
+            want, rule = here.get(name), self.policy.rule(name, same_platform=same_platform)
+            if name in CRITICAL or want is None or rule.level is Level.IGNORE:
                 continue
-            rule = self.policy.rule(name)
-            if rule.level is Level.CRITICAL:
-                rows.append(Difference(name, rule.level, want, version, rule.reason))
-        rows.sort(key=lambda row: row.name)
-        return Comparison(tuple(rows), expected_label="cluster", found_label="client") if rows else None
+            if self.expected is None and (rule.level is not Level.CRITICAL or version is None):
+                continue
+            if version is None or not _will_do(want, version, rule.level):
+                rows.append(Difference(name, rule.level, want, version or MISSING, rule.reason))
+        rows.sort(key=lambda row: (row.level is not Level.CRITICAL, row.name))
+        return Comparison(tuple(rows), expected_label="cluster", found_label=who) if rows else None
 
     def compare(self, environment: Environment) -> Comparison | None:
         """Return how an environment differs from the operator's; None where there is none, or where it matches."""
-        if self.enforced is None:
+        if self.expected is None:
             return None
-        expected, policy = self.enforced.environment, self.enforced.policy
+        expected, policy = self.expected.environment, self.expected.policy
         return compare(expected, environment, policy, expected_label="cluster", found_label="client") or None
 
     def decides(self, asked: Target) -> bool:
@@ -111,13 +140,15 @@ class Rule:
             If nothing is ever installed here.
         """
         if self.only_warns:
-            raise WarnsOnlyError(
-                "this cluster is configured to install nothing (pkgsync.mode is warn); it only compares"
-            )
+            raise WarnsOnlyError
         comparison = self.compare(asked.environment) or self.differing(_versions(asked.environment))
         if comparison is not None:
             raise EnvironmentMismatchError(comparison)
         return self.enforced is not None
+
+
+def _will_do(want: str, version: str, level: Level) -> bool:
+    return compatible(want, version) if level is Level.COMPATIBLE else same_version(want, version)
 
 
 def _versions(environment: Environment) -> dict[str, str | None]:

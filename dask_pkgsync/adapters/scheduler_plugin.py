@@ -28,7 +28,13 @@ from dask_pkgsync.adapters.supplier import Supplier
 from dask_pkgsync.adapters.topic import TOPIC
 from dask_pkgsync.core.compare import critical_versions
 from dask_pkgsync.core.environment import FromDirectory
-from dask_pkgsync.core.errors import InconsistentEnvironmentWarning, PkgsyncError, SyncError, WheelError
+from dask_pkgsync.core.errors import (
+    InconsistentEnvironmentWarning,
+    PkgsyncError,
+    SyncError,
+    WarnsOnlyError,
+    WheelError,
+)
 from dask_pkgsync.core.fields import Field
 from dask_pkgsync.core.messages import Target, own_to_wire, target_from_wire, target_to_wire
 from dask_pkgsync.core.policy import Level
@@ -179,12 +185,12 @@ class PackageSync(OnDuty):
         """Judge the client, close the gate, and sync; what is raised here reaches the caller on the client."""
         from dask_pkgsync.adapters.gate import mismatch  # a client needs nothing of all that
 
-        if (misfit := mismatch(critical_versions(self.target.environment))) is not None:
-            raise misfit
         coordinator = coordinator_of(scheduler)
         if coordinator.rule.decides(self.target):
             await coordinator.settled()
             return
+        if (misfit := mismatch(critical_versions(self.target.environment))) is not None:
+            raise misfit
         coordinator.registering += 1
         try:
             coordinator.listen()
@@ -255,8 +261,13 @@ async def join(client: Client, plugin: PackageSync) -> dict[str, Any] | None:
     It costs two short messages, where the plugin has to bring its source.
     """
     scheduler: Any = client.scheduler
-    if await scheduler.get_metadata(keys=[TOPIC], default=None) != plugin.target.id:
-        return None
+    match await scheduler.get_metadata(keys=[TOPIC], default={}):
+        case {"mode": "warn"}:
+            raise WarnsOnlyError
+        case {"target": target} if target == plugin.target.id:
+            pass
+        case _:
+            return None
 
     async def again() -> Any:
         return await register(client, plugin, None, idempotent=False)

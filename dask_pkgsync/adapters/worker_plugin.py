@@ -11,8 +11,9 @@ from distributed.core import Status
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from dask_pkgsync.adapters.carry import carried
+from dask_pkgsync.adapters.logs import log_in_sentences
 from dask_pkgsync.adapters.node import NodeAgent, expected, failure_of, is_own_process
-from dask_pkgsync.core.errors import LayerError
+from dask_pkgsync.core.errors import LayerError, RestartNeededError
 from dask_pkgsync.core.messages import Target, failure_to_wire, target_from_wire, target_to_wire
 from dask_pkgsync.core.report import node_report, report_to_wire
 from dask_pkgsync.shell import activation
@@ -28,10 +29,6 @@ NAME = "pkgsync"
 Sender = Literal["scheduler", "nanny", "client's nanny"]
 """Who gave the plugin to the worker. A nanny in the person's own process (a `LocalCluster`) starts its workers in the
 person's environment, where there is nothing to do."""
-
-
-class RestartNeededError(Exception):
-    """The worker cannot take its layer live; only its nanny sees this."""
 
 
 class WorkerSync(WorkerPlugin):
@@ -55,6 +52,7 @@ class WorkerSync(WorkerPlugin):
 
     async def setup(self, worker: Worker) -> None:
         """Verify, or bring about, the target in this process."""
+        log_in_sentences()
         worker.startup_information[NAME] = _presentation
         if is_own_process(self.target) or self.sent_by == "client's nanny":
             this_process().target = self.target.id

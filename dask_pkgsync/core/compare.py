@@ -67,6 +67,19 @@ class Comparison:
         rows = tuple(row for row in self.differences if row.level is Level.CRITICAL)
         return Comparison(rows, self.expected_label, self.found_label)
 
+    @property
+    def only_critical(self) -> bool:
+        """Whether there are no others."""
+        return all(row.level is Level.CRITICAL for row in self.differences)
+
+    def and_also(self, other: Comparison | None) -> Comparison:
+        """Return the differences of both, those of one name once; what is compared is called as the other does."""
+        if not other:
+            return self
+        known = {row.name for row in self.differences}
+        more = (row for row in other.differences if row.name not in known)
+        return Comparison((*self.differences, *more), other.expected_label, other.found_label)
+
     def _table(self) -> tuple[list[str], list[list[str]]]:
         head = ["package", self.expected_label, self.found_label, "level"]
         return head, [[row.name, row.expected, row.found, row.level.value] for row in self.differences]
@@ -154,7 +167,7 @@ def compare_critical(
         rows.append(Difference("python", Level.CRITICAL, want or MISSING, have or MISSING))
     for name in CRITICAL:
         want, have = expected.get(name), found.get(name)
-        if want is None or have is None or not _equal(want, have):
+        if want is None or have is None or not same_version(want, have):
             rows.append(Difference(name, Level.CRITICAL, want or MISSING, have or MISSING))
     rows.sort(key=lambda row: row.name)
     return Comparison(tuple(rows), expected_label, found_label)
@@ -203,7 +216,7 @@ def _is_checkout(distribution: Distribution) -> bool:
 
 def compatible(want: str, have: str) -> bool:
     """Whether a version is a compatible release (``~=``, PEP 440) of another, or the same."""
-    if _equal(want, have):
+    if same_version(want, have):
         return True
     try:
         return SpecifierSet(f"~={Version(want).public}").contains(have, prereleases=True)
@@ -211,7 +224,8 @@ def compatible(want: str, have: str) -> bool:
         return False
 
 
-def _equal(want: str, have: str) -> bool:
+def same_version(want: str, have: str) -> bool:
+    """Compare as PEP 440 does; what is no version is like nothing."""
     try:
         return Version(want) == Version(have)
     except InvalidVersion:

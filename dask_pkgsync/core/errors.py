@@ -34,9 +34,9 @@ class EnvironmentMismatchError(PkgsyncError, ImportError):
     def __str__(self) -> str:
         """Say what differs and what to do."""
         ours, theirs = self.comparison.expected_label, self.comparison.found_label
+        critical = " in packages that must be the same everywhere" if self.comparison.only_critical else ""
         return (
-            f"The environment of the {theirs} does not match the {ours} in packages that must be the same "
-            f"everywhere.\n\n{self.comparison}\n\n"
+            f"The environment of the {theirs} does not match the {ours}{critical}.\n\n{self.comparison}\n\n"
             f"Install the versions of the {ours} on the {theirs}, or the other way round, and connect again."
         )
 
@@ -123,6 +123,14 @@ class PolicyError(PkgsyncError, ValueError):
 
 class WarnsOnlyError(PolicyError):
     """The cluster's operator has configured that it only compares, and installs nothing."""
+
+    def __str__(self) -> str:
+        """Say so."""
+        return "this cluster is configured to install nothing (pkgsync.mode is warn): it only compares"
+
+
+class RestartNeededError(PkgsyncError):
+    """A worker cannot take its layer live; only its nanny sees this."""
 
 
 class LayerError(PkgsyncError):

@@ -48,6 +48,13 @@ def versions_in(message: dict[str, Any]) -> dict[str, str | None]:
     return {name: found.get(name) for name in ("python", *CRITICAL)}
 
 
+def platform_in(message: dict[str, Any]) -> str:
+    """Return the platform of a client or worker as `sysconfig.get_platform` has it; empty where it cannot be told."""
+    host = Field(message, "handshake").key("versions").value.get("host")
+    system, machine = (host.get("OS"), host.get("machine")) if isinstance(host, dict) else (None, None)
+    return f"{system}-{machine}".lower() if isinstance(system, str) and isinstance(machine, str) else ""
+
+
 def check_worker(message: dict[str, Any], statuses: Collection[str]) -> None:
     """Refuse a worker's handshake that Dask would stumble over half-way (`Scheduler.add_worker`).
 
