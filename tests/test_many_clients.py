@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -345,3 +346,53 @@ def test_nobody_gets_the_code_of_another_under_the_name_of_their_own(
         assert row == ["shared_name.py", "ann-tools", "1.0", "ben-tools", "1.0", "exact"]
         assert replaced == ["ben", "ben"]
         assert anns == ["No module named 'helpers'"]  # what she had was taken from her
+
+
+STAYS = """
+import time
+from pathlib import Path
+pkgsync.sync(client, progress=False)
+mark = Path("mark")
+mark.touch()
+while mark.exists():
+    time.sleep(0.05)
+print(json.dumps(everywhere(call, "import of_ann, of_ben; answer = [of_ann.whose, of_ben.whose]")))
+"""
+COMES = """
+pkgsync.sync(client, progress=False)
+print(json.dumps(everywhere(call, "import of_ann, of_ben, tabulate; answer = [of_ann.whose, of_ben.whose]")))
+"""
+
+
+def somebody(root: Path, name: str) -> Person:
+    """Return somebody with an editable project that nobody else has."""
+    person = Person(root / name)
+    files = {"pyproject.toml": OWN_CODE.format(name=f"of-{name}"), f"of_{name}.py": f"whose = {name!r}\n"}
+    person.install("-e", str(person.write(files, "project")))
+    return person
+
+
+@pytest.mark.cluster
+def test_each_is_asked_for_what_only_they_have(tmp_path: Path, venvs: Venvs) -> None:
+    """Where a node has Ann's layer already, nobody has sent Ann's wheel to this scheduler when Ben adds to it."""
+    ann, ben = somebody(tmp_path, "ann"), somebody(tmp_path, "ben")
+    ben.install("tabulate==0.9.0")
+    for name in ("before", "after"):
+        (tmp_path / name).mkdir()
+    with running(tmp_path / "before", venvs.base(), tmp_path / "cache", workers=1) as cluster:
+        ann.run(cluster, "pkgsync.sync(client, progress=False)\nprint(0)")
+    mark = ann.home / "mark"
+    with (
+        running(tmp_path / "after", venvs.base(), tmp_path / "cache", workers=2) as cluster,
+        ThreadPoolExecutor() as threads,
+    ):
+        anns = threads.submit(ann.run, cluster, STAYS)
+        try:
+            cluster.wait_for(lambda: mark.exists() or anns.done(), "Ann's sync")
+            assert mark.exists(), anns.exception()
+            with cluster.client() as client:
+                assert "uploaded" not in [event["action"] for _, event in client.get_events("pkgsync")]
+            bens = ben.run(cluster, COMES)
+        finally:
+            mark.unlink(missing_ok=True)  # so that Ann goes
+        assert bens == anns.result() == [["ann", "ben"]] * 2
