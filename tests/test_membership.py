@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from clusters import SOURCE, environment_with, on_workers, surroundings, versions_here
+from clusters import CLIENT_PACKAGES, SOURCE, environment_with, on_workers, surroundings, versions_here
 from distributed import Client, Scheduler, Worker
 
 import dask_pkgsync as pkgsync
@@ -167,6 +167,19 @@ def test_what_nobody_uses_is_released(run_cluster: Any, base_environment: Enviro
         time.sleep(2)
         with cluster.client(1) as client:
             assert six_on(client) == {"1.17.0"}
+
+
+@pytest.mark.cluster
+def test_what_was_never_synced_can_be_released(run_cluster: Any, venvs: Any) -> None:
+    """A scheduler with our preload answers before anybody has synced: every node has its base, and keeps working."""
+    guarded = {"DASK_DISTRIBUTED__SCHEDULER__PRELOAD": '["dask_pkgsync.preload"]'}
+    with run_cluster(workers=1, venv=venvs.make(*CLIENT_PACKAGES), env=guarded) as cluster:
+        cluster.add_worker(nanny=False)
+        with cluster.client(2) as client:
+            report = pkgsync.release(client)
+            found = [(node.role, node.outcome, node.notes) for node in report.nodes]
+            assert sorted(found) == [(role, "matched", ()) for role in ("nanny", "scheduler", "worker")]
+            assert six_on(client) == {"1.15.0"}
 
 
 @pytest.mark.cluster
