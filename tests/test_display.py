@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from dask_pkgsync.core.errors import NodeFailure, SyncError
-from dask_pkgsync.core.progress import Progress, Reporter
+from dask_pkgsync.core.progress import OnlyIfNeeded, Progress, Reporter
 from dask_pkgsync.core.report import NodeReport, SyncReport
 from dask_pkgsync.shell import board as board_module
 from dask_pkgsync.shell import display
@@ -228,6 +228,33 @@ def test_a_kernel_is_recognised(monkeypatch):
     assert not display._in_notebook()
     monkeypatch.delitem(sys.modules, "IPython")
     assert not display._in_notebook()
+
+
+def test_who_waits_reads_for_whom(terminal):
+    """In each kind of output, until a node's step is heard of."""
+    for reporter in (plain := display.PlainReporter(io.StringIO()), OnlyIfNeeded(plain)):
+        reporter.started(TARGET)
+        reporter.waits("ann@laptop", ["six"])
+    assert plain._file.getvalue().splitlines() == [
+        f"pkgsync: syncing to environment {TARGET[:12]}",
+        "pkgsync: waiting until ann@laptop has disconnected: six conflicts",
+        f"pkgsync: syncing to environment {TARGET[:12]}",
+        "pkgsync: waiting until ann@laptop has disconnected: six conflicts",
+    ]
+    drawn = display.TerminalReporter(terminal)
+    drawn.started(TARGET)
+    drawn.waits("ann@laptop", [f"p{number}" for number in range(7)])
+    drawn._live.refresh()
+    drawn.finished(REPORT)
+    assert "waiting until ann@laptop has disconnected: p0, p1, p2, p3, p4 and 2 more conflict" in terminal.getvalue()
+    page = Page()
+    notebook = display.NotebookReporter(page, str, interval=0.01)
+    notebook.waits("ann@laptop", ["six"])
+    assert "waiting until ann@laptop" in notebook._page()
+    notebook.progressed(step("tcp://10.0.0.1:1", "prepare", "started"))
+    assert "waiting until" not in notebook._page()
+    assert board_module.Row("tcp://x:1", "nanny", "activate", "waiting", "", 0.0, 1.0).label == "waiting"
+    Reporter().waits("ann@laptop", ["six"])
 
 
 def test_a_step_is_timed_from_its_own_beginning():

@@ -113,6 +113,21 @@ def test_what_nobody_can_take_is_left_alone_unless_it_is_to_be_now(
         assert held.result(timeout=60) != before
 
 
+def test_a_release_names_who_keeps_what_was_released(run_cluster: Any, base_environment: Environment) -> None:
+    """Its worker goes on in the environment that it has, until it starts again; the status says so."""
+    with run_cluster(workers=1) as cluster, cluster.client(1) as client:
+        pkgsync.sync(client, other_six(base_environment), progress=False)
+        held = client.submit(unrepeatable, 1, pure=False)
+        before = held.result()
+        (node,) = (one for one in pkgsync.release(client).nodes if one.role == "nanny")
+        assert node.outcome == "left alone"
+        states = {one.role: one for one in pkgsync.status(client).nodes}
+        assert states["scheduler"].state == "base"
+        assert states["nanny"].state == "left alone"
+        assert "1 result that no peer could take" in states["nanny"].detail
+        assert held.result() == before
+
+
 def test_one_that_waits_leaves_the_others_at_work(run_cluster: Any, base_environment: Environment) -> None:
     """A task that does not end keeps its worker waiting, and nothing else; in the end that worker is restarted, too."""
     with run_cluster(workers=2, env={"DASK_PKGSYNC__DRAIN_TIMEOUT": "1s"}) as cluster, cluster.client(2) as client:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -78,6 +79,36 @@ def test_for_somebody_who_has_gone_while_waiting_nothing_is_done() -> None:
     asyncio.run(wait())
 
 
+def test_who_loses_an_environment_is_told() -> None:
+    """Everybody whose place was taken, or whose cluster was released, but for the one who did it."""
+    sent: list[tuple[str, str]] = []
+    scheduler: Any = SimpleNamespace(
+        clients={"ann": object(), "ben": object()},
+        client_send=lambda client, message: sent.append((client, message["text"])),
+    )
+    wants = Wants(scheduler, lambda _: None)
+    ann = Want("ann", target(six="1.0"))
+    wants.remember(ann, replaces=True)
+    ben = Want("ben", replace(target(six="2.0"), on_conflict="replace", client_process="another", owner="ben@desk"))
+    plan = wants.beside_others(ben)
+    assert plan.replaced == (ann,)
+    assert wants.wants["ann"] is ann  # until it is done
+    wants.permit([], plan, ben)
+    wants.end(plan.replaced, "ben@desk")
+    wants.remember(ben, replaces=True)
+    assert sent.pop()[0] == "ann"
+    wants.remember(Want("ann", replace(target(rich="1.0"), owner="ann@laptop")), replaces=True)
+    wants.forget_all(by="ann")
+    assert sent.pop() == (
+        "ben",
+        "ann@laptop has released this cluster: tasks run in its own packages from now on.",
+    )
+    assert not sent
+    wants.remember(ben, replaces=True)
+    wants.forget_all()
+    assert not sent
+
+
 def test_what_somebody_keeps_stays_while_it_is_not_replaced() -> None:
     """Another one who wants the same, or adds to what somebody wants who is still there, does not end it."""
     scheduler: Any = SimpleNamespace(clients={"ann": object(), "ben": object()})
@@ -103,7 +134,7 @@ environment = pkgsync.Environment.from_json(open(path).read())
 if __name__ == "__main__":
     with Client(address, timeout=20) as client:
         try:
-            report = pkgsync.sync(client, environment, progress=False, on_conflict=choice)
+            report = pkgsync.sync(client, environment, progress=choice == "wait", on_conflict=choice)
             print("OK", report.changed)
         except pkgsync.PkgsyncError as error:
             print(type(error).__name__, error)
@@ -124,9 +155,12 @@ def second(venvs: Venvs, tmp_path: Path) -> Callable[..., subprocess.CompletedPr
 
 @pytest.mark.cluster
 def test_a_second_client_adds_conflicts_waits_and_replaces(
-    run_cluster: Any, base_environment: Environment, second: Any
+    run_cluster: Any, base_environment: Environment, second: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Adding is merged live; a conflict is refused with the owner and the differences; the rest is as asked for."""
+    """Adding is merged live; a conflict is refused with the owner and the differences; the rest is as asked for.
+
+    Who waits reads for whom, and who was replaced that they were.
+    """
     mine = environment_with(base_environment, {"six": "1.17.0"})
     names = ["six", "tabulate"]
     with run_cluster(workers=2) as cluster:
@@ -150,6 +184,8 @@ def test_a_second_client_adds_conflicts_waits_and_replaces(
             replaced = second(cluster.address, other, "replace")
             assert replaced.stdout.strip() == "OK True", replaced.stderr
             assert {one["six"] for one in on_workers(client, versions_here, names).values()} == {"1.16.0"}
+            cluster.wait_for(lambda: "has replaced the environment that this client had synced" in caplog.text, "word")
+            assert len(caplog.records) == 1
             pkgsync.sync(client, mine, progress=False)
             waiting: list[Any] = []
             thread = threading.Thread(target=lambda: waiting.append(second(cluster.address, other, "wait")))
@@ -157,8 +193,14 @@ def test_a_second_client_adds_conflicts_waits_and_replaces(
             thread.join(5)
             assert thread.is_alive()
             assert {one["six"] for one in on_workers(client, versions_here, names).values()} == {"1.17.0"}
+            states = {one.state: one.detail for one in pkgsync.status(client).clients}
+            assert states.keys() == {"synced", "waiting"}
+            assert states["waiting"].startswith("until ")
         thread.join(60)  # the owner has gone
         assert waiting[0].stdout.strip() == "OK True", waiting[0].stderr
+        assert re.search(
+            r"^pkgsync: waiting until \S+@\S+ has disconnected: six conflicts$", waiting[0].stderr, re.MULTILINE
+        )
 
 
 @pytest.mark.cluster

@@ -180,6 +180,7 @@ def test_what_was_never_synced_can_be_released(run_cluster: Any, venvs: Any) -> 
             found = [(node.role, node.outcome, node.notes) for node in report.nodes]
             assert sorted(found) == [(role, "matched", ()) for role in ("nanny", "scheduler", "worker")]
             assert six_on(client) == {"1.15.0"}
+            assert {node.state for node in pkgsync.status(client).nodes} == {"base"}
 
 
 @pytest.mark.cluster

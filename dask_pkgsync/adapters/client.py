@@ -148,6 +148,8 @@ async def _events(client: Client, reporter: Reporter) -> AsyncIterator[None]:
             return
         if message.get("action") == "step":
             reporter.progressed(Progress(*(message[key] for key in ("node", "role", "step", "state", "detail"))))
+        elif message.get("action") == "waiting" and message["client"] == client.id:
+            reporter.waits(message["owner"], message["packages"])
         elif message.get("action") == "listening":
             heard.add(message["mark"])
 
@@ -205,8 +207,9 @@ def release(client: Client) -> SyncReport:
 
 
 async def _release(client: Client) -> SyncReport:
+    report = sync_report_from_wire(await _call(client, "pkgsync_release", client=client.id))
     Membership.end(client)
-    return sync_report_from_wire(await _call(client, "pkgsync_release"))
+    return report
 
 
 def check(client: Client, environment: Environment) -> str:
@@ -215,8 +218,8 @@ def check(client: Client, environment: Environment) -> str:
     return found
 
 
-async def _call(client: Client, operation: str, **arguments: Any) -> Any:
-    answer = await getattr(client.scheduler, operation)(**arguments)
+async def _call(connected: Client, operation: str, /, **arguments: Any) -> Any:
+    answer = await getattr(connected.scheduler, operation)(**arguments)
     if answer is None:  # what a scheduler answers that does not know the operation (distributed 2026.8.0)
         raise PkgsyncError("nobody has synced this cluster: call sync(client) first")
     return answer

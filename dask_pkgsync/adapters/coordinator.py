@@ -160,13 +160,15 @@ class Coordinator:
                     return await self._sync(want)
 
     async def _sync(self, want: Want) -> SyncReport:
-        asked = self.wants.beside_others(want)
+        plan = self.wants.beside_others(want)
+        asked = plan.target
         before = await self.supply.serve(want.client, asked.store)
         if self._is_synced(asked.id):
+            self.wants.end(plan.replaced, want.target.owner)
             return self._join(want)
         had, known = self.target, self.roster.begin()
         try:
-            self.report = await self.leader.lead(asked, lambda clashes: self.wants.permit(clashes, asked, want))
+            self.report = await self.leader.lead(asked, lambda clashes: self.wants.permit(clashes, plan, want))
         except BaseException:
             if self.target is had:
                 self.roster.restore(known)
@@ -175,6 +177,7 @@ class Coordinator:
         assert self.target is not None  # noqa: S101  # that is what leading is
         self.asked = asked
         self.announce()
+        self.wants.end(plan.replaced, want.target.owner)
         self.wants.remember(want, replaces=True)
         self.expiry.look()  # the client may have gone meanwhile
         await self.supply.keep(self.target)
@@ -269,8 +272,13 @@ class Coordinator:
             comparison = compare(target.environment, found, target.policy, **_LABELS)
         return str(comparison) if comparison else ""
 
-    async def handle_release(self) -> dict[str, Any]:
+    async def handle_release(self, client: str = "") -> dict[str, Any]:
         """Give every node its base back and open the gate: the orderly way back.
+
+        Parameters
+        ----------
+        client : str
+            Dask's name of who asks.
 
         Raises
         ------
@@ -281,7 +289,7 @@ class Coordinator:
             raise PolicyError("this cluster has what its operator configured (pkgsync.mode is enforce)")
         if self.rule.only_warns:
             raise WarnsOnlyError
-        return sync_report_to_wire(await self.release())
+        return sync_report_to_wire(await self.release(Field(client, "client").text(500)))
 
     async def release_unused(self) -> bool:
         """Release if still nobody is connected; return whether it was done."""
@@ -291,16 +299,16 @@ class Coordinator:
                 return True
             return False
 
-    async def release(self) -> SyncReport:
+    async def release(self, by: str = "") -> SyncReport:
         """Give every node its base back; the gate stays where it is the operator's."""
         async with self.leader.turn:
-            return await self._release()
+            return await self._release(by)
 
-    async def _release(self) -> SyncReport:
+    async def _release(self, by: str = "") -> SyncReport:
         started = monotonic()
         self.asked = None
         self.announce()
-        self.wants.forget_all()
+        self.wants.forget_all(by)
         self.expiry.stop()
         self.draining.begin(setting("restart"))
         reports = await self.leader.release()

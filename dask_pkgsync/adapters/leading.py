@@ -217,8 +217,7 @@ class Leader:
         self.scheduler.nanny_plugins.pop(NAME, None)
         self.scheduler.worker_plugins.pop(NAME, None)
         reports = await asyncio.gather(*(self._release(node) for node in self.roster.nodes()))
-        self.roster.begin()
-        self.roster.led = {}
+        self.roster.begin_released(reports)
         return [self.itself.release(), *reports]
 
     async def _release(self, node: Node) -> NodeReport:

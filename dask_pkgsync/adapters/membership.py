@@ -7,7 +7,8 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from dask_pkgsync.core.errors import WarnsOnlyError
+from dask_pkgsync.adapters.topic import TOLD
+from dask_pkgsync.core.errors import WarnsOnlyError, harmless
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -44,6 +45,7 @@ class Membership:
             return
         vars(self.client)[_MEMBERSHIP] = self
         vars(self.client)["_ensure_connected"] = self._ensure_connected
+        self.client._stream_handlers[TOLD] = _told  # noqa: SLF001  # no public way to be told anything
 
     @staticmethod
     def end(client: Client) -> None:
@@ -119,6 +121,11 @@ class Membership:
         kept, self.client._pending_msg_buffer[:] = list(self.client._pending_msg_buffer), []  # noqa: SLF001
         for message in kept:
             self.client._send_to_scheduler_safe(message)  # noqa: SLF001  # at once: what comes now is to come after
+
+
+def _told(text: object) -> None:
+    """Pass on what the scheduler tells the client's person."""
+    logger.warning("%s", harmless(str(text))[:2000])
 
 
 async def sync_on_connect(client: Client, sync: Callable[[], Awaitable[Any]]) -> None:

@@ -7,10 +7,10 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.adapters.worker_plugin import NAME
-from dask_pkgsync.core.status import LEFT_ALONE, MATCHES, WAITING, NodeStatus
+from dask_pkgsync.core.status import BASE, LEFT_ALONE, MATCHES, WAITING, NodeStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import TypeAlias
 
     from distributed import Scheduler
@@ -74,6 +74,15 @@ class Roster:
         known = self.reports, self.failures, self.states
         self.reports, self.failures, self.states = {}, {}, {}
         return known
+
+    def begin_released(self, reports: Iterable[NodeReport]) -> None:
+        """Forget everything, as there is no target any more, but who still runs in the last one."""
+        self.begin()
+        self.led = {}
+        for report in reports:
+            if report.outcome in (LEFT_ALONE, "failed"):
+                shown = NodeStatus(report.address, report.role, report.outcome, "; ".join(report.notes), since=time())
+                self.states[report.address] = shown
 
     def restore(self, known: Known) -> None:
         """Go back to what `begin` returned: the target is what it was."""
@@ -142,9 +151,10 @@ class Roster:
         """Return every node against the target: the scheduler first, and those that failed and have left last."""
         workers = self.scheduler.workers.values()
         verified = {_node_of(ws).address for ws in workers if target is not None and self._came_with(ws, target)}
-        found = [self.states.get(self.itself, NodeStatus(self.itself, "scheduler", "unknown"))]
+        unheard = BASE if target is None else "unknown"
+        found = [self.states.get(self.itself, NodeStatus(self.itself, "scheduler", unheard))]
         for node in self.nodes():
-            known = self.states.get(node.address, NodeStatus(node.address, node.role, "unknown"))
+            known = self.states.get(node.address, NodeStatus(node.address, node.role, unheard))
             if node.address in verified and known.state not in (MATCHES, LEFT_ALONE):  # whatever was the last we heard
                 known = replace(known, state=MATCHES, detail="")
             found.append(replace(known, worker=node.worker))

@@ -1,6 +1,8 @@
 """Names that schedulers and clients know each other's messages by."""
 
 TOPIC = "pkgsync"
-"""Of the events of a scheduler, and in its metadata of the target's name."""
+"""Of the events of a scheduler, and in its metadata of its mode and the target's name."""
+TOLD = "pkgsync-told"
+"""What the scheduler sends to a client whose person should know of something."""
 WANTED = "pkgsync-wanted"
 """What the scheduler sends on a client's stream to ask it for wheels."""

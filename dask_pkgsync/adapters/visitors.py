@@ -64,16 +64,24 @@ class Visitors:
 
     async def status(self, target: Target | None, wants: Wants) -> tuple[ClientStatus, ...]:
         """Return every client against the target."""
-        connected = [
-            (state, wants.wants.get(name)) for name, state in self.scheduler.clients.items() if self._is_connected(name)
-        ]
-        return await asyncio.to_thread(lambda: tuple(self._status(state, want, target) for state, want in connected))
+        there = [state for name, state in self.scheduler.clients.items() if self._is_connected(name)]
+        known, waiting = dict(wants.wants), dict(wants.waiting)
+        return await asyncio.to_thread(
+            lambda: tuple(
+                self._status(state, known.get(state.client_key), waiting.get(state.client_key), target)
+                for state in there
+            )
+        )
 
-    def _status(self, client: ClientState, want: Want | None, target: Target | None) -> ClientStatus:
+    def _status(
+        self, client: ClientState, want: Want | None, waits_for: str | None, target: Target | None
+    ) -> ClientStatus:
         name = client.client_key
         message = {"versions": client.versions}
         person = want.target.owner if want else presented_person(client.versions)
         since = self.since.get(name, 0.0)
+        if waits_for is not None:
+            return ClientStatus(name, person, "waiting", f"until {waits_for} has disconnected", since)
         if want is not None:
             return ClientStatus(name, person, "synced", "", since)
         if is_of_worker(name):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from dask_pkgsync.adapters.topic import TOLD
 from dask_pkgsync.core.errors import ConflictError, PkgsyncError
 from dask_pkgsync.core.merge import Apart, conflict, merge
 from dask_pkgsync.core.parcels import request_for
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from dask_pkgsync.core.parcels import Request
     from dask_pkgsync.core.report import Clash
 
+TELL_AGAIN = 20.0
+"""Seconds after which somebody who waits is told again for whom."""
 PAUSE = 0.5
 """Seconds between two looks at whether those are still connected who are in the way."""
 MAX_APART = 1_000
@@ -39,6 +44,15 @@ class Want:
     target: Target
 
 
+@dataclass(frozen=True)
+class Union:
+    """What a cluster is to have for everybody."""
+
+    target: Target
+    replaced: tuple[Want, ...] = ()
+    """Those whose place the new client takes."""
+
+
 class Wants:
     """What the connected clients have asked for.
 
@@ -53,6 +67,8 @@ class Wants:
         self.scheduler = scheduler
         self.tell = tell
         self.wants: dict[str, Want] = {}
+        self.waiting: dict[str, str] = {}
+        """By the name of a client that waits, for whom."""
         self.apart: dict[Apart, None] = {}
         """What nodes have found not to go together, in the order of finding."""
         self.kept = False
@@ -80,9 +96,13 @@ class Wants:
             if request.is_met_by(want.target.environment.distributions.get(request.name))
         ]
 
-    def forget_all(self) -> None:
-        """Forget everybody: the cluster was released."""
-        self.wants, self.kept = {}, False
+    def forget_all(self, by: str = "") -> None:
+        """Forget everybody, as the cluster is being released, and tell them by whom; empty for nobody."""
+        known, self.wants, self.kept = self.wants, {}, False
+        person = known[by].target.owner if by in known else "somebody"
+        for name, one in known.items():
+            if by not in ("", name):
+                self._say(one, f"{person} has released this cluster: tasks run in its own packages from now on.")
 
     def others(self, want: Want) -> list[Want]:
         """Return what other people want who are still connected."""
@@ -98,7 +118,7 @@ class Wants:
         """Return what keeps a client from having what it wants beside another one; false if nothing does."""
         return conflict(one.target, want.target, self.apart)
 
-    def permit(self, clashes: Iterable[Clash], both: Target, want: Want) -> None:
+    def permit(self, clashes: Iterable[Clash], plan: Union, want: Want) -> None:
         """Look at what nodes have found when they had built what everybody wants, before anybody gets it.
 
         Raises
@@ -106,21 +126,38 @@ class Wants:
         ApartError
             If the new client and another one have different files of one path: one of them would get the other's.
         """
-        there = both.environment.distributions
+        there = plan.target.environment.distributions
         for clash in clashes:
             if (one := there.get(clash.one)) is not None and (other := there.get(clash.other)) is not None:
                 self.apart[Apart(request_for(one), request_for(other), clash.path)] = None
         self.apart = dict.fromkeys(list(self.apart)[-MAX_APART:])
-        if any(self.conflict(one, want) for one in self.others(want)):
+        if any(self.conflict(one, want) for one in self.others(want) if one not in plan.replaced):
             raise ApartError
 
     async def wait_for_others(self, want: Want) -> None:
         """Where a client would rather wait than be refused: wait until those have gone who are in the way."""
-        if want.target.on_conflict == "wait":
-            # (nobody tells when a client goes)
-            while any(self.conflict(one, want) for one in self.others(want)):
-                await asyncio.sleep(PAUSE)
+        if want.target.on_conflict != "wait":
+            return
+        told = -inf
+        try:
+            while (blocked := self._in_the_way(want)) is not None:
+                owner, differences = blocked
+                self.waiting[want.client] = owner
+                if monotonic() - told > TELL_AGAIN:
+                    told = monotonic()
+                    packages = [row.name for row in differences]
+                    self.tell({"action": "waiting", "client": want.client, "owner": owner, "packages": packages})
+                await asyncio.sleep(PAUSE)  # (nobody tells when a client goes)
                 self.refuse_the_gone(want)
+        finally:
+            self.waiting.pop(want.client, None)
+
+    def _in_the_way(self, want: Want) -> tuple[str, Comparison] | None:
+        """Return the first person whose environment does not go together with a want, and why."""
+        for one in self.others(want):
+            if differences := self.conflict(one, want):
+                return one.target.owner, differences
+        return None
 
     def refuse_the_gone(self, want: Want) -> None:
         """Raise for a client that has gone while it waited: nobody wants that any more.
@@ -132,7 +169,7 @@ class Wants:
         if want.client and want.client not in self.scheduler.clients:
             raise PkgsyncError(f"{want.target.owner or want.client} has gone, and nothing was done for it")
 
-    def beside_others(self, want: Want) -> Target:
+    def beside_others(self, want: Want) -> Union:
         """Return what the cluster is to have so that everybody who is connected has what they want.
 
         Raises
@@ -141,14 +178,29 @@ class Wants:
             If that does not go together.
         """
         asked = both = want.target
+        replaced = []
         for one in self.others(want):
             owner = one.target.owner
             if not (differences := self.conflict(one, want)):
                 both = merge(one.target, both)
             elif asked.on_conflict == "replace":
-                self.tell({"action": "replaced", "owner": owner, "by": asked.owner})
-                del self.wants[one.client]
+                replaced.append(one)
             else:
                 self.tell({"action": "conflict", "owner": owner, "with": asked.owner, "reason": str(differences)})
                 raise ConflictError(owner, differences)
-        return both
+        return Union(both, tuple(replaced))
+
+    def end(self, replaced: Iterable[Want], by: str) -> None:
+        """Forget those whose place somebody has taken, and tell them."""
+        for one in replaced:
+            self.wants.pop(one.client, None)
+            self.tell({"action": "replaced", "owner": one.target.owner, "by": by})
+            self._say(
+                one,
+                f"{by} has replaced the environment that this client had synced: tasks run in theirs from now on. "
+                "Sync again to get yours, or to read how the two conflict.",
+            )
+
+    def _say(self, want: Want, text: str) -> None:
+        """Tell a client's person, who has not asked for anything just now."""
+        self.scheduler.client_send(want.client, {"op": TOLD, "text": text})

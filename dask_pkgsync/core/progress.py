@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dask_pkgsync.core.report import SyncReport
 
 StepState = Literal["started", "finished", "waiting", "failed"]
@@ -32,6 +34,9 @@ class Reporter:
     def started(self, target: str) -> None:
         """Say that the sync towards this target begins."""
 
+    def waits(self, owner: str, packages: Sequence[str]) -> None:
+        """Say, now and then, that the sync waits until somebody has gone whose packages conflict with these."""
+
     def progressed(self, progress: Progress) -> None:
         """Say that one step of one node began or ended."""
 
@@ -54,12 +59,20 @@ class OnlyIfNeeded(Reporter):
         """Remember the target."""
         self.target = target
 
+    def waits(self, owner: str, packages: Sequence[str]) -> None:
+        """Begin, and go on."""
+        self._begin()
+        self.reporter.waits(owner, packages)
+
     def progressed(self, progress: Progress) -> None:
         """Begin, and go on."""
+        self._begin()
+        self.reporter.progressed(progress)
+
+    def _begin(self) -> None:
         if not self.begun:
             self.begun = True
             self.reporter.started(self.target)
-        self.reporter.progressed(progress)
 
     def finished(self, report: SyncReport) -> None:
         """End what was begun."""

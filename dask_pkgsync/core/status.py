@@ -10,6 +10,7 @@ from dask_pkgsync.core.environment import SCHEMA
 from dask_pkgsync.core.fields import Field
 from dask_pkgsync.core.table import html_table, text_table
 
+BASE = "base"
 MATCHES = "matches"
 LEFT_ALONE = "left alone"
 WAITING = "waiting"
@@ -24,7 +25,8 @@ class NodeStatus:
     """``scheduler``, ``nanny`` or ``worker``."""
     state: str
     """``matches``, ``preparing``, ``prepared``, ``activating``, ``waiting`` (takes no tasks, and restarts when what it
-    holds is no longer needed), ``failed``, ``left alone`` or ``unknown``."""
+    holds is no longer needed), ``failed``, ``left alone``, ``base`` (it has its own packages, as there is no target) or
+    ``unknown``."""
     detail: str = ""
     """For people: the reason of a failure, or what the node left out."""
     since: float = 0.0
@@ -42,8 +44,9 @@ class ClientStatus:
     person: str
     """For example ``ann@laptop``; empty where it has not said."""
     state: str
-    """``synced``: what it asked for is in the target. ``matches`` or ``differs``: by what it presented. ``stock``: it
-    presents nothing, and was judged by Dask's own handshake. ``worker``: of a task that runs on a worker."""
+    """``synced``: what it asked for is in the target. ``waiting``: for another one, with which it conflicts.
+    ``matches`` or ``differs``: by what it presented. ``stock``: it presents nothing, and was judged by Dask's own
+    handshake. ``worker``: of a task that runs on a worker."""
     detail: str = ""
     """What differs."""
     since: float = 0.0

@@ -9,12 +9,14 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from dask_pkgsync.core.progress import Progress, StepState
     from dask_pkgsync.core.report import SyncReport
 
 DOING = {"resolve": "resolving", "prepare": "preparing", "activate": "activating"}
+SHOWN = 5
+"""Packages that one line names."""
 DONE = {"resolve": "resolved", "prepare": "prepared", "activate": "ready"}
 
 
@@ -41,6 +43,8 @@ class Row:
         """The step for people, for example ``preparing``, ``prepared``, ``prepare failed``."""
         if self.state == "failed":
             return f"{self.step} failed"
+        if self.state == "waiting":
+            return "waiting"
         words = DOING if self.state == "started" else DONE
         return words.get(self.step, f"{self.step} {self.state}")
 
@@ -63,6 +67,8 @@ class Board:
         self._lock = Lock()
         self._rows: dict[str, Row] = {}
         self.began = clock()
+        self.note = ""
+        """What is waited for before anything is done."""
 
     @property
     def seconds(self) -> float:
@@ -83,6 +89,7 @@ class Board:
             took = None if progress.state == "started" else now - since
             row = Row(progress.node, progress.role, progress.step, progress.state, progress.detail, since, took)
             self._rows[progress.node] = row
+            self.note = ""
         return row
 
     def stop(self) -> None:
@@ -125,6 +132,13 @@ def duration(seconds: float) -> str:
 def nodes(count: int) -> str:
     """Count nodes for people."""
     return f"{count} node" if count == 1 else f"{count} nodes"
+
+
+def waiting(owner: str, packages: Sequence[str]) -> str:
+    """Say for whom a sync waits, for example ``waiting until ann@laptop has gone: numpy, six conflict``."""
+    more = f" and {len(packages) - SHOWN} more" if len(packages) > SHOWN else ""
+    verb = "conflicts" if len(packages) == 1 else "conflict"
+    return f"waiting until {owner} has disconnected: {', '.join(packages[:SHOWN])}{more} {verb}"
 
 
 def summary(report: SyncReport, seconds: float) -> str:

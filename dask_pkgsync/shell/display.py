@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from dask_pkgsync.core.progress import Progress, Reporter
 from dask_pkgsync.core.table import html_table
-from dask_pkgsync.shell.board import Board, Row, duration, failure_summary, nodes, summary
+from dask_pkgsync.shell.board import Board, Row, duration, failure_summary, nodes, summary, waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console, RenderableType
 
@@ -84,6 +84,10 @@ class PlainReporter(Reporter):
         """Write which target it is."""
         self._write(f"syncing to environment {target[:12]}")
 
+    def waits(self, owner: str, packages: Sequence[str]) -> None:
+        """Write for whom."""
+        self._write(waiting(owner, packages))
+
     def progressed(self, progress: Progress) -> None:
         """Write a line if a step ended."""
         row = self._board.update(progress)
@@ -127,6 +131,10 @@ class TerminalReporter(Reporter):
         """Begin to draw."""
         atexit.register(self._live.stop)
         self._live.start()
+
+    def waits(self, owner: str, packages: Sequence[str]) -> None:
+        """Take it in; the next frame shows it."""
+        self._board.note = waiting(owner, packages)
 
     def progressed(self, progress: Progress) -> None:
         """Take it in; the next frame shows it."""
@@ -184,8 +192,8 @@ def _rich_table(rows: list[Row], now: float, console: Console) -> RenderableType
 
 
 def _headline(board: Board) -> str:
-    counts = _counts(board)
-    return f"Syncing for {duration(board.seconds)}" + (f": {counts}" if counts else " …")
+    now = board.note or _counts(board)
+    return f"Syncing for {duration(board.seconds)}" + (f": {now}" if now else " …")
 
 
 def _counts(board: Board) -> str:
@@ -241,6 +249,10 @@ class NotebookReporter(Reporter):
     def started(self, target: str) -> None:  # noqa: ARG002
         """Begin to draw."""
         self._thread.start()
+
+    def waits(self, owner: str, packages: Sequence[str]) -> None:
+        """Take it in; the next frame shows it."""
+        self._board.note = waiting(owner, packages)
 
     def progressed(self, progress: Progress) -> None:
         """Take it in; the next frame shows it."""
