@@ -17,10 +17,11 @@ from distributed import Client, Scheduler
 
 import dask_pkgsync as pkgsync
 from dask_pkgsync import ConflictError, PackageSync, PkgsyncError, Policy, scan
+from dask_pkgsync.adapters.visitors import Visitors
 from dask_pkgsync.adapters.wants import Want, Wants
 from dask_pkgsync.core.environment import Distribution, Environment, Interpreter, Unrecorded
 from dask_pkgsync.core.merge import conflict, merge
-from dask_pkgsync.core.messages import Target
+from dask_pkgsync.core.messages import Target, environment_to_wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -201,6 +202,17 @@ def test_a_second_client_adds_conflicts_waits_and_replaces(
         assert re.search(
             r"^pkgsync: waiting until \S+@\S+ has disconnected: six conflicts$", waiting[0].stderr, re.MULTILINE
         )
+
+
+def test_the_status_of_a_client_says_whose_version_is_which() -> None:
+    """A version of the cluster and one of the client stand beside each other, each with whose it is."""
+    theirs = target(numpy="2.0", six="1.0").environment
+    shown = {"schema": 1, "person": "ben@desk", "environment": environment_to_wire(theirs)}
+    state = SimpleNamespace(client_key="Client-1", versions={"packages": {}, "pkgsync": shown})
+    scheduler: Any = SimpleNamespace(clients={"Client-1": state}, client_comms={"Client-1": object()})
+    wants = Wants(scheduler, lambda _: None)
+    (found,) = asyncio.run(Visitors(scheduler).status(target(numpy="2.1", six="1.0"), wants))
+    assert (found.person, found.state, found.detail) == ("ben@desk", "differs", "numpy: cluster 2.1, client 2.0")
 
 
 @pytest.mark.cluster

@@ -94,7 +94,7 @@ class Visitors:
             return ClientStatus(name, person, "stock" if environment is None else "presented", "", since)
         rows = list(compare(target.environment, environment, target.policy))
         more = f", and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
-        detail = ", ".join(f"{row.name}: {row.expected} here, {row.found} there" for row in rows[:SHOWN])
+        detail = ", ".join(f"{row.name}: cluster {row.expected}, client {row.found}" for row in rows[:SHOWN])
         return ClientStatus(name, person, "differs" if rows else "matches", detail + more, since)
 
 
