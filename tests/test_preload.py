@@ -22,7 +22,16 @@ from dask_pkgsync.adapters.configuration import check_configuration, schema
 from dask_pkgsync.adapters.enforcement import preside
 from dask_pkgsync.adapters.gate import Gate, own_versions
 from dask_pkgsync.adapters.rule import Rule
-from dask_pkgsync.adapters.settings import defaults, policy_from, setting
+from dask_pkgsync.adapters.settings import (
+    defaults,
+    install_timeout,
+    local_snapshot,
+    node_settings,
+    policy_from,
+    scheduler_rule,
+    seconds_or_never,
+    setting,
+)
 from dask_pkgsync.core.compare import Comparison
 from dask_pkgsync.core.environment import Distribution, Environment
 from dask_pkgsync.core.lockfiles import environment_from_lock
@@ -332,6 +341,17 @@ def test_who_clears_the_configuration_gets_the_defaults(monkeypatch: pytest.Monk
         ("install-timeout", True, "expected string or number, found True"),
         ("transport", "pigeon", "expected one of auto, index, client"),
         ("index-url", 5, "expected string or null, found a int"),
+        (
+            "levels",
+            {"six": "critical", "pandas": "strict"},
+            "pandas: expected one of critical, exact, compatible, ignore",
+        ),
+        ("install-timeout", "soon", "expected a time such as '600s' or 600, found 'soon'"),
+        ("install-timeout", 0, "expected a time such as '600s' or 600, found 0"),
+        ("release-after", "", "expected a time such as '600s' or 600, found ''"),
+        ("drain-timeout", "-1s", "expected a time such as '600s' or 600, found '-1s'"),
+        ("drain-timeout", float("nan"), "expected a time such as '600s' or 600, found nan"),
+        ("cache-size", "much", "expected a size such as '50 MB' or a number of bytes, found 'much'"),
     ],
 )
 def test_what_is_wrong_is_named(key: str, value: object, reason: str) -> None:
@@ -339,6 +359,50 @@ def test_what_is_wrong_is_named(key: str, value: object, reason: str) -> None:
     with dask.config.set({f"pkgsync.{key}": value}), pytest.raises(PolicyError) as caught:
         check_configuration()
     assert f"pkgsync.{key}: {reason}" in str(caught.value)
+
+
+def test_times_that_may_be_nothing_or_never_are_let_through() -> None:
+    """A worker may be restarted without draining, and what nobody uses may stay for ever."""
+    with dask.config.set({"pkgsync.drain-timeout": 0, "pkgsync.release-after": None, "pkgsync.cache-age": "2 days"}):
+        check_configuration()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "make", "reason"),
+    [
+        ("levels", {"six": "strict"}, policy_from, "pkgsync.levels: six: expected one of critical, exact"),
+        ("ignore", ["dask"], policy_from, "pkgsync.ignore: dask cannot be ignored"),
+        ("install-timeout", "soon", install_timeout, "pkgsync.install-timeout: expected a time such as"),
+        ("scheduler", "perhaps", scheduler_rule, "pkgsync.scheduler: expected one of warn, refuse"),
+        ("modules", "mine", local_snapshot, "pkgsync.modules: expected true, false or a list, found 'mine'"),
+        ("modules-limit", "much", local_snapshot, "pkgsync.modules-limit: expected a size such as"),
+        ("cache-age", "old", lambda _: node_settings(), "pkgsync.cache-age: expected a time such as"),
+        ("release-after", "0s", lambda _: seconds_or_never("release-after"), "pkgsync.release-after: expected a time"),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_key_and_its_variable(
+    key: str, value: object, make: Any, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where no preload checks the configuration; what a function was given is told by the option's name alone."""
+    variable = f"DASK_PKGSYNC__{key.upper().replace('-', '_')}"
+    monkeypatch.setenv(variable, "whatever")
+    with dask.config.set({f"pkgsync.{key}": value}), pytest.raises(PolicyError) as caught:
+        make({})
+    assert str(caught.value).startswith(reason)
+    assert f"(in the environment variable {variable})" in str(caught.value)
+
+
+def test_what_a_function_was_given_is_no_fault_of_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The option is named as the person has written it."""
+    monkeypatch.setenv("DASK_PKGSYNC__LEVELS__SIX", "exact")
+    with pytest.raises(PolicyError) as caught:
+        policy_from({"levels": {"six": "strict"}})
+    assert str(caught.value).startswith("levels: six: expected one of")
+    assert "variable" not in str(caught.value)
+    with dask.config.set({"pkgsync.levels": {"six": "exact"}}), pytest.raises(PolicyError) as caught:
+        policy_from({"ignore": ["six"]})
+    where = "(in the environment variable DASK_PKGSYNC__LEVELS__SIX)"
+    assert str(caught.value) == f"pkgsync.levels: six stands both in ignore and in levels {where}"
 
 
 def test_the_file_of_a_wrong_key_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import dask
 import yaml
+from dask.utils import parse_bytes, parse_timedelta
 
 from dask_pkgsync.core.errors import PolicyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "array": (list, tuple),
@@ -26,6 +27,8 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "object": dict,
     "string": str,
 }
+_ADDRESSES = ("index-url", "extra-index-urls", "find-links", "store")
+"""Keys whose values may hold a password."""
 
 
 @cache
@@ -46,7 +49,7 @@ def check_configuration() -> None:
     """
     section = dask.config.get("pkgsync", {})
     if not isinstance(section, dict):
-        raise PolicyError(f"pkgsync: expected a section with keys, found {section!r}{_place('')}")
+        raise PolicyError(f"pkgsync: expected a section with keys, found {section!r}{place('')}")
     problems = [problem for key, value in section.items() if (problem := _problem(str(key).replace("_", "-"), value))]
     if problems:
         raise PolicyError(
@@ -59,13 +62,68 @@ def _problem(key: str, value: object) -> str | None:
     if rule is None:
         close = difflib.get_close_matches(key, schema(), 1)
         hint = f"; did you mean {close[0]}?" if close else ""
-        return f"pkgsync.{key}: there is no such option{_place(key)}{hint}"
-    expected = _expected(rule)
+        return f"pkgsync.{key}: there is no such option{place(key)}{hint}"
+    if isinstance(value, dict) and "additionalProperties" in rule:
+        inner = rule["additionalProperties"]
+        entries = [f"{name}: {wrong}" for name, one in value.items() if (wrong := _misfit(inner, one))]
+        return f"pkgsync.{key}: {'; '.join(entries)}{place(key)}" if entries else None
+    wrong = _misfit(rule, value, is_secret=key in _ADDRESSES)
+    return f"pkgsync.{key}: {wrong}{place(key)}" if wrong else None
+
+
+def _misfit(rule: dict[str, Any], value: object, *, is_secret: bool = False) -> str | None:
+    """Say what was expected and found, where a value is not what the schema says."""
     if "enum" in rule:
         fits = value in rule["enum"]
     else:
         fits = _is_a(value, rule["type"]) and all(_is_a(item, rule["items"]["type"]) for item in _items(value))
-    return None if fits else f"pkgsync.{key}: expected {expected}, found {_shown(key, value)}{_place(key)}"
+    shown = f"a {type(value).__name__}" if is_secret else repr(value)[:100]
+    if not fits:
+        return f"expected {_expected(rule)}, found {shown}"
+    if value is None or "format" not in rule:
+        return None
+    measure, example = _MEASURES[rule["format"]]
+    try:
+        found = measure(value)
+    except ValueError:
+        return f"expected {example}, found {shown}"
+    is_enough = found > 0 if "exclusiveMinimum" in rule else found >= 0  # (and not what is no number, such as .nan)
+    return None if is_enough else f"expected {example}, found {shown}"
+
+
+def seconds_in(value: Any) -> float:
+    """Return the seconds of a number, or of a text such as ``"10m"``.
+
+    Raises
+    ------
+    ValueError
+    """
+    try:
+        return float(parse_timedelta(value))
+    except (IndexError, KeyError, TypeError, ValueError):
+        raise ValueError(value) from None
+
+
+def bytes_in(value: Any) -> int:
+    """Return the bytes of a number, or of a text such as ``"50 MB"``.
+
+    Raises
+    ------
+    ValueError
+    """
+    try:
+        return int(parse_bytes(value))
+    except (IndexError, KeyError, OverflowError, TypeError, ValueError):
+        raise ValueError(value) from None
+
+
+DURATION = "a time such as '600s' or 600"
+SIZE = "a size such as '50 MB' or a number of bytes"
+_MEASURES: dict[str, tuple[Callable[[Any], float], str]] = {
+    "timedelta": (seconds_in, DURATION),
+    "bytes": (bytes_in, SIZE),
+}
+"""What the formats in the schema mean."""
 
 
 def _items(value: object) -> list[Any] | tuple[Any, ...]:
@@ -86,16 +144,12 @@ def _expected(rule: dict[str, Any]) -> str:
     return " or ".join(names) + (" of strings" if "array" in names else "")
 
 
-def _shown(key: str, value: object) -> str:
-    is_address = key in ("index-url", "extra-index-urls", "find-links", "store")  # which may hold a password
-    return f"a {type(value).__name__}" if is_address else repr(value)[:100]
-
-
-def _place(key: str) -> str:
-    """Say where a key is set: in a variable, or in which files."""
+def place(key: str) -> str:
+    """Say where a key is set, for the end of a message: in a variable, or in which files; empty where in none."""
     variable = f"DASK_PKGSYNC__{key.upper().replace('-', '_')}"
-    if variable in os.environ:
-        return f" (in the environment variable {variable})"
+    for name in os.environ:
+        if name == variable or name.startswith(f"{variable}__"):  # (one entry of a section)
+            return f" (in the environment variable {name})"
     files = [str(path) for path in _files() if _sets(path, key)]
     return f" (in {', '.join(files)})" if files else ""
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import getpass
 import pkgutil
 import platform
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import dask
 import yaml
-from dask.utils import parse_bytes, parse_timedelta
 
+from dask_pkgsync.adapters.configuration import DURATION, SIZE, bytes_in, place, seconds_in
 from dask_pkgsync.core.errors import MessageError, PolicyError
 from dask_pkgsync.core.indexes import indexes_from_wire
 from dask_pkgsync.core.messages import ON_CONFLICT, RESTARTS, TRANSPORTS
@@ -72,14 +73,34 @@ def _option(options: Options, name: str) -> Any:
 
 def policy_from(options: Options) -> Policy:
     """Make the policy that the options and the configuration ask for."""
-    return Policy.of(
-        ignore=_option(options, "ignore"),
-        only=_option(options, "only"),
-        extra=_option(options, "extra"),
-        strict=_option(options, "strict"),
-        platform_specific=setting("platform-specific"),
-        levels=_option(options, "levels"),
-    )
+    try:
+        return Policy.of(
+            ignore=_option(options, "ignore"),
+            only=_option(options, "only"),
+            extra=_option(options, "extra"),
+            strict=_option(options, "strict"),
+            platform_specific=setting("platform-specific"),
+            levels=_option(options, "levels"),
+        )
+    except PolicyError as error:
+        raise _told(error, options) from None
+
+
+_POLICY = ("ignore", "only", "extra", "platform-specific", "levels")
+
+
+def _told(error: PolicyError, options: Options) -> PolicyError:
+    """Return an error about a policy that names the keys, and their files, of what was not given but configured."""
+    text = str(error)
+    configured = [key for key in _POLICY if options.get(key) is None and re.search(rf"\b{key}\b", text)]
+    head = "pkgsync." if text.partition(":")[0] in configured else ""
+    return PolicyError(f"{head}{text}{''.join(dict.fromkeys(map(place, configured)))}")
+
+
+def _named(options: Options, name: str) -> tuple[str, str]:
+    """Return how messages call an option, and where it stands if it is not given but configured."""
+    key = name.replace("_", "-")
+    return (key, "") if options.get(name) is not None else (f"pkgsync.{key}", place(key))
 
 
 def scheduler_rule(options: Options) -> str:
@@ -105,7 +126,8 @@ def restart(options: Options) -> str:
 def _choice(options: Options, name: str, choices: tuple[str, ...]) -> str:
     chosen = _option(options, name)
     if chosen not in choices:
-        raise PolicyError(f"{name.replace('_', '-')}: expected one of {', '.join(choices)}, found {chosen!r}")
+        called, where = _named(options, name)
+        raise PolicyError(f"{called}: expected one of {', '.join(choices)}, found {chosen!r}{where}")
     return str(chosen)
 
 
@@ -113,7 +135,8 @@ def keep(options: Options) -> bool:
     """Return whether the cluster is to keep the environment when its last client has gone."""
     chosen = _option(options, "keep")
     if not isinstance(chosen, bool):
-        raise PolicyError(f"keep: expected true or false, found {chosen!r}")
+        called, where = _named(options, "keep")
+        raise PolicyError(f"{called}: expected true or false, found {chosen!r}{where}")
     return chosen
 
 
@@ -135,7 +158,8 @@ def client_indexes() -> Indexes:
     """Return the indexes of this client that nodes may use; those that need credentials only if it is configured so."""
     send = setting("send-credentials")
     if not isinstance(send, bool):
-        raise PolicyError(f"send-credentials: expected true or false, found {send!r}")
+        where = place("send-credentials")
+        raise PolicyError(f"pkgsync.send-credentials: expected true or false, found {send!r}{where}")
     own = own_indexes()
     return for_nodes(own if own.configured else configured_indexes(), with_credentials=send)
 
@@ -160,11 +184,11 @@ def own_indexes() -> Indexes:
 def local_snapshot(options: Options, *, modules_limit: int | None = None) -> Snapshot:
     """Scan this environment, with the loose modules that the options ask for."""
     chosen = _option(options, "modules")
-    if isinstance(chosen, str):
-        raise PolicyError(f"modules: expected true, false or a list, found {chosen!r}; write [{chosen!r}]")
-    if not isinstance(chosen, Iterable | bool):
-        raise PolicyError(f"modules: expected true, false or a list, found {chosen!r}")
-    limit = int(parse_bytes(setting("modules-limit"))) if modules_limit is None else modules_limit
+    if isinstance(chosen, str) or not isinstance(chosen, Iterable | bool):
+        called, where = _named(options, "modules")
+        hint = f"; write [{chosen!r}]" if isinstance(chosen, str) else ""
+        raise PolicyError(f"{called}: expected true, false or a list, found {chosen!r}{where}{hint}")
+    limit = _bytes("modules-limit") if modules_limit is None else modules_limit
     return snapshot(modules=chosen if isinstance(chosen, bool) else list(chosen), modules_limit=limit)
 
 
@@ -174,28 +198,39 @@ def packer(found: Snapshot) -> Packer:
     from dask_pkgsync.shell.packer import Packer
 
     cache = open_cache(setting("cache-directory"))
-    return Packer(found, cache, _seconds("build-timeout", setting("build-timeout")))
+    return Packer(found, cache, _seconds({}, "build_timeout"))
 
 
 def install_timeout(options: Options) -> float:
     """Return the seconds that one installer may take."""
-    return _seconds("install-timeout", _option(options, "install_timeout"))
+    return _seconds(options, "install_timeout")
 
 
-def _seconds(name: str, given: Any) -> float:
+def _seconds(options: Options, name: str, *, zero: bool = False) -> float:
+    given = _option(options, name)
     try:
-        seconds = float(parse_timedelta(given))
-    except (ValueError, KeyError, TypeError):
+        seconds = seconds_in(given)
+    except ValueError:
         seconds = -1.0
-    if seconds <= 0:
-        raise PolicyError(f"{name}: expected a time such as '600s' or 600, found {given!r}")
-    return seconds
+    if seconds > 0 or (zero and seconds == 0):
+        return seconds
+    called, where = _named(options, name)
+    raise PolicyError(f"{called}: expected {DURATION}, found {given!r}{where}")
+
+
+def _bytes(key: str) -> int:
+    try:
+        size = bytes_in(setting(key))
+    except ValueError:
+        size = -1
+    if size < 0:
+        raise PolicyError(f"pkgsync.{key}: expected {SIZE}, found {setting(key)!r}{place(key)}")
+    return size
 
 
 def seconds_or_never(name: str) -> float | None:
     """Return a configured time in seconds, or None for never."""
-    given = setting(name)
-    return None if given is None else _seconds(name, given)
+    return None if setting(name) is None else _seconds({}, name)
 
 
 def node_settings() -> NodeSettings:
@@ -204,9 +239,9 @@ def node_settings() -> NodeSettings:
 
     return NodeSettings(
         setting("cache-directory"),
-        float(parse_timedelta(setting("cache-age"))),
-        int(parse_bytes(setting("cache-size"))),
-        int(parse_bytes(setting("store-size"))),
+        _seconds({}, "cache_age", zero=True),
+        _bytes("cache-size"),
+        _bytes("store-size"),
         own_indexes(),
     )
 

@@ -132,7 +132,7 @@ class Policy:
                 f"ignore: {', '.join(sorted(both))} cannot be ignored: Dask itself breaks when they differ"
             )
         if chosen is not None and (both := ignored & chosen):
-            raise PolicyError(f"{', '.join(sorted(both))} stands both in ignore and in only")
+            raise PolicyError(f"ignore: {', '.join(sorted(both))} stands both in ignore and in only")
         if isinstance(extra, str):
             raise PolicyError(f"extra: expected a list of requirements, found the string {extra!r}; write [{extra!r}]")
         requirements = tuple(sorted(_requirement(text) for text in extra))
@@ -142,10 +142,10 @@ class Policy:
         more = canonical_names(platform_specific, "platform-specific")
         rules = _levels(levels or {})
         if both := ignored & {name for name, level in rules if level is not Level.IGNORE}:
-            raise PolicyError(f"{', '.join(sorted(both))} stands both in ignore and in levels")
+            raise PolicyError(f"levels: {', '.join(sorted(both))} stands both in ignore and in levels")
         named = frozenset(name for name, level in rules if level is not Level.IGNORE and not _is_pattern(name))
         if chosen is not None and (both := named - chosen.union(CRITICAL)):
-            raise PolicyError(f"{', '.join(sorted(both))} stands in levels, and not in only")
+            raise PolicyError(f"levels: {', '.join(sorted(both))} stands in levels, and not in only")
         return cls(ignored, chosen, requirements, bool(strict), PLATFORM_SPECIFIC | more, rules)
 
     @property
