@@ -14,12 +14,12 @@ from typing import Any
 import dask
 import pytest
 from click.testing import CliRunner
-from clusters import Cluster, Person, running, uv
+from clusters import Cluster, Person, Venv, running, uv
 from distributed import Client, Scheduler, Worker
 
 from dask_pkgsync import Policy, PolicyError, cli, scan
 from dask_pkgsync.adapters.configuration import check_configuration, schema
-from dask_pkgsync.adapters.enforcement import preside
+from dask_pkgsync.adapters.enforcement import preside, read_lock
 from dask_pkgsync.adapters.gate import Gate, own_versions
 from dask_pkgsync.adapters.rule import Rule
 from dask_pkgsync.adapters.settings import (
@@ -196,7 +196,7 @@ def test_who_came_in_before_the_gate_was_closed_is_judged_then(monkeypatch: pyte
 
 def test_a_scheduler_in_a_persons_process_that_cannot_be_guarded_lets_nobody_in() -> None:
     """A notebook with a cluster of its own goes on; whoever connects reads what is wrong with the configuration."""
-    reason = r"cannot be guarded as it is configured: /there/is/no/such\.lock"
+    reason = r"cannot be guarded as it is configured: pkgsync\.target: /there/is/no/such\.lock"
 
     async def broken() -> None:
         config = {
@@ -293,7 +293,10 @@ def test_warnings_refuse_nobody(operator: Person, user: Person, tmp_path: Path) 
     [
         ({"DASK_PKGSYNC__MOED": "enforce"}, "pkgsync.moed: there is no such option (in the environment variable"),
         ({"DASK_PKGSYNC__MODE": "strict"}, "pkgsync.mode: expected one of sync, enforce, warn, found 'strict'"),
-        ({"DASK_PKGSYNC__MODE": "enforce", "DASK_PKGSYNC__TARGET": "/no/such.lock"}, "/no/such.lock cannot be read"),
+        (
+            {"DASK_PKGSYNC__MODE": "enforce", "DASK_PKGSYNC__TARGET": "/no/such.lock"},
+            "pkgsync.target: /no/such.lock cannot be read: No such file or directory (in the environment variable",
+        ),
         ({"DASK_PKGSYNC__TARGET": "scheduler"}, "is for the modes enforce and warn only"),
     ],
 )
@@ -308,6 +311,32 @@ def test_a_scheduler_that_cannot_be_guarded_does_not_run(
         )
         assert process.wait(60) != 0
         assert reason in cluster.log("scheduler")
+    finally:
+        cluster.stop()
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(
+    ("env", "line"),
+    [
+        ({}, "guards this scheduler: mode sync, stock clients: judge"),
+        ({"DASK_PKGSYNC__MODE": "warn"}, "guards this scheduler: mode warn (target scheduler, "),
+        (
+            {"DASK_PKGSYNC__MODE": "enforce", "DASK_PKGSYNC__TARGET": "a.txt", "DASK_PKGSYNC__STOCK_CLIENTS": "refuse"},
+            "guards this scheduler: mode enforce (target a.txt, 5 packages), stock clients: refuse",
+        ),
+    ],
+)
+def test_a_scheduler_says_that_it_is_guarded_and_how(env: dict[str, str], line: str, tmp_path: Path) -> None:
+    """The operator sees it in the scheduler's terminal, whatever else is configured for its log."""
+    (tmp_path / "a.txt").write_text(_pins(scan(modules=False)))
+    here = Venv(Path(sys.prefix))
+    cluster = Cluster(tmp_path, here, tmp_path / "cache", env=env)
+    try:
+        cluster.start(
+            "scheduler", here, "scheduler", "--no-dashboard", "--port", "0", "--preload", "dask_pkgsync.preload"
+        )
+        cluster.wait_for(lambda: line in cluster.log("scheduler"), line)
     finally:
         cluster.stop()
 
@@ -438,6 +467,44 @@ def test_lock_files_are_read(name: str) -> None:
     """Whoever wrote it, the same pins come out, without those of other Pythons and without the project itself."""
     found = environment_from_lock(name, LOCKS[name], this_interpreter())
     assert {one.name: one.version for one in found.distributions.values()} == {"numpy": "2.1.0", "six": "1.17.0"}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda pins: pins.replace("tornado==", "# ").replace("dask==", "# ", 1), "does not pin dask, tornado, which"),
+        (lambda pins: pins.replace("tornado==", "tornado==0."), "pins tornado 0."),
+    ],
+)
+def test_a_lock_file_that_nobody_could_match_is_told_at_the_start(change: Any, reason: str, tmp_path: Path) -> None:
+    """One that leaves critical packages out, or has others than the scheduler: with the file, and which they are."""
+    path = tmp_path / "requirements.txt"
+    path.write_text(change(_pins(scan(modules=False))))
+
+    async def start() -> None:
+        async with Scheduler(port=0, dashboard_address=":0") as scheduler:
+            with pytest.raises(PolicyError) as caught:
+                await preside(scheduler)
+            assert str(caught.value).startswith(f"pkgsync.target: {path} {reason}")
+
+    with dask.config.set({"pkgsync.mode": "enforce", "pkgsync.target": str(path)}):
+        asyncio.run(start())
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "No such file or directory"), ("directory", "Is a directory"), (b"\xff", "it is no text in UTF-8")],
+)
+def test_a_lock_file_that_cannot_be_read_is_named_once(content: Any, reason: str, tmp_path: Path) -> None:
+    """The path stands in the message once, with the reason."""
+    path = tmp_path / "uv.lock"
+    if content == "directory":
+        path.mkdir()
+    elif content:
+        path.write_bytes(content)
+    with pytest.raises(PolicyError) as caught:
+        read_lock(str(path))
+    assert str(caught.value) == f"{path} cannot be read: {reason}"
 
 
 def test_a_scan_is_a_lock_file_too() -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dask_pkgsync.adapters.configuration import place
+from dask_pkgsync.adapters.gate import own_versions
 from dask_pkgsync.adapters.scheduler_plugin import OnDuty, coordinator_of
 from dask_pkgsync.adapters.settings import (
     client_indexes,
@@ -15,8 +18,9 @@ from dask_pkgsync.adapters.settings import (
     seconds_or_never,
     setting,
 )
+from dask_pkgsync.core.compare import compare_critical, critical_versions
 from dask_pkgsync.core.errors import PolicyError
-from dask_pkgsync.core.lockfiles import environment_from_lock
+from dask_pkgsync.core.lockfiles import environment_from_lock, unpinned
 from dask_pkgsync.core.messages import Target
 from dask_pkgsync.shell.local import with_digests
 from dask_pkgsync.shell.scan import scan_installed, this_interpreter
@@ -24,7 +28,11 @@ from dask_pkgsync.shell.scan import scan_installed, this_interpreter
 if TYPE_CHECKING:
     from distributed import Scheduler
 
+    from dask_pkgsync.adapters.rule import Rule
     from dask_pkgsync.core.environment import Environment
+
+logger = logging.getLogger("distributed.pkgsync")
+"""For what an operator is to see at every start: Dask shows only warnings of loggers that are not below its own."""
 
 OWN = "scheduler"
 
@@ -46,7 +54,7 @@ async def preside(scheduler: Scheduler) -> None:
     """
     mode, wanted = setting("mode"), setting("target")
     if wanted is not None and mode == "sync":
-        raise PolicyError("pkgsync.target: is for the modes enforce and warn only, and mode is sync")
+        raise PolicyError(f"pkgsync.target: is for the modes enforce and warn only, and mode is sync{place('target')}")
     seconds_or_never("release-after")
     coordinator = coordinator_of(scheduler)
     coordinator.is_permanent = True
@@ -66,6 +74,7 @@ async def preside(scheduler: Scheduler) -> None:
         )
     coordinator.announce()
     gate.ready.set()
+    logger.info("dask_pkgsync guards this scheduler: mode %s, stock clients: %s", _described(rule), rule.stock_clients)
     await gate.judge_those_inside()
     if rule.enforced is not None:
         await coordinator.sync(rule.enforced)
@@ -85,7 +94,33 @@ def _operators(wanted: str) -> Environment:
     """Return the environment that the operator has chosen."""
     if wanted == OWN:
         return with_digests(scan_installed())
-    return read_lock(wanted)
+    try:
+        return _matchable(wanted, read_lock(wanted))
+    except PolicyError as error:
+        raise PolicyError(f"pkgsync.target: {error}{place('target')}") from None
+
+
+def _matchable(path: str, environment: Environment) -> Environment:
+    """Return what a lock file pins.
+
+    Raises
+    ------
+    PolicyError
+        If nobody could match it who connects to this scheduler.
+    """
+    if missing := unpinned(environment):
+        raise PolicyError(f"{path} does not pin {', '.join(missing)}, which Dask needs in one version everywhere")
+    pinned, labels = critical_versions(environment), {"expected_label": "scheduler", "found_label": "target"}
+    if other := compare_critical(own_versions(), pinned, **labels):
+        listed = ", ".join(f"{row.name} {row.found} (this scheduler has {row.expected})" for row in other)
+        raise PolicyError(f"{path} pins {listed}: nobody who can connect would match")
+    return environment
+
+
+def _described(rule: Rule) -> str:
+    if rule.expected is None:
+        return rule.mode
+    return f"{rule.mode} (target {setting('target') or OWN}, {len(rule.expected.environment.distributions)} packages)"
 
 
 def read_lock(path: str) -> Environment:
@@ -98,6 +133,8 @@ def read_lock(path: str) -> Environment:
     """
     try:
         text = Path(path).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PolicyError(f"{path} cannot be read: {error}") from None
+    except OSError as error:
+        raise PolicyError(f"{path} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise PolicyError(f"{path} cannot be read: it is no text in UTF-8") from None
     return environment_from_lock(path, text, this_interpreter())

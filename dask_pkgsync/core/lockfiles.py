@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 
 from dask_pkgsync.core.environment import Distribution, Environment
 from dask_pkgsync.core.errors import PolicyError
+from dask_pkgsync.core.policy import CRITICAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +55,11 @@ def environment_from_lock(name: str, text: str, interpreter: Interpreter) -> Env
     if not found:
         raise PolicyError(f"{name}: pins nothing; expected {_KINDS}")
     return Environment.of(interpreter, found.values())
+
+
+def unpinned(environment: Environment) -> tuple[str, ...]:
+    """Return the critical packages that a lock file leaves out: no client could be held against it."""
+    return tuple(name for name in CRITICAL if name not in environment.distributions)
 
 
 def _from_requirements(name: str, text: str) -> Iterator[tuple[str, str]]:
