@@ -6,7 +6,8 @@ Dask imports this file whenever any of its commands runs, so it imports next to 
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
 
     from dask_pkgsync.core.environment import Environment
     from dask_pkgsync.core.policy import Policy
+    from dask_pkgsync.core.verdict import Verdict
     from dask_pkgsync.shell.local import Snapshot
 
     Command = TypeVar("Command", bound=Callable[..., Any])
 
+LOCK_SUFFIXES = (".json", ".lock", ".toml", ".txt")
+"""Of what is no address: a lock file that is not there is told as such."""
 PEM_FILE = click.Path(exists=True, dir_okay=False, resolve_path=True)
 
 
@@ -159,7 +163,7 @@ def sync(address: str, **options: Any) -> None:
     from dask_pkgsync import sync as sync_cluster
 
     options["modules"] = _modules(options)
-    with connected(address, options) as client:
+    with connected(address, options, modules=options["modules"]) as client:
         progress = None if options.pop("progress") else False
         click.echo(str(sync_cluster(client, progress=progress, keep=True, **_given(options))))
 
@@ -172,35 +176,50 @@ def check(address: str, **options: Any) -> None:
     """Say whether this environment would be let in, for pipelines: exit status 0 if so, 1 if not.
 
     ADDRESS is that of a scheduler, or the path of a lock file: requirements.txt with pins, pylock.toml, uv.lock,
-    poetry.lock, or what `scan --json` writes.
+    poetry.lock, or what `scan --json` writes. The last line is the verdict; what it is about stands above.
     """
     chosen = _modules(options)
-    if Path(address).is_file():
+    if Path(address).is_file() or Path(address).suffix in LOCK_SUFFIXES:
         for name in ("tls_ca_file", "tls_cert", "tls_key"):
             options.pop(name)
-        _check_lock(address, _scan(None, chosen), _policy(**options))
-        return
+        verdict = _check_lock(address, chosen, options)
+    else:
+        verdict = _check_cluster(address, chosen, options)
+    click.echo(verdict.page(address))
+    if not verdict.is_let_in:
+        sys.exit(1)
+
+
+def _check_cluster(address: str, modules: Any, options: dict[str, Any]) -> Verdict:
     from dask_pkgsync.adapters.client import check as check_cluster
+    from dask_pkgsync.adapters.presenting import take_presented
 
-    with connected(address, options) as client:
-        if table := check_cluster(client, _scan(None, chosen)):
-            click.echo(table)
-            sys.exit(1)
-    click.echo(f"{address} lets this environment in.")
+    policy = _configured_policy(options)
+    try:
+        with connected(address, options, modules=modules) as client:
+            return check_cluster(client, take_presented().environment, policy)
+    except _Refused as error:
+        click.echo(f"{error.message}\n")
+        click.echo(f"{address}: would be refused, for the reason above.")
+        sys.exit(1)
 
 
-def _check_lock(path: str, environment: Environment, policy: Policy) -> None:
+def _check_lock(path: str, modules: Any, options: dict[str, Any]) -> Verdict:
     from dask_pkgsync.adapters.enforcement import read_lock
     from dask_pkgsync.core.compare import compare as compare_environments
+    from dask_pkgsync.core.lockfiles import unpinned
+    from dask_pkgsync.core.verdict import LET_IN, Verdict, refused
 
+    labels = {"expected_label": path, "found_label": "this environment"}
+    policy = _configured_policy(options)
     with sentences():
         expected = read_lock(path)
-        if comparison := compare_environments(
-            expected, environment, policy, expected_label=path, found_label="this environment"
-        ):
-            click.echo(str(comparison))
-            sys.exit(1)
-    click.echo(f"This environment is what {path} says.")
+        comparison = compare_environments(expected, _scan(None, modules), policy, **labels)
+    if not comparison:
+        return Verdict(LET_IN)
+    missing = ", ".join(unpinned(expected))
+    note = f"{path} does not pin {missing}, which Dask needs: a scheduler that is to enforce it does not start"
+    return replace(refused(comparison, enforced=True), notes=(note,) if missing else ())
 
 
 @pkgsync.command()
@@ -209,7 +228,7 @@ def status(address: str, **options: Any) -> None:
     """Show how every node of the cluster at ADDRESS stands to the environment it is to have."""
     from dask_pkgsync import status as cluster_status
 
-    with connected(address, options) as client:
+    with connected(address, options, presents=False) as client:
         click.echo(str(cluster_status(client)))
 
 
@@ -219,7 +238,7 @@ def release(address: str, **options: Any) -> None:
     """Give the cluster at ADDRESS the environment back that it had before any sync."""
     from dask_pkgsync import release as release_cluster
 
-    with connected(address, options) as client:
+    with connected(address, options, presents=False) as client:
         click.echo(str(release_cluster(client)))
 
 
@@ -247,29 +266,55 @@ def sentences() -> Iterator[None]:
         raise click.ClickException(str(error)) from error
 
 
+class _Refused(click.ClickException):
+    """The scheduler does not let this client in."""
+
+
 @contextmanager
-def connected(address: str, options: dict[str, Any]) -> Iterator[Client]:
-    """Connect to a cluster with the TLS options, which are taken out of the options, and close at the end."""
+def connected(address: str, options: dict[str, Any], *, modules: Any = None, presents: bool = True) -> Iterator[Client]:
+    """Connect to a cluster with the TLS options, which are taken out of the options, and close at the end.
+
+    Parameters
+    ----------
+    address : str
+    options : dict
+    modules : bool or list of str, optional
+        Loose modules that count.
+    presents : bool
+        Whether to tell the cluster at once what this environment has, by which it may judge. Who only looks tells it
+        where nobody is let in otherwise: whatever they have, they break nothing.
+    """
+    from dask_pkgsync.adapters.terminal import must_present, presented
+
     security = _security(options)
-    with sentences(), _connect(address, security) as client:
-        yield client
+    with sentences(), ExitStack() as stack:
+        if presents:
+            stack.enter_context(presented(modules))
+        try:
+            client = _connect(address, security)
+        except _Refused as error:
+            if presents or not must_present(error.message):
+                raise
+            stack.enter_context(presented(in_any_case=True))
+            client = _connect(address, security)
+        yield stack.enter_context(client)
 
 
 def _connect(address: str, security: Any) -> Client:
-    import dask
-    from distributed import Client
     from distributed.comm.addressing import resolve_address
 
-    from dask_pkgsync.core.errors import EnvironmentMismatchError
+    from dask_pkgsync.adapters.terminal import connect
+    from dask_pkgsync.core.errors import PkgsyncError
 
     try:
         resolve_address(address)  # a client that was given nonsense complains again when it is collected
-        with dask.config.set({"pkgsync.on-connect": "present"}):  # each command does what it says, and no more
-            return Client(address, security=security, set_as_default=False)
-    except EnvironmentMismatchError:
+        return connect(address, security)
+    except PkgsyncError:
         raise
     except ImportError as error:  # how Dask says that the scheduler has refused this client
-        raise click.ClickException(str(error)) from error
+        if isinstance(error.__cause__, PkgsyncError):  # this environment could not be presented
+            raise click.ClickException(str(error)) from error
+        raise _Refused(str(error)) from error
     except (OSError, TypeError, ValueError) as error:
         raise click.ClickException(f"cannot connect to {address}: {error}") from error
 
@@ -298,6 +343,22 @@ def _policy(**options: Any) -> Policy:
     from dask_pkgsync.core.policy import Policy
 
     return Policy.of(**_given(options))
+
+
+def _configured_policy(options: dict[str, Any]) -> Policy:
+    """Return the policy of the options, and for what is not given that of the configuration, as a sync has it."""
+    from dask_pkgsync.adapters.settings import policy_from
+
+    given = _given(options)
+    with sentences():
+        return policy_from(
+            {
+                "ignore": given.get("ignore"),
+                "only": given.get("only"),
+                "extra": given.get("extra"),
+                "strict": given.get("strict"),
+            }
+        )
 
 
 def _modules(options: dict[str, Any]) -> Any:
@@ -334,7 +395,8 @@ def _read(source: str) -> Environment:
     try:
         text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise click.ClickException(f"cannot read {source}: {error}") from error
+        reason = getattr(error, "strerror", None) or error  # (without the path again)
+        raise click.ClickException(f"cannot read {source}: {reason}") from error
     return Environment.from_json(text)
 
 

@@ -16,7 +16,8 @@ from distributed.protocol.serialize import ToPickle, to_serialize
 from distributed.versions import get_versions
 
 from dask_pkgsync.core.environment import SCHEMA
-from dask_pkgsync.core.messages import environment_to_wire
+from dask_pkgsync.core.messages import environment_to_wire, policy_to_wire
+from dask_pkgsync.core.policy import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,7 +113,7 @@ def valid_messages(environment: dict[str, Any], target: str) -> list[tuple[str, 
         ("pkgsync_status", {}),
         ("pkgsync_last", {}),
         ("pkgsync_release", {}),
-        ("pkgsync_check", {"environment": environment}),
+        ("pkgsync_check", {"environment": environment, "policy": policy_to_wire(Policy()), "process": "token"}),
         ("pkgsync_drain", {"worker": "tcp://127.0.0.1:9", "node": "tcp://127.0.0.1:9"}),
         ("pkgsync_parcels", {"requests": [request]}),
         ("pkgsync_get", {"parcel": parcel, "offset": 0}),
@@ -288,6 +289,7 @@ def large_messages(environment: dict[str, Any], largest: int) -> list[tuple[str,
             (WORKER, {**worker_handshake("tcp://127.0.0.1:9", "one"), "address": one}),
             (WORKER, {**worker_handshake("tcp://127.0.0.1:9", "one"), "extra": {"pkgsync": one}}),
             ("pkgsync_check", {"environment": one}),
+            ("pkgsync_check", {"environment": environments[0], "policy": one, "process": one}),
             ("pkgsync_failed", {"failure": one}),
             ("pkgsync_report", {"report": one, "target": ""}),
             ("pkgsync_parcels", {"requests": one}),

@@ -93,7 +93,7 @@ def test_an_enforced_environment_lets_in_who_matches_and_nobody_else(
         assert checked.returncode == 1  # the operator's policy counts, not the client's
         user.install("six==1.15.0")
         checked = user.venv.run(CHECK, cluster.address, "--no-modules")
-        assert "lets this environment in" in checked.stdout
+        assert checked.stdout.splitlines()[-1] == f"{cluster.address}: would be let in."
 
 
 CHECK = "import sys; from dask_pkgsync.cli import pkgsync; pkgsync(['check', *sys.argv[1:]])"
@@ -543,13 +543,20 @@ def test_this_environment_can_be_checked_against_a_lock_file(tmp_path: Path, mon
     here = scan(modules=False)
     Path("same.json").write_text(here.to_json())
     same = CliRunner().invoke(cli.pkgsync, ["check", "same.json", "--no-modules"])
-    assert (same.exit_code, same.output) == (0, "This environment is what same.json says.\n")
+    assert (same.exit_code, same.output) == (0, "same.json: would be let in.\n")
     Path("other.txt").write_text(f"click==0.1\n{_pins(here)}")
     other = CliRunner().invoke(cli.pkgsync, ["check", "other.txt", "--no-modules"])
     assert other.exit_code == 1
     assert "click" in other.output
+    assert other.output.splitlines()[-1] == "other.txt: would be refused: it differs from what is enforced (click)."
+    Path("short.txt").write_text(_pins(here).replace("tornado==", "# "))
+    short = CliRunner().invoke(cli.pkgsync, ["check", "short.txt", "--no-modules"])
+    assert short.exit_code == 1
+    assert "short.txt does not pin tornado, which Dask needs" in short.output
     ignoring = CliRunner().invoke(cli.pkgsync, ["check", "other.txt", "--no-modules", "--ignore", "click"])
     assert ignoring.exit_code == 0
+    gone = CliRunner().invoke(cli.pkgsync, ["check", "gone.lock"])
+    assert (gone.exit_code, gone.stderr) == (1, "Error: gone.lock cannot be read: No such file or directory\n")
     Path("broken.txt").write_text("numpy")
     assert CliRunner().invoke(cli.pkgsync, ["check", "broken.txt"]).exit_code == 1
 

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import time
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from distributed import Client
@@ -16,12 +17,17 @@ from dask_pkgsync.adapters.membership import Membership, sync_on_connect
 from dask_pkgsync.adapters.presenting import take_presented
 from dask_pkgsync.adapters.scheduler_plugin import PackageSync, join, register
 from dask_pkgsync.adapters.topic import TOPIC
+from dask_pkgsync.core.compare import compare_critical, critical_versions
 from dask_pkgsync.core.errors import PkgsyncError
-from dask_pkgsync.core.messages import environment_to_wire
+from dask_pkgsync.core.handshake import versions_in
+from dask_pkgsync.core.messages import environment_to_wire, policy_to_wire
+from dask_pkgsync.core.policy import Policy
 from dask_pkgsync.core.progress import OnlyIfNeeded, Progress, Reporter
 from dask_pkgsync.core.report import SyncReport, sync_report_from_wire
 from dask_pkgsync.core.status import ClusterStatus, status_from_wire
+from dask_pkgsync.core.verdict import LET_IN, UNGUARDED, Verdict, refused, verdict_from_wire
 from dask_pkgsync.shell.display import make_reporter
+from dask_pkgsync.shell.process_state import this_process
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -212,10 +218,21 @@ async def _release(client: Client) -> SyncReport:
     return report
 
 
-def check(client: Client, environment: Environment) -> str:
-    """Return how an environment differs from what a cluster has, or would accept, as a table; empty if it does not."""
-    found: str = client.sync(_call, client, "pkgsync_check", environment=environment_to_wire(environment))
+def check(client: Client, environment: Environment, policy: Policy | None = None) -> Verdict:
+    """Return whether a cluster would let a client with an environment in, which would sync by a policy."""
+    found: Verdict = client.sync(_check, client, environment, policy or Policy())
     return found
+
+
+async def _check(client: Client, environment: Environment, policy: Policy) -> Verdict:
+    scheduler: Any = client.scheduler
+    wanted = {"environment": environment_to_wire(environment), "policy": policy_to_wire(policy)}
+    answer = await scheduler.pkgsync_check(**wanted, process=this_process().token)
+    if answer is not None:
+        return verdict_from_wire(answer)
+    here = versions_in({"versions": await scheduler.versions()})  # what every scheduler of Dask's tells
+    found = compare_critical(here, critical_versions(environment), expected_label="cluster", found_label="client")
+    return replace(refused(found, enforced=False) if found else Verdict(LET_IN), notes=(UNGUARDED,))
 
 
 async def _call(connected: Client, operation: str, /, **arguments: Any) -> Any:

@@ -8,8 +8,9 @@ from dataclasses import replace
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
+from dask_pkgsync.adapters.checking import Checking
 from dask_pkgsync.adapters.draining import Draining
-from dask_pkgsync.adapters.gate import Gate, own_versions
+from dask_pkgsync.adapters.gate import Gate
 from dask_pkgsync.adapters.leading import Leader
 from dask_pkgsync.adapters.logs import log_in_sentences
 from dask_pkgsync.adapters.roster import Roster
@@ -21,10 +22,9 @@ from dask_pkgsync.adapters.topic import TOPIC
 from dask_pkgsync.adapters.visitors import Expiry, Visitors
 from dask_pkgsync.adapters.wants import ApartError, Want, Wants
 from dask_pkgsync.adapters.worker_plugin import NAME
-from dask_pkgsync.core.compare import compare, compare_critical, critical_versions
 from dask_pkgsync.core.errors import PolicyError, SyncError, WarnsOnlyError
 from dask_pkgsync.core.fields import Field
-from dask_pkgsync.core.messages import environment_from_wire, failure_from_wire, own_from_wire
+from dask_pkgsync.core.messages import failure_from_wire, own_from_wire
 from dask_pkgsync.core.report import NodeReport, SyncReport, report_from_wire, sync_report_to_wire
 from dask_pkgsync.core.status import ClusterStatus, status_to_wire
 
@@ -55,6 +55,9 @@ class Coordinator:
         self.roster = Roster(scheduler, itself.address, self.tell)
         self.leader = Leader(scheduler, itself, self.roster, self.draining, self.tell)
         self.gate = Gate(scheduler, self.rule, self.judge_worker, self.is_on_duty, self.tell)
+        self.checking = Checking(
+            self.gate, self.wants, lambda: self.target, lambda: self.is_permanent or self._has_plugin
+        )
         self.asked: Target | None = None
         """What clients have asked for, all together; the target has the extra requirements resolved."""
         self.report: SyncReport | None = None
@@ -77,7 +80,7 @@ class Coordinator:
             pkgsync_last=self.handle_last,
             pkgsync_join=self.handle_join,
             pkgsync_release=self.handle_release,
-            pkgsync_check=self.handle_check,
+            pkgsync_check=self.checking.handle_check,
             pkgsync_drain=self.draining.handle_drain,
             **self.supply.handlers,
         )
@@ -259,19 +262,6 @@ class Coordinator:
                 return sync_report_to_wire(self._join(want))
             return sync_report_to_wire(_unchanged(self.report)) if self.report else None
 
-    async def handle_check(self, environment: object) -> str:
-        """Return how an environment differs from what this cluster has or accepts; an empty text if it does not."""
-        return await self.gate.aside(self._check, environment)
-
-    def _check(self, environment: object) -> str:
-        found = environment_from_wire(environment)
-        target = self.rule.enforced or self.target
-        if target is None:
-            comparison = compare_critical(own_versions(), critical_versions(found), **_LABELS)
-        else:
-            comparison = compare(target.environment, found, target.policy, **_LABELS)
-        return str(comparison) if comparison else ""
-
     async def handle_release(self, client: str = "") -> dict[str, Any]:
         """Give every node its base back and open the gate: the orderly way back.
 
@@ -321,9 +311,6 @@ class Coordinator:
         await self.supply.drop()
         self.tell({"action": "released"})
         return SyncReport("", tuple(reports), monotonic() - started)
-
-
-_LABELS = {"expected_label": "cluster", "found_label": "client"}
 
 
 def _unchanged(report: SyncReport) -> SyncReport:

@@ -1,0 +1,84 @@
+"""The client of a command: it presents what this environment has, and does nothing else when it connects."""
+
+from __future__ import annotations
+
+import functools
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import dask
+from distributed import Client, versions
+
+from dask_pkgsync.adapters.configuration import check_configuration
+from dask_pkgsync.adapters.presenting import presenting
+from dask_pkgsync.adapters.rule import NO_FINGERPRINT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PRELOAD = "dask_pkgsync.preload"
+
+
+def connect(address: str, security: Any) -> Client:
+    """Connect without our own preload: it would sync, and Dask logs what preloads do.
+
+    Raises
+    ------
+    PolicyError
+        For a configuration that the preload would have refused.
+    """
+    names, argv = _preloads()
+    if PRELOAD in names:
+        check_configuration()
+    kept = [(name, one) for name, one in zip(names, argv, strict=False) if name != PRELOAD]
+    settings = {
+        "distributed.client.preload": [name for name, _ in kept],
+        "distributed.client.preload-argv": [one for _, one in kept],
+    }
+    with dask.config.set(settings):
+        return Client(address, security=security, set_as_default=False)
+
+
+def _preloads() -> tuple[list[str], list[list[str]]]:
+    """Return the preloads of clients, with the arguments of each, as Dask understands its configuration."""
+    names = dask.config.get("distributed.client.preload", default=[])
+    names = [names] if isinstance(names, str) else list(names)
+    argv = dask.config.get("distributed.client.preload-argv", default=[])
+    return names, argv if argv and not isinstance(argv[0], str) else [list(argv)] * len(names)
+
+
+@contextmanager
+def presented(modules: Any = None, *, in_any_case: bool = False) -> Iterator[None]:
+    """Present in Dask's handshake what this environment has, also when a client comes back.
+
+    Parameters
+    ----------
+    modules : bool or list of str, optional
+        Loose modules that count; by default as configured.
+    in_any_case : bool
+        Whether to do it without loose modules where these cannot travel.
+    """
+    original = versions.get_versions
+    versions.get_versions = _lenient(presenting(original)) if in_any_case else presenting(original)
+    try:
+        with dask.config.set({} if modules is None else {"pkgsync.modules": modules}):
+            yield
+    finally:
+        versions.get_versions = original
+
+
+def _lenient(get_versions: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    @functools.wraps(get_versions)
+    def without_modules(packages: Any = None) -> dict[str, Any]:
+        try:
+            return get_versions(packages)
+        except ImportError:
+            with dask.config.set({"pkgsync.modules": False}):
+                return get_versions(packages)
+
+    return without_modules
+
+
+def must_present(refusal: str) -> bool:
+    """Whether a scheduler has refused a client because it presents nothing."""
+    return NO_FINGERPRINT in refusal
