@@ -49,6 +49,9 @@ def test_results_move_and_running_tasks_end(run_cluster: Any, base_environment: 
         assert set(on_workers(client, imported_version, "six").values()) == {"1.17.0"}
         drained = [event for _, event in client.get_events("pkgsync") if event["action"] == "drained"]
         assert {(event["lost"], event["running"]) for event in drained} == {(0, 0)}
+        logs = "".join(cluster.log(name) for name in cluster.processes)
+        assert "This worker restarts for pkgsync: already imported in another version: six" in logs
+        assert "Traceback" not in logs
 
 
 def noted(directory: str, key: int, *before: int) -> int:

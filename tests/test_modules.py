@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from dask_pkgsync import PackageSync, PolicyError, cli, scan
+from dask_pkgsync import NotInstalledWarning, PackageSync, PolicyError, cli, scan
 from dask_pkgsync.adapters import scheduler_plugin
 from dask_pkgsync.core.environment import Distribution, FromDirectory, FromModules, canonical_name
 from dask_pkgsync.core.errors import WheelError
@@ -290,6 +290,12 @@ def test_modules_of_an_earlier_scan_are_packed_while_they_are_the_same(beside: P
     write(beside, **{"helpers.py": "another = 1"})
     with pytest.raises(WheelError, match="has changed since the scan"):
         Packer(Snapshot(environment), open_cache(str(tmp_path / "other"))).pack(request)
+
+
+def test_who_names_what_is_not_there_is_warned() -> None:
+    """A misspelt name in only would ship nothing without a word."""
+    with pytest.warns(NotInstalledWarning, match=r"nothing is shipped for it: clik, nunpy$"):
+        PackageSync(only=["Nunpy", "clik", "click"], modules=False)
 
 
 def test_what_this_client_does_not_have_is_refused(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from dask_pkgsync.core.compare import critical_versions
 from dask_pkgsync.core.environment import FromDirectory
 from dask_pkgsync.core.errors import (
     InconsistentEnvironmentWarning,
+    NotInstalledWarning,
     PkgsyncError,
     SyncError,
     WarnsOnlyError,
@@ -172,6 +173,8 @@ class PackageSync(OnDuty):
         self.snapshot = snapshot
         self.target = make_target(snapshot.environment, options)
         self.client = ""
+        if unknown := (self.target.policy.only or frozenset()) - snapshot.environment.distributions.keys():
+            warnings.warn(NotInstalledWarning(tuple(sorted(unknown))), stacklevel=3)
         if is_scanned:
             _refuse_what_cannot_be_read(self.target)
             if found := conflicts(snapshot.environment):

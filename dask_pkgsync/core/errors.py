@@ -199,6 +199,24 @@ class InconsistentEnvironmentWarning(UserWarning):
         )
 
 
+class NotInstalledWarning(UserWarning):
+    """An option names packages that the client does not have: perhaps they are misspelt.
+
+    Attributes
+    ----------
+    names : tuple of str
+        As they were given, in canonical spelling.
+    """
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        super().__init__(names)
+        self.names = names
+
+    def __str__(self) -> str:
+        """Say which, and what that means."""
+        return f"only: not installed here, so that nothing is shipped for it: {', '.join(self.names)}"
+
+
 class WheelError(PkgsyncError):
     """A package of the client cannot be made into a wheel, or a wheel is not what it says it is.
 
