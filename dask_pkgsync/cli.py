@@ -163,7 +163,7 @@ def sync(address: str, **options: Any) -> None:
     from dask_pkgsync import sync as sync_cluster
 
     options["modules"] = _modules(options)
-    with connected(address, options, modules=options["modules"]) as client:
+    with connected(address, options, modules=options["modules"], only_looks=False) as client:
         progress = None if options.pop("progress") else False
         click.echo(str(sync_cluster(client, progress=progress, keep=True, **_given(options))))
 
@@ -271,7 +271,9 @@ class _Refused(click.ClickException):
 
 
 @contextmanager
-def connected(address: str, options: dict[str, Any], *, modules: Any = None, presents: bool = True) -> Iterator[Client]:
+def connected(
+    address: str, options: dict[str, Any], *, modules: Any = None, presents: bool = True, only_looks: bool = True
+) -> Iterator[Client]:
     """Connect to a cluster with the TLS options, which are taken out of the options, and close at the end.
 
     Parameters
@@ -283,6 +285,8 @@ def connected(address: str, options: dict[str, Any], *, modules: Any = None, pre
     presents : bool
         Whether to tell the cluster at once what this environment has, by which it may judge. Who only looks tells it
         where nobody is let in otherwise: whatever they have, they break nothing.
+    only_looks : bool
+        Whether it counts as nobody's client, for whom nothing has to be kept.
     """
     from dask_pkgsync.adapters.terminal import must_present, presented
 
@@ -291,16 +295,16 @@ def connected(address: str, options: dict[str, Any], *, modules: Any = None, pre
         if presents:
             stack.enter_context(presented(modules))
         try:
-            client = _connect(address, security)
+            client = _connect(address, security, only_looks=only_looks)
         except _Refused as error:
             if presents or not must_present(error.message):
                 raise
             stack.enter_context(presented(in_any_case=True))
-            client = _connect(address, security)
+            client = _connect(address, security, only_looks=only_looks)
         yield stack.enter_context(client)
 
 
-def _connect(address: str, security: Any) -> Client:
+def _connect(address: str, security: Any, *, only_looks: bool) -> Client:
     from distributed.comm.addressing import resolve_address
 
     from dask_pkgsync.adapters.terminal import connect
@@ -308,7 +312,7 @@ def _connect(address: str, security: Any) -> Client:
 
     try:
         resolve_address(address)  # a client that was given nonsense complains again when it is collected
-        return connect(address, security)
+        return connect(address, security, only_looks=only_looks)
     except PkgsyncError:
         raise
     except ImportError as error:  # how Dask says that the scheduler has refused this client

@@ -442,6 +442,13 @@ def test_a_fault_of_what_nobody_wants_is_no_difference() -> None:
     assert make_plan(base, env(), Policy.of(strict=True)).hidden == (Hide("junk", "1.0"),)
 
 
+def test_levels_are_bounded() -> None:
+    """Each package is held against each of them, also on a scheduler that somebody sent them to."""
+    Policy.of(levels={f"p{number}": "exact" for number in range(200)})
+    with pytest.raises(PolicyError, match="at most 200 names and patterns, found 201"):
+        Policy.of(levels={f"p{number}": "exact" for number in range(201)})
+
+
 def test_a_critical_package_that_only_one_side_has_differs_for_that_reason() -> None:
     """The reason of a critical difference is that it is critical; ``strict`` is named where it is the reason."""
     (row,) = compare(Environment.of(HERE, critical[1:]), env())

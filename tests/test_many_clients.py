@@ -56,7 +56,16 @@ def test_what_both_have_in_other_versions_is_a_conflict() -> None:
     strict = Policy.of(strict=True)
     found = {row.name for row in conflict(target(strict, six="1.0"), target(strict, rich="15.0"))}
     assert found == {"rich", "six"}
-    assert [row.name for row in conflict(ann, target(Policy.of(ignore=["x"]), six="1.0"))] == ["(options)"]
+    options = Policy.of(ignore=["x", "y"], levels={"a*": "ignore", "b": "exact"}, strict=True, only=["six", "b"])
+    rows = {row.name: (row.expected, row.found) for row in conflict(ann, target(options, numpy="2.1", six="1.0"))}
+    assert rows == {
+        "(option ignore)": ("none", "x, y"),
+        "(option levels)": ("none", "b: exact, a*: ignore"),
+        "(option only)": ("none", "b, six"),
+        "(option strict)": ("false", "true"),
+    }
+    long = conflict(ann, target(Policy.of(extra=[f"package-{number}" for number in range(50)]), six="1.0"))
+    assert [(row.name, len(row.found)) for row in long] == [("(option extra)", 61)]
     text = str(ConflictError("ann@laptop", conflict(ann, target(numpy="2.2"))))
     assert "the environment of ann@laptop" in text
     assert "2.1      2.2" in text

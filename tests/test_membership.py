@@ -14,6 +14,7 @@ from distributed import Client, Scheduler, Worker
 
 import dask_pkgsync as pkgsync
 from dask_pkgsync.adapters.membership import Membership
+from dask_pkgsync.cli import connected
 from dask_pkgsync.core.errors import WarnsOnlyError
 
 if TYPE_CHECKING:
@@ -139,12 +140,23 @@ def test_a_scheduler_that_is_killed_during_a_sync_is_told_and_synced_when_it_is_
         assert six_on(client) == {"1.17.0"}
 
 
+TLS = dict.fromkeys(("tls_ca_file", "tls_cert", "tls_key"))
+
+
 @pytest.mark.cluster
 def test_what_nobody_uses_is_released(run_cluster: Any, base_environment: Environment) -> None:
     """Not while somebody is connected or results are published, nor if it is to be kept."""
     mine = environment_with(base_environment, {"six": "1.17.0"})
     with run_cluster(workers=1, env={"DASK_PKGSYNC__RELEASE_AFTER": "1s"}) as cluster:
+        with connected(
+            cluster.address, {**TLS}, presents=False
+        ) as looking:  # somebody watches, as dask pkgsync status does
+            with cluster.client(1) as client:
+                pkgsync.sync(client, mine, progress=False)
+            cluster.wait_for(lambda: "released, as nobody" in cluster.log("scheduler"), "the release", 60)
+            assert [one.state for one in pkgsync.status(looking).clients] == ["looks"]
         with cluster.client(1) as client:
+            assert six_on(client) == {"1.15.0"}
             pkgsync.sync(client, mine, progress=False)
         with cluster.client(1) as client:  # a stock client comes in time
             time.sleep(2)
@@ -156,13 +168,14 @@ def test_what_nobody_uses_is_released(run_cluster: Any, base_environment: Enviro
             assert client.get_dataset("kept").result(timeout=60) == {"six": "1.17.0"}
             assert six_on(client) == {"1.17.0"}
             client.unpublish_dataset("kept")
-        cluster.wait_for(lambda: "released, as nobody" in cluster.log("scheduler"), "the release", 60)
+        cluster.wait_for(lambda: cluster.log("scheduler").count("released, as nobody") == 2, "the release", 60)
         with cluster.client(1) as client:
             assert six_on(client) == {"1.15.0"}
             assert "released" in actions(client)
             pkgsync.sync(client, mine, keep=True, progress=False)
         time.sleep(2)
         with cluster.client(1) as client:
+            assert pkgsync.status(client).matches
             pkgsync.sync(client, mine, progress=False)  # the same again changes nothing of that
         time.sleep(2)
         with cluster.client(1) as client:

@@ -363,6 +363,7 @@ def test_who_clears_the_configuration_gets_the_defaults(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
+        ("drain-share", 1.5, "expected a number from 0 to 1"),
         ("ignoer", [], "there is no such option; did you mean ignore?"),
         ("ignore", "numpy", "expected array of strings, found 'numpy'"),
         ("ignore", [5], "expected array of strings"),

@@ -80,6 +80,8 @@ def _misfit(rule: dict[str, Any], value: object, *, is_secret: bool = False) -> 
     shown = f"a {type(value).__name__}" if is_secret else repr(value)[:100]
     if not fits:
         return f"expected {_expected(rule)}, found {shown}"
+    if "maximum" in rule and not rule["minimum"] <= value <= rule["maximum"]:
+        return f"expected a number from {rule['minimum']} to {rule['maximum']}, found {shown}"
     if value is None or "format" not in rule:
         return None
     measure, example = _MEASURES[rule["format"]]

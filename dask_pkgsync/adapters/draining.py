@@ -8,10 +8,9 @@ import logging
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from dask.utils import parse_timedelta
 from distributed.core import Status
 
-from dask_pkgsync.adapters.settings import setting
+from dask_pkgsync.adapters.settings import drain_share, drain_timeout
 from dask_pkgsync.core.fields import Field
 
 if TYPE_CHECKING:
@@ -62,8 +61,8 @@ class Draining:
         patience : float, optional
             Seconds for each worker; by default ``pkgsync.drain-timeout``.
         """
-        share = float(setting("drain-share"))
-        self.timeout = float(parse_timedelta(setting("drain-timeout"))) if patience is None else patience
+        share = drain_share()
+        self.timeout = drain_timeout() if patience is None else patience
         self.at_once = restart == "now"
         self.has_peers = len(self.scheduler.workers) > 1
         self.places = asyncio.Semaphore(max(1, int(share * len(self.scheduler.workers))))

@@ -233,6 +233,19 @@ def seconds_or_never(name: str) -> float | None:
     return None if setting(name) is None else _seconds({}, name)
 
 
+def drain_timeout() -> float:
+    """Return the seconds in which a worker may be emptied before a restart."""
+    return _seconds({}, "drain_timeout", zero=True)
+
+
+def drain_share() -> float:
+    """Return which share of the workers may be emptied and restarted at once."""
+    share = setting("drain-share")
+    if isinstance(share, int | float) and 0 <= share <= 1:
+        return float(share)
+    raise PolicyError(f"pkgsync.drain-share: expected a number from 0 to 1, found {share!r}{place('drain-share')}")
+
+
 def node_settings() -> NodeSettings:
     """Return what the operator of this node has configured."""
     from dask_pkgsync.shell.prepare import NodeSettings  # clients need nothing of it

@@ -12,6 +12,7 @@ from distributed import Client, versions
 from dask_pkgsync.adapters.configuration import check_configuration
 from dask_pkgsync.adapters.presenting import presenting
 from dask_pkgsync.adapters.rule import NO_FINGERPRINT
+from dask_pkgsync.core.handshake import LOOKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,8 +20,15 @@ if TYPE_CHECKING:
 PRELOAD = "dask_pkgsync.preload"
 
 
-def connect(address: str, security: Any) -> Client:
+def connect(address: str, security: Any, *, only_looks: bool) -> Client:
     """Connect without our own preload: it would sync, and Dask logs what preloads do.
+
+    Parameters
+    ----------
+    address : str
+    security : Security or dict or None
+    only_looks : bool
+        Whether it counts as nobody's client, for whom nothing has to be kept.
 
     Raises
     ------
@@ -36,7 +44,7 @@ def connect(address: str, security: Any) -> Client:
         "distributed.client.preload-argv": [one for _, one in kept],
     }
     with dask.config.set(settings):
-        return Client(address, security=security, set_as_default=False)
+        return Client(address, security=security, set_as_default=False, name=LOOKING if only_looks else None)
 
 
 def _preloads() -> tuple[list[str], list[list[str]]]:

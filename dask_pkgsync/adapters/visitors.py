@@ -13,7 +13,7 @@ from dask_pkgsync.adapters.rule import presented, presented_person
 from dask_pkgsync.adapters.settings import seconds_or_never
 from dask_pkgsync.core.compare import compare
 from dask_pkgsync.core.errors import MessageError
-from dask_pkgsync.core.handshake import is_of_worker
+from dask_pkgsync.core.handshake import is_of_worker, only_looks
 from dask_pkgsync.core.status import ClientStatus, human_time
 
 if TYPE_CHECKING:
@@ -55,9 +55,13 @@ class Visitors:
     def anybody(self) -> bool:
         """Whether a person's client is connected.
 
-        A task's is none, nor are the names under which Dask itself holds results, for example for published datasets.
+        A task's is none, nor is one that only looks, nor are the names under which Dask itself holds results, for
+        example for published datasets.
         """
-        return any(self._is_connected(name) and not is_of_worker(name) for name in self.scheduler.clients)
+        return any(
+            self._is_connected(name) and not is_of_worker(name) and not only_looks(name)
+            for name in self.scheduler.clients
+        )
 
     def _is_connected(self, client: str) -> bool:
         return client in self.since or client in self.scheduler.client_comms  # Dask tells of it before it has a comm
@@ -84,8 +88,8 @@ class Visitors:
             return ClientStatus(name, person, "waiting", f"until {waits_for} has disconnected", since)
         if want is not None:
             return ClientStatus(name, person, "synced", "", since)
-        if is_of_worker(name):
-            return ClientStatus(name, person, "worker", "", since)
+        if is_of_worker(name) or only_looks(name):
+            return ClientStatus(name, person, "worker" if is_of_worker(name) else "looks", "", since)
         try:
             environment = presented(message)
         except MessageError:  # it came before the gate

@@ -38,6 +38,15 @@ def is_of_worker(client: str) -> bool:
     return _OF_WORKER.fullmatch(client) is not None
 
 
+LOOKING = "pkgsync-look"
+"""What a client is called that only looks (`distributed.Client`, ``name``)."""
+
+
+def only_looks(client: str) -> bool:
+    """Whether this is the name of a client of a command such as ``dask pkgsync status``, which uses no package."""
+    return client.startswith(f"Client-{LOOKING}-")
+
+
 def versions_in(message: dict[str, Any]) -> dict[str, str | None]:
     """Check the versions in a handshake, whole, and return the critical ones."""
     packages = Field(message, "handshake").key("versions").key("packages")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.core.compare import Comparison, Difference, compare
-from dask_pkgsync.core.policy import Level
+from dask_pkgsync.core.policy import Level, Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from dask_pkgsync.core.messages import Target
     from dask_pkgsync.core.parcels import Request
 
 INTERPRETER = "python"
+LONGEST = 60
+"""Characters of the value of an option that a table shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +48,31 @@ def conflict(current: Target, asked: Target, apart: Iterable[Apart] = ()) -> Com
     shared = current.environment.distributions.keys() & asked.environment.distributions.keys()
     found = compare(current.environment, asked.environment, asked.policy, **labels)
     rows = [row for row in found if asked.policy.strict or row.name in shared or row.name == INTERPRETER]
-    if current.policy != asked.policy:
-        rows.append(Difference("(options)", Level.EXACT, "the owner's", "others", "nodes follow one set of options"))
+    rows += _other_options(current.policy, asked.policy)
     rows += filter(None, (one.between(current, asked) for one in apart))
     return Comparison(tuple(rows), **labels)
+
+
+def _other_options(current: Policy, asked: Policy) -> Iterator[Difference]:
+    for one in fields(Policy):
+        theirs, yours = (_shown(getattr(policy, one.name)) for policy in (current, asked))
+        if theirs != yours:
+            name = f"(option {one.name.replace('_', '-')})"
+            yield Difference(name, Level.EXACT, theirs, yours, "nodes follow one set of options")
+
+
+def _shown(value: object) -> str:
+    """Return the value of an option for a table."""
+    match value:
+        case frozenset():
+            text = ", ".join(sorted(value))
+        case tuple():
+            text = ", ".join(one if isinstance(one, str) else f"{one[0]}: {one[1].value}" for one in value)
+        case None | bool():
+            text = str(value).lower() if value is not None else ""
+        case _:
+            text = str(value)
+    return (text if len(text) <= LONGEST else f"{text[:LONGEST]}…") or "none"
 
 
 def merge(current: Target, asked: Target) -> Target:

@@ -46,6 +46,8 @@ PLATFORM_SPECIFIC = frozenset(
 """Packages that exist for one operating system only: skipped where the platforms differ."""
 
 
+MAX_LEVELS = 200
+"""Names and patterns with a level: every package is held against them."""
 _PATTERN = re.compile(r"[A-Za-z0-9._*?\[\]!-]{1,200}")
 """Letters of names (PEP 503), and those of `fnmatch`."""
 
@@ -190,6 +192,8 @@ def _levels(levels: Mapping[str, str]) -> tuple[tuple[str, Level], ...]:
     """Check levels by name and pattern; names come before patterns."""
     if not isinstance(levels, Mapping):
         raise PolicyError(f"levels: expected names or patterns with a level each, found {levels!r}")
+    if len(levels) > MAX_LEVELS:
+        raise PolicyError(f"levels: expected at most {MAX_LEVELS} names and patterns, found {len(levels)}")
     found = []
     for given, value in levels.items():
         if not isinstance(given, str) or not _PATTERN.fullmatch(given):

@@ -46,7 +46,7 @@ class ClientStatus:
     state: str
     """``synced``: what it asked for is in the target. ``waiting``: for another one, with which it conflicts.
     ``matches`` or ``differs``: by what it presented. ``stock``: it presents nothing, and was judged by Dask's own
-    handshake. ``worker``: of a task that runs on a worker."""
+    handshake. ``worker``: of a task that runs on a worker. ``looks``: of a command that changes nothing."""
     detail: str = ""
     """What differs."""
     since: float = 0.0
