@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.core.errors import (
         ConflictError,
         EnvironmentMismatchError,
+        EnvironmentMismatchWarning,
         InconsistentEnvironmentWarning,
         LayerError,
         MessageError,
@@ -43,6 +44,7 @@ _HOMES = {
     "Distribution": "core.environment",
     "Environment": "core.environment",
     "EnvironmentMismatchError": "core.errors",
+    "EnvironmentMismatchWarning": "core.errors",
     "InconsistentEnvironmentWarning": "core.errors",
     "NotInstalledWarning": "core.errors",
     "Interpreter": "core.environment",
@@ -71,6 +73,7 @@ __all__ = [
     "Distribution",
     "Environment",
     "EnvironmentMismatchError",
+    "EnvironmentMismatchWarning",
     "InconsistentEnvironmentWarning",
     "Interpreter",
     "LayerError",

@@ -19,13 +19,12 @@ from distributed import Client, Scheduler, Worker, versions
 
 from dask_pkgsync.adapters.client import sync_at_connection
 from dask_pkgsync.adapters.configuration import check_configuration
+from dask_pkgsync.adapters.logs import logger
 from dask_pkgsync.adapters.presenting import presenting
 from dask_pkgsync.adapters.settings import setting  # with the defaults
 
 if TYPE_CHECKING:
     from distributed.core import Server
-
-logger = logging.getLogger("dask_pkgsync")
 
 _COMMANDS = {"distributed.cli.dask_scheduler", "distributed.cli.dask_spec"}
 """What runs in a process that is there for a scheduler alone. Others are a person's, with a cluster of their own."""

@@ -277,7 +277,10 @@ def test_warnings_refuse_nobody(operator: Person, user: Person, tmp_path: Path) 
             there, reason = user.run(cluster, script, **env)
             assert there == ["1.15.0"]
             assert {line.split()[0] for line in reason.splitlines()[2:]} == differing
-        assert "let in all the same" in cluster.log("scheduler")
+        assert "distributed.pkgsync - WARNING - let in all the same" in cluster.log("scheduler")
+        told = user.run(cluster, "client.wait_for_workers(1)", check=False, **PRESENTING).stderr
+        assert "EnvironmentMismatchWarning: this cluster has other packages than this client" in told
+        assert "1.15.0   1.17.0  exact" in told
         for command in ("sync", "release"):
             done = user.run(cluster, f"pkgsync.{command}(client)", check=False)
             assert done.returncode == 1

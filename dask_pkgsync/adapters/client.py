@@ -7,6 +7,7 @@ import contextlib
 import functools
 import time
 import uuid
+import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,10 @@ from dask_pkgsync.adapters.carry import archive
 from dask_pkgsync.adapters.membership import Membership, sync_on_connect
 from dask_pkgsync.adapters.presenting import take_presented
 from dask_pkgsync.adapters.scheduler_plugin import PackageSync, join, register
+from dask_pkgsync.adapters.settings import policy_from
 from dask_pkgsync.adapters.topic import TOPIC
 from dask_pkgsync.core.compare import compare_critical, critical_versions
-from dask_pkgsync.core.errors import PkgsyncError
+from dask_pkgsync.core.errors import EnvironmentMismatchWarning, PkgsyncError, WarnsOnlyError
 from dask_pkgsync.core.handshake import versions_in
 from dask_pkgsync.core.messages import environment_to_wire, policy_to_wire
 from dask_pkgsync.core.policy import Policy
@@ -110,8 +112,17 @@ def sync(
 
 async def sync_at_connection(client: Client) -> None:
     """Sync with what is configured, while ``Client(...)`` is being made, which raises what goes wrong."""
-    reporter = OnlyIfNeeded(make_reporter(None))
-    await sync_on_connect(client, lambda: _sync(client, lambda: PackageSync.of_snapshot(take_presented()), reporter))
+    reporter, snapshot = OnlyIfNeeded(make_reporter(None)), take_presented()
+
+    async def sync_or_warn() -> None:
+        try:
+            await _sync(client, lambda: PackageSync.of_snapshot(snapshot), reporter)
+        except WarnsOnlyError:
+            verdict = await _check(client, snapshot.environment, policy_from({}))
+            if verdict.differences:
+                warnings.warn(EnvironmentMismatchWarning(verdict.differences), stacklevel=2)
+
+    await sync_on_connect(client, sync_or_warn)
 
 
 async def _sync(client: Client, make: Callable[[], PackageSync], reporter: Reporter) -> SyncReport:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from dataclasses import replace
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from dask_pkgsync.adapters.checking import Checking
 from dask_pkgsync.adapters.draining import Draining
 from dask_pkgsync.adapters.gate import Gate
 from dask_pkgsync.adapters.leading import Leader
-from dask_pkgsync.adapters.logs import log_in_sentences
+from dask_pkgsync.adapters.logs import log_in_sentences, logger
 from dask_pkgsync.adapters.roster import Roster
 from dask_pkgsync.adapters.rule import Rule
 from dask_pkgsync.adapters.scheduler_node import SchedulerNode
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from distributed import Scheduler
 
     from dask_pkgsync.core.messages import Target
-
-logger = logging.getLogger("dask_pkgsync")
 
 
 class Coordinator:

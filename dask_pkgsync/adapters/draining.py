@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from distributed.core import Status
 
+from dask_pkgsync.adapters.logs import logger
 from dask_pkgsync.adapters.settings import drain_share, drain_timeout
 from dask_pkgsync.core.fields import Field
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from distributed import Scheduler
     from distributed.scheduler import WorkerState
-
-logger = logging.getLogger("dask_pkgsync")
 
 _PAUSE = 0.1
 """Seconds between two looks at a worker that still runs tasks."""

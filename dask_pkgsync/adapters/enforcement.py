@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.adapters.configuration import place
 from dask_pkgsync.adapters.gate import own_versions
+from dask_pkgsync.adapters.logs import logger
 from dask_pkgsync.adapters.scheduler_plugin import OnDuty, coordinator_of
 from dask_pkgsync.adapters.settings import (
     client_indexes,
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
     from dask_pkgsync.adapters.rule import Rule
     from dask_pkgsync.core.environment import Environment
-
-logger = logging.getLogger("distributed.pkgsync")
-"""For what an operator is to see at every start: Dask shows only warnings of loggers that are not below its own."""
 
 OWN = "scheduler"
 

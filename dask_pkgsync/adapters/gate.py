@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import logging
 import sys
 from dataclasses import dataclass
 from time import time
@@ -16,6 +15,7 @@ from distributed.comm.core import CommClosedError
 from distributed.core import Status
 from distributed.versions import get_versions
 
+from dask_pkgsync.adapters.logs import logger
 from dask_pkgsync.adapters.rule import presented, presented_person
 from dask_pkgsync.core.compare import compare_critical
 from dask_pkgsync.core.errors import EnvironmentMismatchError, MessageError, PkgsyncError, shown
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     T = TypeVar("T")
     Handler = Callable[..., Awaitable[Any]]
     Judge = Callable[[str, dict[str, Any]], str | None]
-
-logger = logging.getLogger("dask_pkgsync")
 
 CLIENT, WORKER, IDENTITY = "register-client", "register-worker", "identity"
 LOGGED = 200

@@ -9,7 +9,6 @@ node whose worker could not be drained waits: it takes no tasks, and activates w
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from distributed.protocol.pickle import dumps
 
 from dask_pkgsync.adapters.conversation import Conversation
+from dask_pkgsync.adapters.logs import logger
 from dask_pkgsync.adapters.nanny_plugin import NannySync
 from dask_pkgsync.adapters.node import expected, failure_of
 from dask_pkgsync.adapters.settings import node_settings
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from dask_pkgsync.adapters.scheduler_node import SchedulerNode
     from dask_pkgsync.core.messages import Target
     from dask_pkgsync.core.report import Clash, NodeReport
-
-logger = logging.getLogger("dask_pkgsync")
 
 ROUNDS = 5
 """How often nodes that came in while a sync was under way are looked for before what is left is given up."""

@@ -1,6 +1,7 @@
-"""On schedulers and nodes: lets Dask log our errors as the sentences that they are, without its traceback.
+"""The logs of schedulers and nodes, which are for the operator.
 
-Whoever has caused one reads it on the client; the log is the operator's, who looks for what is wrong with the cluster.
+Dask logs the errors of plugins with a traceback; ours become the sentences that they are. Whoever has caused one reads
+it on the client.
 """
 
 from __future__ import annotations
@@ -8,6 +9,9 @@ from __future__ import annotations
 import logging
 
 from dask_pkgsync.core.errors import PkgsyncError, RestartNeededError
+
+logger = logging.getLogger("distributed.pkgsync")
+"""Below Dask's own: of others it shows warnings alone, without a time."""
 
 _LOGGERS = ("distributed.core", "distributed.nanny", "distributed.scheduler", "distributed.worker")
 """Which log the exceptions of plugins (distributed 2026.8.0)."""

@@ -137,8 +137,7 @@ async def sync_on_connect(client: Client, sync: Callable[[], Awaitable[Any]]) ->
     reading = client._handle_report_task = asyncio.create_task(client._handle_report())  # noqa: SLF001
     outcome: asyncio.Task[None] | Exception = reading
     try:
-        with contextlib.suppress(WarnsOnlyError):
-            await sync()
+        await sync()
     except Exception as error:  # noqa: BLE001  # `Client(...)` raises it right after this, once
         outcome = error
     if isinstance(outcome, Exception):

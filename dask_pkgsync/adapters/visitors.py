@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from time import time
 from typing import TYPE_CHECKING
 
 from distributed.core import Status
 
+from dask_pkgsync.adapters.logs import logger
 from dask_pkgsync.adapters.rule import presented, presented_person
 from dask_pkgsync.adapters.settings import seconds_or_never
 from dask_pkgsync.core.compare import compare
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from dask_pkgsync.adapters.wants import Want, Wants
     from dask_pkgsync.core.messages import Target
-
-logger = logging.getLogger("dask_pkgsync")
 
 SHOWN = 5
 """Differences that the status of one client names."""
@@ -157,5 +155,5 @@ class Expiry:
         try:
             if await self.release():
                 logger.warning("released, as nobody has been connected for a while: the cluster has its own packages")
-        except Exception:  # nobody waits for it
+        except Exception:  # noqa: BLE001  # nobody waits for it
             logger.exception("the environment that nobody uses any more could not be released")

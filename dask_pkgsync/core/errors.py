@@ -199,6 +199,27 @@ class InconsistentEnvironmentWarning(UserWarning):
         )
 
 
+class EnvironmentMismatchWarning(UserWarning):
+    """The cluster has other packages than this client, and its operator wants that to be told only.
+
+    Attributes
+    ----------
+    comparison : Comparison
+        Every difference, critical ones first.
+    """
+
+    def __init__(self, comparison: Comparison) -> None:
+        super().__init__(comparison)
+        self.comparison = comparison
+
+    def __str__(self) -> str:
+        """List the differences."""
+        return (
+            "this cluster has other packages than this client, and is configured to install nothing (pkgsync.mode is "
+            f"warn):\n{self.comparison}"
+        )
+
+
 class NotInstalledWarning(UserWarning):
     """An option names packages that the client does not have: perhaps they are misspelt.
 
