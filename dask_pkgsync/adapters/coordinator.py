@@ -84,9 +84,11 @@ class Coordinator:
 
     def announce(self) -> None:
         """Let every client see in the scheduler's metadata what it can expect, before it brings its own."""
-        self.scheduler.set_metadata(
-            keys=[TOPIC], value={"mode": self.rule.mode, "target": self.asked.id if self.asked else ""}
-        )
+        if self.asked is None and not self.is_permanent:
+            self.scheduler.task_metadata.pop(TOPIC, None)
+            return
+        known = {"mode": self.rule.mode, "target": self.asked.id if self.asked else ""}
+        self.scheduler.set_metadata(keys=[TOPIC], value=known)
 
     # -- who comes and goes -------------------------------------------------------------------------------------------
 
