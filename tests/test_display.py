@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from dask_pkgsync.core.errors import NodeFailure, SyncError
-from dask_pkgsync.core.progress import OnlyIfNeeded, Progress, Reporter
+from dask_pkgsync.core.progress import OnlyIfNeeded, Progress, Reporter, progress_in
 from dask_pkgsync.core.report import NodeReport, SyncReport
 from dask_pkgsync.shell import board as board_module
 from dask_pkgsync.shell import display
@@ -228,6 +228,15 @@ def test_a_kernel_is_recognised(monkeypatch):
     assert not display._in_notebook()
     monkeypatch.delitem(sys.modules, "IPython")
     assert not display._in_notebook()
+
+
+def test_what_is_no_step_is_not_shown():
+    """Anybody on a cluster can log events; what a terminal would obey does not get there."""
+    event = {"node": "n", "role": "worker", "step": "prepare", "state": "started", "detail": "\x1b[2J"}
+    assert progress_in(event) == Progress("n", "worker", "prepare", "started", "?[2J")
+    assert progress_in({**event, "state": "gone"}) is None
+    assert progress_in({**event, "detail": 5}) is None
+    assert progress_in({}) is None
 
 
 def test_who_waits_reads_for_whom(terminal):

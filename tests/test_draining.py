@@ -140,6 +140,9 @@ def test_one_that_waits_leaves_the_others_at_work(run_cluster: Any, base_environ
         report = pkgsync.sync(client, other_six(base_environment), progress=False)
         assert sorted(node.outcome for node in report.nodes[1:]) == ["restarted", "waiting"]
         assert client.submit(imported_version, "six", pure=False).result(timeout=30) == "1.17.0"
+        other = environment_with(base_environment, {"six": "1.17.0", "toolz": "0.12.0"})
+        with pytest.raises(pkgsync.SyncError, match="imported other versions already of: toolz"):
+            pkgsync.sync(client, other, scheduler="refuse", progress=False)  # prepared everywhere, and then nobody's
         assert len(long.result(timeout=60)) == 32
         assert len(behind.result(timeout=60)) == 32
         cluster.wait_for(lambda: pkgsync.status(client).matches, "the last worker")

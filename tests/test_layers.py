@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import json
 import os
 import subprocess
@@ -307,6 +308,10 @@ def test_a_loose_module_hides_what_only_the_base_has(tmp_path: Path) -> None:
         ({"space/one.py": "x"}, {"space/two.py": "x"}, ""),
         ({"tests/__init__.py": "1", "LICENSE": "1"}, {"tests/__init__.py": "2", "LICENSE": "2"}, ""),
         ({"both.py": "", "both/__init__.py": ""}, {"both/__init__.py": ""}, "differ in both/__init__.py, and"),
+        ({"h.py": "x"}, {f"h{importlib.machinery.EXTENSION_SUFFIXES[0]}": "y"}, "differ in h."),
+        ({"ns/h.py": "x"}, {"ns/h/__init__.py": "", "ns/h/y.py": ""}, "differ in ns/h/__init__.py"),
+        ({"ns/h/y.py": ""}, {"ns/h.py": "x"}, "differ in ns/h.py"),
+        ({"pkg/table.csv": "1"}, {"pkg/table.csv": "2"}, "differ in pkg/table.csv"),
     ],
 )
 def test_two_with_other_code_under_one_name_are_told(
@@ -326,6 +331,31 @@ def test_two_with_other_code_under_one_name_are_told(
     assert report_from_wire(report_to_wire(report)) == report
 
 
+def test_of_loose_modules_nothing_is_there_by_accident(tmp_path: Path) -> None:
+    """Distributions leave their tests at the top, and nobody imports them; beside a script somebody may."""
+    write_package(tmp_path / "a", "module-tests", **{"tests/__init__.py": "1"})
+    write_package(tmp_path / "b", "other", **{"tests/__init__.py": "2"})
+    both = {**dist_infos(tmp_path / "a"), **dist_infos(tmp_path / "b")}
+    assert clashes(both) == ()
+    (clash,) = clashes(both, loose={"module-tests"})
+    assert (clash.one, clash.other, clash.path) == ("module-tests", "other", "tests/__init__.py")
+
+
+def test_a_namespace_that_both_have_a_file_in_is_no_delta(tmp_path: Path) -> None:
+    """What the base keeps would get the layer's file of the same name, which comes first."""
+    base_site, layer_site = tmp_path / "base", tmp_path / "layer" / "lib" / LIB / "site-packages"
+    write_package(base_site, "kept", **{"ns/helpers.py": "x = 1", "ns/kept.py": ""})
+    write_package(layer_site, "new", **{"ns/new.py": ""})
+    layer = Layer("x", tmp_path / "layer", complete=False, pins=())
+    base = Base(Path(sys.executable), (base_site,), scan_installed([str(base_site)]))
+    plan = Plan((Install("new", "1.0"), Keep("kept", "1.0")))
+    target = {name: Distribution(name, "1.0") for name in ("new", "kept")}
+    assert find_leak(layer, plan, base, target) is None
+    write_package(layer_site, "new", **{"ns/new.py": "", "ns/helpers.py": "x = 2"})
+    assert find_leak(layer, plan, base, target) == "ns/helpers.py is both in the layer and in the base"
+    assert find_leak(layer, plan, base, {"new": target["new"]}) is None  # nobody wants what only the base has
+
+
 def test_what_somebody_else_wrote_over_is_no_clash(tmp_path: Path) -> None:
     """A size that is neither of those that were recorded is one that nobody installed; missing digests go by size."""
     write_package(tmp_path, "one", **{"shared.py": "x = 1"})
@@ -338,9 +368,9 @@ def test_what_somebody_else_wrote_over_is_no_clash(tmp_path: Path) -> None:
     for name in ("one", "two"):
         record = tmp_path / f"{name}-1.0.dist-info" / "RECORD"
         record.write_text("shared.py,,4\n" if name == "one" else "shared.py,sha256=x,5\n")
-    assert clashes(tmp_path)
+    assert clashes(dist_infos(tmp_path))
     (tmp_path / "one-1.0.dist-info" / "RECORD").write_text("shared.py,,5\n")
-    assert not clashes(tmp_path)
+    assert not clashes(dist_infos(tmp_path))
 
 
 def test_an_editable_in_the_base_makes_the_layer_complete(tmp_path: Path, cache: Cache) -> None:

@@ -20,8 +20,9 @@ from dask_pkgsync import ConflictError, PackageSync, PkgsyncError, Policy, scan
 from dask_pkgsync.adapters.visitors import Visitors
 from dask_pkgsync.adapters.wants import Want, Wants
 from dask_pkgsync.core.environment import Distribution, Environment, Interpreter, Unrecorded
-from dask_pkgsync.core.merge import conflict, merge
+from dask_pkgsync.core.merge import Apart, conflict, merge
 from dask_pkgsync.core.messages import Target, environment_to_wire
+from dask_pkgsync.core.parcels import Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from clusters import Venvs
 
 HERE = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311-cp311-linux_x86_64")
+MANY = [f"a-package-with-a-long-name-{number}" for number in range(5)]
 CRITICAL = [Distribution(name, "1.0") for name in ("cloudpickle", "dask", "distributed", "msgpack", "tornado")]
 
 
@@ -59,8 +61,8 @@ def test_what_both_have_in_other_versions_is_a_conflict() -> None:
     options = Policy.of(ignore=["x", "y"], levels={"a*": "ignore", "b": "exact"}, strict=True, only=["six", "b"])
     rows = {row.name: (row.expected, row.found) for row in conflict(ann, target(options, numpy="2.1", six="1.0"))}
     assert rows == {
-        "(option ignore)": ("none", "x, y"),
-        "(option levels)": ("none", "b: exact, a*: ignore"),
+        "(option ignore)": ("without these", "x, y"),
+        "(option levels)": ("without these", "b: exact, a*: ignore"),
         "(option only)": ("none", "b, six"),
         "(option strict)": ("false", "true"),
     }
@@ -70,6 +72,47 @@ def test_what_both_have_in_other_versions_is_a_conflict() -> None:
     assert "the environment of ann@laptop" in text
     assert "2.1      2.2" in text
     assert "on_conflict='replace'" in text
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "shown"),
+    [
+        ({"ignore": [*MANY, "torch"]}, {"ignore": MANY}, ("torch", "without these")),
+        ({"only": []}, {}, ("without these", "none")),
+        ({"platform_specific": ["zz-top"]}, {}, ("zz-top", "without these")),
+        (
+            {"levels": {"a*": "exact", "ab*": "ignore"}},
+            {"levels": {"ab*": "ignore", "a*": "exact"}},
+            ("in another order",) * 2,
+        ),
+        ({"extra": [*MANY, "torch>2"]}, {"extra": [*MANY, "torch>1"]}, ("torch>2", "torch>1")),
+    ],
+)
+def test_options_that_differ_conflict_however_long_they_are(
+    one: dict[str, Any], other: dict[str, Any], shown: tuple[str, str]
+) -> None:
+    """The table shows what differs, and not what is the same."""
+    policies = Policy.of(**one), Policy.of(**other)
+    (row,) = conflict(*(target(policy, six="1.0") for policy in policies))
+    assert (row.expected, row.found) == shown
+    assert not conflict(*(target(policies[0], six="1.0") for _ in range(2)))
+
+
+def test_who_has_one_of_two_that_differ_never_gets_the_file_of_the_other() -> None:
+    """Not even from somebody who has both, and whose own environment is therefore either's; both may have both."""
+    apart = [Apart(Request("six", "1.0"), Request("rich", "15.0"), "shared.py")]
+    one, other = target(six="1.0"), target(rich="15.0")
+    both, neither = target(six="1.0", rich="15.0"), target(numpy="2.1")
+    (row,) = conflict(one, other, apart)
+    assert (row.name, row.expected, row.found) == ("shared.py", "six 1.0", "rich 15.0")
+    (row,) = conflict(one, both, apart)
+    assert (row.expected, row.found) == ("six 1.0", "rich 15.0, six 1.0")
+    assert conflict(both, other, apart)
+    assert not conflict(both, both, apart)
+    assert not conflict(one, one, apart)
+    assert not conflict(both, neither, apart)
+    assert not conflict(neither, one, apart)
+    assert not [row for row in conflict(one, target(rich="16.0"), apart) if row.name == "shared.py"]
 
 
 def test_for_somebody_who_has_gone_while_waiting_nothing_is_done() -> None:
@@ -100,10 +143,10 @@ def test_who_loses_an_environment_is_told() -> None:
     ann = Want("ann", target(six="1.0"))
     wants.remember(ann, replaces=True)
     ben = Want("ben", replace(target(six="2.0"), on_conflict="replace", client_process="another", owner="ben@desk"))
-    plan = wants.beside_others(ben)
+    plan = asyncio.run(wants.beside_others(ben))
     assert plan.replaced == (ann,)
     assert wants.wants["ann"] is ann  # until it is done
-    wants.permit([], plan, ben)
+    asyncio.run(wants.permit([], plan, ben))
     wants.end(plan.replaced, "ben@desk")
     wants.remember(ben, replaces=True)
     assert sent.pop()[0] == "ann"
@@ -256,6 +299,7 @@ def test_a_worker_that_was_led_on_is_led_back(run_cluster: Any, base_environment
     with run_cluster(workers=1) as cluster, cluster.client(1) as client:
         pkgsync.sync(client, wanted[0], progress=False)
         client.restart()  # so that the worker registers with the target
+        assert client.get_metadata("pkgsync")["target"] == pkgsync.status(client).target
         found = []
         for environment in wanted[1:]:
             pkgsync.sync(client, environment, progress=False)

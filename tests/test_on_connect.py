@@ -47,6 +47,8 @@ def person(tmp_path: Path) -> Person:
 def test_connecting_is_enough(person: Person, run_cluster: Any) -> None:
     """Nothing but Dask is on the cluster; the script calls nothing of ours; packages and local code are there."""
     with run_cluster(workers=1) as cluster:
+        with cluster.client(1) as client:  # what anybody can write there is believed by nobody
+            client.set_metadata("pkgsync", {"mode": "warn", "target": "0"})
         assert person.run(cluster, VERSIONS, **SYNCING) == [["1.17.0", "first"]]
         person.write({"mine.py": "VALUE = 'second'\n"}, "mine")
         assert person.run(cluster, VERSIONS, **SYNCING) == [["1.17.0", "second"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,7 @@ class Checking:
         self.wants = wants
         self.target = target
         self.is_guarded = is_guarded
+        self.turn = asyncio.Lock()
 
     async def handle_check(self, environment: object, policy: object = None, process: object = "") -> dict[str, Any]:
         """Return whether a client with an environment would be let in, as plain data.
@@ -87,7 +89,8 @@ class Checking:
         notes = [MUST_PRESENT] if self.rule.stock_clients == "refuse" else []
         notes += [] if self.is_guarded() else [UNGUARDED]
         situation = Situation(self.target(), tuple(others), tuple(self.wants.apart), tuple(notes))
-        return await self.gate.aside(self._check, environment, policy, situation)
+        async with self.turn:  # one at a time, and not in the way of those who register
+            return await asyncio.to_thread(self._check, environment, policy, situation)
 
     def _check(self, environment: object, policy: object, situation: Situation) -> dict[str, Any]:
         found = environment_from_wire(environment)

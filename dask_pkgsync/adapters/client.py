@@ -20,11 +20,11 @@ from dask_pkgsync.adapters.scheduler_plugin import PackageSync, join, register
 from dask_pkgsync.adapters.settings import policy_from
 from dask_pkgsync.adapters.topic import TOPIC
 from dask_pkgsync.core.compare import compare_critical, critical_versions
-from dask_pkgsync.core.errors import EnvironmentMismatchWarning, PkgsyncError, WarnsOnlyError
+from dask_pkgsync.core.errors import EnvironmentMismatchWarning, PkgsyncError, WarnsOnlyError, harmless
 from dask_pkgsync.core.handshake import versions_in
 from dask_pkgsync.core.messages import environment_to_wire, policy_to_wire
 from dask_pkgsync.core.policy import Policy
-from dask_pkgsync.core.progress import OnlyIfNeeded, Progress, Reporter
+from dask_pkgsync.core.progress import OnlyIfNeeded, Reporter, progress_in
 from dask_pkgsync.core.report import SyncReport, sync_report_from_wire
 from dask_pkgsync.core.status import ClusterStatus, status_from_wire
 from dask_pkgsync.core.verdict import LET_IN, UNGUARDED, Verdict, refused, verdict_from_wire
@@ -161,14 +161,13 @@ async def _events(client: Client, reporter: Reporter) -> AsyncIterator[None]:
 
     def handle(event: tuple[float, Any]) -> None:
         _, message = event
-        if not isinstance(message, dict):
-            return
-        if message.get("action") == "step":
-            reporter.progressed(Progress(*(message[key] for key in ("node", "role", "step", "state", "detail"))))
-        elif message.get("action") == "waiting" and message["client"] == client.id:
-            reporter.waits(message["owner"], message["packages"])
-        elif message.get("action") == "listening":
-            heard.add(message["mark"])
+        match message:
+            case {"action": "step"} if (progress := progress_in(message)) is not None:
+                reporter.progressed(progress)
+            case {"action": "waiting", "client": client.id, "owner": str(owner), "packages": [*packages]}:
+                reporter.waits(harmless(owner), [harmless(str(name)) for name in packages])
+            case {"action": "listening", "mark": str(mark)}:
+                heard.add(mark)
 
     if type(reporter) is Reporter or TOPIC in client._event_handlers:  # noqa: SLF001  # somebody listens already
         yield

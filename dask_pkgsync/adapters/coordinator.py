@@ -17,9 +17,9 @@ from dask_pkgsync.adapters.rule import Rule
 from dask_pkgsync.adapters.scheduler_node import SchedulerNode
 from dask_pkgsync.adapters.settings import setting
 from dask_pkgsync.adapters.supply import Supply
-from dask_pkgsync.adapters.topic import TOPIC
+from dask_pkgsync.adapters.topic import ONLY_WARNS, TOPIC
 from dask_pkgsync.adapters.visitors import Expiry, Visitors
-from dask_pkgsync.adapters.wants import ApartError, Want, Wants
+from dask_pkgsync.adapters.wants import ApartError, MustWaitError, Want, Wants
 from dask_pkgsync.adapters.worker_plugin import NAME
 from dask_pkgsync.core.errors import PolicyError, SyncError, WarnsOnlyError
 from dask_pkgsync.core.fields import Field
@@ -118,7 +118,7 @@ class Coordinator:
     def is_unused(self) -> bool:
         """Whether there is a target that a client has set, and no client any more."""
         is_set = self.target is not None and self.rule.enforced is None and not self.wants.kept
-        return is_set and not self.visitors.anybody
+        return is_set and not self.visitors.anybody and not self.wants.anybody
 
     def judge_worker(self, message: dict[str, Any]) -> str | None:
         """Say why a worker with a nanny may not register: it was not verified against the target."""
@@ -158,11 +158,11 @@ class Coordinator:
             await self.wants.wait_for_others(want)
             async with self.leader.turn:
                 self.wants.refuse_the_gone(want)
-                with contextlib.suppress(ApartError):  # then what comes next is the conflict that it is
+                with contextlib.suppress(ApartError, MustWaitError):  # then the next round looks at who is in the way
                     return await self._sync(want)
 
     async def _sync(self, want: Want) -> SyncReport:
-        plan = self.wants.beside_others(want)
+        plan = await self.wants.beside_others(want)
         asked = plan.target
         before = await self.supply.serve(want.client, asked.store)
         if self._is_synced(asked.id):
@@ -249,6 +249,8 @@ class Coordinator:
         rest : dict
             What is its own besides (`core.messages.own_to_wire`).
         """
+        if self.rule.only_warns:
+            return ONLY_WARNS
         name, wanted = Field(client, "client").text(500), Field(target, "target").text(100)
         own = own_from_wire(rest)
         async with self.leader.turn:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from distributed import Scheduler
     from distributed.comm.core import Comm
-    from distributed.scheduler import WorkerState
 
     from dask_pkgsync.adapters.rule import Rule
 
@@ -151,9 +150,12 @@ class Gate:
             if self._reason(message, "client", comm.comm.peer_address) is not None:
                 comm.comm.abort()
         for worker in list(self.scheduler.workers.values()):
-            comparison = compare_critical(own_versions(), _versions_of(worker), **_WORKER)
-            if comparison and not self.rule.only_warns:
-                self.tell({"action": "worker-refused", "worker": worker.address, "reason": str(comparison)})
+            message = {"address": worker.address, "versions": worker.versions}
+            critical = compare_critical(own_versions(), versions_in(message), **_WORKER)
+            reason = self.rule.judge_worker(message, critical)
+            objection = Objection(reason, is_final=False) if reason else None
+            if (reason := self._weigh(message, "worker", objection, worker.address)) is not None:
+                self.tell({"action": "worker-refused", "worker": worker.address, "reason": reason})
                 await self.scheduler.remove_worker(address=worker.address, stimulus_id="pkgsync-refused", close=True)
 
     async def _client_objection(self, message: dict[str, Any]) -> Objection | None:
@@ -239,10 +241,6 @@ class Gate:
 
 
 _WORKER = {"expected_label": "scheduler", "found_label": "worker"}
-
-
-def _versions_of(worker: WorkerState) -> dict[str, str | None]:
-    return versions_in({"versions": worker.versions})
 
 
 def _unreadable(error: MessageError) -> str:

@@ -27,7 +27,7 @@ from dask_pkgsync.core.report import SyncReport
 from dask_pkgsync.shell.prepare import resolve_extra
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Awaitable, Callable, Collection
 
     from distributed import Scheduler
 
@@ -77,10 +77,11 @@ class Leader:
         """Whether nodes that come in are still to be brought to the target."""
         self.turn = asyncio.Lock()
         """Held by whoever changes the target, or a node."""
-        self.plugins: dict[str, bytes] = {}
+        self.plugins: tuple[Target | None, dict[str, bytes]] = None, {}
+        """A target, and what brings it to nannies and to workers without one."""
         self.later: set[asyncio.Task[None]] = set()
 
-    async def lead(self, asked: Target, permit: Callable[[Collection[Clash]], None]) -> SyncReport:
+    async def lead(self, asked: Target, permit: Callable[[Collection[Clash]], Awaitable[None]]) -> SyncReport:
         """Prepare, adopt and activate; nothing has changed if this raises.
 
         Parameters
@@ -99,7 +100,7 @@ class Leader:
         target = await self._resolve(asked)
         resolved = monotonic()
         await self._prepare_all(target)
-        permit({clash for report in self.roster.reports.values() for clash in report.clashes})
+        await permit({clash for report in self.roster.reports.values() for clash in report.clashes})
         prepared = monotonic()
         await self._adopt(target, target.restart)
         if failures := self._nobody_works():
@@ -124,7 +125,7 @@ class Leader:
         try:
             await self._activate_all(target)
         finally:  # also after what nobody expected: a worker without a nanny is verified by this plugin alone
-            self.scheduler.worker_plugins[NAME] = self.plugins["worker"]
+            self.scheduler.worker_plugins[NAME] = self._plugin("worker", target)
             self.adopting = False
 
     async def _go_back(self, before: Target | None) -> None:
@@ -163,7 +164,6 @@ class Leader:
 
     async def _prepare_all(self, target: Target) -> None:
         """Let every node prepare; raise if none can."""
-        self.plugins = {"nanny": dumps(NannySync(target)), "worker": dumps(WorkerSync(target))}
         nodes = self.roster.nodes()
         await asyncio.gather(self._prepare_itself(target), *(self._prepare(node, target) for node in nodes))
         failed = set(self.roster.failures)
@@ -179,7 +179,7 @@ class Leader:
     async def _activate_all(self, target: Target) -> None:
         """Adopt the target, and bring in every node, also those that came meanwhile."""
         self.target = target
-        self.scheduler.nanny_plugins[NAME] = self.plugins["nanny"]
+        self.scheduler.nanny_plugins[NAME] = self._plugin("nanny", target)
         # Not yet for workers: one whose nanny began to start before this would fail its last look, instead of being
         # brought in below; and one that is in the new target already would be held against the old.
         self.scheduler.worker_plugins.pop(NAME, None)
@@ -224,11 +224,18 @@ class Leader:
         self.draining.free(node.worker)
         return report
 
+    def _plugin(self, role: str, target: Target) -> bytes:
+        known, plugins = self.plugins
+        if known is not target:
+            plugins = {"nanny": dumps(NannySync(target)), "worker": dumps(WorkerSync(target))}
+            self.plugins = target, plugins
+        return plugins[role]
+
     # -- one node -----------------------------------------------------------------------------------------------------
 
     async def _prepare(self, node: Node, target: Target) -> None:
         self.roster.step(node.address, node.role, "prepare", "started")
-        answer = await self.nodes.prepare(node, target, self.plugins[node.role])
+        answer = await self.nodes.prepare(node, target, self._plugin(node.role, target))
         if isinstance(answer, NodeFailure):
             self.roster.fail(answer, node.role)
             return
@@ -270,7 +277,9 @@ class Leader:
                 if self.roster.is_verified(node, target):  # it died, and came back in the target
                     self.roster.step(node.address, node.role, "activate", "finished", "restarted")
                     return
-                await self._activate(node, target)
+                await self._prepare(node, target)  # again: it may have prepared what somebody else asked for in vain
+                if node.address in self.roster.reports:
+                    await self._activate(node, target)
                 if node.address in self.roster.failures:
                     await self._expel(node)
 

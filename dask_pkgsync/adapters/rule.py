@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dask_pkgsync.core.compare import MISSING, Comparison, Difference, compare, compatible, same_version
 from dask_pkgsync.core.errors import EnvironmentMismatchError, WarnsOnlyError
 from dask_pkgsync.core.fields import Field
-from dask_pkgsync.core.handshake import PRESENTED, is_of_worker, platform_in
+from dask_pkgsync.core.handshake import PRESENTED, is_of_worker, may_be_on
 from dask_pkgsync.core.messages import environment_from_wire
 from dask_pkgsync.core.policy import CRITICAL, Level, Policy
 from dask_pkgsync.shell.scan import printable
@@ -90,9 +90,8 @@ class Rule:
 
     def differing_in(self, message: dict[str, Any], who: str = "client") -> Comparison | None:
         """Return what differs from the cluster of the few packages that Dask's own handshake names."""
-        platform, versions = platform_in(message), message["versions"]["packages"]
-        is_same = not platform or self.expected is None or platform == self.expected.environment.interpreter.platform
-        return self.differing(versions, who, same_platform=is_same)
+        is_same = self.expected is None or may_be_on(message, self.expected.environment.interpreter.platform)
+        return self.differing(message["versions"]["packages"], who, same_platform=is_same)
 
     @property
     def has_critical_levels(self) -> bool:

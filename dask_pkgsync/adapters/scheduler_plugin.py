@@ -25,7 +25,7 @@ from dask_pkgsync.adapters.settings import (
     transport,
 )
 from dask_pkgsync.adapters.supplier import Supplier
-from dask_pkgsync.adapters.topic import TOPIC
+from dask_pkgsync.adapters.topic import ONLY_WARNS, TOPIC
 from dask_pkgsync.core.compare import critical_versions
 from dask_pkgsync.core.environment import FromDirectory
 from dask_pkgsync.core.errors import (
@@ -62,6 +62,10 @@ class OnDuty(SchedulerPlugin):
     def add_client(self, scheduler: Scheduler, client: str) -> None:
         """Tell of a client that was let in."""
         coordinator_of(scheduler).came(client)
+
+    def restart(self, scheduler: Scheduler) -> None:
+        """Announce again: Dask forgets all metadata when its client restarts a cluster."""
+        coordinator_of(scheduler).announce()
 
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
         """Tell of a client that has gone."""
@@ -264,9 +268,9 @@ async def join(client: Client, plugin: PackageSync) -> dict[str, Any] | None:
     It costs two short messages, where the plugin has to bring its source.
     """
     scheduler: Any = client.scheduler
-    match await scheduler.get_metadata(keys=[TOPIC], default={}):
+    match await scheduler.get_metadata(keys=[TOPIC], default={}):  # which anybody can write: it is no more than a hint
         case {"mode": "warn"}:
-            raise WarnsOnlyError
+            pass
         case {"target": target} if target == plugin.target.id:
             pass
         case _:
@@ -280,6 +284,8 @@ async def join(client: Client, plugin: PackageSync) -> dict[str, Any] | None:
     answer: dict[str, Any] | None = await scheduler.pkgsync_join(
         client=client.id, target=plugin.target.id, rest=own_to_wire(plugin.target)
     )
+    if answer == ONLY_WARNS:
+        raise WarnsOnlyError
     if answer is not None:
         Membership(client, again).begin()
     return answer

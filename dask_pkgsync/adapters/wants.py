@@ -35,6 +35,10 @@ class ApartError(Exception):
     """Nodes have found that what two people want cannot be in one environment; now `Wants` knows it, too."""
 
 
+class MustWaitError(Exception):
+    """Somebody else was quicker, with whom a client that would rather wait conflicts."""
+
+
 @dataclass(frozen=True)
 class Want:
     """What one client has asked for; clients of one process are one person."""
@@ -104,6 +108,11 @@ class Wants:
             if by not in ("", name):
                 self._say(one, f"{person} has released this cluster: tasks run in its own packages from now on.")
 
+    @property
+    def anybody(self) -> bool:
+        """Whether somebody is connected who has got something."""
+        return any(name in self.scheduler.clients for name in self.wants)
+
     def others(self, want: Want) -> list[Want]:
         """Return what other people want who are still connected."""
         return [
@@ -118,7 +127,7 @@ class Wants:
         """Return what keeps a client from having what it wants beside another one; false if nothing does."""
         return conflict(one.target, want.target, self.apart)
 
-    def permit(self, clashes: Iterable[Clash], plan: Union, want: Want) -> None:
+    async def permit(self, clashes: Iterable[Clash], plan: Union, want: Want) -> None:
         """Look at what nodes have found when they had built what everybody wants, before anybody gets it.
 
         Raises
@@ -127,20 +136,29 @@ class Wants:
             If the new client and another one have different files of one path: one of them would get the other's.
         """
         there = plan.target.environment.distributions
-        for clash in clashes:
-            if (one := there.get(clash.one)) is not None and (other := there.get(clash.other)) is not None:
-                self.apart[Apart(request_for(one), request_for(other), clash.path)] = None
-        self.apart = dict.fromkeys(list(self.apart)[-MAX_APART:])
-        if any(self.conflict(one, want) for one in self.others(want) if one not in plan.replaced):
+        found = [
+            Apart(request_for(there[clash.one]), request_for(there[clash.other]), clash.path)
+            for clash in clashes
+            if clash.one in there and clash.other in there
+        ]
+        others = [one for one in self.others(want) if one not in plan.replaced]
+        pairs = ((one.target, want.target) for one in others)
+        is_apart = any(apart.between(*pair) for pair in pairs for apart in found)
+        self.apart = dict.fromkeys([*self.apart, *found][-MAX_APART:])
+        if is_apart:
             raise ApartError
 
     async def wait_for_others(self, want: Want) -> None:
         """Where a client would rather wait than be refused: wait until those have gone who are in the way."""
         if want.target.on_conflict != "wait":
             return
-        told = -inf
+        told, looked_at, blocked = -inf, None, None
         try:
-            while (blocked := self._in_the_way(want)) is not None:
+            while True:
+                if (others := self.others(want)) != looked_at:
+                    blocked, looked_at = await asyncio.to_thread(self._in_the_way, others, want), others
+                if blocked is None:
+                    return
                 owner, differences = blocked
                 self.waiting[want.client] = owner
                 if monotonic() - told > TELL_AGAIN:
@@ -152,9 +170,9 @@ class Wants:
         finally:
             self.waiting.pop(want.client, None)
 
-    def _in_the_way(self, want: Want) -> tuple[str, Comparison] | None:
+    def _in_the_way(self, others: Iterable[Want], want: Want) -> tuple[str, Comparison] | None:
         """Return the first person whose environment does not go together with a want, and why."""
-        for one in self.others(want):
+        for one in others:
             if differences := self.conflict(one, want):
                 return one.target.owner, differences
         return None
@@ -169,26 +187,35 @@ class Wants:
         if want.client and want.client not in self.scheduler.clients:
             raise PkgsyncError(f"{want.target.owner or want.client} has gone, and nothing was done for it")
 
-    def beside_others(self, want: Want) -> Union:
+    async def beside_others(self, want: Want) -> Union:
         """Return what the cluster is to have so that everybody who is connected has what they want.
 
         Raises
         ------
         ConflictError
             If that does not go together.
+        MustWaitError
+            If the client would rather wait until it does.
         """
-        asked = both = want.target
-        replaced = []
-        for one in self.others(want):
-            owner = one.target.owner
-            if not (differences := self.conflict(one, want)):
-                both = merge(one.target, both)
-            elif asked.on_conflict == "replace":
-                replaced.append(one)
+        both, in_the_way = await asyncio.to_thread(self._together, self.others(want), want)
+        if not in_the_way or want.target.on_conflict == "replace":
+            return Union(both, tuple(in_the_way))
+        if want.target.on_conflict == "wait":
+            raise MustWaitError
+        (one, differences), *_ = in_the_way.items()
+        owner, asker = one.target.owner, want.target.owner
+        self.tell({"action": "conflict", "owner": owner, "with": asker, "reason": str(differences)})
+        raise ConflictError(owner, differences)
+
+    def _together(self, others: Iterable[Want], want: Want) -> tuple[Target, dict[Want, Comparison]]:
+        """Return what all want who go together with a client, and the rest, with the reasons."""
+        both, in_the_way = want.target, {}
+        for one in others:
+            if differences := self.conflict(one, want):
+                in_the_way[one] = differences
             else:
-                self.tell({"action": "conflict", "owner": owner, "with": asked.owner, "reason": str(differences)})
-                raise ConflictError(owner, differences)
-        return Union(both, tuple(replaced))
+                both = merge(one.target, both)
+        return both, in_the_way
 
     def end(self, replaced: Iterable[Want], by: str) -> None:
         """Forget those whose place somebody has taken, and tell them."""

@@ -57,11 +57,20 @@ def versions_in(message: dict[str, Any]) -> dict[str, str | None]:
     return {name: found.get(name) for name in ("python", *CRITICAL)}
 
 
-def platform_in(message: dict[str, Any]) -> str:
-    """Return the platform of a client or worker as `sysconfig.get_platform` has it; empty where it cannot be told."""
+_SYSTEMS = {"linux": "linux", "darwin": "macosx", "windows": "win"}
+"""What `sysconfig.get_platform` calls what `platform.system` says."""
+
+
+def may_be_on(message: dict[str, Any], platform: str) -> bool:
+    """Whether a client or worker may be on a platform (`sysconfig.get_platform`), by what Dask's handshake says."""
     host = Field(message, "handshake").key("versions").value.get("host")
     system, machine = (host.get("OS"), host.get("machine")) if isinstance(host, dict) else (None, None)
-    return f"{system}-{machine}".lower() if isinstance(system, str) and isinstance(machine, str) else ""
+    if not isinstance(system, str) or not isinstance(machine, str):
+        return True
+    wanted_system, _, rest = platform.partition("-")
+    wanted_machine = rest.rpartition("-")[2]
+    same_machine = wanted_machine in (machine.lower(), "universal2", "")
+    return _SYSTEMS.get(system.lower(), system.lower()) == wanted_system and same_machine
 
 
 def check_worker(message: dict[str, Any], statuses: Collection[str]) -> None:

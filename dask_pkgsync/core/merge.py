@@ -21,21 +21,24 @@ LONGEST = 60
 
 @dataclass(frozen=True, slots=True)
 class Apart:
-    """Two distributions that one environment cannot hold: each has other files of the same path."""
+    """Two distributions of which one environment holds only the one or the other: they differ in a file of one path."""
 
     one: Request
     other: Request
     path: str
 
     def between(self, current: Target, asked: Target) -> Difference | None:
-        """Return what is in the way where each target has one of them; None where neither, or one of them has both."""
-        here, there = (target.environment.distributions for target in (current, asked))
-        for one, other in ((self.one, self.other), (self.other, self.one)):
-            mine, theirs = here.get(one.name), there.get(other.name)
-            if one.is_met_by(mine) and other.is_met_by(theirs) and other.name not in here and one.name not in there:
-                expected, found = (f"{request.name} {request.version}" for request in (one, other))
+        """Return what is in the way where somebody has just one of them, and would get the file of the other."""
+        has = [self._in(target) for target in (current, asked)]
+        for mine, theirs in (has, reversed(has)):
+            if len(mine) == 1 and not theirs <= mine:
+                expected, found = (", ".join(sorted(f"{one.name} {one.version}" for one in side)) for side in has)
                 return Difference(self.path, Level.EXACT, expected, found, "different code of one name")
         return None
+
+    def _in(self, target: Target) -> set[Request]:
+        there = target.environment.distributions
+        return {one for one in (self.one, self.other) if one.is_met_by(there.get(one.name))}
 
 
 def conflict(current: Target, asked: Target, apart: Iterable[Apart] = ()) -> Comparison:
@@ -55,24 +58,24 @@ def conflict(current: Target, asked: Target, apart: Iterable[Apart] = ()) -> Com
 
 def _other_options(current: Policy, asked: Policy) -> Iterator[Difference]:
     for one in fields(Policy):
-        theirs, yours = (_shown(getattr(policy, one.name)) for policy in (current, asked))
+        theirs, yours = getattr(current, one.name), getattr(asked, one.name)
         if theirs != yours:
             name = f"(option {one.name.replace('_', '-')})"
-            yield Difference(name, Level.EXACT, theirs, yours, "nodes follow one set of options")
+            shown = (_shown(theirs, yours), _shown(yours, theirs))
+            yield Difference(name, Level.EXACT, *shown, "nodes follow one set of options")
 
 
-def _shown(value: object) -> str:
-    """Return the value of an option for a table."""
-    match value:
-        case frozenset():
-            text = ", ".join(sorted(value))
-        case tuple():
-            text = ", ".join(one if isinstance(one, str) else f"{one[0]}: {one[1].value}" for one in value)
-        case None | bool():
-            text = str(value).lower() if value is not None else ""
-        case _:
-            text = str(value)
-    return (text if len(text) <= LONGEST else f"{text[:LONGEST]}…") or "none"
+def _shown(value: object, other: object) -> str:
+    """Return the value of an option for a table; of a list what the other one does not have."""
+    if value is None:
+        return "none"
+    if not isinstance(value, frozenset | tuple):
+        return str(value).lower()
+    besides = other if isinstance(other, frozenset | tuple) else ()
+    names = [one if isinstance(one, str) else f"{one[0]}: {one[1].value}" for one in value if one not in besides]
+    text = ", ".join(sorted(names) if isinstance(value, frozenset) else names)
+    nothing = "in another order" if value and len(value) == len(besides) else "without these"
+    return (text if len(text) <= LONGEST else f"{text[:LONGEST]}…") or nothing
 
 
 def merge(current: Target, asked: Target) -> Target:

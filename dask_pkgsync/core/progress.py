@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from dask_pkgsync.core.errors import harmless
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from dask_pkgsync.core.report import SyncReport
 
 StepState = Literal["started", "finished", "waiting", "failed"]
+STATES: tuple[StepState, ...] = ("started", "finished", "waiting", "failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,15 @@ class Progress:
     state: StepState
     detail: str = ""
     """For people, for example ``12 to install, 3 to replace`` or ``restarted``."""
+
+
+def progress_in(event: Mapping[str, object]) -> Progress | None:
+    """Return the step that an event tells of; None for one that is none: anybody on a cluster can log events."""
+    match event:
+        case {"node": str(node), "role": str(role), "step": str(step), "state": state, "detail": str(detail)}:
+            known = next((one for one in STATES if one == state), None)
+            return known and Progress(harmless(node), harmless(role), harmless(step), known, harmless(detail))
+    return None
 
 
 class Reporter:

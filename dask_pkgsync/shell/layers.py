@@ -194,7 +194,7 @@ def _published(
             return _complete_instead(plan, base, cache, installer, digest, timeout, leak, aside, sources)
         if not plan.complete:
             (layer.site_packages / BASE_LINK).write_text(link_to(base))
-        apart = clashes(layer.site_packages)
+        apart = clashes(dist_infos(layer.site_packages), _loose(sources.target))
         notes = (*notes, *map(str, apart))
         wire = [clash_to_wire(one) for one in apart]
         _publish(
@@ -265,16 +265,24 @@ def find_leak(layer: Layer, plan: Plan, base: Base, target: Mapping[str, Distrib
             if isinstance(origin, FromDirectory) and origin.editable:
                 return f"{step.name} is installed in the base in editable mode"
     kept = {step.name for step in plan.steps if isinstance(step, Keep)}
-    ours = _top_levels(layer.site_packages, dist_infos(layer.site_packages))
-    modules = {name for name, one in target.items() if isinstance(one.origin, FromModules)}
-    loose = {name for name, regular in _top_levels(layer.site_packages, modules).items() if regular}
+    in_layer = dist_infos(layer.site_packages)
+    ours = _top_levels(layer.site_packages, in_layer)
+    loose = {name for name, regular in _top_levels(layer.site_packages, _loose(target)).items() if regular}
     for site_packages in base.site_packages:
         theirs = _top_levels(site_packages, kept & target.keys())
         only_there = _top_levels(site_packages, kept - target.keys())
         for name, regular in (*theirs.items(), *((name, one) for name, one in only_there.items() if name not in loose)):
             if name in ours and (ours[name] or regular):
                 return f"the package {name} is partly in the layer and partly in the base"
+        wanted = {name: path for name, path in dist_infos(site_packages).items() if name in kept & target.keys()}
+        for clash in clashes({**wanted, **in_layer}, _loose(target)):
+            if (clash.one in in_layer) != (clash.other in in_layer):
+                return f"{clash.path} is both in the layer and in the base"
     return None
+
+
+def _loose(target: Mapping[str, Distribution]) -> frozenset[str]:
+    return frozenset(name for name, one in target.items() if isinstance(one.origin, FromModules))
 
 
 def _top_levels(site_packages: Path, only: Container[str]) -> dict[str, bool]:

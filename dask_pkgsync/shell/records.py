@@ -16,7 +16,7 @@ from dask_pkgsync.core.errors import LayerError
 from dask_pkgsync.core.report import Clash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterator, Mapping, Sequence
 
 EXTENSIONS = (".so", ".pyd", ".dylib")
 _SHOWN = 8
@@ -167,25 +167,41 @@ def _not_of_another(site_packages: Path, wrong: Mapping[str, Sequence[Entry]]) -
                 yield pin, entry, size
 
 
-def clashes(site_packages: Path) -> tuple[Clash, ...]:
-    """Return which distributions of one directory differ in something importable that both have.
+def clashes(distributions: Mapping[str, Path], loose: Container[str] = ()) -> tuple[Clash, ...]:
+    """Return which distributions differ in something importable that both have.
 
-    What nobody imports does not count: metadata, scripts, and what many leave at the top by accident.
+    What nobody imports does not count: metadata, scripts, and what many leave at the top by accident. To Python
+    ``a/b.py``, ``a/b.cpython-311.so`` and ``a/b/`` are one module, of which it takes one.
+
+    Parameters
+    ----------
+    distributions : mapping of str to Path
+        Their dist-info directories.
+    loose : container of str
+        Those that are loose modules, of which nothing is there by accident.
     """
-    owners: dict[str, dict[str, Entry]] = {}
+    contents: dict[str, dict[str, Entry]] = {}
+    modules: dict[str, set[str]] = {}
+    packages: dict[str, set[str]] = {}
     found: dict[tuple[str, str], set[str]] = {}
-    for name, dist_info in sorted(dist_infos(site_packages).items()):
+    for name, dist_info in sorted(distributions.items()):
         for entry in entries(dist_info):
-            top = top_level(entry.path)
-            if top is None or top in _BY_ACCIDENT:
+            if (top := top_level(entry.path)) is None:
                 continue
-            # A file helpers.py and a directory helpers/ are one module to Python, which takes the directory.
-            kind, instead = (f"{top}/", f"{top}.py") if "/" in entry.path else (f"{top}.py", f"{top}/")
-            others = {other for other, same in owners.get(entry.path, {}).items() if _differ(entry, same)}
-            for other in others.union(owners.get(instead, ())) - {name}:
-                found.setdefault((other, name), set()).add(entry.path)
-            for key in (entry.path, kind):
-                owners.setdefault(key, {}).setdefault(name, entry)
+            module, parts = module_name(entry.path), entry.path.split("/")
+            above = [".".join(parts[:depth]) for depth in range(1, len(parts))]
+            same = contents.setdefault(module or entry.path, {})
+            others = {other for other, theirs in same.items() if _differ(entry, theirs)}
+            same.setdefault(name, entry)
+            if module and parts[-1] != "__init__.py":
+                others |= packages.get(module, set())
+                modules.setdefault(module, set()).add(name)
+            for package in above:
+                others |= modules.get(package, set())
+                packages.setdefault(package, set()).add(name)
+            for other in others - {name}:
+                if top not in _BY_ACCIDENT or name in loose or other in loose:
+                    found.setdefault((other, name), set()).add(entry.path)
     return tuple(Clash(*names, min(paths), len(paths) - 1) for names, paths in sorted(found.items()))
 
 
