@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dask_pkgsync.adapters.checking import Checking
 from dask_pkgsync.adapters.draining import Draining
 from dask_pkgsync.adapters.gate import Gate
+from dask_pkgsync.adapters.inquiries import Inquiries
 from dask_pkgsync.adapters.leading import Leader
 from dask_pkgsync.adapters.logs import log_in_sentences, logger
 from dask_pkgsync.adapters.roster import Roster
@@ -45,8 +46,7 @@ class Coordinator:
         self.wants = Wants(scheduler, self.tell)
         self.visitors = Visitors(scheduler)
         self.expiry = Expiry(scheduler, self.is_unused, self.release_unused)
-        self.supply = Supply(scheduler, self.tell)
-        self.supply.owners = self.wants.owners
+        self.supply = Supply(Inquiries(scheduler, self.wants.owners, self.tell), self.tell)
         self.draining = Draining(scheduler, self.tell)
         itself = SchedulerNode(scheduler, self.supply)
         self.roster = Roster(scheduler, itself.address, self.tell)
@@ -164,7 +164,7 @@ class Coordinator:
     async def _sync(self, want: Want) -> SyncReport:
         plan = await self.wants.beside_others(want)
         asked = plan.target
-        before = await self.supply.serve(want.client, asked.store)
+        before = await self.supply.serve(want)
         if self._is_synced(asked.id):
             self.wants.end(plan.replaced, want.target.owner)
             return self._join(want)
@@ -259,7 +259,7 @@ class Coordinator:
                 return None
             want = Want(name, replace(self.asked, **own))
             if self.rule.enforced is None:
-                await self.supply.serve(name, want.target.store)
+                await self.supply.serve(want)
                 return sync_report_to_wire(self._join(want))
             return sync_report_to_wire(_unchanged(self.report)) if self.report else None
 

@@ -6,9 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.core.errors import LayerError
-from dask_pkgsync.core.fields import Field
 from dask_pkgsync.core.messages import failure_from_wire
-from dask_pkgsync.core.parcels import parcel_from_wire, parcel_to_wire, requests_to_wire
+from dask_pkgsync.core.parcels import delivery_from_wire, parcel_to_wire, requests_to_wire
 from dask_pkgsync.shell.blobs import Blobs
 from dask_pkgsync.shell.cache import open_cache
 from dask_pkgsync.shell.store import fetch_into
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
     from pathlib import Path
 
-    from dask_pkgsync.core.parcels import Parcel, Request
+    from dask_pkgsync.core.parcels import Delivery, Request
     from dask_pkgsync.shell.prepare import NodeSettings
 
 
@@ -58,18 +57,18 @@ class Fetcher:
                 )
             cache = open_cache(self.settings.cache_directory)
             blobs = Blobs(cache, max_age=self.settings.max_age, max_bytes=self.settings.store_bytes)
-            parcels = [parcel_from_wire(entry) for entry in answer["parcels"]]
-            store = Field(answer["store"], "store").text()
-            return {parcel.request: (self._here(parcel, blobs, store), parcel.note) for parcel in parcels}
+            found = [delivery_from_wire(entry) for entry in answer["deliveries"]]
+            return {one.parcel.request: (self._here(one, blobs), one.parcel.note) for one in found}
         except OSError as error:
             raise LayerError(
                 "receive", f"the scheduler could not be asked for wheels: {error}", advice="Run the sync again."
             ) from None
 
-    def _here(self, parcel: Parcel, blobs: Blobs, store: str) -> Path:
+    def _here(self, delivery: Delivery, blobs: Blobs) -> Path:
+        parcel = delivery.parcel
         with blobs.cache.lock(f"blob-{parcel.digest}", self.timeout):
-            if store:
-                fetch_into(blobs, store, parcel)
+            if delivery.store:
+                fetch_into(blobs, delivery.store, parcel)
             offset = blobs.expect(parcel)
             while offset < parcel.size:
                 answer = self._call(self.scheduler.pkgsync_get(parcel=parcel_to_wire(parcel), offset=offset))

@@ -30,6 +30,8 @@ _UPLOADS = 2
 """Blobs on their way at once: one is read while the other is written."""
 _PAUSES = (0.2, 1.0, 5.0)
 """Seconds between tries over a connection that broke."""
+SIGN = 5.0
+"""Seconds between two signs that this client is at work; `inquiries.PATIENCE` says how long the scheduler waits."""
 _REMEMBERED = 2
 """Snapshots of a client that nodes may still ask for."""
 _TRIES = 3
@@ -46,13 +48,17 @@ class Supplier:
         What is synced.
     store : str
         URL where wheels go; empty: to the scheduler.
+    sign : float
+        See `SIGN`.
     """
 
-    def __init__(self, client: Client, snapshot: Snapshot, store: str = "") -> None:
+    def __init__(self, client: Client, snapshot: Snapshot, store: str = "", sign: float = SIGN) -> None:
         self.client = client
         self.snapshots = [snapshot]
         self.store = store
+        self.sign = sign
         self.at_work: set[asyncio.Task[None]] = set()
+        self.signs: asyncio.Task[None] | None = None
         self.builds = asyncio.Semaphore(os.cpu_count() or 1)
         self.uploads = asyncio.Semaphore(_UPLOADS)
 
@@ -70,6 +76,16 @@ class Supplier:
             task = asyncio.create_task(self._give(request))
             self.at_work.add(task)
             task.add_done_callback(self.at_work.discard)
+        if self.signs is None or self.signs.done():
+            self.signs = asyncio.create_task(self._give_signs())
+
+    async def _give_signs(self) -> None:
+        """Say at once, and again while there is work, that it was not for nothing to ask: a build may take minutes."""
+        while self.at_work and self.client.status not in ("closing", "closed"):
+            with contextlib.suppress(Exception):  # a connection that broke, or is being closed; the next may get there
+                await self._scheduler.pkgsync_at_work(client=self.client.id)
+            if self.at_work:
+                await asyncio.wait(set(self.at_work), timeout=self.sign)
 
     async def _give(self, request: Request) -> None:
         try:
@@ -121,7 +137,7 @@ class Supplier:
         if self.store:
             await asyncio.to_thread(put, self.store, parcel, path)
         for _ in range(_TRIES):
-            (offset,) = (await self._scheduler.pkgsync_offer(parcels=[wire], errors=[]))["offsets"]
+            (offset,) = (await self._scheduler.pkgsync_offer(parcels=[wire], errors=[], store=self.store))["offsets"]
             answer = await self._send(wire, path, offset, parcel.size)
             if "failure" not in answer:
                 return

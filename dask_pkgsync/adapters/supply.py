@@ -1,4 +1,4 @@
-"""On the scheduler: asks the client for what nodes cannot get elsewhere, and keeps it for all of them."""
+"""On the scheduler: takes in what clients give, and keeps it for all nodes that cannot get it elsewhere."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.adapters.node import failure_of
 from dask_pkgsync.adapters.settings import node_settings
-from dask_pkgsync.adapters.topic import WANTED
 from dask_pkgsync.core.errors import LayerError
 from dask_pkgsync.core.fields import Field
 from dask_pkgsync.core.messages import failure_to_wire
 from dask_pkgsync.core.parcels import (
+    Delivery,
+    delivery_to_wire,
     parcel_from_wire,
-    parcel_to_wire,
     requests_from_wire,
-    requests_to_wire,
     wheel_error_from_wire,
 )
 from dask_pkgsync.shell.blobs import Blobs
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from distributed import Scheduler
-
+    from dask_pkgsync.adapters.inquiries import Inquiries
+    from dask_pkgsync.adapters.wants import Want
     from dask_pkgsync.core.errors import WheelError
     from dask_pkgsync.core.messages import Target
     from dask_pkgsync.core.parcels import Parcel, Request
@@ -39,19 +38,14 @@ IDLE = 600.0
 """Seconds after which an upload that stopped half-way is given up and removed."""
 OFFERED = 100
 """Entries of one message of a client, which sends one at a time."""
-AT_ONCE = 500
-"""Requests that one step of the event loop passes on to the client."""
-_PATIENCE = 1.0
-"""Seconds between two looks at whether the client is still there."""
 
 
 @dataclass(frozen=True)
 class Serving:
     """Who gives what, for one target."""
 
-    client: str
-    store: str
-    parcels: dict[Request, Parcel]
+    newest: Want | None
+    deliveries: dict[Request, Delivery]
 
 
 class Supply:
@@ -59,24 +53,20 @@ class Supply:
 
     Parameters
     ----------
-    scheduler : Scheduler
+    inquiries : Inquiries
+        Asks the clients.
     tell : callable
         Receives an event (a dictionary) for what was uploaded or served.
     """
 
-    def __init__(self, scheduler: Scheduler, tell: Callable[[dict[str, Any]], None]) -> None:
-        self.scheduler = scheduler
+    def __init__(self, inquiries: Inquiries, tell: Callable[[dict[str, Any]], None]) -> None:
+        self.inquiries = inquiries
         self.tell = tell
-        self.owners: Callable[[Request], list[str]] = lambda _: []
-        """Returns the clients whose environment holds something."""
-        self.client = ""
-        self.store = ""
         self.timer: asyncio.TimerHandle | None = None
-        self.parcels: dict[Request, Parcel] = {}
-        self.asked: dict[Request, asyncio.Future[Parcel]] = {}
+        self.deliveries: dict[Request, Delivery] = {}
+        """Where each wheel is: what one client puts into its store is there, also when the next one has none."""
         self.failed: dict[Request, LayerError] = {}
-        """What the client could not give, for the time of one sync: a build that fails is not tried for each host."""
-        self.whom: dict[Request, tuple[str, object]] = {}
+        """What a client could not give, for the time of one sync: a build that fails is not tried for each host."""
         self.writing: dict[str, asyncio.Task[int]] = {}
 
     @functools.cached_property
@@ -94,162 +84,124 @@ class Supply:
             "pkgsync_get": self.handle_get,
             "pkgsync_offer": self.handle_offer,
             "pkgsync_put": self.handle_put,
+            "pkgsync_at_work": self.handle_at_work,
         }
 
-    async def serve(self, client: str, store: str) -> Serving:
-        """Ask this client from now on, which puts wheels here or into a store; return whom and what before."""
-        before = Serving(self.client, self.store, dict(self.parcels))
-        if store or store != self.store:  # what is in a store may have expired: it is offered again
-            self.parcels = {}
-        self.client, self.store, self.failed = client, store, {}
+    async def serve(self, want: Want) -> Serving:
+        """Ask this client first from now on; return whom and what before."""
+        before = Serving(self.inquiries.newest, dict(self.deliveries))
+        self.inquiries.newest, self.failed = want, {}
+        self.inquiries.heard_of(want.client)
+        self.deliveries = {request: one for request, one in self.deliveries.items() if not self._is_offered_again(one)}
         return before
+
+    def _is_offered_again(self, delivery: Delivery) -> bool:
+        """Whether to ask for something anew: what is in a store may have expired there, and somebody has it."""
+        request = delivery.parcel.request
+        return bool(delivery.store) and (want := self.inquiries.whom(request)) is not None and want.has(request)
 
     async def serve_again(self, before: Serving) -> None:
         """Go back to whom and what was before: a sync has failed, and the target is what it was."""
-        now, self.parcels = self.parcels, before.parcels
-        self.client, self.store = before.client, before.store
+        now, self.deliveries = self.deliveries, before.deliveries
+        self.inquiries.newest = before.newest
         await self._end_leases(now.values())
 
     async def keep(self, target: Target) -> None:
         """Forget what is no part of a target that was adopted; its blobs stay until they are too old."""
         there = target.environment.distributions
-        gone = [request for request in self.parcels if not request.is_met_by(there.get(request.name))]
-        await self._end_leases([self.parcels.pop(request) for request in gone])
+        gone = [request for request in self.deliveries if not request.is_met_by(there.get(request.name))]
+        await self._end_leases([self.deliveries.pop(request) for request in gone])
 
     async def drop(self) -> None:
         """Forget everything."""
-        before, self.parcels = self.parcels, {}
+        before, self.deliveries = self.deliveries, {}
         await self._end_leases(before.values())
 
-    async def _end_leases(self, parcels: Iterable[Parcel]) -> None:
-        """Let the store remove blobs that nothing else here needs."""
-        digests = {parcel.digest for parcel in parcels} - {parcel.digest for parcel in self.parcels.values()}
+    async def _end_leases(self, gone: Iterable[Delivery]) -> None:
+        """Let the scheduler remove blobs that nothing else here needs."""
+        digests = _held(gone) - _held(self.deliveries.values())
         if digests:
             await asyncio.to_thread(self.blobs.cache.end_leases, digests)
 
     # -- for nodes ----------------------------------------------------------------------------------------------------
 
-    async def obtain(self, requests: Sequence[Request]) -> list[Parcel]:
-        """Return the wheels for some requests, once their blobs are all here.
+    async def obtain(self, requests: Sequence[Request]) -> list[Delivery]:
+        """Return where the wheels for some requests are, once all of them are there.
 
         Raises
         ------
         LayerError
-            If the client cannot give one, or is gone.
+            If one cannot be had.
         """
         await asyncio.to_thread(lambda: self.blobs)
-        known = [self.parcels.get(request) for request in requests]
-        there = await asyncio.to_thread(lambda: [parcel is not None and self._has(parcel) for parcel in known])
-        found = {one.request: one for one, is_there in zip(known, there, strict=True) if one is not None and is_there}
+        known = [self.deliveries.get(request) for request in requests]
+        there = await asyncio.to_thread(lambda: [one is not None and self._has(one) for one in known])
+        found = {one.parcel.request: one for one, is_there in zip(known, there, strict=True) if one and is_there}
         missing = [request for request in requests if request not in found]
         for request in missing:
             if request in self.failed:
                 raise self.failed[request]
-        for request in missing:
-            if self._who_has(request) not in self.scheduler.clients:
-                raise _gone(request)
-        waiting = {}
-        for start in range(0, len(missing), AT_ONCE):
-            some = missing[start : start + AT_ONCE]
-            self._ask([request for request in some if request not in self.asked])
-            waiting.update({request: self.asked[request] for request in some})  # before anything else can answer
-            await asyncio.sleep(0)
-        for request, future in waiting.items():
-            found[request] = await self._wait(request, future)
+        found.update(zip(missing, await self.inquiries.ask(missing), strict=True))
         return [found[request] for request in requests]
 
-    def _has(self, parcel: Parcel) -> bool:
-        return bool(self.store) or self.blobs.has(parcel)
-
-    def _ask(self, requests: Sequence[Request]) -> None:
-        for request in requests:
-            future: asyncio.Future[Parcel] = asyncio.get_running_loop().create_future()
-            future.add_done_callback(functools.partial(self._answered, request))
-            self.asked[request] = future
-        self._send(requests)
-
-    def _send(self, requests: Sequence[Request]) -> None:
-        """Ask the client, and note which connection of it was asked: another one knows nothing of it."""
-        asked: dict[str, list[Request]] = {}
-        for request in requests:
-            client = self._who_has(request)
-            self.whom[request] = (client, self.scheduler.clients.get(client))
-            asked.setdefault(client, []).append(request)
-        for client, theirs in asked.items():
-            self.scheduler.client_send(client, {"op": WANTED, "requests": requests_to_wire(theirs)})
-
-    def _who_has(self, request: Request) -> str:
-        """Return the connected client that has something: the newest one, or another whose environment holds it."""
-        others = [client for client in self.owners(request) if client in self.scheduler.clients]
-        return self.client if self.client in others or not others else others[-1]
-
-    def _answered(self, request: Request, future: asyncio.Future[Parcel]) -> None:
-        self.asked.pop(request, None)
-        self.whom.pop(request, None)
-        if not future.cancelled():
-            future.exception()  # seen: whoever waits raises it
-
-    async def _wait(self, request: Request, future: asyncio.Future[Parcel]) -> Parcel:
-        while not future.done():
-            client, state = self.whom[request]
-            if state is None or self.scheduler.clients.get(client) is not state:  # it left, or came back
-                if self._who_has(request) in self.scheduler.clients:
-                    self._send([request])
-                else:
-                    self._give_up()
-            await asyncio.wait([future], timeout=_PATIENCE)
-        return future.result()
-
-    def _give_up(self) -> None:
-        """Let nobody wait for what only a client has that is gone."""
-        for request, future in list(self.asked.items()):
-            if not future.done():
-                future.set_exception(_gone(request))
+    def _has(self, delivery: Delivery) -> bool:
+        return bool(delivery.store) or self.blobs.has(delivery.parcel)
 
     async def handle_parcels(self, requests: object) -> dict[str, Any]:
         """Return the wheels that a node asks for, once they are here, or why they cannot be had."""
         try:
-            parcels = await self.obtain(await asyncio.to_thread(requests_from_wire, requests))
+            found = await self.obtain(await asyncio.to_thread(requests_from_wire, requests))
         except LayerError as error:
             return {"failure": failure_to_wire(failure_of("", error))}
-        return {"parcels": [parcel_to_wire(parcel) for parcel in parcels], "store": self.store}
+        return {"deliveries": [delivery_to_wire(one) for one in found]}
 
     async def handle_get(self, parcel: object, offset: object) -> Any:
         """Return a part of a blob."""
         checked, start = parcel_from_wire(parcel), Field(offset, "offset").count()
-        if checked not in self.parcels.values():
+        if self.deliveries.get(checked.request) != Delivery(checked):
             return {"failure": f"{checked.filename} is not served any more"}
         data = await asyncio.to_thread(self.blobs.read, checked, start)
         if start + len(data) >= checked.size:
             self.tell({"action": "served", "package": checked.filename, "bytes": checked.size})
         return {"data": data}
 
-    # -- for the client -----------------------------------------------------------------------------------------------
+    # -- for clients --------------------------------------------------------------------------------------------------
 
-    async def handle_offer(self, parcels: object, errors: object) -> dict[str, Any]:
+    async def handle_at_work(self, client: object) -> None:
+        """Take note that a client works on what it was asked for, however long that takes."""
+        self.inquiries.heard_of(Field(client, "client").text(500))
+
+    async def handle_offer(self, parcels: object, errors: object, store: object = "") -> dict[str, Any]:
         """Take note of what a client has; return how much of each blob is here already.
 
-        What nobody has asked for, or waits for any more, is not kept: of that, all is here.
+        What nobody has asked for, or waits for any more, is not kept: of that, all is here. So it is of what the client
+        has put into the store that it has said it uses, when it synced: nodes are told that URL, and no other.
         """
         for entry in Field(errors, "errors").items(OFFERED):
             request, error = entry.row(2)
-            self._fail(requests_from_wire([request.value]), _refused(wheel_error_from_wire(error.value)))
-        offsets = []
+            (refused,) = requests_from_wire([request.value])
+            self._fail(refused, _refused(wheel_error_from_wire(error.value)))
+        offsets, used = [], Field(store, "store").text()
         for entry in Field(parcels, "parcels").items(OFFERED):
             parcel = parcel_from_wire(entry.value, entry.place)
-            if parcel.request not in self.asked:
-                offsets.append(parcel.size)
-                continue
-            try:
-                offset = parcel.size if self.store else await asyncio.to_thread(self.blobs.expect, parcel)
-            except LayerError as error:
-                self._fail([parcel.request], error)
-                offset = parcel.size
-            else:
-                await self._arrived(parcel, offset)
-                self._look_for_the_idle()
-            offsets.append(offset)
+            offsets.append(await self._take(parcel, used) if parcel.request in self.inquiries.open else parcel.size)
         return {"offsets": offsets}
+
+    async def _take(self, parcel: Parcel, used: str) -> int:
+        """Begin to take something in that was asked for, unless it is in a store; return where to go on."""
+        self.inquiries.goes_on(parcel.request)
+        store = self.inquiries.store_for(parcel.request)
+        if store and used == store:
+            await self._arrived(Delivery(parcel, store), parcel.size)
+            return parcel.size
+        try:
+            offset = await asyncio.to_thread(self.blobs.expect, parcel)
+        except LayerError as error:
+            self._fail(parcel.request, error)
+            return parcel.size
+        await self._arrived(Delivery(parcel), offset)
+        self._look_for_the_idle()
+        return offset
 
     async def handle_put(self, parcel: object, offset: object, data: object) -> dict[str, Any]:
         """Take a part of a blob; return where to go on.
@@ -258,15 +210,16 @@ class Supply:
         written, and no more than two are in memory.
         """
         checked, start = parcel_from_wire(parcel), Field(offset, "offset").count()
-        if checked.request not in self.asked:
+        if checked.request not in self.inquiries.open:
             return {"offset": checked.size}
+        self.inquiries.goes_on(checked.request)
         content = bytes(data) if isinstance(data, memoryview | bytearray) else data
         if not isinstance(content, bytes):
             return {"failure": "a part of a blob is bytes"}
         try:
             before = self.writing.pop(checked.digest, None)
             if before is not None and (reached := await before) != start:
-                await self._arrived(checked, reached)
+                await self._arrived(Delivery(checked), reached)
                 return {"offset": reached}
             writing = asyncio.create_task(asyncio.to_thread(self.blobs.append, checked, start, content))
             writing.add_done_callback(_seen)
@@ -279,7 +232,7 @@ class Supply:
             return {"failure": str(error)}
         if reached == checked.size:
             self.tell({"action": "uploaded", "package": checked.filename, "bytes": checked.size})
-        await self._arrived(checked, reached)
+        await self._arrived(Delivery(checked), reached)
         return {"offset": reached}
 
     def _look_for_the_idle(self) -> None:
@@ -293,37 +246,35 @@ class Supply:
         self.writing = {digest: task for digest, task in self.writing.items() if not task.done()}
         asyncio.get_running_loop().run_in_executor(None, self.blobs.forget_partial, IDLE)
 
-    async def _arrived(self, parcel: Parcel, offset: int) -> None:
-        """Let those go on that wait for a blob, if it is wholly here."""
+    async def _arrived(self, delivery: Delivery, offset: int) -> None:
+        """Let those go on that wait for a blob, if all of it is there."""
+        parcel = delivery.parcel
         if offset < parcel.size:
             return
-        if not self.store:
+        if not delivery.store:
             await asyncio.to_thread(self.blobs.cache.lease, parcel.digest)
-        self.parcels[parcel.request] = parcel
-        future = self.asked.get(parcel.request)
-        if future is not None and not future.done():
-            future.set_result(parcel)
+        if self.inquiries.answer(delivery):
+            self.deliveries[parcel.request] = delivery
+        else:  # another client was faster, perhaps with other bytes
+            await self._end_leases([delivery])
 
-    def _fail(self, requests: Iterable[Request], reason: LayerError) -> None:
-        for request in requests:
-            if (future := self.asked.get(request)) is not None:
-                self.failed[request] = reason
-                if not future.done():
-                    future.set_exception(reason)
+    def _fail(self, request: Request, reason: LayerError) -> None:
+        if self.inquiries.fail(request, reason):
+            self.failed[request] = reason
 
-    def _here(self, parcel: Parcel) -> Path:
-        if self.store:
-            with self.blobs.cache.lock(f"blob-{parcel.digest}", IDLE):
-                fetch_into(self.blobs, self.store, parcel)
-        return self.blobs.verify(parcel)
+    def _here(self, delivery: Delivery) -> Path:
+        if delivery.store:
+            with self.blobs.cache.lock(f"blob-{delivery.parcel.digest}", IDLE):
+                fetch_into(self.blobs, delivery.store, delivery.parcel)
+        return self.blobs.verify(delivery.parcel)
 
     def fetch_here(self) -> Fetch:
         """Return what `shell.prepare` calls, in its thread, for the scheduler as a node."""
         loop = asyncio.get_running_loop()
 
         def fetch(requests: Sequence[Request]) -> dict[Request, tuple[Path, str]]:
-            parcels = asyncio.run_coroutine_threadsafe(self.obtain(requests), loop).result()
-            return {parcel.request: (self._here(parcel), parcel.note) for parcel in parcels}
+            found = asyncio.run_coroutine_threadsafe(self.obtain(requests), loop).result()
+            return {one.parcel.request: (self._here(one), one.parcel.note) for one in found}
 
         return fetch
 
@@ -339,15 +290,12 @@ def _refused(error: WheelError) -> LayerError:
     )
 
 
+def _held(deliveries: Iterable[Delivery]) -> set[str]:
+    """Return the digests of what is on the scheduler's disk."""
+    return {one.parcel.digest for one in deliveries if not one.store}
+
+
 def _seen(writing: asyncio.Task[int]) -> None:
     """Look at how writing a part ended, also where no other part follows that would tell the client."""
     if not writing.cancelled():
         writing.exception()
-
-
-def _gone(request: Request) -> LayerError:
-    return LayerError(
-        "pack",
-        f"only a client has {request.name} {request.version}, and it is not connected any more",
-        advice="Sync again from a client that has it.",
-    )

@@ -47,6 +47,10 @@ class Want:
     """Dask's name of it."""
     target: Target
 
+    def has(self, request: Request) -> bool:
+        """Whether the client's environment holds something."""
+        return request.is_met_by(self.target.environment.distributions.get(request.name))
+
 
 @dataclass(frozen=True)
 class Union:
@@ -92,13 +96,9 @@ class Wants:
         self.wants[want.client] = want
         self.wants = {name: one for name, one in self.wants.items() if name in self.scheduler.clients}
 
-    def owners(self, request: Request) -> list[str]:
-        """Return the clients whose environment holds something."""
-        return [
-            name
-            for name, want in self.wants.items()
-            if request.is_met_by(want.target.environment.distributions.get(request.name))
-        ]
+    def owners(self, request: Request) -> list[Want]:
+        """Return what the clients have asked for whose environment holds something."""
+        return [want for want in self.wants.values() if want.has(request)]
 
     def forget_all(self, by: str = "") -> None:
         """Forget everybody, as the cluster is being released, and tell them by whom; empty for nobody."""

@@ -55,6 +55,15 @@ class Parcel:
     """What the person should know of it, for example files that were changed after they were installed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A wheel of a client, and where its bytes are."""
+
+    parcel: Parcel
+    store: str = ""
+    """URL of that client's store (`shell.store`); empty: on the scheduler's disk."""
+
+
 def check_digest(field: Field) -> str:
     """Return a SHA-256 digest."""
     found = field.text(64)
@@ -103,6 +112,17 @@ def parcel_from_wire(data: object, place: str = "parcel") -> Parcel:
     if not (size := field.key("size").count()):
         raise MessageError(f"{place}.size", "the bytes of a wheel", size)
     return Parcel(request, filename, check_digest(field.key("digest")), size, field.key("note").text())
+
+
+def delivery_to_wire(delivery: Delivery) -> list[Any]:
+    """Return a delivery as plain data."""
+    return [parcel_to_wire(delivery.parcel), delivery.store]
+
+
+def delivery_from_wire(data: object, place: str = "delivery") -> Delivery:
+    """Check and read what `delivery_to_wire` wrote."""
+    parcel, store = Field(data, place).row(2)
+    return Delivery(parcel_from_wire(parcel.value, parcel.place), store.text())
 
 
 def wheel_error_to_wire(error: WheelError) -> list[str]:
