@@ -164,7 +164,7 @@ def test_a_restarted_scheduler_has_what_was_uploaded(data: Person, tmp_path: Pat
             offsets, sizes = data.run(cluster, sync)
         assert sizes == [DATA_SIZE]
         assert any(offset > 8_000_000 for offset in offsets) is uploads
-        (blob,) = (tmp_path / "scheduler-cache" / "blobs").glob("*/modules_job-*.whl")
+        (blob,) = (tmp_path / "scheduler-cache" / "blobs").glob("*/module_large-*.whl")
         if attempt == 1:
             content = bytearray(blob.read_bytes())
             content[1000] ^= 1
@@ -188,7 +188,7 @@ def test_wheels_can_go_through_a_store_of_ones_own(data: Person, tmp_path: Path,
             """,
         )
     assert found == [[DATA_SIZE], []]
-    assert len(list((tmp_path / "store").glob("*/modules_job-*.whl"))) == 1
+    assert len(list((tmp_path / "store").glob("*/module_large-*.whl"))) == 1
 
 
 SECRET = "hunter2-of-the-private-index"
