@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import signal
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from clusters import Person, running, uv
+from clusters import Person, on_workers, running, uv
 from index import Index, serving
 from uv import find_uv_bin
 
 if TYPE_CHECKING:
-    from clusters import Venvs
+    from collections.abc import Iterator
+
+    from clusters import Cluster, Venvs
 
 pytestmark = pytest.mark.cluster
 
@@ -286,3 +292,98 @@ def test_a_project_that_cannot_be_built_is_told_with_the_words_of_its_build(
         (project / "setup.py").write_text("import time; time.sleep(1000)")
         done = person.run(cluster, script, check=False, DASK_PKGSYNC__BUILD_TIMEOUT="3s")
         assert "did not end within 3 s" in done.stderr
+
+
+STAYS = """
+import time
+from pathlib import Path
+pkgsync.sync(client, progress=False)
+mark = Path("mark")
+mark.with_suffix(".new").write_text(str(os.getpid()))
+mark.with_suffix(".new").rename(mark)
+while mark.exists():
+    time.sleep(0.05)
+print(json.dumps("stayed"))
+"""
+BOTH = "json.dumps(everywhere(call, 'import of_ann, of_ben; answer = [of_ann.whose, of_ben.whose]'))"
+
+
+@dataclass
+class Two:
+    """Ann, who has synced a module of hers and stays, and Ben, who has another one."""
+
+    cluster: Cluster
+    ann: int
+    """The number of her process."""
+    ben: Person
+
+    def lose_what_ann_sent(self) -> None:
+        """Remove it from the scheduler's disk, where it has become too old: Ann is asked for it again."""
+        assert self.cluster.cache is not None
+        for directory in (self.cluster.cache / "blobs").iterdir():
+            shutil.rmtree(directory)
+
+
+@pytest.fixture
+def two(tmp_path: Path, venvs: Venvs) -> Iterator[Two]:
+    """Return Ann and Ben on one cluster of one worker."""
+    people = {}
+    for name in ("ann", "ben"):
+        people[name] = Person(tmp_path / name)
+        people[name].write({f"of_{name}.py": f"whose = '{name}'\n"}, "job")
+    (tmp_path / "cluster").mkdir()
+    mark = people["ann"].home / "mark"
+    with (
+        running(tmp_path / "cluster", venvs.base(), tmp_path / "cache", workers=1) as cluster,
+        ThreadPoolExecutor() as threads,
+    ):
+        anns = threads.submit(people["ann"].run, cluster, STAYS)
+        try:
+            cluster.wait_for(lambda: mark.exists() or anns.done(), "Ann's sync")
+            assert mark.exists(), anns.exception()
+            yield Two(cluster, int(mark.read_text()), people["ben"])
+        finally:
+            mark.unlink(missing_ok=True)  # so that Ann goes
+        assert anns.result() == "stayed"
+
+
+def test_who_is_stopped_keeps_others_waiting_for_no_longer_than_the_patience(two: Two) -> None:
+    """The error names who does not answer; once that process runs on, the same sync succeeds."""
+
+    def silent(dask_scheduler: Any, patience: float = 2.0) -> int:
+        inquiries = dask_scheduler.extensions["pkgsync"].supply.inquiries
+        inquiries.patience = patience
+        return len(inquiries.silent)
+
+    sync = f"pkgsync.sync(client, progress=False)\nprint({BOTH})"
+    with two.cluster.client() as client:
+        assert client.run_on_scheduler(silent) == 0
+        two.lose_what_ann_sent()
+        os.kill(two.ann, signal.SIGSTOP)
+        try:
+            refused = two.ben.run(two.cluster, sync, check=False).stderr
+            assert client.run_on_scheduler(silent) == 1
+        finally:
+            os.kill(two.ann, signal.SIGCONT)
+        assert re.search(r"module-of-ann \S+ is only to be had from \S+@\S+: connected, but no answer for 2 s", refused)
+        assert "No node was changed" in refused
+        two.cluster.wait_for(lambda: client.run_on_scheduler(silent) == 0, "a sign of Ann")
+    assert two.ben.run(two.cluster, sync) == [["ann", "ben"]]
+
+
+def whose() -> list[str]:
+    """Return whose modules are there."""
+    import importlib  # this function travels without its module
+
+    return [importlib.import_module(name).whose for name in ("of_ann", "of_ben")]
+
+
+def test_one_who_uses_a_store_gets_what_others_send_to_the_scheduler(two: Two, tmp_path: Path) -> None:
+    """Ben's wheels go through his store, Ann's do not; a host that comes later gets both."""
+    two.lose_what_ann_sent()
+    store = (tmp_path / "store").as_uri()
+    assert two.ben.run(two.cluster, f"print(json.dumps(pkgsync.sync(client, progress=False, store={store!r}).changed))")
+    assert [path.name.split("-")[0] for path in (tmp_path / "store").glob("*/*.whl")] == ["module_of_ben"]
+    two.cluster.add_worker(name="late", DASK_PKGSYNC__CACHE_DIRECTORY=str(tmp_path / "late-cache"))
+    with two.cluster.client(2) as client:
+        assert list(on_workers(client, whose).values()) == [["ann", "ben"]] * 2
