@@ -503,3 +503,46 @@ def test_each_is_asked_for_what_only_they_have(tmp_path: Path, venvs: Venvs) -> 
         finally:
             mark.unlink(missing_ok=True)  # so that Ann goes
         assert bens == anns.result() == [["ann", "ben"]] * 2
+
+
+def test_of_two_who_wait_for_the_same_person_one_goes_on_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each gets the cluster when the one before has gone; nobody who would wait is refused."""
+    monkeypatch.chdir(tmp_path)
+    here = scan(modules=False)
+    people = ("ann@laptop", "benjamin@laptop", "cy@desk")
+
+    async def queue() -> None:
+        async with Scheduler(port=0, dashboard_address=":0") as scheduler:
+            clients = {
+                owner: await Client(scheduler.address, asynchronous=True, set_as_default=False) for owner in people
+            }
+
+            async def ask(owner: str) -> str:
+                system = Distribution("a-package-of-the-system", f"1.{len(owner)}", Unrecorded())
+                plugin = PackageSync(
+                    Environment.of(here.interpreter, [*here.distributions.values(), system]), on_conflict="wait"
+                )
+                plugin.target = replace(plugin.target, client_process=owner, owner=owner)
+                await clients[owner].register_plugin(plugin)
+                return owner
+
+            assert await ask(people[0]) == people[0]
+            asked = {asyncio.create_task(ask(owner)) for owner in people[1:]}
+            coordinator = scheduler.extensions["pkgsync"]
+            while len(coordinator.wants.waiting) < len(asked):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert set(coordinator.wants.waiting.values()) == {people[0]}
+            await clients[people[0]].close()
+            done, waiting = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            (first,) = (task.result() for task in done)
+            while first not in coordinator.wants.waiting.values():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await clients[first].close()
+            (last,) = await asyncio.gather(*waiting)
+            assert {first, last} == set(people[1:])
+            assert not coordinator.wants.waiting
+            await clients[last].close()
+
+    asyncio.run(asyncio.wait_for(queue(), 60))
