@@ -6,7 +6,7 @@ Dask imports this file whenever any of its commands runs, so it imports next to 
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -193,15 +193,18 @@ def check(address: str, **options: Any) -> None:
 def _check_cluster(address: str, modules: Any, options: dict[str, Any]) -> Verdict:
     from dask_pkgsync.adapters.client import check as check_cluster
     from dask_pkgsync.adapters.presenting import take_presented
+    from dask_pkgsync.adapters.terminal import RefusedError
 
     policy = _configured_policy(options)
     try:
         with connected(address, options, modules=modules) as client:
             return check_cluster(client, take_presented().environment, policy)
-    except _Refused as error:
-        click.echo(f"{error.message}\n")
-        click.echo(f"{address}: would be refused, for the reason above.")
-        sys.exit(1)
+    except click.ClickException as error:
+        if isinstance(error.__cause__, RefusedError):
+            click.echo(f"{error.message}\n")
+            click.echo(f"{address}: would be refused, for the reason above.")
+            sys.exit(1)
+        raise
 
 
 def _check_lock(path: str, modules: Any, options: dict[str, Any]) -> Verdict:
@@ -266,76 +269,22 @@ def sentences() -> Iterator[None]:
         raise click.ClickException(str(error)) from error
 
 
-class _Refused(click.ClickException):
-    """The scheduler does not let this client in."""
-
-
 @contextmanager
-def connected(
-    address: str, options: dict[str, Any], *, modules: Any = None, presents: bool = True, only_looks: bool = True
-) -> Iterator[Client]:
+def connected(address: str, options: dict[str, Any], **how: Any) -> Iterator[Client]:
     """Connect to a cluster with the TLS options, which are taken out of the options, and close at the end.
 
     Parameters
     ----------
     address : str
     options : dict
-    modules : bool or list of str, optional
-        Loose modules that count.
-    presents : bool
-        Whether to tell the cluster at once what this environment has, by which it may judge. Who only looks tells it
-        where nobody is let in otherwise: whatever they have, they break nothing.
-    only_looks : bool
-        Whether it counts as nobody's client, for whom nothing has to be kept.
+    **how
+        As for `adapters.terminal.connected`.
     """
-    from dask_pkgsync.adapters.terminal import must_present, presented
+    from dask_pkgsync.adapters import terminal
 
-    security = _security(options)
-    with sentences(), ExitStack() as stack:
-        if presents:
-            stack.enter_context(presented(modules))
-        try:
-            client = _connect(address, security, only_looks=only_looks)
-        except _Refused as error:
-            if presents or not must_present(error.message):
-                raise
-            stack.enter_context(presented(in_any_case=True))
-            client = _connect(address, security, only_looks=only_looks)
-        yield stack.enter_context(client)
-
-
-def _connect(address: str, security: Any, *, only_looks: bool) -> Client:
-    from distributed.comm.addressing import resolve_address
-
-    from dask_pkgsync.adapters.terminal import connect
-    from dask_pkgsync.core.errors import PkgsyncError
-
-    try:
-        resolve_address(address)  # a client that was given nonsense complains again when it is collected
-        return connect(address, security, only_looks=only_looks)
-    except PkgsyncError:
-        raise
-    except ImportError as error:  # how Dask says that the scheduler has refused this client
-        if isinstance(error.__cause__, PkgsyncError):  # this environment could not be presented
-            raise click.ClickException(str(error)) from error
-        raise _Refused(str(error)) from error
-    except (OSError, TypeError, ValueError) as error:
-        raise click.ClickException(f"cannot connect to {address}: {error}") from error
-
-
-def _security(options: dict[str, Any]) -> Any:
-    """Make Dask's TLS settings of the options; None where none is given, and Dask reads its configuration."""
     files = {name: options.pop(f"tls_{name}") for name in ("ca_file", "cert", "key")}
-    if not any(files.values()):
-        return None
-    from distributed.security import Security
-
-    return Security(
-        tls_ca_file=files["ca_file"],
-        tls_client_cert=files["cert"],
-        tls_client_key=files["key"],
-        require_encryption=True,
-    )
+    with sentences(), terminal.connected(address, terminal.security(**files), **how) as client:
+        yield client
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from dask_pkgsync import cli, demo_stage, scan
+from dask_pkgsync.adapters.terminal import security
 from dask_pkgsync.core.environment import (
     Distribution,
     Environment,
@@ -157,18 +158,12 @@ def test_wrong_usage_is_exit_status_2():
     assert invoke("scan", "--nonsense").exit_code == 2
 
 
-def test_tls_files_become_dasks_settings(tmp_path):
-    """The three TLS options are taken out of the options, and become those of a client that insists on encryption."""
-    options = {"tls_ca_file": "ca.pem", "tls_cert": "cert.pem", "tls_key": "key.pem", "strict": True}
-    security = cli._security(options)
-    assert options == {"strict": True}
-    assert security.require_encryption
-    assert (security.tls_ca_file, security.tls_client_cert, security.tls_client_key) == (
-        "ca.pem",
-        "cert.pem",
-        "key.pem",
-    )
-    assert cli._security({"tls_ca_file": None, "tls_cert": None, "tls_key": None}) is None
+def test_tls_files_become_dasks_settings():
+    """The three TLS options become those of a client that insists on encryption; without any, Dask's own count."""
+    found = security("ca.pem", "cert.pem", "key.pem")
+    assert found.require_encryption
+    assert (found.tls_ca_file, found.tls_client_cert, found.tls_client_key) == ("ca.pem", "cert.pem", "key.pem")
+    assert security() is None
 
 
 def test_the_page_of_an_environment_shows_origins_and_faults():

@@ -3,21 +3,87 @@
 from __future__ import annotations
 
 import functools
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import dask
 from distributed import Client, versions
+from distributed.comm.addressing import resolve_address
+from distributed.security import Security
 
 from dask_pkgsync.adapters.configuration import check_configuration
 from dask_pkgsync.adapters.presenting import presenting
 from dask_pkgsync.adapters.rule import NO_FINGERPRINT
+from dask_pkgsync.core.errors import PkgsyncError
 from dask_pkgsync.core.handshake import LOOKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PRELOAD = "dask_pkgsync.preload"
+
+
+class RefusedError(PkgsyncError):
+    """The scheduler does not let this client in."""
+
+
+@contextmanager
+def connected(
+    address: str, security: Any, *, modules: Any = None, presents: bool = True, only_looks: bool = True
+) -> Iterator[Client]:
+    """Connect to a cluster, and close at the end.
+
+    Parameters
+    ----------
+    address : str
+    security : Security or None
+    modules : bool or list of str, optional
+        Loose modules that count.
+    presents : bool
+        Whether to tell the cluster at once what this environment has, by which it may judge. Who only looks tells it
+        where nobody is let in otherwise: whatever they have, they break nothing.
+    only_looks : bool
+        Whether it counts as nobody's client, for whom nothing has to be kept.
+
+    Raises
+    ------
+    RefusedError
+        With the scheduler's own words.
+    PkgsyncError
+        If nobody answers there, or this environment cannot be presented.
+    """
+    with ExitStack() as stack:
+        if presents:
+            stack.enter_context(presented(modules))
+        try:
+            client = _connect(address, security, only_looks=only_looks)
+        except RefusedError as error:
+            if presents or NO_FINGERPRINT not in str(error):
+                raise
+            stack.enter_context(presented(in_any_case=True))
+            client = _connect(address, security, only_looks=only_looks)
+        yield stack.enter_context(client)
+
+
+def _connect(address: str, security: Any, *, only_looks: bool) -> Client:
+    try:
+        resolve_address(address)  # a client that was given nonsense complains again when it is collected
+        return connect(address, security, only_looks=only_looks)
+    except PkgsyncError:
+        raise
+    except ImportError as error:  # how Dask says that the scheduler has refused this client
+        if isinstance(error.__cause__, PkgsyncError):  # this environment could not be presented
+            raise error.__cause__ from None
+        raise RefusedError(str(error)) from error
+    except (OSError, TypeError, ValueError) as error:
+        raise PkgsyncError(f"cannot connect to {address}: {error}") from error
+
+
+def security(ca_file: str | None = None, cert: str | None = None, key: str | None = None) -> Security | None:
+    """Make Dask's TLS settings of files; None where none is given, and Dask reads its configuration."""
+    if not (ca_file or cert or key):
+        return None
+    return Security(tls_ca_file=ca_file, tls_client_cert=cert, tls_client_key=key, require_encryption=True)
 
 
 def connect(address: str, security: Any, *, only_looks: bool) -> Client:
@@ -85,8 +151,3 @@ def _lenient(get_versions: Callable[..., dict[str, Any]]) -> Callable[..., dict[
                 return get_versions(packages)
 
     return without_modules
-
-
-def must_present(refusal: str) -> bool:
-    """Whether a scheduler has refused a client because it presents nothing."""
-    return NO_FINGERPRINT in refusal
