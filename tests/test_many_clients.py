@@ -18,11 +18,12 @@ from distributed import Client, Scheduler
 import dask_pkgsync as pkgsync
 from dask_pkgsync import ConflictError, PackageSync, PkgsyncError, Policy, scan
 from dask_pkgsync.adapters.visitors import Visitors
-from dask_pkgsync.adapters.wants import Want, Wants
+from dask_pkgsync.adapters.wants import ApartError, MustWaitError, Want, Wants
 from dask_pkgsync.core.environment import Distribution, Environment, Interpreter, Unrecorded
 from dask_pkgsync.core.merge import Apart, conflict, merge
 from dask_pkgsync.core.messages import Target, environment_to_wire
 from dask_pkgsync.core.parcels import Request
+from dask_pkgsync.core.report import Clash
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,6 +161,29 @@ def test_who_loses_an_environment_is_told() -> None:
     wants.remember(ben, replaces=True)
     wants.forget_all()
     assert not sent
+
+
+def test_what_nodes_have_found_is_known_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much is found and forgotten, what was in the way is a conflict when it is looked at again."""
+    monkeypatch.setattr("dask_pkgsync.adapters.wants.MAX_APART", 2)
+    scheduler: Any = SimpleNamespace(clients={"ann": object(), "ben": object()})
+    wants = Wants(scheduler, lambda _: None)
+    wants.remember(Want("ann", target(six="1.0", tabulate="1.0", rich="1.0")), replaces=True)
+    mine = replace(target(numpy="2.1", six="1.0", tabulate="1.0", rich="1.0"), client_process="another")
+    ben = Want("ben", mine)
+    plan = asyncio.run(wants.beside_others(ben))
+    noise = [Clash("six", "tabulate", "a.py"), Clash("rich", "six", "b.py"), Clash("six", "gone", "c.py")]
+    asyncio.run(wants.permit(noise, plan, ben))
+    with pytest.raises(ApartError):
+        asyncio.run(wants.permit([Clash("numpy", "six", "shared.py"), *noise, *noise], plan, ben))
+    with pytest.raises(ConflictError, match=r"shared\.py"):
+        asyncio.run(wants.beside_others(ben))
+    with pytest.raises(MustWaitError):
+        asyncio.run(wants.beside_others(Want("ben", replace(mine, on_conflict="wait"))))
+    instead = Want("ben", replace(mine, on_conflict="replace"))
+    plan = asyncio.run(wants.beside_others(instead))
+    assert plan.target.id == mine.id
+    asyncio.run(wants.permit([Clash("numpy", "six", "shared.py")], plan, instead))
 
 
 def test_what_somebody_keeps_stays_while_it_is_not_replaced() -> None:

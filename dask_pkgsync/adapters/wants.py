@@ -142,10 +142,9 @@ class Wants:
             if clash.one in there and clash.other in there
         ]
         others = [one for one in self.others(want) if one not in plan.replaced]
-        pairs = ((one.target, want.target) for one in others)
-        is_apart = any(apart.between(*pair) for pair in pairs for apart in found)
-        self.apart = dict.fromkeys([*self.apart, *found][-MAX_APART:])
-        if is_apart:
+        in_the_way = [apart for apart in found if any(apart.between(one.target, want.target) for one in others)]
+        self.apart = dict.fromkeys([*self.apart, *found, *in_the_way][-MAX_APART:])  # these must be known from now on
+        if in_the_way:
             raise ApartError
 
     async def wait_for_others(self, want: Want) -> None:
