@@ -117,7 +117,7 @@ def test_what_nobody_can_take_is_left_alone_unless_it_is_to_be_now(
 
 
 def test_a_release_names_who_keeps_what_was_released(run_cluster: Any, base_environment: Environment) -> None:
-    """Its worker goes on in the environment that it has, until it starts again; the status says so."""
+    """Where nobody else would work, a worker goes on in what it has, and starts again when nobody needs it any more."""
     with run_cluster(workers=1) as cluster, cluster.client(1) as client:
         pkgsync.sync(client, other_six(base_environment), progress=False)
         held = client.submit(unrepeatable, 1, pure=False)
@@ -129,6 +129,32 @@ def test_a_release_names_who_keeps_what_was_released(run_cluster: Any, base_envi
         assert states["nanny"].state == "left alone"
         assert "1 result that no peer could take" in states["nanny"].detail
         assert held.result() == before
+        assert client.submit(imported_version, "six", pure=False).result(timeout=30) == "1.17.0"
+        del held
+        cluster.wait_for(lambda: {one.state for one in pkgsync.status(client).nodes} == {"base"}, "the last worker")
+        client.wait_for_workers(1, timeout=30)
+        assert set(on_workers(client, imported_version, "six").values()) == {"1.15.0"}
+
+
+def test_a_release_leaves_no_mixture(run_cluster: Any, base_environment: Environment) -> None:
+    """A worker that still has what was released takes no tasks; when it is free it gets its base, like the others."""
+    with run_cluster(workers=2, env={"DASK_PKGSYNC__DRAIN_TIMEOUT": "1s"}) as cluster, cluster.client(2) as client:
+        pkgsync.sync(client, other_six(base_environment), progress=False)
+        assert set(on_workers(client, imported_version, "six").values()) == {"1.17.0"}
+        long = client.submit(unrepeatable, 1, 12, pure=False)
+        _runs(client, long)
+        report = pkgsync.release(client)
+        assert sorted(node.outcome for node in report.nodes[1:]) == ["restarted", "waiting"]
+        futures = [client.submit(imported_version, "six", pure=False) for _ in range(6)]
+        assert set(client.gather(futures)) == {"1.15.0"}
+        del futures
+        again = pkgsync.release(client)
+        assert sorted(node.outcome for node in again.nodes[1:]) == ["matched", "waiting"]
+        assert len(long.result(timeout=60)) == 32
+        cluster.wait_for(lambda: {one.state for one in pkgsync.status(client).nodes} == {"base"}, "the last worker")
+        client.wait_for_workers(2, timeout=30)
+        assert set(on_workers(client, imported_version, "six").values()) == {"1.15.0"}
+        assert len(long.result()) == 32
 
 
 def test_one_that_waits_leaves_the_others_at_work(run_cluster: Any, base_environment: Environment) -> None:

@@ -152,15 +152,17 @@ def test_who_loses_an_environment_is_told() -> None:
     wants.remember(ben, replaces=True)
     assert sent.pop()[0] == "ann"
     wants.remember(Want("ann", replace(target(rich="1.0"), owner="ann@laptop")), replaces=True)
-    wants.forget_all(by="ann")
-    assert sent.pop() == (
-        "ben",
-        "ann@laptop has released this cluster: tasks run in its own packages from now on.",
-    )
+    wants.forget_all("ann", "ann@laptop")
+    (client, text) = sent.pop()
+    assert client == "ben"
+    assert text.startswith("ann@laptop has released this cluster: tasks run in the cluster's own packages")
     assert not sent
     wants.remember(ben, replaces=True)
     wants.forget_all()
     assert not sent
+    wants.remember(ben, replaces=True)
+    wants.forget_all("Client-pkgsync-look-1")
+    assert sent.pop()[1].startswith("somebody has released")
 
 
 def test_what_nodes_have_found_is_known_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:

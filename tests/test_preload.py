@@ -475,6 +475,42 @@ def test_the_file_of_a_wrong_key_is_named(tmp_path: Path, monkeypatch: pytest.Mo
         check_configuration()
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("pkgsync: enforce", "pkgsync: expected a section with keys, found 'enforce'"),
+        ("pkgsync: [mode, enforce]", "pkgsync: expected a section with keys, found ['mode', 'enforce']"),
+        ("pkgsync: {levels: [pandas]}", "pkgsync.levels: expected object, found ['pandas']"),
+        (
+            "distributed: {pkgsync: {mode: enforce}}",
+            "distributed.pkgsync: the section pkgsync stands beside distributed",
+        ),
+        ("pkgsync:", ""),
+        ("[]", ""),
+    ],
+)
+def test_what_dask_drops_without_a_word_is_named(
+    text: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a file or variable has no section, Dask keeps the defaults: the cluster would not be what was meant."""
+    (tmp_path / "ours.yaml").write_text(text)
+    monkeypatch.setattr(dask.config, "paths", [str(tmp_path)])
+    if not reason:
+        check_configuration()
+        return
+    with pytest.raises(PolicyError) as caught:
+        check_configuration()
+    assert reason in str(caught.value)
+    assert str(tmp_path / "ours.yaml") in str(caught.value)
+
+
+def test_a_variable_that_is_no_section_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As DASK_PKGSYNC=enforce, where DASK_PKGSYNC__MODE=enforce was meant."""
+    monkeypatch.setenv("DASK_PKGSYNC", "enforce")
+    with pytest.raises(PolicyError, match=r"found 'enforce' \(in an environment variable\)"):
+        check_configuration()
+
+
 LOCKS = {
     "requirements.txt": "# pins\n-i https://example.org\nNumPy==2.1.0 \\\n    --hash=sha256:1 \\\n    --hash=sha256:2\n"
     "six==1.17.0 ; python_version >= '3'  # comment\nold==1.0 ; python_version < '3'\n",

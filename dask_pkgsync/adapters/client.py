@@ -17,7 +17,7 @@ from dask_pkgsync.adapters.carry import archive
 from dask_pkgsync.adapters.membership import Membership, sync_on_connect
 from dask_pkgsync.adapters.presenting import take_presented
 from dask_pkgsync.adapters.scheduler_plugin import PackageSync, join, register
-from dask_pkgsync.adapters.settings import policy_from
+from dask_pkgsync.adapters.settings import policy_from, this_person
 from dask_pkgsync.adapters.topic import TOPIC
 from dask_pkgsync.core.compare import compare_critical, critical_versions
 from dask_pkgsync.core.errors import EnvironmentMismatchWarning, PkgsyncError, WarnsOnlyError, harmless
@@ -223,7 +223,7 @@ def release(client: Client) -> SyncReport:
 
 
 async def _release(client: Client) -> SyncReport:
-    report = sync_report_from_wire(await _call(client, "pkgsync_release", client=client.id))
+    report = sync_report_from_wire(await _call(client, "pkgsync_release", client=client.id, person=this_person()))
     Membership.end(client)
     return report
 

@@ -47,14 +47,30 @@ def check_configuration() -> None:
     PolicyError
         With everything that is wrong: the key, where it stands, what is expected.
     """
-    section = dask.config.get("pkgsync", {})
-    if not isinstance(section, dict):
-        raise PolicyError(f"pkgsync: expected a section with keys, found {section!r}{place('')}")
-    problems = [problem for key, value in section.items() if (problem := _problem(str(key).replace("_", "-"), value))]
+    problems = list(dict.fromkeys([*_in_sources(), *_in_section(dask.config.get("pkgsync", {}), "")]))
     if problems:
         raise PolicyError(
             "the configuration of dask-pkgsync is not right:\n" + "\n".join(f"  {one}" for one in problems)
         )
+
+
+def _in_sources() -> Iterator[str]:
+    """Yield what is wrong in a file or variable: where it has no section, Dask keeps the defaults and says nothing."""
+    sources = [(f" (in {path})", _content(path)) for path in _files()]
+    sources.append((" (in an environment variable)", dask.config.collect_env(dict(os.environ))))
+    for where, content in sources:
+        if not isinstance(content, dict):
+            continue
+        yield from _in_section(content.get("pkgsync"), where)
+        if isinstance(above := content.get("distributed"), dict) and "pkgsync" in above:
+            yield f"distributed.pkgsync: the section pkgsync stands beside distributed, and not in it{where}"
+
+
+def _in_section(section: object, where: str) -> Iterator[str]:
+    if section is not None and not isinstance(section, dict):
+        yield f"pkgsync: expected a section with keys, found {section!r:.100}{where}"
+    elif section:
+        yield from filter(None, (_problem(str(key).replace("_", "-"), value) for key, value in section.items()))
 
 
 def _problem(key: str, value: object) -> str | None:
@@ -165,8 +181,14 @@ def _files() -> Iterator[Path]:
 
 
 def _sets(path: Path, key: str) -> bool:
+    content = _content(path)
+    section = content.get("pkgsync") if isinstance(content, dict) else None
+    return isinstance(section, dict) and any(str(one).replace("_", "-") == key for one in section)
+
+
+def _content(path: Path) -> object:
+    """Return what a file holds; None where it cannot be read, which Dask itself tells."""
     try:
-        section = (yaml.safe_load(path.read_text()) or {}).get("pkgsync")
-    except (OSError, yaml.YAMLError, AttributeError):
-        return False
-    return not key or (isinstance(section, dict) and any(str(one).replace("_", "-") == key for one in section))
+        return yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None

@@ -12,7 +12,7 @@ from dask_pkgsync.adapters.draining import Draining
 from dask_pkgsync.adapters.gate import Gate
 from dask_pkgsync.adapters.inquiries import Inquiries
 from dask_pkgsync.adapters.leading import Leader
-from dask_pkgsync.adapters.logs import log_in_sentences, logger
+from dask_pkgsync.adapters.logs import log_in_sentences, logger, sentence
 from dask_pkgsync.adapters.roster import Roster
 from dask_pkgsync.adapters.rule import Rule
 from dask_pkgsync.adapters.scheduler_node import SchedulerNode
@@ -50,6 +50,7 @@ class Coordinator:
         self.draining = Draining(scheduler, self.tell)
         itself = SchedulerNode(scheduler, self.supply)
         self.roster = Roster(scheduler, itself.address, self.tell)
+        self.draining.began = lambda node: self.roster.step(node, "nanny", "drain", "started")
         self.leader = Leader(scheduler, itself, self.roster, self.draining, self.tell)
         self.gate = Gate(scheduler, self.rule, self.judge_worker, self.is_on_duty, self.tell)
         self.checking = Checking(
@@ -206,7 +207,9 @@ class Coordinator:
         return not self.roster.unverified(self.target) and not self.roster.waiting()
 
     def tell(self, event: dict[str, Any]) -> None:
-        """Log an event on the topic ``pkgsync``."""
+        """Log an event on the topic ``pkgsync``, and for the weighty ones a line."""
+        if (line := sentence(event)) is not None:
+            logger.info("%s", line)
         self.scheduler.log_event(TOPIC, event)
 
     # -- what nodes and clients ask -----------------------------------------------------------------------------------
@@ -263,13 +266,15 @@ class Coordinator:
                 return sync_report_to_wire(self._join(want))
             return sync_report_to_wire(_unchanged(self.report)) if self.report else None
 
-    async def handle_release(self, client: str = "") -> dict[str, Any]:
+    async def handle_release(self, client: str = "", person: str = "") -> dict[str, Any]:
         """Give every node its base back and open the gate: the orderly way back.
 
         Parameters
         ----------
         client : str
             Dask's name of who asks.
+        person : str
+            Who that says to be, for the others.
 
         Raises
         ------
@@ -280,7 +285,8 @@ class Coordinator:
             raise PolicyError("this cluster has what its operator configured (pkgsync.mode is enforce)")
         if self.rule.only_warns:
             raise WarnsOnlyError
-        return sync_report_to_wire(await self.release(Field(client, "client").text(500)))
+        by = Field(client, "client").text(500), Field(person, "person").text(200)
+        return sync_report_to_wire(await self.release(*by))
 
     async def release_unused(self) -> bool:
         """Release if still nobody is connected; return whether it was done."""
@@ -290,16 +296,16 @@ class Coordinator:
                 return True
             return False
 
-    async def release(self, by: str = "") -> SyncReport:
+    async def release(self, client: str = "", person: str = "") -> SyncReport:
         """Give every node its base back; the gate stays where it is the operator's."""
         async with self.leader.turn:
-            return await self._release(by)
+            return await self._release(client, person)
 
-    async def _release(self, by: str = "") -> SyncReport:
+    async def _release(self, client: str = "", person: str = "") -> SyncReport:
         started = monotonic()
         self.asked = None
         self.announce()
-        self.wants.forget_all(by)
+        self.wants.forget_all(client, person)
         self.expiry.stop()
         self.draining.begin(setting("restart"))
         reports = await self.leader.release()
@@ -310,7 +316,7 @@ class Coordinator:
             self.gate.open()
         self.report = None
         await self.supply.drop()
-        self.tell({"action": "released"})
+        self.tell({"action": "released", "by": person})
         return SyncReport("", tuple(reports), monotonic() - started)
 
 

@@ -42,6 +42,8 @@ class Draining:
     def __init__(self, scheduler: Scheduler, tell: Callable[[dict[str, Any]], None]) -> None:
         self.scheduler = scheduler
         self.tell = tell
+        self.began: Callable[[str], None] = lambda _: None
+        """Receives the address of each node whose worker begins to be emptied."""
         self.places = asyncio.Semaphore(1)
         self.taken: set[str] = set()
         self.held: set[str] = set()
@@ -87,6 +89,7 @@ class Draining:
             return {"go": True, "lost": ""}
         await self.places.acquire()
         self.taken.add(node)
+        self.began(node)
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._drain(worker), self.timeout)
         state = self.scheduler.workers.get(worker)
@@ -98,9 +101,9 @@ class Draining:
         go = self.at_once or not left
         self.tell({"action": "drained", "worker": worker, "node": node, "lost": lost, "running": running, "go": go})
         if not go:
-            logger.warning("%s is not restarted for a sync yet, and takes no tasks: it has %s", worker, left)
+            logger.warning("%s cannot be restarted yet: it has %s", worker, left)
         elif left:
-            logger.warning("%s is restarted for a sync; computed again, where Dask can: %s", worker, left)
+            logger.warning("%s is restarted; computed again, where Dask can: %s", worker, left)
         return {"go": go, "lost": left}
 
     async def _drain(self, worker: str) -> None:
@@ -118,11 +121,12 @@ class Draining:
                     await asyncio.sleep(_LONG_PAUSE)  # they may be restarting just now
             await asyncio.sleep(_PAUSE)  # Dask tells nobody when a task ends
 
-    async def wait_until_free(self, worker: str) -> None:
-        """Wait until a held worker is gone, or has nothing any more: because nobody wants it, or because peers came."""
+    async def wait_until_free(self, worker: str, *, holds: bool = True) -> None:
+        """Wait until a worker is gone, or has nothing any more: because nobody wants it, or because peers came."""
         while (state := self.scheduler.workers.get(worker)) is not None:
-            self._hold(state)
-            if not state.processing and _only_there(state) and _has_peers(self.scheduler, state):
+            if holds:
+                self._hold(state)
+            if holds and not state.processing and _only_there(state) and _has_peers(self.scheduler, state):
                 await self._drain(worker)
             if not state.processing and not _only_there(state):
                 return

@@ -24,6 +24,7 @@ from dask_pkgsync.adapters.worker_plugin import NAME, WorkerSync
 from dask_pkgsync.core.environment import Distribution
 from dask_pkgsync.core.errors import LayerError, NodeFailure, SyncError
 from dask_pkgsync.core.report import SyncReport
+from dask_pkgsync.core.status import LEFT_ALONE
 from dask_pkgsync.shell.prepare import resolve_extra
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class Leader:
         """Give every node what it had: the workers still run in it, and take tasks again."""
         if before is None:
             self.draining.begin("drained", patience=0)
-            await self.release()
+            await self.release(holds=False)
         else:
             self.roster.begin()
             await self._prepare_all(before)
@@ -208,21 +209,50 @@ class Leader:
         async with condition:
             await condition.wait_for(lambda: not self.scheduler._starting_nannies)  # noqa: SLF001
 
-    async def release(self) -> list[NodeReport]:
-        """Give every node its base back, the scheduler first."""
+    async def release(self, *, holds: bool = True) -> list[NodeReport]:
+        """Give every node its base back, the scheduler first.
+
+        Parameters
+        ----------
+        holds : bool
+            Whether a worker that cannot be emptied takes no tasks until it was restarted; not where it would be all.
+        """
         self.target = None
         self._stop_what_was_for_later()
         self.scheduler.nanny_plugins.pop(NAME, None)
         self.scheduler.worker_plugins.pop(NAME, None)
-        reports = await asyncio.gather(*(self._release(node) for node in self.roster.nodes()))
+        nodes = self.roster.nodes()
+        reports = await asyncio.gather(*(self._release(node) for node in nodes))
+        left = [node for node, report in zip(nodes, reports, strict=True) if report.outcome == LEFT_ALONE]
+        if holds and len(left) < len(nodes):
+            reports = [replace(one, outcome="waiting") if one.outcome == LEFT_ALONE else one for one in reports]
+        else:
+            for node in left:
+                self.draining.free(node.worker)
         self.roster.begin_released(reports)
+        for node in left if holds else ():
+            self._do_later(self._release_when_free(node))
         return [self.itself.release(), *reports]
 
     async def _release(self, node: Node) -> NodeReport:
         report = await self.nodes.release(node)
         self.draining.done(node.address)
-        self.draining.free(node.worker)
+        if report.outcome != LEFT_ALONE:
+            self.draining.free(node.worker)
         return report
+
+    async def _release_when_free(self, node: Node) -> None:
+        """Give a node its base back that could not be emptied, once it can; whoever syncs ends this."""
+        outcome, holds = LEFT_ALONE, node.worker in self.draining.held
+        while outcome == LEFT_ALONE:
+            await self.draining.wait_until_free(node.worker, holds=holds)
+            async with self.turn:
+                if node.address not in {one.address for one in self.roster.nodes()}:
+                    return
+                outcome = (await self._release(node)).outcome
+                if not holds:
+                    self.draining.free(node.worker)
+        self.roster.states.pop(node.address, None)
 
     def _plugin(self, role: str, target: Target) -> bytes:
         known, plugins = self.plugins

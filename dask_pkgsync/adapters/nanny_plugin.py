@@ -80,6 +80,8 @@ class NannyAgent(NodeAgent):
 
     role = "nanny"
     server: Nanny
+    keeps: int | None = None
+    """The process of a worker that still runs in what was released."""
 
     async def take(self, target: Target, prepared: Prepared) -> tuple[str, str]:
         """Make the worker run the target: live if it can, else by one restart."""
@@ -170,17 +172,17 @@ class NannyAgent(NodeAgent):
 
     async def handle_release(self) -> dict[str, Any]:
         """Give the worker its base back: with a restart, if it has a layer."""
-        plugins = self.server.worker_kwargs.get("plugins") or ()
+        plugins, process = self.server.worker_kwargs.get("plugins") or (), self.server.process
         has_layer = any(isinstance(plugin, WorkerSync) and plugin.layer for plugin in plugins)
         self.unconfigure()
         self.ready = {}
-        if not has_layer or self.server.process is None:
+        if process is None or not (has_layer or self.keeps == process.pid):
             return {"outcome": "matched", "detail": ""}
         try:
             drained = await self._drain()
             if not drained["go"]:
-                detail = f"its worker keeps what it runs in until it starts again: it has {drained['lost']}"
-                return {"outcome": "left alone", "detail": detail}
+                self.keeps = process.pid
+                return {"outcome": "left alone", "detail": f"it keeps what was released: it has {drained['lost']}"}
             await self._restart("released")
         except LayerError as error:
             return {"failure": failure_to_wire(failure_of(self.server.address, error))}

@@ -31,6 +31,7 @@ _SHOWN = {
     ("resolve", "finished"): "preparing",
     ("prepare", "finished"): "prepared",
     ("activate", "started"): "activating",
+    ("drain", "started"): "draining",
     ("activate", "finished"): MATCHES,
     ("activate", "waiting"): WAITING,
 }
@@ -80,7 +81,7 @@ class Roster:
         self.begin()
         self.led = {}
         for report in reports:
-            if report.outcome in (LEFT_ALONE, "failed"):
+            if report.outcome in (LEFT_ALONE, WAITING, "failed"):
                 shown = NodeStatus(report.address, report.role, report.outcome, "; ".join(report.notes), since=time())
                 self.states[report.address] = shown
 

@@ -195,6 +195,7 @@ class PackageSync(OnDuty):
         coordinator = coordinator_of(scheduler)
         if coordinator.rule.decides(self.target):
             await coordinator.settled()
+            self._take_over(scheduler)
             return
         if (misfit := mismatch(critical_versions(self.target.environment))) is not None:
             raise misfit

@@ -100,13 +100,13 @@ class Wants:
         """Return what the clients have asked for whose environment holds something."""
         return [want for want in self.wants.values() if want.has(request)]
 
-    def forget_all(self, by: str = "") -> None:
-        """Forget everybody, as the cluster is being released, and tell them by whom; empty for nobody."""
+    def forget_all(self, client: str = "", person: str = "") -> None:
+        """Forget everybody, as the cluster is being released, and tell them by whom; by nobody if both are empty."""
         known, self.wants, self.kept = self.wants, {}, False
-        person = known[by].target.owner if by in known else "somebody"
         for name, one in known.items():
-            if by not in ("", name):
-                self._say(one, f"{person} has released this cluster: tasks run in its own packages from now on.")
+            if name != client and (client or person):
+                text = "has released this cluster: tasks run in the cluster's own packages from now on. Sync again to "
+                self._say(one, f"{person or 'somebody'} {text}get yours.")
 
     @property
     def anybody(self) -> bool:

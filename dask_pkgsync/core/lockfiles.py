@@ -57,6 +57,13 @@ def environment_from_lock(name: str, text: str, interpreter: Interpreter) -> Env
     return Environment.of(interpreter, found.values())
 
 
+_OPTION = re.compile(
+    r"(-[if]\b|--(index-url|extra-index-url|find-links|no-index|trusted-host|pre|prefer-binary|no-binary|only-binary|"
+    r"require-hashes|use-feature|hash)\b)"
+)
+"""Options that say where packages come from, and not which."""
+
+
 def unpinned(environment: Environment) -> tuple[str, ...]:
     """Return the critical packages that a lock file leaves out: no client could be held against it."""
     return tuple(name for name in CRITICAL if name not in environment.distributions)
@@ -67,8 +74,12 @@ def _from_requirements(name: str, text: str) -> Iterator[tuple[str, str]]:
     joined = text.replace("\\\r\n", " ").replace("\\\n", " ")
     for number, line in enumerate(joined.splitlines(), 1):
         wanted = _HASH.sub("", line.partition(" #")[0]).strip()
-        if not wanted or wanted.startswith(("#", "-")):  # options say where packages come from, not which
+        if not wanted or wanted.startswith("#") or _OPTION.match(wanted):
             continue
+        if wanted.startswith("-"):
+            raise PolicyError(
+                f"{name}: line {number}: expected a pin such as numpy==2.1.0, found the option {wanted!r}"
+            )
         try:
             requirement = Requirement(wanted)
         except InvalidRequirement:

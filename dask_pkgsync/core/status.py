@@ -24,9 +24,9 @@ class NodeStatus:
     role: str
     """``scheduler``, ``nanny`` or ``worker``."""
     state: str
-    """``matches``, ``preparing``, ``prepared``, ``activating``, ``waiting`` (takes no tasks, and restarts when what it
-    holds is no longer needed), ``failed``, ``left alone``, ``base`` (it has its own packages, as there is no target) or
-    ``unknown``."""
+    """``matches``, ``preparing``, ``prepared``, ``activating``, ``draining``, ``waiting`` (takes no tasks, and restarts
+    when what it holds is no longer needed), ``failed``, ``left alone``, ``base`` (it has its own packages, as there is
+    no target) or ``unknown``."""
     detail: str = ""
     """For people: the reason of a failure, or what the node left out."""
     since: float = 0.0

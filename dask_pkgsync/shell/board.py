@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.core.progress import Progress, StepState
     from dask_pkgsync.core.report import SyncReport
 
-DOING = {"resolve": "resolving", "prepare": "preparing", "activate": "activating"}
+DOING = {"resolve": "resolving", "prepare": "preparing", "drain": "draining", "activate": "activating"}
 SHOWN = 5
 """Packages that one line names."""
 DONE = {"resolve": "resolved", "prepare": "prepared", "activate": "ready"}
