@@ -157,6 +157,16 @@ def compare(expected: str, found: str, **options: Any) -> None:
     type=click.Choice(["auto", "index", "client"]),
     help="Where nodes get packages from: the index, this machine, or this machine what the index does not give.",
 )
+@click.option(
+    "--on-conflict",
+    type=click.Choice(["refuse", "wait", "replace"]),
+    help="Where the environment of somebody who is connected conflicts with this one.",
+)
+@click.option(
+    "--restart",
+    type=click.Choice(["drained", "now"]),
+    help="What happens to workers that cannot be emptied: they wait, or are restarted and lose what they have.",
+)
 @click.option("--progress/--no-progress", default=True, help="Show each node's steps while they happen.")
 def sync(address: str, **options: Any) -> None:
     """Make the cluster at ADDRESS run this environment."""

@@ -265,6 +265,9 @@ def test_a_second_client_adds_conflicts_waits_and_replaces(
             assert {one["six"] for one in on_workers(client, versions_here, names).values()} == {"1.16.0"}
             cluster.wait_for(lambda: "has replaced the environment that this client had synced" in caplog.text, "word")
             assert len(caplog.records) == 1
+            log = cluster.log("scheduler")
+            for line in ("synced to environment", "conflicts with that of", "was replaced by that of"):
+                assert line in log
             pkgsync.sync(client, mine, progress=False)
             waiting: list[Any] = []
             thread = threading.Thread(target=lambda: waiting.append(second(cluster.address, other, "wait")))

@@ -93,6 +93,12 @@ def test_an_enforced_environment_lets_in_who_matches_and_nobody_else(
         checked = user.venv.run(CHECK, cluster.address, "--no-modules", "--ignore", "six", check=False)
         assert checked.returncode == 1  # the operator's policy counts, not the client's
         user.install("six==1.15.0")
+        assert "overwriting" not in cluster.log("scheduler")
+        user.write({"helpers.py": ""}, "job")
+        done = user.run(cluster, "print(pkgsync.sync(client, progress=False, modules=['helpers']))", check=False)
+        assert "UserWarning: local code stays here, as the operator decides" in done.stderr
+        assert "module-helpers" in done.stderr
+        assert done.stdout.count("matched") == 2  # the scheduler, and the worker that came later
         checked = user.venv.run(CHECK, cluster.address, "--no-modules")
         assert checked.stdout.splitlines()[-1] == f"{cluster.address}: would be let in."
 

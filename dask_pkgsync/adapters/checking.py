@@ -19,6 +19,7 @@ from dask_pkgsync.core.verdict import (
     UNGUARDED,
     Verdict,
     refused,
+    stays_at_home,
     verdict_to_wire,
     weigh,
 )
@@ -104,8 +105,8 @@ class Checking:
             return Verdict(LET_IN, differences=differences, notes=(ONLY_WARNS,))
         if differences:
             return refused(differences, enforced=is_enforced)
-        if is_enforced:
-            return Verdict(LET_IN)
+        if self.rule.enforced is not None:
+            return Verdict(LET_IN, notes=stays_at_home(asked.environment, self.rule.enforced))
         return weigh(asked, situation.target, situation.others, situation.apart)
 
     def _differences(self, found: Environment) -> Comparison:

@@ -137,6 +137,7 @@ async def _sync(client: Client, make: Callable[[], PackageSync], reporter: Repor
         async with _events(client, reporter):
             await register(client, plugin, plugin.name, idempotent=False)
         report = sync_report_from_wire(await _call(client, "pkgsync_last"))
+        await _warn_of_what_stays(client, plugin)
     except OSError as error:
         reporter.failed(error)
         raise PkgsyncError(
@@ -148,6 +149,16 @@ async def _sync(client: Client, make: Callable[[], PackageSync], reporter: Repor
         raise
     reporter.finished(report)
     return report
+
+
+async def _warn_of_what_stays(client: Client, plugin: PackageSync) -> None:
+    """Where the operator decides what the cluster has, tell which local code tasks will not find."""
+    scheduler: Any = client.scheduler
+    match await scheduler.get_metadata(keys=[TOPIC], default={}):
+        case {"mode": "enforce"}:
+            verdict = await _check(client, plugin.target.environment, plugin.target.policy)
+            for note in verdict.notes:
+                warnings.warn(note, stacklevel=2)
 
 
 @contextlib.asynccontextmanager

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from distributed import Scheduler
 
     from dask_pkgsync.core.messages import Target
+    from dask_pkgsync.core.report import Outcome
 
 
 class Coordinator:
@@ -231,13 +232,17 @@ class Coordinator:
         """Return every node and client against the target."""
         target = self.target
         clients = await self.visitors.status(target or self.rule.expected, self.wants)
-        status = ClusterStatus(
-            target.id if target else "", self.roster.status(target), clients, time(), self.expiry.note
-        )
+        mode = f"mode {self.rule.mode}" if self.is_permanent else ""
+        note = "; ".join(filter(None, (mode, self.expiry.note)))
+        status = ClusterStatus(target.id if target else "", self.roster.status(target), clients, time(), note)
         return status_to_wire(status)
 
     async def handle_last(self) -> dict[str, Any] | None:
-        """Return the report of the last sync."""
+        """Return the report of the last sync; where the operator decides, how each node is now."""
+        if self.rule.enforced is not None and self.target is not None:
+            nodes = self.roster.status(self.target)
+            now = [NodeReport(one.address, one.role, _OUTCOMES.get(one.state, "matched")) for one in nodes]
+            return sync_report_to_wire(SyncReport(self.target.id, tuple(now)))
         return sync_report_to_wire(self.report) if self.report else None
 
     async def handle_join(self, client: str, target: str, rest: object) -> dict[str, Any] | None:
@@ -318,6 +323,10 @@ class Coordinator:
         await self.supply.drop()
         self.tell({"action": "released", "by": person})
         return SyncReport("", tuple(reports), monotonic() - started)
+
+
+_OUTCOMES: dict[str, Outcome] = {"failed": "failed", "left alone": "left alone", "waiting": "waiting"}
+"""By the state of a node."""
 
 
 def _unchanged(report: SyncReport) -> SyncReport:

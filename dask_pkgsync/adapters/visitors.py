@@ -66,7 +66,9 @@ class Visitors:
 
     async def status(self, target: Target | None, wants: Wants) -> tuple[ClientStatus, ...]:
         """Return every client against the target."""
-        there = [state for name, state in self.scheduler.clients.items() if self._is_connected(name)]
+        there = [
+            state for name, state in self.scheduler.clients.items() if self._is_connected(name) and not only_looks(name)
+        ]
         known, waiting = dict(wants.wants), dict(wants.waiting)
         return await asyncio.to_thread(
             lambda: tuple(
@@ -86,8 +88,8 @@ class Visitors:
             return ClientStatus(name, person, "waiting", f"until {waits_for} has disconnected", since)
         if want is not None:
             return ClientStatus(name, person, "synced", "", since)
-        if is_of_worker(name) or only_looks(name):
-            return ClientStatus(name, person, "worker" if is_of_worker(name) else "looks", "", since)
+        if is_of_worker(name):
+            return ClientStatus(name, person, "worker", "", since)
         try:
             environment = presented(message)
         except MessageError:  # it came before the gate

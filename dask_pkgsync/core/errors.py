@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from dask_pkgsync.core.compare import Comparison
 
@@ -61,19 +61,22 @@ class ConflictError(PkgsyncError):
         return harmless(
             f"This cluster has the environment of {self.owner}, who is still connected, and yours conflicts with it. "
             f"Nothing was changed.\n\n{self.comparison}\n\n"
-            "Your choices: install the versions of the cluster; name these packages in ignore; let "
-            f"{self.owner} close their client; wait for that with on_conflict='wait'; or take their environment away "
-            f"with on_conflict='replace' (their workers may be restarted).{self._of_loose_modules()}"
+            f"Your choices: {'; '.join(self._choices())}; let {self.owner} close their client; wait for that with "
+            "on_conflict='wait'; or take their environment away with on_conflict='replace' (their workers may be "
+            "restarted). For Client(...) these are configured: pkgsync.on-conflict, pkgsync.modules, pkgsync.ignore."
         )
 
-    def _of_loose_modules(self) -> str:
-        loose = [row.name for row in self.comparison if row.name.startswith("module-")]
-        if not loose:
-            return ""
-        return (
-            f"\n\nLoose modules, from beside a script or from PYTHONPATH: {', '.join(loose)}. Where your tasks do not "
-            "need yours, name those that they need in modules=[...]; else give it another name."
-        )
+    def _choices(self) -> Iterator[str]:
+        names = [row.name for row in self.comparison]
+        loose = [name for name in names if name.startswith("module-")]
+        if loose:
+            yield (
+                f"{', '.join(loose)}, from beside a script or from PYTHONPATH: where your tasks do not need yours, "
+                "name in modules=[...] what they need, else give yours another name"
+            )
+        if len(loose) < len(names):
+            yield "install the versions of the cluster"
+            yield "name these packages in ignore"
 
 
 class MessageError(PkgsyncError, ValueError):

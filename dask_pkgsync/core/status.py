@@ -46,7 +46,7 @@ class ClientStatus:
     state: str
     """``synced``: what it asked for is in the target. ``waiting``: for another one, with which it conflicts.
     ``matches`` or ``differs``: by what it presented. ``stock``: it presents nothing, and was judged by Dask's own
-    handshake. ``worker``: of a task that runs on a worker. ``looks``: of a command that changes nothing."""
+    handshake. ``worker``: of a task that runs on a worker. Commands that only look are not listed."""
     detail: str = ""
     """What differs."""
     since: float = 0.0
@@ -64,7 +64,8 @@ class ClusterStatus:
     now: float = 0.0
     """Time (Unix, by the scheduler's clock) of the answer."""
     note: str = ""
-    """What is going on besides, for example that the environment is soon to be released."""
+    """The mode of a guarded scheduler, and what is going on besides, for example that the environment is soon to be
+    released."""
 
     @property
     def matches(self) -> bool:

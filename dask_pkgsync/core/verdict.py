@@ -10,11 +10,12 @@ from dask_pkgsync.core.environment import SCHEMA
 from dask_pkgsync.core.errors import MessageError, harmless
 from dask_pkgsync.core.fields import MAX_LONG_TEXT, Field
 from dask_pkgsync.core.merge import conflict
-from dask_pkgsync.core.policy import Level
+from dask_pkgsync.core.policy import TOOLS, Level
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
+    from dask_pkgsync.core.environment import Environment
     from dask_pkgsync.core.merge import Apart
     from dask_pkgsync.core.messages import Target
 
@@ -88,6 +89,18 @@ def weigh(asked: Target, current: Target | None, others: Iterable[Target], apart
         if differences := conflict(one, asked, apart):
             return Verdict(CONFLICT, "", one.owner, differences)
     return Verdict(LET_IN, notes=(NOBODY_YET,) if current is None else _changes(asked, current))
+
+
+def stays_at_home(environment: Environment, enforced: Target) -> tuple[str, ...]:
+    """Say which local code a client has that the operator's environment has not: tasks cannot import it."""
+    names = [
+        name
+        for name, one in environment.distributions.items()
+        if one.identity and name not in enforced.environment.distributions and name not in TOOLS
+    ]
+    if not names:
+        return ()
+    return (f"local code stays here, as the operator decides what the cluster has: {_some(names)}",)
 
 
 def refused(differences: Comparison, *, enforced: bool) -> Verdict:

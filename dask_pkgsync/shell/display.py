@@ -93,7 +93,8 @@ class PlainReporter(Reporter):
         row = self._board.update(progress)
         if row.took is not None:
             detail = f": {row.detail}" if row.detail else ""
-            self._write(f"{row.role} {row.node} {row.label} in {duration(row.took)}{detail}")
+            after = "after" if row.state == "waiting" else "in"
+            self._write(f"{row.role} {row.node} {row.label} {after} {duration(row.took)}{detail}")
 
     def finished(self, report: SyncReport) -> None:
         """Write how it ended."""
