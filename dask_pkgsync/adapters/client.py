@@ -144,6 +144,9 @@ async def _sync(client: Client, make: Callable[[], PackageSync], reporter: Repor
             f"the connection to the scheduler was lost during the sync: {error}\n"
             "  what to do: look into the scheduler's log; once it runs again, connect and sync again."
         ) from error
+    except PkgsyncError as error:
+        reporter.failed(error)
+        raise error.with_traceback(None) from None  # the scheduler's own lines say nothing to a person
     except BaseException as error:
         reporter.failed(error)  # a live display must be taken down, also on Ctrl-C
         raise

@@ -61,9 +61,8 @@ class ConflictError(PkgsyncError):
         return harmless(
             f"This cluster has the environment of {self.owner}, who is still connected, and yours conflicts with it. "
             f"Nothing was changed.\n\n{self.comparison}\n\n"
-            f"Your choices: {'; '.join(self._choices())}; let {self.owner} close their client; wait for that with "
-            "on_conflict='wait'; or take their environment away with on_conflict='replace' (their workers may be "
-            "restarted). For Client(...) these are configured: pkgsync.on-conflict, pkgsync.modules, pkgsync.ignore."
+            "Your choices (for Client(...) configure pkgsync.on-conflict, pkgsync.modules, pkgsync.ignore):\n"
+            + "\n".join(f"- {choice}" for choice in self._choices())
         )
 
     def _choices(self) -> Iterator[str]:
@@ -72,11 +71,12 @@ class ConflictError(PkgsyncError):
         if loose:
             yield (
                 f"{', '.join(loose)}, from beside a script or from PYTHONPATH: where your tasks do not need yours, "
-                "name in modules=[...] what they need, else give yours another name"
+                "name\n  in modules=[...] what they need, else give yours another name"
             )
         if len(loose) < len(names):
-            yield "install the versions of the cluster"
-            yield "name these packages in ignore"
+            yield "install the versions of the cluster, or name these packages in ignore"
+        yield f"let {self.owner} close their client, or wait for that: on_conflict='wait'"
+        yield "take their environment away: on_conflict='replace' (their workers may be restarted)"
 
 
 class MessageError(PkgsyncError, ValueError):
