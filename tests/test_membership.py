@@ -283,8 +283,13 @@ class Rejoining:
     ],
 )
 @pytest.mark.filterwarnings("ignore:Sending large graph")
-def test_a_client_that_comes_back_works_or_is_closed(outcomes: list[Any], calls: int, end: str) -> None:
+def test_a_client_that_comes_back_works_or_is_closed(
+    outcomes: list[Any], calls: int, end: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """Whatever happens while it syncs again, it never hangs, and what it has submitted meanwhile is sent once."""
     somebody = Rejoining(*outcomes)
     assert asyncio.run(somebody.run()) == end
     assert somebody.calls == calls
+    told = [record for record in caplog.records if "this client is closed" in record.getMessage()]
+    assert len(told) == (end == "closed")
+    assert all(bool(record.exc_info) == isinstance(outcomes[-1], ValueError) for record in told)

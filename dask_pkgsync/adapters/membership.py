@@ -8,7 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.adapters.topic import TOLD
-from dask_pkgsync.core.errors import WarnsOnlyError, harmless
+from dask_pkgsync.core.errors import PkgsyncError, WarnsOnlyError, harmless
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -67,12 +67,13 @@ class Membership:
         client = self.client
         try:
             await self._persist()
-        except Exception:
+        except Exception as error:  # whatever it is, the client does not go on
             if self._is_lost:
                 await self._reconnect()
             else:
                 # Nobody else waits here who could be told.
-                logger.exception("closed: the cluster that this client came back to does not take its environment")
+                reason = "this client is closed, as the cluster that it came back to does not take its environment: %s"
+                logger.exception(reason, error, exc_info=None if isinstance(error, PkgsyncError) else error)  # noqa: TRY401  # where no traceback is
                 await client._close()  # noqa: SLF001  # what Dask does with one that is refused
             return
         if self._is_lost:
