@@ -13,6 +13,7 @@ from clusters import CLIENT_PACKAGES, SOURCE, environment_with, on_workers, surr
 from distributed import Client, Scheduler, Worker
 
 import dask_pkgsync as pkgsync
+from dask_pkgsync.adapters import client as client_side
 from dask_pkgsync.adapters.membership import Membership
 from dask_pkgsync.cli import connected
 from dask_pkgsync.core.errors import WarnsOnlyError
@@ -138,6 +139,26 @@ def test_a_scheduler_that_is_killed_during_a_sync_is_told_and_synced_when_it_is_
         assert six_on(client) == {"1.15.0"}
         pkgsync.sync(client, mine, progress=False)
         assert six_on(client) == {"1.17.0"}
+
+
+def test_a_scan_that_fails_while_connecting_is_raised_by_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dask would only log it, and connect unsynced, where it is not raised in what stands in for its own steps."""
+    scanned_in: list[threading.Thread] = []
+
+    def take_presented() -> Any:
+        scanned_in.append(threading.current_thread())
+        raise pkgsync.PolicyError("the loose modules are too large")
+
+    async def on_connect(_: Any, sync: Any) -> None:
+        with pytest.raises(pkgsync.PolicyError, match="too large"):
+            await sync()
+
+    monkeypatch.setattr(client_side, "take_presented", take_presented)
+    monkeypatch.setattr(client_side, "sync_on_connect", on_connect)
+    client: Any = None
+    asyncio.run(client_side.sync_at_connection(client))
+    assert len(scanned_in) == 1
+    assert scanned_in[0] is not threading.main_thread()  # where an event loop runs
 
 
 TLS = dict.fromkeys(("tls_ca_file", "tls_cert", "tls_key"))

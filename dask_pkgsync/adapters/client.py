@@ -112,9 +112,10 @@ def sync(
 
 async def sync_at_connection(client: Client) -> None:
     """Sync with what is configured, while ``Client(...)`` is being made, which raises what goes wrong."""
-    reporter, snapshot = OnlyIfNeeded(make_reporter(None)), take_presented()
+    reporter = OnlyIfNeeded(make_reporter(None))
 
     async def sync_or_warn() -> None:
+        snapshot = await asyncio.to_thread(take_presented)  # which may scan
         try:
             await _sync(client, lambda: PackageSync.of_snapshot(snapshot), reporter)
         except WarnsOnlyError:
