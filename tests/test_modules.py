@@ -298,6 +298,16 @@ def test_who_names_what_is_not_there_is_warned() -> None:
         PackageSync(only=["Nunpy", "clik", "click"], modules=False)
 
 
+def test_modules_can_be_left_out_by_a_pattern(beside: Path) -> None:
+    """They have names as packages have, and levels count for them, too."""
+    write(beside, "helpers.py", "plot.py")
+    target = PackageSync(levels={"module-pl*": "ignore"}, modules=True).target
+    lacking = type(target.environment).of(target.environment.interpreter, [])
+    names = {step.name for step in make_plan(lacking, target.environment, target.policy).changes}
+    assert "module-helpers" in names
+    assert "module-plot" not in names
+
+
 def test_what_this_client_does_not_have_is_refused(tmp_path: Path) -> None:
     """A node that asks for another version, or for what is gone, is told what there is."""
     packer = Packer(snapshot(modules=False), open_cache(str(tmp_path / "cache")))

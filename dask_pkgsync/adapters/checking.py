@@ -81,12 +81,7 @@ class Checking:
         process : str
             Token of the process that asks: what it wants itself is in nobody's way.
         """
-        own = Field(process, "process").text(200)
-        others = [
-            one.target
-            for one in self.wants.wants.values()
-            if one.client in self.wants.scheduler.clients and (not own or one.target.client_process != own)
-        ]
+        others = [one.target for one in self.wants.besides(Field(process, "process").text(200))]
         notes = [MUST_PRESENT] if self.rule.stock_clients == "refuse" else []
         notes += [] if self.is_guarded() else [UNGUARDED]
         situation = Situation(self.target(), tuple(others), tuple(self.wants.apart), tuple(notes))
@@ -113,5 +108,4 @@ class Checking:
         """Return what keeps a client out, or would if differences were not only told."""
         here = {**own_versions(), "implementation": sys.implementation.name}
         critical = compare_critical(here, critical_versions(found), expected_label="cluster", found_label="client")
-        versions = {name: one.version for name, one in found.distributions.items()}
-        return critical.and_also(self.rule.compare(found) or self.rule.differing(versions))
+        return critical.and_also(self.rule.differing_from(found))

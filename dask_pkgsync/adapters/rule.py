@@ -79,7 +79,7 @@ class Rule:
             How it differs from the scheduler in what Dask needs to be the same.
         """
         if environment is not None:
-            return self.told(critical.and_also(self.compare(environment) or self.differing(_versions(environment))))
+            return self.told(critical.and_also(self.differing_from(environment)))
         if not critical and self.stock_clients == "refuse" and not is_of_worker(message["client"]):
             return NO_FINGERPRINT
         return self.told(critical.and_also(self.differing_in(message)))
@@ -92,6 +92,10 @@ class Rule:
         """Return what differs from the cluster of the few packages that Dask's own handshake names."""
         is_same = self.expected is None or may_be_on(message, self.expected.environment.interpreter.platform)
         return self.differing(message["versions"]["packages"], who, same_platform=is_same)
+
+    def differing_from(self, environment: Environment) -> Comparison | None:
+        """Return how an environment differs from what the operator expects, or in what is critical here."""
+        return self.compare(environment) or self.differing(_versions(environment))
 
     @property
     def has_critical_levels(self) -> bool:
@@ -140,8 +144,7 @@ class Rule:
         """
         if self.only_warns:
             raise WarnsOnlyError
-        comparison = self.compare(asked.environment) or self.differing(_versions(asked.environment))
-        if comparison is not None:
+        if (comparison := self.differing_from(asked.environment)) is not None:
             raise EnvironmentMismatchError(comparison)
         return self.enforced is not None
 

@@ -115,12 +115,14 @@ class Wants:
 
     def others(self, want: Want) -> list[Want]:
         """Return what other people want who are still connected."""
+        return [one for one in self.besides(want.target.client_process) if one.client != want.client]
+
+    def besides(self, process: str) -> list[Want]:
+        """Return what those want who are still connected from other processes than this one."""
         return [
             one
             for one in self.wants.values()
-            if one.client in self.scheduler.clients
-            and one.client != want.client
-            and one.target.client_process != want.target.client_process
+            if one.client in self.scheduler.clients and one.target.client_process != process
         ]
 
     def conflict(self, one: Want, want: Want) -> Comparison:

@@ -265,17 +265,17 @@ def find_leak(layer: Layer, plan: Plan, base: Base, target: Mapping[str, Distrib
             if isinstance(origin, FromDirectory) and origin.editable:
                 return f"{step.name} is installed in the base in editable mode"
     kept = {step.name for step in plan.steps if isinstance(step, Keep)}
-    in_layer = dist_infos(layer.site_packages)
+    wanted, modules, in_layer = kept & target.keys(), _loose(target), dist_infos(layer.site_packages)
     ours = _top_levels(layer.site_packages, in_layer)
-    loose = {name for name, regular in _top_levels(layer.site_packages, _loose(target)).items() if regular}
+    loose = {name for name, regular in _top_levels(layer.site_packages, modules).items() if regular}
     for site_packages in base.site_packages:
-        theirs = _top_levels(site_packages, kept & target.keys())
-        only_there = _top_levels(site_packages, kept - target.keys())
+        theirs = _top_levels(site_packages, wanted)
+        only_there = _top_levels(site_packages, kept - wanted)
         for name, regular in (*theirs.items(), *((name, one) for name, one in only_there.items() if name not in loose)):
             if name in ours and (ours[name] or regular):
                 return f"the package {name} is partly in the layer and partly in the base"
-        wanted = {name: path for name, path in dist_infos(site_packages).items() if name in kept & target.keys()}
-        for clash in clashes({**wanted, **in_layer}, _loose(target)):
+        in_base = {name: path for name, path in dist_infos(site_packages).items() if name in wanted}
+        for clash in clashes({**in_base, **in_layer}, modules):
             if (clash.one in in_layer) != (clash.other in in_layer):
                 return f"{clash.path} is both in the layer and in the base"
     return None
