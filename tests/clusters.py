@@ -396,6 +396,6 @@ def imported_version(module: str) -> str:
 
 def on_workers(client: Client, function: Any, *args: Any) -> dict[str, Any]:
     """Run a function as a task on each worker."""
-    workers = list(client.scheduler_info(n_workers=-1)["workers"])
+    workers = list(client.nthreads())  # (Dask itself overwrites scheduler_info every 2 s, without workers)
     futures = {worker: client.submit(function, *args, workers=[worker], pure=False) for worker in workers}
     return {worker: future.result(timeout=60) for worker, future in futures.items()}
