@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from clusters import BASE_PACKAGES, Cluster, Person, Venv, base_python, uv
 from table import measure, show
 
-from dask_pkgsync.shell.records import dist_infos, entries
-from dask_pkgsync.shell.repack import repack
+from dask_pkgsync.scanning.records import dist_infos, entries
+from dask_pkgsync.wheels.repack import repack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,9 +35,9 @@ UPLOAD_PEERS = {"the same bytes over a connection": "<= 1.43 (70 %)", "the same 
 UPLOAD = """
 import asyncio, time
 from pathlib import Path
-from dask_pkgsync.adapters.supplier import Supplier
-from dask_pkgsync.adapters.settings import local_snapshot, packer
-from dask_pkgsync.core.parcels import Request
+from dask_pkgsync.client.blob_provider import Supplier
+from dask_pkgsync.options.settings import local_snapshot, packer
+from dask_pkgsync.model.blobs import Request
 client.wait_for_workers(8)
 result = {}
 here = Path(__file__).parent

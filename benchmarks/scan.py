@@ -29,7 +29,7 @@ ENOUGH = 100
 
 FIRST = """
 import sys, time
-import dask_pkgsync.shell.scan as scanning
+import dask_pkgsync.scanning.installed as scanning
 sys.path.remove(sys.argv[1])
 started = time.perf_counter()
 scanning.scan()

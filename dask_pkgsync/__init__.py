@@ -11,11 +11,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dask_pkgsync.adapters.client import release, status, sync
-    from dask_pkgsync.adapters.scheduler_plugin import PackageSync
-    from dask_pkgsync.core.compare import Comparison, compare
-    from dask_pkgsync.core.environment import Distribution, Environment, Interpreter
-    from dask_pkgsync.core.errors import (
+    from dask_pkgsync.client.api import release, status, sync
+    from dask_pkgsync.scheduler.plugin import PackageSync
+    from dask_pkgsync.model.comparison import Comparison, compare
+    from dask_pkgsync.model.environments.environment import Distribution, Environment, Interpreter
+    from dask_pkgsync.model.errors import (
         ConflictError,
         EnvironmentMismatchError,
         EnvironmentMismatchWarning,
@@ -29,41 +29,41 @@ if TYPE_CHECKING:
         SyncError,
         WheelError,
     )
-    from dask_pkgsync.core.policy import Policy
-    from dask_pkgsync.core.progress import Reporter
-    from dask_pkgsync.core.report import SyncReport
-    from dask_pkgsync.core.status import ClusterStatus
-    from dask_pkgsync.shell.local import scan
+    from dask_pkgsync.model.policy import Policy
+    from dask_pkgsync.model.reports.progress import Reporter
+    from dask_pkgsync.model.reports.sync import SyncReport
+    from dask_pkgsync.model.reports.status import ClusterStatus
+    from dask_pkgsync.scanning.snapshot import scan
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "ClusterStatus": "core.status",
-    "Comparison": "core.compare",
-    "ConflictError": "core.errors",
-    "Distribution": "core.environment",
-    "Environment": "core.environment",
-    "EnvironmentMismatchError": "core.errors",
-    "EnvironmentMismatchWarning": "core.errors",
-    "InconsistentEnvironmentWarning": "core.errors",
-    "NotInstalledWarning": "core.errors",
-    "Interpreter": "core.environment",
-    "LayerError": "core.errors",
-    "MessageError": "core.errors",
-    "NodeFailure": "core.errors",
-    "PackageSync": "adapters.scheduler_plugin",
-    "PkgsyncError": "core.errors",
-    "Policy": "core.policy",
-    "PolicyError": "core.errors",
-    "Reporter": "core.progress",
-    "SyncError": "core.errors",
-    "SyncReport": "core.report",
-    "WheelError": "core.errors",
-    "compare": "core.compare",
-    "release": "adapters.client",
-    "scan": "shell.local",
-    "status": "adapters.client",
-    "sync": "adapters.client",
+    "ClusterStatus": "model.reports.status",
+    "Comparison": "model.comparison",
+    "ConflictError": "model.errors",
+    "Distribution": "model.environments.environment",
+    "Environment": "model.environments.environment",
+    "EnvironmentMismatchError": "model.errors",
+    "EnvironmentMismatchWarning": "model.errors",
+    "InconsistentEnvironmentWarning": "model.errors",
+    "NotInstalledWarning": "model.errors",
+    "Interpreter": "model.environments.environment",
+    "LayerError": "model.errors",
+    "MessageError": "model.errors",
+    "NodeFailure": "model.errors",
+    "PackageSync": "scheduler.plugin",
+    "PkgsyncError": "model.errors",
+    "Policy": "model.policy",
+    "PolicyError": "model.errors",
+    "Reporter": "model.reports.progress",
+    "SyncError": "model.errors",
+    "SyncReport": "model.reports.sync",
+    "WheelError": "model.errors",
+    "compare": "model.comparison",
+    "release": "client.api",
+    "scan": "scanning.snapshot",
+    "status": "client.api",
+    "sync": "client.api",
 }
 
 __all__ = [

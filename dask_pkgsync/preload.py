@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 import dask
 from distributed import Client, Scheduler, Worker, versions
 
-from dask_pkgsync.adapters.client import sync_at_connection
-from dask_pkgsync.adapters.configuration import check_configuration
-from dask_pkgsync.adapters.logs import logger
-from dask_pkgsync.adapters.presenting import presenting
-from dask_pkgsync.adapters.settings import setting  # with the defaults
+from dask_pkgsync.client.api import sync_at_connection
+from dask_pkgsync.options.configuration import check_configuration
+from dask_pkgsync.node.log import logger
+from dask_pkgsync.client.handshake import presenting
+from dask_pkgsync.options.settings import setting  # with the defaults
 
 if TYPE_CHECKING:
     from distributed.core import Server
@@ -43,7 +43,7 @@ async def dask_setup(server: Server | Client) -> None:
         return
     if not isinstance(server, Scheduler):
         return
-    from dask_pkgsync.adapters.enforcement import preside, refuse_everybody
+    from dask_pkgsync.scheduler.enforcement import preside, refuse_everybody
 
     try:
         await preside(server)

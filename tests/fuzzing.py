@@ -15,9 +15,9 @@ from distributed.core import clean_exception
 from distributed.protocol.serialize import ToPickle, to_serialize
 from distributed.versions import get_versions
 
-from dask_pkgsync.core.environment import SCHEMA
-from dask_pkgsync.core.messages import environment_to_wire, policy_to_wire
-from dask_pkgsync.core.policy import Policy
+from dask_pkgsync.model.environments.environment import SCHEMA
+from dask_pkgsync.model.target import environment_to_wire, policy_to_wire
+from dask_pkgsync.model.policy import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -369,6 +369,6 @@ def _sizes(part: object) -> dict[str, int]:
     for name, value in vars(part).items():
         if isinstance(value, Sized) and not isinstance(value, str | bytes):
             found[f"{type(part).__name__}.{name}"] = len(value)
-        elif type(value).__module__.startswith("dask_pkgsync.adapters") and hasattr(value, "__dict__"):
+        elif type(value).__module__.startswith(("dask_pkgsync.scheduler", "dask_pkgsync.model")) and hasattr(value, "__dict__"):
             found.update(_sizes(value))
     return found

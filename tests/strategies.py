@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from dask_pkgsync.core.environment import (
+from dask_pkgsync.model.environments.environment import (
     Distribution,
     Environment,
     Fault,
@@ -16,7 +16,7 @@ from dask_pkgsync.core.environment import (
     Interpreter,
     Unrecorded,
 )
-from dask_pkgsync.core.policy import CRITICAL, Level, Policy
+from dask_pkgsync.model.policy import CRITICAL, Level, Policy
 
 texts = st.text(st.characters(categories=("L", "N", "P", "S", "Zs")), max_size=20).filter(str.isprintable)
 names = st.one_of(

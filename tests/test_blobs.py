@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dask_pkgsync.core.errors import LayerError, MessageError, PolicyError, WheelError
-from dask_pkgsync.core.parcels import Parcel, Request, parcel_from_wire, parcel_to_wire, requests_from_wire
-from dask_pkgsync.shell.blobs import Blobs
-from dask_pkgsync.shell.cache import Cache, collect, open_cache, this_host
-from dask_pkgsync.shell.store import check_store, fetch_into, put
+from dask_pkgsync.model.errors import LayerError, MessageError, PolicyError, WheelError
+from dask_pkgsync.model.blobs import Parcel, Request, parcel_from_wire, parcel_to_wire, requests_from_wire
+from dask_pkgsync.wheels.blobs import Blobs
+from dask_pkgsync.cache.directory import Cache, collect, open_cache, this_host
+from dask_pkgsync.wheels.store import check_store, fetch_into, put
 
 if TYPE_CHECKING:
     from pathlib import Path

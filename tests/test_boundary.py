@@ -8,7 +8,7 @@ import pytest
 from clusters import environment_with, imported_version, on_workers
 
 import dask_pkgsync as pkgsync
-from dask_pkgsync.core.messages import target_to_wire
+from dask_pkgsync.model.target import target_to_wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,9 +55,9 @@ def test_a_hostile_target_is_refused_by_every_node(
         wire: dict[str, Any]
 
         def __reduce__(self) -> tuple[Any, ...]:
-            from dask_pkgsync.adapters.carry import carried
+            from dask_pkgsync.carry.travel import carried
 
-            return carried("dask_pkgsync.adapters.scheduler_plugin:package_sync", self.wire)
+            return carried("dask_pkgsync.scheduler.plugin:package_sync", self.wire)
 
     plugin = Hostile(environment_with(base_environment, {"six": "1.17.0"}))
     good = target_to_wire(plugin.target)

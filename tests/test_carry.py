@@ -13,16 +13,16 @@ import zipfile
 from pathlib import Path
 
 import dask_pkgsync
-from dask_pkgsync import bootstrap
-from dask_pkgsync.adapters import carry
-from dask_pkgsync.shell.process_state import this_process
+from dask_pkgsync.carry import bootstrap
+from dask_pkgsync.carry import travel as carry
+from dask_pkgsync.process.state import this_process
 
 SOURCE = Path(dask_pkgsync.__file__).parents[1]
 
 UNPICKLE = """
 import json, pickle, sys
 value = pickle.loads(sys.stdin.buffer.read())
-module = sys.modules["dask_pkgsync.core.policy"]
+module = sys.modules["dask_pkgsync.model.policy"]
 print(json.dumps([str(value), module.__file__]))
 """
 
@@ -48,7 +48,7 @@ class TravellingPolicy:
     """A policy made at the other end."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        return carry.carried("dask_pkgsync.core.messages:policy_from_wire", STATE)
+        return carry.carried("dask_pkgsync.model.target:policy_from_wire", STATE)
 
 
 STATE = {"ignore": ["numpy"], "only": None, "extra": [], "strict": False, "platform-specific": [], "levels": []}
@@ -64,8 +64,8 @@ def test_the_archive_is_the_same_for_the_same_source() -> None:
 def test_only_what_nodes_need_travels() -> None:
     """The command line and the demo stay at home; plugins, core and defaults travel."""
     names = set(zipfile.ZipFile(io.BytesIO(carry.archive())).namelist())
-    assert {"dask_pkgsync/__init__.py", "dask_pkgsync/pkgsync.yaml", "dask_pkgsync/adapters/gate.py"} <= names
-    assert not names & {"dask_pkgsync/cli.py", "dask_pkgsync/demo.py"}
+    assert {"dask_pkgsync/__init__.py", "dask_pkgsync/pkgsync.yaml", "dask_pkgsync/scheduler/gate.py"} <= names
+    assert not names & {"dask_pkgsync/cli/commands.py", "dask_pkgsync/demo/story.py"}
     assert not any("__pycache__" in name for name in names)
 
 
@@ -111,7 +111,7 @@ def test_a_cache_that_cannot_be_written_is_passed_over(tmp_path: Path) -> None:
 def test_a_damaged_copy_is_refused(tmp_path: Path) -> None:
     """An archive whose bytes are not those of its digest is not imported."""
     damaged = bytearray(pickle.dumps(TravellingPolicy()))
-    position = damaged.index(b"What is decided, without touching anything")
+    position = damaged.index(b"Data and decisions, without any I/O")
     damaged[position] ^= 1
     finished = unpickle_elsewhere(bytes(damaged), tmp_path)
     assert finished.returncode != 0
@@ -157,6 +157,6 @@ def test_the_state_of_a_process_survives_a_newer_copy() -> None:
     before = this_process()
     import importlib
 
-    from dask_pkgsync.shell import process_state
+    from dask_pkgsync.process import state as process_state
 
     assert importlib.reload(process_state).this_process() is before

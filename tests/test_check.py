@@ -21,18 +21,18 @@ from strategies import texts
 from test_messages import junk
 
 from dask_pkgsync import Distribution, Policy, scan
-from dask_pkgsync.adapters.client import check
-from dask_pkgsync.adapters.enforcement import preside, read_lock
-from dask_pkgsync.adapters.scheduler_plugin import coordinator_of
-from dask_pkgsync.adapters.terminal import connect
-from dask_pkgsync.adapters.wants import Want
-from dask_pkgsync.core.compare import Comparison, Difference
-from dask_pkgsync.core.errors import MessageError
-from dask_pkgsync.core.merge import Apart
-from dask_pkgsync.core.messages import Target
-from dask_pkgsync.core.parcels import request_for
-from dask_pkgsync.core.policy import Level
-from dask_pkgsync.core.verdict import (
+from dask_pkgsync.client.api import check
+from dask_pkgsync.scheduler.enforcement import preside, read_lock
+from dask_pkgsync.scheduler.plugin import coordinator_of
+from dask_pkgsync.client.connection import connect
+from dask_pkgsync.scheduler.claims import Want
+from dask_pkgsync.model.comparison import Comparison, Difference
+from dask_pkgsync.model.errors import MessageError
+from dask_pkgsync.model.claims import Apart
+from dask_pkgsync.model.target import Target
+from dask_pkgsync.model.blobs import request_for
+from dask_pkgsync.model.policy import Level
+from dask_pkgsync.model.reports.verdict import (
     MUST_PRESENT,
     NOBODY_YET,
     ONLY_WARNS,
@@ -43,7 +43,7 @@ from dask_pkgsync.core.verdict import (
     verdict_from_wire,
     verdict_to_wire,
 )
-from dask_pkgsync.shell.process_state import this_process
+from dask_pkgsync.process.state import this_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -319,7 +319,7 @@ def test_preloads_of_others_stay(argv: list[Any], monkeypatch: pytest.MonkeyPatc
         seen.append([dask.config.get(f"distributed.client.{key}") for key in ("preload", "preload-argv")])
         return SimpleNamespace()
 
-    monkeypatch.setattr("dask_pkgsync.adapters.terminal.Client", note)
+    monkeypatch.setattr("dask_pkgsync.client.connection.Client", note)
     names = ["one", "dask_pkgsync.preload", "two"]
     with dask.config.set({"distributed.client.preload": names, "distributed.client.preload-argv": argv}):
         connect("tcp://nowhere", None, only_looks=True)

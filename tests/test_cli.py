@@ -10,9 +10,11 @@ import venv
 import pytest
 from click.testing import CliRunner
 
-from dask_pkgsync import cli, demo_stage, scan
-from dask_pkgsync.adapters.terminal import security
-from dask_pkgsync.core.environment import (
+from dask_pkgsync import scan
+from dask_pkgsync.cli import commands as cli
+from dask_pkgsync.demo import stage as demo_stage
+from dask_pkgsync.client.connection import security
+from dask_pkgsync.model.environments.environment import (
     Distribution,
     Environment,
     Fault,
@@ -23,7 +25,7 @@ from dask_pkgsync.core.environment import (
     Interpreter,
     Unrecorded,
 )
-from dask_pkgsync.pages import scan_page
+from dask_pkgsync.cli.pages import scan_page
 
 PYTHON = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311-cp311-manylinux_2_36_x86_64")
 CRITICAL = {"cloudpickle": "3.1", "dask": "2026.8.0", "distributed": "2026.8.0", "msgpack": "1.1", "tornado": "6.5"}
@@ -61,7 +63,7 @@ def test_dask_knows_the_command():
 def test_the_command_line_starts_quickly():
     """Importing the command line, which every ``dask`` command does, imports neither Dask nor rich."""
     program = (
-        "import sys, dask_pkgsync.cli; "
+        "import sys, dask_pkgsync.cli.commands; "
         "sys.exit(any(name.partition('.')[0] in ('dask', 'distributed', 'rich') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import critical, environments, from_index, names, one_interpreter, policies
 
-from dask_pkgsync.core.compare import (
+from dask_pkgsync.model.comparison import (
     Comparison,
     Difference,
     compare,
@@ -18,7 +18,7 @@ from dask_pkgsync.core.compare import (
     compatible,
     critical_versions,
 )
-from dask_pkgsync.core.environment import (
+from dask_pkgsync.model.environments.environment import (
     Distribution,
     Environment,
     Fault,
@@ -31,9 +31,9 @@ from dask_pkgsync.core.environment import (
     Origin,
     Unrecorded,
 )
-from dask_pkgsync.core.errors import PolicyError
-from dask_pkgsync.core.plan import Hide, Install, Keep, Plan, Replace, Skip, make_plan
-from dask_pkgsync.core.policy import CRITICAL, Level, Policy
+from dask_pkgsync.model.errors import PolicyError
+from dask_pkgsync.model.plan import Hide, Install, Keep, Plan, Replace, Skip, make_plan
+from dask_pkgsync.model.policy import CRITICAL, Level, Policy
 
 HERE = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311-cp311-linux_x86_64")
 MAC = Interpreter("cpython", "3.11.7", "macosx-11.0-arm64", "cp311-cp311-macosx_11_0_arm64")

@@ -11,8 +11,9 @@ import time
 import psutil
 import pytest
 
-from dask_pkgsync import demo, demo_stage
-from dask_pkgsync.core.environment import Distribution, Environment, Fault, FromVcs, Interpreter
+from dask_pkgsync.demo import stage as demo_stage
+from dask_pkgsync.demo import story as demo
+from dask_pkgsync.model.environments.environment import Distribution, Environment, Fault, FromVcs, Interpreter
 
 pytestmark = pytest.mark.cluster
 COMMAND = [sys.executable, "-m", "dask", "pkgsync", "demo"]

@@ -44,9 +44,9 @@ from uv import find_uv_bin
 
 import dask_pkgsync as pkgsync
 from dask_pkgsync import Policy, cli
-from dask_pkgsync.adapters.configuration import check_configuration
-from dask_pkgsync.core.plan import make_plan
-from dask_pkgsync.shell.layers import Base, layer_digest
+from dask_pkgsync.options.configuration import check_configuration
+from dask_pkgsync.model.plan import make_plan
+from dask_pkgsync.layers.build import Base, layer_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

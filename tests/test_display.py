@@ -9,12 +9,12 @@ import threading
 
 import pytest
 
-from dask_pkgsync.core.errors import NodeFailure, SyncError
-from dask_pkgsync.core.progress import OnlyIfNeeded, Progress, Reporter, progress_in
-from dask_pkgsync.core.report import NodeReport, SyncReport
-from dask_pkgsync.shell import board as board_module
-from dask_pkgsync.shell import display
-from dask_pkgsync.shell.board import Board, duration
+from dask_pkgsync.model.errors import NodeFailure, SyncError
+from dask_pkgsync.model.reports.progress import OnlyIfNeeded, Progress, Reporter, progress_in
+from dask_pkgsync.model.reports.sync import NodeReport, SyncReport
+from dask_pkgsync.display import rollout_progress as board_module
+from dask_pkgsync.display import reporters as display
+from dask_pkgsync.display.rollout_progress import Board, duration
 
 TARGET = "ab" * 32
 REPORT = SyncReport(
@@ -115,7 +115,7 @@ def test_no_standard_error_is_no_fault(monkeypatch):
 def test_the_module_needs_neither_rich_nor_ipython():
     """Importing the display, as nodes do, imports no library that a node may lack."""
     program = (
-        "import sys, dask_pkgsync.shell.display; "
+        "import sys, dask_pkgsync.display.reporters; "
         "sys.exit(any(name.partition('.')[0] in ('rich', 'IPython', 'distributed') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
@@ -156,7 +156,7 @@ def test_a_failure_gives_the_terminal_back(terminal):
 def test_an_exit_in_the_middle_gives_the_terminal_back(terminal):
     """An interpreter that ends during a sync, as by Ctrl-C, shows the cursor again."""
     program = (
-        "import sys; from dask_pkgsync.shell import display\n"
+        "import sys; from dask_pkgsync.display import reporters as display\n"
         "sys.stderr.isatty = lambda: True\n"
         "display.make_reporter().started('ab' * 32); raise KeyboardInterrupt"
     )

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from index import wheel
 
-from dask_pkgsync.core.environment import Distribution, Environment, FromVcs
-from dask_pkgsync.core.errors import InconsistentEnvironmentWarning, LayerError, WheelError
-from dask_pkgsync.core.parcels import Request
-from dask_pkgsync.core.plan import Install, Keep, Plan
-from dask_pkgsync.shell.filling import FROM_INDEX, Filling, Sources
-from dask_pkgsync.shell.layers import Base
-from dask_pkgsync.shell.records import dist_infos
-from dask_pkgsync.shell.requirements import conflicts
-from dask_pkgsync.shell.scan import scan_installed, this_interpreter
+from dask_pkgsync.model.environments.environment import Distribution, Environment, FromVcs
+from dask_pkgsync.model.errors import InconsistentEnvironmentWarning, LayerError, WheelError
+from dask_pkgsync.model.blobs import Request
+from dask_pkgsync.model.plan import Install, Keep, Plan
+from dask_pkgsync.layers.fill import FROM_INDEX, Filling, Sources
+from dask_pkgsync.layers.build import Base
+from dask_pkgsync.scanning.records import dist_infos
+from dask_pkgsync.scanning.consistency import conflicts
+from dask_pkgsync.scanning.installed import scan_installed, this_interpreter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,8 +11,8 @@ from distributed import Scheduler, Worker
 from distributed.core import Status
 from fuzzing import worker_handshake
 
-from dask_pkgsync.core.errors import MessageError
-from dask_pkgsync.core.handshake import check_worker, identity, versions_in
+from dask_pkgsync.model.errors import MessageError
+from dask_pkgsync.model.handshake import check_worker, identity, versions_in
 
 if TYPE_CHECKING:
     from distributed.comm import Comm

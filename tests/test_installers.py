@@ -11,11 +11,11 @@ from clusters import Venv, base_python, uv
 from uv import find_uv_bin
 
 from dask_pkgsync import LayerError
-from dask_pkgsync.shell.cache import open_cache
-from dask_pkgsync.shell.installers import find
-from dask_pkgsync.shell.installers.pip import Pip
-from dask_pkgsync.shell.installers.running import blamed, call, explain, last_words, surroundings
-from dask_pkgsync.shell.installers.uv import Uv
+from dask_pkgsync.cache.directory import open_cache
+from dask_pkgsync.installers import find
+from dask_pkgsync.installers.pip import Pip
+from dask_pkgsync.installers.calls import blamed, call, explain, last_words, surroundings
+from dask_pkgsync.installers.uv import Uv
 
 UV = Uv(Path("/bin/uv"), Path("/base/bin/python"), Path("/cache/uv"))
 PIP = Pip(("/base/bin/python", "-m", "pip"), Path("/base/bin/python"), Path("/cache/pip"))

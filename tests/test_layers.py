@@ -15,13 +15,13 @@ from clusters import SOURCE, Venv, base_python, environment_with, surroundings, 
 from uv import find_uv_bin
 
 from dask_pkgsync import LayerError
-from dask_pkgsync.core.environment import Distribution, FromModules
-from dask_pkgsync.core.errors import MessageError
-from dask_pkgsync.core.plan import Install, Keep, Plan, make_plan
-from dask_pkgsync.core.report import NodeReport, report_from_wire, report_to_wire
-from dask_pkgsync.shell.cache import MARKER, open_cache
-from dask_pkgsync.shell.installers.uv import Uv
-from dask_pkgsync.shell.layers import (
+from dask_pkgsync.model.environments.environment import Distribution, FromModules
+from dask_pkgsync.model.errors import MessageError
+from dask_pkgsync.model.plan import Install, Keep, Plan, make_plan
+from dask_pkgsync.model.reports.sync import NodeReport, report_from_wire, report_to_wire
+from dask_pkgsync.cache.directory import MARKER, open_cache
+from dask_pkgsync.installers.uv import Uv
+from dask_pkgsync.layers.build import (
     BASE_LINK,
     Base,
     Layer,
@@ -32,7 +32,7 @@ from dask_pkgsync.shell.layers import (
     layer_from_wire,
     layer_to_wire,
 )
-from dask_pkgsync.shell.records import (
+from dask_pkgsync.scanning.records import (
     clashes,
     dist_infos,
     entries,
@@ -42,12 +42,12 @@ from dask_pkgsync.shell.records import (
     recorded,
     verify,
 )
-from dask_pkgsync.shell.scan import scan_installed
+from dask_pkgsync.scanning.installed import scan_installed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dask_pkgsync.shell.cache import Cache
+    from dask_pkgsync.cache.directory import Cache
 
 
 LIB = f"python{sys.version_info[0]}.{sys.version_info[1]}"
@@ -206,7 +206,7 @@ from pathlib import Path
 sys.path[:0] = sys.argv[3:]
 from test_layers import base_of, make
 from clusters import Venv
-from dask_pkgsync.shell.cache import open_cache
+from dask_pkgsync.cache.directory import open_cache
 layer = make(base_of(Venv(Path(sys.argv[1]))), open_cache(sys.argv[2]), six="1.17.0")
 print(layer.reused)
 """
@@ -474,13 +474,13 @@ ACTIVATION = """
 import json, os, sys
 sys.path.append(sys.argv[1])
 from pathlib import Path
-from dask_pkgsync.core.messages import Target
-from dask_pkgsync.core.policy import Policy
-from dask_pkgsync.core.environment import Distribution, Environment
-from dask_pkgsync.shell import activation
-from dask_pkgsync.shell.layers import Layer
-from dask_pkgsync.shell.process_state import this_process
-from dask_pkgsync.shell.scan import scan_installed
+from dask_pkgsync.model.target import Target
+from dask_pkgsync.model.policy import Policy
+from dask_pkgsync.model.environments.environment import Distribution, Environment
+from dask_pkgsync.process import activation
+from dask_pkgsync.layers.build import Layer
+from dask_pkgsync.process.state import this_process
+from dask_pkgsync.scanning.installed import scan_installed
 layer = Layer("x", Path(sys.argv[2]), False, ())
 base = scan_installed()
 changes = {"six": "1.17.0", "tabulate": "0.9.0"}
@@ -531,8 +531,8 @@ SPAWNING = """
 import json, multiprocessing, sys
 sys.path.append(sys.argv[1])
 from pathlib import Path
-from dask_pkgsync.shell import spawning
-from dask_pkgsync.shell.layers import Layer
+from dask_pkgsync.process import spawning
+from dask_pkgsync.layers.build import Layer
 
 def look():
     import six

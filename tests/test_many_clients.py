@@ -17,13 +17,13 @@ from distributed import Client, Scheduler
 
 import dask_pkgsync as pkgsync
 from dask_pkgsync import ConflictError, PackageSync, PkgsyncError, Policy, scan
-from dask_pkgsync.adapters.visitors import Visitors
-from dask_pkgsync.adapters.wants import ApartError, MustWaitError, Want, Wants
-from dask_pkgsync.core.environment import Distribution, Environment, Interpreter, Unrecorded
-from dask_pkgsync.core.merge import Apart, conflict, merge
-from dask_pkgsync.core.messages import Target, environment_to_wire
-from dask_pkgsync.core.parcels import Request
-from dask_pkgsync.core.report import Clash
+from dask_pkgsync.scheduler.sessions import Visitors
+from dask_pkgsync.scheduler.claims import ApartError, MustWaitError, Want, Wants
+from dask_pkgsync.model.environments.environment import Distribution, Environment, Interpreter, Unrecorded
+from dask_pkgsync.model.claims import Apart, conflict, merge
+from dask_pkgsync.model.target import Target, environment_to_wire
+from dask_pkgsync.model.blobs import Request
+from dask_pkgsync.model.reports.sync import Clash
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,7 +167,7 @@ def test_who_loses_an_environment_is_told() -> None:
 
 def test_what_nodes_have_found_is_known_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """However much is found and forgotten, what was in the way is a conflict when it is looked at again."""
-    monkeypatch.setattr("dask_pkgsync.adapters.wants.MAX_APART", 2)
+    monkeypatch.setattr("dask_pkgsync.scheduler.claims.MAX_APART", 2)
     scheduler: Any = SimpleNamespace(clients={"ann": object(), "ben": object()})
     wants = Wants(scheduler, lambda _: None)
     wants.remember(Want("ann", target(six="1.0", tabulate="1.0", rich="1.0")), replaces=True)

@@ -13,10 +13,10 @@ from clusters import CLIENT_PACKAGES, SOURCE, environment_with, on_workers, surr
 from distributed import Client, Scheduler, Worker
 
 import dask_pkgsync as pkgsync
-from dask_pkgsync.adapters import client as client_side
-from dask_pkgsync.adapters.membership import Membership
-from dask_pkgsync.cli import connected
-from dask_pkgsync.core.errors import WarnsOnlyError
+from dask_pkgsync.client import api as client_side
+from dask_pkgsync.client.session import Membership
+from dask_pkgsync.cli.commands import connected
+from dask_pkgsync.model.errors import WarnsOnlyError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import environments, policies, texts
 
-from dask_pkgsync.core import fields, messages
-from dask_pkgsync.core.environment import Environment, Interpreter
-from dask_pkgsync.core.errors import MessageError, NodeFailure
-from dask_pkgsync.core.fields import Field
-from dask_pkgsync.core.messages import Target
-from dask_pkgsync.core.policy import Policy
-from dask_pkgsync.shell.scan import printable
+from dask_pkgsync.model.wire import fields
+from dask_pkgsync.model import target as messages
+from dask_pkgsync.model.environments.environment import Environment, Interpreter
+from dask_pkgsync.model.errors import MessageError, NodeFailure
+from dask_pkgsync.model.wire.fields import Field
+from dask_pkgsync.model.target import Target
+from dask_pkgsync.model.policy import Policy
+from dask_pkgsync.scanning.installed import printable
 
 junk = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.binary(max_size=5),

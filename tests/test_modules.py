@@ -13,19 +13,19 @@ import pytest
 from click.testing import CliRunner
 
 from dask_pkgsync import NotInstalledWarning, PackageSync, PolicyError, cli, scan
-from dask_pkgsync.adapters import scheduler_plugin
-from dask_pkgsync.core.environment import Distribution, FromDirectory, FromModules, canonical_name
-from dask_pkgsync.core.errors import WheelError
-from dask_pkgsync.core.parcels import Request
-from dask_pkgsync.core.plan import make_plan
-from dask_pkgsync.shell.building import pack_modules
-from dask_pkgsync.shell.cache import open_cache
-from dask_pkgsync.shell.local import Snapshot, snapshot, source_directory, with_digests
-from dask_pkgsync.shell.modules import find_modules
-from dask_pkgsync.shell.packer import Packer
-from dask_pkgsync.shell.scan import scan_installed
-from dask_pkgsync.shell.sources import digest_of, project_files
-from dask_pkgsync.shell.wheelfile import inspect
+from dask_pkgsync.scheduler import plugin as scheduler_plugin
+from dask_pkgsync.model.environments.environment import Distribution, FromDirectory, FromModules, canonical_name
+from dask_pkgsync.model.errors import WheelError
+from dask_pkgsync.model.blobs import Request
+from dask_pkgsync.model.plan import make_plan
+from dask_pkgsync.wheels.build import pack_modules
+from dask_pkgsync.cache.directory import open_cache
+from dask_pkgsync.scanning.snapshot import Snapshot, snapshot, source_directory, with_digests
+from dask_pkgsync.scanning.loose_modules import find_modules
+from dask_pkgsync.wheels.pack import Packer
+from dask_pkgsync.scanning.installed import scan_installed
+from dask_pkgsync.scanning.sources import digest_of, project_files
+from dask_pkgsync.wheels.inspection import inspect
 
 BIG = 10**9
 

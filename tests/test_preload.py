@@ -18,11 +18,11 @@ from clusters import Cluster, Person, Venv, running, uv
 from distributed import Client, Scheduler, Worker
 
 from dask_pkgsync import Policy, PolicyError, cli, scan
-from dask_pkgsync.adapters.configuration import check_configuration, schema
-from dask_pkgsync.adapters.enforcement import preside, read_lock
-from dask_pkgsync.adapters.gate import Gate, own_versions
-from dask_pkgsync.adapters.rule import Rule
-from dask_pkgsync.adapters.settings import (
+from dask_pkgsync.options.configuration import check_configuration, schema
+from dask_pkgsync.scheduler.enforcement import preside, read_lock
+from dask_pkgsync.scheduler.gate import Gate, own_versions
+from dask_pkgsync.model.operator_policy import Rule
+from dask_pkgsync.options.settings import (
     defaults,
     install_timeout,
     local_snapshot,
@@ -32,12 +32,12 @@ from dask_pkgsync.adapters.settings import (
     seconds_or_never,
     setting,
 )
-from dask_pkgsync.core.compare import Comparison
-from dask_pkgsync.core.environment import Distribution, Environment
-from dask_pkgsync.core.handshake import may_be_on
-from dask_pkgsync.core.lockfiles import environment_from_lock
-from dask_pkgsync.core.messages import Target
-from dask_pkgsync.shell.scan import this_interpreter
+from dask_pkgsync.model.comparison import Comparison
+from dask_pkgsync.model.environments.environment import Distribution, Environment
+from dask_pkgsync.model.handshake import may_be_on
+from dask_pkgsync.model.lockfiles.lockfile import environment_from_lock
+from dask_pkgsync.model.target import Target
+from dask_pkgsync.scanning.installed import this_interpreter
 
 PRELOAD = json.dumps(["dask_pkgsync.preload"])
 GUARDED = {"DASK_DISTRIBUTED__SCHEDULER__PRELOAD": PRELOAD}
@@ -105,7 +105,7 @@ def test_an_enforced_environment_lets_in_who_matches_and_nobody_else(
         assert checked.stdout.splitlines()[-1] == f"{cluster.address}: would be let in."
 
 
-CHECK = "import sys; from dask_pkgsync.cli import pkgsync; pkgsync(['check', *sys.argv[1:]])"
+CHECK = "import sys; from dask_pkgsync.cli.commands import pkgsync; pkgsync(['check', *sys.argv[1:]])"
 
 
 @pytest.mark.cluster

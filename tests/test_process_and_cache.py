@@ -17,9 +17,9 @@ import pytest
 from clusters import SOURCE
 
 from dask_pkgsync import LayerError
-from dask_pkgsync.shell import cache as caches
-from dask_pkgsync.shell.cache import MARKER, Cache, collect, open_cache
-from dask_pkgsync.shell.process import DeadlineExceededError, run
+from dask_pkgsync.cache import directory as caches
+from dask_pkgsync.cache.directory import MARKER, Cache, collect, open_cache
+from dask_pkgsync.installers.programs import DeadlineExceededError, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -144,7 +144,7 @@ def test_what_the_dead_were_building_is_swept(tmp_path: Path) -> None:
 
 LEASE = """
 import sys
-from dask_pkgsync.shell import cache
+from dask_pkgsync.cache import directory as cache
 cache.this_host = lambda: "another"
 cache.open_cache(sys.argv[1]).lease("held")
 print("held", flush=True)
@@ -183,7 +183,7 @@ def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest
 
 HOLD = """
 import sys
-from dask_pkgsync.shell.cache import open_cache
+from dask_pkgsync.cache.directory import open_cache
 with open_cache(sys.argv[1]).lock("x", 5):
     print("held", flush=True)
     sys.stdin.read()

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from clusters import Venv, base_python, uv
 
-from dask_pkgsync.core.errors import WheelError
-from dask_pkgsync.shell.records import dist_infos
-from dask_pkgsync.shell.repack import repack
-from dask_pkgsync.shell.wheelfile import inspect
+from dask_pkgsync.model.errors import WheelError
+from dask_pkgsync.scanning.records import dist_infos
+from dask_pkgsync.wheels.repack import repack
+from dask_pkgsync.wheels.inspection import inspect
 
 REAL = Path(__file__).with_name("real_distributions.txt").read_text().split()
 """Pure and compiled, with scripts, data, headers, namespaces and odd layouts."""

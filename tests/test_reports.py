@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from strategies import environments, texts
 
 from dask_pkgsync import Distribution, Environment, Interpreter, LayerError, NodeFailure, SyncError
-from dask_pkgsync.core.compare import compare
-from dask_pkgsync.core.environment import FromArchive, FromVcs
-from dask_pkgsync.core.errors import EnvironmentMismatchError, MessageError, PkgsyncError, PolicyError
-from dask_pkgsync.core.plan import Hide, Install, Keep, Plan, Replace, Skip
-from dask_pkgsync.core.progress import Progress, Reporter
-from dask_pkgsync.core.report import (
+from dask_pkgsync.model.comparison import compare
+from dask_pkgsync.model.environments.environment import FromArchive, FromVcs
+from dask_pkgsync.model.errors import EnvironmentMismatchError, MessageError, PkgsyncError, PolicyError
+from dask_pkgsync.model.plan import Hide, Install, Keep, Plan, Replace, Skip
+from dask_pkgsync.model.reports.progress import Progress, Reporter
+from dask_pkgsync.model.reports.sync import (
     OUTCOMES,
     NodeReport,
     SyncReport,
@@ -27,8 +27,8 @@ from dask_pkgsync.core.report import (
     sync_report_from_wire,
     sync_report_to_wire,
 )
-from dask_pkgsync.core.status import ClusterStatus, NodeStatus, status_from_wire, status_to_wire
-from dask_pkgsync.core.table import html_table, text_table
+from dask_pkgsync.model.reports.status import ClusterStatus, NodeStatus, status_from_wire, status_to_wire
+from dask_pkgsync.model.text import html_table, text_table
 
 HERE = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311-cp311-linux_x86_64")
 PLAN = Plan(

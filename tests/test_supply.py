@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import dask
 import pytest
 
-from dask_pkgsync.adapters.inquiries import Inquiries
-from dask_pkgsync.adapters.supplier import Supplier
-from dask_pkgsync.adapters.supply import Supply
-from dask_pkgsync.adapters.topic import WANTED
-from dask_pkgsync.adapters.wants import Want
-from dask_pkgsync.core.environment import Distribution, Environment, FromModules
-from dask_pkgsync.core.errors import LayerError, MessageError, WheelError
-from dask_pkgsync.core.messages import Target
-from dask_pkgsync.core.parcels import (
+from dask_pkgsync.scheduler.blob_providers import Inquiries
+from dask_pkgsync.client.blob_provider import Supplier
+from dask_pkgsync.scheduler.blob_service import Supply
+from dask_pkgsync.model.wire.protocol import WANTED
+from dask_pkgsync.scheduler.claims import Want
+from dask_pkgsync.model.environments.environment import Distribution, Environment, FromModules
+from dask_pkgsync.model.errors import LayerError, MessageError, WheelError
+from dask_pkgsync.model.target import Target
+from dask_pkgsync.model.blobs import (
     Delivery,
     Parcel,
     Request,
@@ -30,9 +30,9 @@ from dask_pkgsync.core.parcels import (
     requests_to_wire,
     wheel_error_to_wire,
 )
-from dask_pkgsync.core.policy import Policy
-from dask_pkgsync.shell.local import Snapshot
-from dask_pkgsync.shell.scan import this_interpreter
+from dask_pkgsync.model.policy import Policy
+from dask_pkgsync.scanning.snapshot import Snapshot
+from dask_pkgsync.scanning.installed import this_interpreter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -102,7 +102,7 @@ print(json.dumps(results))
 
 BLOB = """
     import os
-    from dask_pkgsync.adapters import supplier
+    from dask_pkgsync.client import blob_provider as supplier
     read, offsets = supplier._read, []
     def watched(path, offset):
         offsets.append(offset)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dask_pkgsync.core.errors import WheelError
-from dask_pkgsync.shell import wheelfile
-from dask_pkgsync.shell.wheelfile import inspect
+from dask_pkgsync.model.errors import WheelError
+from dask_pkgsync.wheels import inspection as wheelfile
+from dask_pkgsync.wheels.inspection import inspect
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,0 +1,1 @@
+"""Carries this package, as source, to processes where it is not installed."""

@@ -1,0 +1,123 @@
+"""Makes dask-pkgsync importable where it is not installed. This file travels as text, by itself.
+
+A plugin pickles itself as a call to `load` in this source (see `carry.travel`), so it may import nothing of ours and
+must run on every Python that Dask runs on. Text, unlike the code objects that cloudpickle sends, means the same to all
+versions of Python; so a client with another Python gets as far as being told so.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PACKAGE = "dask_pkgsync"
+
+
+def load(archive: bytes, digest: str, factory: str, state: object) -> object:
+    """Import the package, from the archive if need be, and call one of its functions.
+
+    Parameters
+    ----------
+    archive : bytes
+        A zip of the package's source.
+    digest : str
+        SHA-256 of the archive, by which a package that is already here is recognised.
+    factory : str
+        ``module:name`` of the function to call.
+    state : object
+        Its argument.
+    """
+    import importlib
+
+    if not _is_here(digest):
+        _forget()
+        _put_on_path(archive, digest)
+    module, _, name = factory.partition(":")
+    return getattr(importlib.import_module(module), name)(state)
+
+
+def _is_here(digest: str) -> bool:
+    import importlib
+
+    try:
+        carry = importlib.import_module(PACKAGE + ".carry.travel")
+        return bool(carry.source_digest() == digest)
+    except (ImportError, AttributeError):  # not installed, or so old that it had no such function
+        return False
+
+
+def _forget() -> None:
+    import importlib
+    import sys
+
+    for name in [name for name in sys.modules if name == PACKAGE or name.startswith(PACKAGE + ".")]:
+        del sys.modules[name]
+    sys.path[:] = [entry for entry in sys.path if not _is_ours(entry)]
+    importlib.invalidate_caches()
+
+
+def _is_ours(entry: object) -> bool:
+    return isinstance(entry, str) and entry.endswith(".zip") and PACKAGE in entry.replace("\\", "/").split("/")[-1]
+
+
+def _put_on_path(archive: bytes, digest: str) -> None:
+    import hashlib
+    import importlib
+    import sys
+
+    if hashlib.sha256(archive).hexdigest() != digest:
+        message = "the copy of dask-pkgsync that came with this plugin is damaged; register the plugin again"
+        raise ImportError(message)
+    sys.path.insert(0, _store(archive, "%s-%s.zip" % (PACKAGE, digest[:32])))
+    importlib.invalidate_caches()
+
+
+def _store(archive: bytes, name: str) -> str:
+    """Write the archive into the first directory of ours that can be written, and return its path."""
+    import os
+    import tempfile
+
+    problem = None
+    for directory in _directories():
+        path = os.path.join(directory, name)
+        try:
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            if _holds(path, archive):
+                return path
+            handle, aside = tempfile.mkstemp(dir=directory)
+            with os.fdopen(handle, "wb") as file:
+                file.write(archive)
+            os.replace(aside, path)
+        except OSError as error:  # read-only, full, or another user's: try the next one
+            problem = error
+        else:
+            return path
+    message = "no directory for the copy of dask-pkgsync that came with this plugin can be written: %s" % problem
+    raise ImportError(message)
+
+
+def _directories() -> Iterator[str]:
+    import os
+    import tempfile
+
+    import dask
+
+    configured = dask.config.get("pkgsync.cache-directory", None)
+    if configured:
+        yield os.path.join(os.path.expanduser(configured), "carried")
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    yield os.path.join(cache, "dask-pkgsync", "carried")
+    private = os.path.join(tempfile.gettempdir(), "dask-pkgsync-%d" % getattr(os, "getuid", int)())
+    os.makedirs(private, mode=0o700, exist_ok=True)
+    if not hasattr(os, "getuid") or os.stat(private).st_uid == os.getuid():  # nobody else may plant code there
+        yield os.path.join(private, "carried")
+
+
+def _holds(path: str, archive: bytes) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read() == archive
+    except OSError:
+        return False

@@ -1,0 +1,1 @@
+"""The command line: ``dask pkgsync …``, a file for each command."""

@@ -1,0 +1,99 @@
+"""Lays out for people what the command line found out about this environment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dask_pkgsync.model.environments.environment import FromArchive, FromDirectory, FromIndex, FromModules, FromVcs
+from dask_pkgsync.model.policy import Level
+from dask_pkgsync.model.reports.sync import human_bytes
+from dask_pkgsync.model.text import text_table
+from dask_pkgsync.scanning.snapshot import source_directory
+from dask_pkgsync.scanning.sources import project_files
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from dask_pkgsync.model.environments.environment import Environment, Origin
+    from dask_pkgsync.model.policy import Policy
+    from dask_pkgsync.scanning.snapshot import Snapshot
+    from dask_pkgsync.scanning.loose_modules import LooseModule
+    from dask_pkgsync.scanning.sources import SourceFile
+
+
+def scan_page(environment: Environment) -> str:
+    """Lay an environment out for people."""
+    interpreter = environment.interpreter
+    rows = [
+        [one.name, one.version, origin_text(one.origin), one.installer] for one in environment.distributions.values()
+    ]
+    faults = [f"  {fault.kind}: {fault.detail} ({fault.place})" for fault in environment.faults]
+    about = (
+        f"interpreter  {interpreter.implementation} {interpreter.version} {interpreter.platform} ({interpreter.tag})\n"
+        f"packages     {len(rows)}\n"
+        f"fingerprint  {environment.fingerprint}"
+    )
+    parts = [text_table(["package", "version", "origin", "installer"], rows), about]
+    if faults:
+        parts.append("\n".join(["These cannot be trusted and never count as a match:", *faults]))
+    return "\n\n".join(parts)
+
+
+def origin_text(origin: Origin) -> str:
+    """Say in a few words where a distribution came from."""
+    match origin:
+        case FromIndex():
+            return "index"
+        case FromArchive(url=url):
+            return url
+        case FromVcs(url=url, commit=commit, vcs=vcs):
+            return f"{vcs}+{url}@{commit[:12]}"
+        case FromModules(url=url):
+            return f"loose modules of {url}"
+        case FromDirectory(url=url, editable=editable):
+            return f"{'editable ' if editable else ''}{url}"
+        case _:
+            return "unknown"
+
+
+def files_page(snapshot: Snapshot, policy: Policy) -> str:
+    """List the local code that would travel under a policy, file by file, and what stays and why."""
+    parts = []
+    loose: dict[Path, list[LooseModule]] = {}
+    for name, one in snapshot.environment.distributions.items():
+        if policy.rule(name).level is Level.IGNORE:
+            continue
+        match one.origin:
+            case FromDirectory(editable=True) as origin:
+                directory = source_directory(origin)
+                files = project_files(directory) if directory.is_dir() else []
+                parts.append(_listing(f"{name} {one.label}: the build of this project sees", directory, files))
+            case FromModules():
+                module = snapshot.modules[name]
+                loose.setdefault(module.directory, []).append(module)
+            case FromVcs() | FromArchive() | FromDirectory():
+                parts.append(f"{name} {one.label}: as it is installed here ({origin_text(one.origin)})")
+    parts += [_loose(directory, modules) for directory, modules in loose.items()]
+    if snapshot.left_out:
+        parts.append("\n".join(f"stays: {path}: {reason}" for path, reason in snapshot.left_out))
+    return "\n\n".join(parts) or "No local code: everything comes from an index."
+
+
+def _loose(directory: Path, modules: Sequence[LooseModule]) -> str:
+    files = [file for module in modules for file in module.files]
+    rows = [
+        [f"  {file.path}", human_bytes(file.size), f"{module.distribution.name} {module.distribution.version}"]
+        for module in modules
+        for file in module.files
+    ]
+    return "\n".join([_title("loose modules", directory, files), text_table(["  file", "size", "travels as"], rows)])
+
+
+def _listing(title: str, directory: Path, files: Sequence[SourceFile]) -> str:
+    rows = [[f"  {file.path}", human_bytes(file.size)] for file in files]
+    return "\n".join([_title(title, directory, files), text_table(["  file", "size"], rows)])
+
+
+def _title(title: str, directory: Path, files: Sequence[SourceFile]) -> str:
+    return f"{title} ({len(files)} files, {human_bytes(sum(file.size for file in files))}) in {directory}"

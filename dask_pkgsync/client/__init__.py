@@ -1,0 +1,1 @@
+"""The person's side: what is called with a client in hand, and what that client answers."""

@@ -1,0 +1,267 @@
+"""What a person calls with a client in hand."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import time
+import uuid
+import warnings
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from distributed import Client
+
+from dask_pkgsync.carry.travel import archive
+from dask_pkgsync.client.session import Membership, sync_on_connect
+from dask_pkgsync.client.handshake import take_presented
+from dask_pkgsync.scheduler.plugin import PackageSync, join, register
+from dask_pkgsync.options.settings import policy_from, this_person
+from dask_pkgsync.model.wire.protocol import TOPIC
+from dask_pkgsync.model.comparison import compare_critical, critical_versions
+from dask_pkgsync.model.errors import EnvironmentMismatchWarning, PkgsyncError, WarnsOnlyError, harmless
+from dask_pkgsync.model.handshake import versions_in
+from dask_pkgsync.model.target import environment_to_wire, policy_to_wire
+from dask_pkgsync.model.policy import Policy
+from dask_pkgsync.model.reports.progress import OnlyIfNeeded, Reporter, progress_in
+from dask_pkgsync.model.reports.sync import SyncReport, sync_report_from_wire
+from dask_pkgsync.model.reports.status import ClusterStatus, status_from_wire
+from dask_pkgsync.model.reports.verdict import LET_IN, UNGUARDED, Verdict, refused, verdict_from_wire
+from dask_pkgsync.display.reporters import make_reporter
+from dask_pkgsync.process.state import this_process
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+
+    from dask_pkgsync.model.environments.environment import Environment
+
+
+def sync(
+    client: Client,
+    environment: Environment | None = None,
+    *,
+    ignore: Iterable[str] | None = None,
+    only: Iterable[str] | None = None,
+    extra: Iterable[str] | None = None,
+    strict: bool | None = None,
+    scheduler: str | None = None,
+    install_timeout: float | str | None = None,
+    transport: str | None = None,
+    modules: bool | Iterable[str] | None = None,
+    store: str | None = None,
+    on_conflict: str | None = None,
+    levels: Mapping[str, str] | None = None,
+    restart: str | None = None,
+    keep: bool | None = None,
+    progress: bool | Reporter | None = None,
+) -> SyncReport:
+    """Make every node of a cluster match this environment, and show how it goes.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        A connected client; an asynchronous one gets an awaitable back.
+    environment, ignore, only, extra, strict, scheduler, install_timeout, transport, modules, store, on_conflict,
+    levels, restart, keep
+        As for `PackageSync`.
+    progress : bool or Reporter, optional
+        False shows nothing; by default it is shown in the way that fits the terminal or notebook.
+
+    Returns
+    -------
+    SyncReport
+        What was done to each node. It prints as a table.
+
+    Raises
+    ------
+    EnvironmentMismatchError
+        If the client differs from the scheduler in a critical package.
+    ConflictError
+        If another client has set an environment that conflicts with this one.
+    SyncError
+        If a node could not be made to match.
+    """
+    if not isinstance(client, Client):
+        raise TypeError(f"expected a distributed.Client, found {client!r:.100}; connect first: Client({client!r:.50})")
+    make = functools.partial(
+        PackageSync,
+        environment,
+        ignore=ignore,
+        only=only,
+        extra=extra,
+        strict=strict,
+        scheduler=scheduler,
+        install_timeout=install_timeout,
+        transport=transport,
+        modules=modules,
+        store=store,
+        on_conflict=on_conflict,
+        levels=levels,
+        restart=restart,
+        keep=keep,
+    )
+    reporter = progress if isinstance(progress, Reporter) else make_reporter(progress)
+    try:
+        report: SyncReport = client.sync(_sync, client, make, reporter)
+    except KeyboardInterrupt as error:  # the sync itself goes on, on the event loop; the terminal is the person's again
+        reporter.failed(error)
+        raise
+    return report
+
+
+async def sync_at_connection(client: Client) -> None:
+    """Sync with what is configured, while ``Client(...)`` is being made, which raises what goes wrong."""
+    reporter = OnlyIfNeeded(make_reporter(None))
+
+    async def sync_or_warn() -> None:
+        snapshot = await asyncio.to_thread(take_presented)  # which may scan
+        try:
+            await _sync(client, lambda: PackageSync.of_snapshot(snapshot), reporter)
+        except WarnsOnlyError:
+            verdict = await _check(client, snapshot.environment, policy_from({}))
+            if verdict.differences:
+                warnings.warn(EnvironmentMismatchWarning(verdict.differences), stacklevel=2)
+
+    await sync_on_connect(client, sync_or_warn)
+
+
+async def _sync(client: Client, make: Callable[[], PackageSync], reporter: Reporter) -> SyncReport:
+    plugin = await asyncio.to_thread(make)
+    reporter.started(plugin.target.id)
+    try:
+        if (joined := await join(client, plugin)) is not None:
+            report = sync_report_from_wire(joined)
+            reporter.finished(report)
+            return report
+        await asyncio.to_thread(archive)
+        async with _events(client, reporter):
+            await register(client, plugin, plugin.name, idempotent=False)
+        report = sync_report_from_wire(await _call(client, "pkgsync_last"))
+        await _warn_of_what_stays(client, plugin)
+    except OSError as error:
+        reporter.failed(error)
+        raise PkgsyncError(
+            f"the connection to the scheduler was lost during the sync: {error}\n"
+            "  what to do: look into the scheduler's log; once it runs again, connect and sync again."
+        ) from error
+    except PkgsyncError as error:
+        reporter.failed(error)
+        raise error.with_traceback(None) from None  # the scheduler's own lines say nothing to a person
+    except BaseException as error:
+        reporter.failed(error)  # a live display must be taken down, also on Ctrl-C
+        raise
+    reporter.finished(report)
+    return report
+
+
+async def _warn_of_what_stays(client: Client, plugin: PackageSync) -> None:
+    """Where the operator decides what the cluster has, tell which local code tasks will not find."""
+    scheduler: Any = client.scheduler
+    match await scheduler.get_metadata(keys=[TOPIC], default={}):
+        case {"mode": "enforce"}:
+            verdict = await _check(client, plugin.target.environment, plugin.target.policy)
+            for note in verdict.notes:
+                warnings.warn(note, stacklevel=2)
+
+
+@contextlib.asynccontextmanager
+async def _events(client: Client, reporter: Reporter) -> AsyncIterator[None]:
+    """Pass the scheduler's events on to the reporter, from the first to the last.
+
+    Events, and the subscription to them, travel on another connection than calls do. So at both ends we wait for an
+    event of our own: what was sent before it has arrived then.
+    """
+    heard: set[str] = set()
+
+    def handle(event: tuple[float, Any]) -> None:
+        _, message = event
+        match message:
+            case {"action": "step"} if (progress := progress_in(message)) is not None:
+                reporter.progressed(progress)
+            case {"action": "waiting", "client": client.id, "owner": str(owner), "packages": [*packages]}:
+                reporter.waits(harmless(owner), [harmless(str(name)) for name in packages])
+            case {"action": "listening", "mark": str(mark)}:
+                heard.add(mark)
+
+    if type(reporter) is Reporter or TOPIC in client._event_handlers:  # noqa: SLF001  # somebody listens already
+        yield
+        return
+    client.subscribe_topic(TOPIC, handle)
+    try:
+        await _wait_for_an_event(client, heard)
+        yield
+        await _wait_for_an_event(client, heard)
+    finally:
+        client.unsubscribe_topic(TOPIC)
+
+
+async def _wait_for_an_event(client: Client, heard: set[str], patience: float = 1.0) -> None:
+    """Log an event until it comes back, or until the patience, in seconds, is over: progress is worth no error."""
+    mark = uuid.uuid4().hex
+    scheduler: Any = client.scheduler
+    deadline = time.monotonic() + patience
+    while mark not in heard and time.monotonic() < deadline:
+        await scheduler.log_event(topic=TOPIC, msg={"action": "listening", "mark": mark})
+        for _ in range(20):
+            if mark in heard:
+                return
+            await asyncio.sleep(0.002)
+
+
+def status(client: Client) -> ClusterStatus:
+    """Return what the scheduler knows of every node against the target.
+
+    Raises
+    ------
+    PkgsyncError
+        If the cluster was never synced.
+    """
+    found: ClusterStatus = client.sync(_status, client)
+    return found
+
+
+async def _status(client: Client) -> ClusterStatus:
+    return status_from_wire(await _call(client, "pkgsync_status"))
+
+
+def release(client: Client) -> SyncReport:
+    """Give a cluster its base back, and open the gate.
+
+    Returns
+    -------
+    SyncReport
+        What was done to each node; what a running process still has of the released environment is noted.
+    """
+    found: SyncReport = client.sync(_release, client)
+    return found
+
+
+async def _release(client: Client) -> SyncReport:
+    report = sync_report_from_wire(await _call(client, "pkgsync_release", client=client.id, person=this_person()))
+    Membership.end(client)
+    return report
+
+
+def check(client: Client, environment: Environment, policy: Policy | None = None) -> Verdict:
+    """Return whether a cluster would let a client with an environment in, which would sync by a policy."""
+    found: Verdict = client.sync(_check, client, environment, policy or Policy())
+    return found
+
+
+async def _check(client: Client, environment: Environment, policy: Policy) -> Verdict:
+    scheduler: Any = client.scheduler
+    wanted = {"environment": environment_to_wire(environment), "policy": policy_to_wire(policy)}
+    answer = await scheduler.pkgsync_check(**wanted, process=this_process().token)
+    if answer is not None:
+        return verdict_from_wire(answer)
+    here = versions_in({"versions": await scheduler.versions()})  # what every scheduler of Dask's tells
+    found = compare_critical(here, critical_versions(environment), expected_label="cluster", found_label="client")
+    return replace(refused(found, enforced=False) if found else Verdict(LET_IN), notes=(UNGUARDED,))
+
+
+async def _call(connected: Client, operation: str, /, **arguments: Any) -> Any:
+    answer = await getattr(connected.scheduler, operation)(**arguments)
+    if answer is None:  # what a scheduler answers that does not know the operation (distributed 2026.8.0)
+        raise PkgsyncError("nobody has synced this cluster: call sync(client) first")
+    return answer

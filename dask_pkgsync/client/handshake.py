@@ -1,0 +1,55 @@
+"""On a client with our preload: says in Dask's own handshake what it has."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from distributed import Worker
+
+from dask_pkgsync.options.settings import local_snapshot, this_person
+from dask_pkgsync.model.environments.environment import SCHEMA
+from dask_pkgsync.model.errors import PkgsyncError
+from dask_pkgsync.model.target import environment_to_wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dask_pkgsync.scanning.snapshot import Snapshot
+
+KEY = "pkgsync"
+
+
+_presented: list[Snapshot] = []
+"""What was scanned last, for the client that syncs right after it has presented it."""
+
+
+def take_presented() -> Snapshot:
+    """Return what was presented just now, once; scan again if somebody else has taken it."""
+    return _presented.pop() if _presented else local_snapshot({})
+
+
+def presenting(get_versions: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Return `distributed.versions.get_versions` with one more key where a client asks for its handshake.
+
+    Who else calls it gets what it always got: workers and schedulers have it under a name of their own, and what people
+    ask for names packages. Without this scheduler's gate nobody reads the key.
+    """
+    if hasattr(get_versions, "presents"):
+        return get_versions
+
+    @functools.wraps(get_versions)
+    def with_environment(packages: Any = None) -> dict[str, Any]:
+        found = get_versions(packages)
+        if packages is not None or Worker._instances:  # noqa: SLF001  # a task's client, whose worker was verified
+            return found
+        try:
+            snapshot = local_snapshot({})
+        except PkgsyncError as error:  # what Dask's client expects here: any other would leave it hanging
+            raise ImportError(str(error)) from error
+        _presented[:] = [snapshot]
+        environment = environment_to_wire(snapshot.environment)
+        return {**found, KEY: {"schema": SCHEMA, "person": this_person(), "environment": environment}}
+
+    with_environment.presents = True  # type: ignore[attr-defined]
+    return with_environment

@@ -1,0 +1,1 @@
+"""``dask pkgsync demo``: a real cluster on this machine, in an environment of its own."""

@@ -1,0 +1,159 @@
+"""What is known of a running sync: which step each node is at, since when, and how it ended."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from dask_pkgsync.model.reports.progress import Progress, StepState
+    from dask_pkgsync.model.reports.sync import SyncReport
+
+DOING = {"resolve": "resolving", "prepare": "preparing", "drain": "draining", "activate": "activating"}
+SHOWN = 5
+"""Packages that one line names."""
+DONE = {"resolve": "resolved", "prepare": "prepared", "activate": "ready"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One node and the latest that was heard of it."""
+
+    node: str
+    """Address, for example ``tcp://10.0.0.3:40331``."""
+    role: str
+    """``scheduler``, ``nanny`` or ``worker``."""
+    step: str
+    """``resolve``, ``prepare`` or ``activate``."""
+    state: StepState
+    detail: str
+    """For people, for example ``restarted``."""
+    since: float
+    """When the step began, in seconds of the board's clock."""
+    took: float | None = None
+    """Seconds the step took; None while it goes on."""
+
+    @property
+    def label(self) -> str:
+        """The step for people, for example ``preparing``, ``prepared``, ``prepare failed``."""
+        if self.state == "failed":
+            return f"{self.step} failed"
+        if self.state == "waiting":
+            return "waiting"
+        words = DOING if self.state == "started" else DONE
+        return words.get(self.step, f"{self.step} {self.state}")
+
+    def elapsed(self, now: float) -> float:
+        """Seconds the step took, or has taken so far."""
+        return now - self.since if self.took is None else self.took
+
+
+class Board:
+    """All nodes of one sync. Threads may write and read it at the same time.
+
+    Parameters
+    ----------
+    clock : callable, optional
+        Returns seconds; only differences count.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = Lock()
+        self._rows: dict[str, Row] = {}
+        self.began = clock()
+        self.note = ""
+        """What is waited for before anything is done."""
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the sync began."""
+        return self._clock() - self.began
+
+    def now(self) -> float:
+        """Return the time by the board's clock, in seconds."""
+        return self._clock()
+
+    def update(self, progress: Progress) -> Row:
+        """Note one step's beginning or end and return the node's new row."""
+        now = self._clock()
+        with self._lock:
+            old = self._rows.get(progress.node)
+            same = old is not None and old.step == progress.step and old.state == "started"
+            since = old.since if same and old is not None else now
+            took = None if progress.state == "started" else now - since
+            row = Row(progress.node, progress.role, progress.step, progress.state, progress.detail, since, took)
+            self._rows[progress.node] = row
+            self.note = ""
+        return row
+
+    def stop(self) -> None:
+        """Let no step go on: the sync has ended and nothing more will be heard."""
+        now = self._clock()
+        with self._lock:
+            for node, row in self._rows.items():
+                if row.took is None:
+                    self._rows[node] = replace(row, took=now - row.since)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many nodes are at each label, for example ``{"preparing": 3, "ready": 397}``."""
+        with self._lock:
+            return dict(sorted(Counter(row.label for row in self._rows.values()).items()))
+
+    def rows(self, limit: int) -> tuple[list[Row], int]:
+        """Return the rows to show and how many are left out.
+
+        All nodes where they fit. Else the failed ones and those that something is being done to, the longest first.
+        """
+        with self._lock:
+            known = list(self._rows.values())
+        if len(known) <= limit:
+            return known, 0
+        urgent = [row for row in known if row.state != "finished"]
+        urgent.sort(key=lambda row: (row.state != "failed", row.since))
+        return urgent[:limit], len(known) - len(urgent[:limit])
+
+
+def duration(seconds: float) -> str:
+    """Write seconds for people, for example ``1.3 s``, ``42 s`` or ``3 min 05 s``."""
+    if seconds < 10:  # noqa: PLR2004
+        return f"{seconds:.1f} s"
+    if seconds < 60:  # noqa: PLR2004
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s"
+
+
+def nodes(count: int) -> str:
+    """Count nodes for people."""
+    return f"{count} node" if count == 1 else f"{count} nodes"
+
+
+def waiting(owner: str, packages: Sequence[str]) -> str:
+    """Say for whom a sync waits, for example ``waiting until ann@laptop has gone: numpy, six conflict``."""
+    more = f" and {len(packages) - SHOWN} more" if len(packages) > SHOWN else ""
+    verb = "conflicts" if len(packages) == 1 else "conflict"
+    return f"waiting until {owner} has disconnected: {', '.join(packages[:SHOWN])}{more} {verb}"
+
+
+def summary(report: SyncReport, seconds: float) -> str:
+    """Say in one line how a sync ended, for example ``3 nodes match your environment after 2.1 s: 2 restarted``."""
+    outcomes = Counter(node.outcome for node in report.nodes)
+    told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
+    verb = "matches" if len(report.nodes) == 1 else "match"
+    return f"{nodes(len(report.nodes))} {verb} your environment after {duration(seconds)}" + (f": {told}" * bool(told))
+
+
+def failure_summary(error: BaseException, seconds: float) -> str:
+    """Say in one line that a sync ended with an error; the error itself is raised to the person right after."""
+    failures = getattr(error, "failures", None)
+    if failures:
+        return f"sync failed on {nodes(len(failures))} after {duration(seconds)}"
+    if isinstance(error, KeyboardInterrupt):
+        return f"interrupted after {duration(seconds)}; the scheduler goes on with the sync by itself"
+    return f"sync ended after {duration(seconds)}: {type(error).__name__}"

@@ -1,0 +1,154 @@
+"""What uv and pip have in common: a clean environment to run in, and failures that people understand."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from typing import TYPE_CHECKING
+
+from packaging.utils import canonicalize_name
+
+from dask_pkgsync.model.errors import LayerError
+from dask_pkgsync.installers.programs import DeadlineExceededError, run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from dask_pkgsync.model.indexes import Indexes
+
+LAST_LINES = 30
+
+_FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__")
+_FOREIGN_PREFIXES = ("UV_PROJECT", "UV_PYTHON", "UV_TARGET", "UV_PREFIX", "PIP_TARGET", "PIP_PREFIX", "PIP_USER")
+
+# Pattern, problem, advice, and whether the index is at fault.
+_CAUSES: tuple[tuple[str, str, str, bool], ...] = (
+    (
+        r"no space left on device|os error 28|errno 28|disk quota exceeded",
+        "there is no space left in the cache directory",
+        "Free space there, or set pkgsync.cache-directory on that node to a larger file system.",
+        False,
+    ),
+    (
+        r"read-only file system|permission denied|os error 13|errno 13|os error 30",
+        "the cache directory cannot be written",
+        "Make it writable, or set pkgsync.cache-directory on that node.",
+        False,
+    ),
+    (
+        r"hash mismatch|hashes do not match|do not match the hashes",
+        "a file from the index does not have the hash that the index says",
+        "Ask whoever runs the index; nothing of it was installed.",
+        True,
+    ),
+    (
+        r"error sending request|failed to fetch|could not connect|connection (refused|error)|max retries|timed out|dns",
+        "the package index could not be reached from the node",
+        "Let the node reach it: UV_DEFAULT_INDEX or PIP_INDEX_URL, proxy and certificates are the node's own.",
+        True,
+    ),
+    (
+        r"no solution found|no matching distribution|not found in the package registry|no version of|has no wheels",
+        "the index has no such version for this platform",
+        "Check the versions against the index, or name the packages in ignore=.",
+        True,
+    ),
+    (
+        r"failed to build|build backend|subprocess-exited-with-error|metadata-generation-failed",
+        "a package without a wheel for this platform could not be built on the node",
+        "Choose a version that has a wheel, or name the package in ignore=.",
+        True,
+    ),
+)
+
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+def index_options(indexes: Indexes, main: str, further: str) -> list[str]:
+    """Return the options that say where packages come from; none where the installer's own settings hold.
+
+    Parameters
+    ----------
+    indexes : Indexes
+    main, further : str
+        What the installer calls the main index, and each further one.
+    """
+    options = ["--no-index"] if indexes.no_index else []
+    options += [main, indexes.default] if indexes.default else []
+    options += [part for url in indexes.extra for part in (further, url)]
+    return options + [part for place in indexes.find_links for part in ("--find-links", place)]
+
+
+def surroundings(temporary: Path) -> dict[str, str]:
+    """Return the environment for an installer: this process's, without what would lead it elsewhere."""
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in _FOREIGN and not name.startswith(_FOREIGN_PREFIXES)
+    }
+    if "PIP_CERT" in env:  # uv does not know it
+        env.setdefault("SSL_CERT_FILE", env["PIP_CERT"])
+    return {**env, "TMPDIR": str(temporary), "NO_COLOR": "1"}
+
+
+def call(argv: Sequence[str], step: str, pins: Sequence[str], *, timeout: float, temporary: Path) -> str:
+    """Run an installer and return what it printed.
+
+    Raises
+    ------
+    LayerError
+        If it fails, hangs or is killed: with its last words, the pins that it blames, and what to do.
+    """
+    try:
+        finished = run(argv, timeout=timeout, env=surroundings(temporary), cwd=temporary)
+    except DeadlineExceededError as error:
+        raise LayerError(
+            step,
+            str(error),
+            advice="See why it hangs (often the index, or a proxy), or raise install-timeout.",
+            last_words=last_words(error.stderr),
+            packages=blamed(pins, error.stderr),
+            index_at_fault=True,
+        ) from None
+    except OSError as error:
+        raise LayerError(step, f"{argv[0]} could not be started: {error.strerror}") from None
+    if finished.returncode == 0:
+        return finished.stdout
+    said = finished.stderr or finished.stdout
+    problem, advice, index_at_fault = explain(finished.returncode, said)
+    raise LayerError(
+        step,
+        problem,
+        advice=advice,
+        last_words=last_words(said),
+        packages=blamed(pins, said),
+        index_at_fault=index_at_fault,
+    )
+
+
+def explain(returncode: int, said: str) -> tuple[str, str, bool]:
+    """Return the problem and the advice that an installer's failure amounts to, and whether the index is at fault."""
+    if returncode < 0:
+        name = signal.Signals(-returncode).name if -returncode in set(signal.Signals) else str(-returncode)
+        return (
+            f"the installer was killed by {name}",
+            "Run the sync again; if memory was short, give the node more.",
+            False,
+        )
+    for pattern, problem, advice, index_at_fault in _CAUSES:
+        if re.search(pattern, said, re.IGNORECASE):
+            return problem, advice, index_at_fault
+    return f"the installer failed with exit status {returncode}", "Its last words say why.", False
+
+
+def last_words(text: str) -> str:
+    """Return the end of an output, without credentials."""
+    return "\n".join(_CREDENTIALS.sub("***@", text).strip().splitlines()[-LAST_LINES:])
+
+
+def blamed(pins: Sequence[str], said: str) -> tuple[str, ...]:
+    """Return the pins whose names an output mentions."""
+    words = {str(canonicalize_name(word.rstrip("._-"))) for word in re.findall(r"[A-Za-z0-9][A-Za-z0-9._-]*", said)}
+    return tuple(pin for pin in pins if str(canonicalize_name(re.split(r"[^A-Za-z0-9._-]", pin)[0])) in words)

@@ -1,0 +1,150 @@
+"""Chooses the installer of a node: its own uv, a uv fetched once per host, or pip."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import zipfile
+from importlib import util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dask_pkgsync.model.errors import LayerError, WheelError
+from dask_pkgsync.installers.pip import Pip
+from dask_pkgsync.installers.calls import call
+from dask_pkgsync.installers.uv import Uv
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dask_pkgsync.cache.directory import Cache
+    from dask_pkgsync.installers import Installer
+
+
+def find_installer(
+    cache: Cache,
+    python: Path,
+    *,
+    timeout: float,
+    may_fetch: bool = True,
+    wheel: Callable[[], Path | None] | None = None,
+) -> Installer:
+    """Return the best installer that this node has or can get.
+
+    Parameters
+    ----------
+    cache : Cache
+        Where a fetched uv is kept.
+    python : Path
+        The node's interpreter.
+    timeout : float
+        Seconds that fetching uv may take.
+    may_fetch : bool
+        Whether uv may be fetched from an index, which takes long where there is none.
+    wheel : callable, optional
+        Returns a wheel of uv for this platform, if there is one elsewhere.
+
+    Raises
+    ------
+    LayerError
+        If there is neither uv nor pip, nor a pip inside ensurepip.
+    """
+    program = own_uv(python)
+    if program is None:
+        pip = find_pip(python)
+        program = fetched_uv(cache, pip if may_fetch else None, wheel, timeout=timeout)
+        if program is None and pip is None:
+            raise LayerError(
+                "install",
+                f"{python} has neither uv nor pip, and ensurepip carries none",
+                advice="Install uv on that node, or put it on the PATH of the worker.",
+            )
+        if program is None and pip is not None:
+            return Pip(pip, python, cache.pip)
+    assert program is not None  # noqa: S101  # or there would be neither
+    return Uv(program, python, cache.uv)
+
+
+def own_uv(python: Path) -> Path | None:
+    """Return the uv that the node has: beside its interpreter, importable, or on PATH."""
+    beside = python.parent / ("uv.exe" if os.name == "nt" else "uv")
+    if os.access(beside, os.X_OK):
+        return beside
+    if util.find_spec("uv") is not None:
+        with contextlib.suppress(ImportError, FileNotFoundError):
+            from uv import find_uv_bin
+
+            return Path(find_uv_bin())
+    found = shutil.which("uv")
+    return Path(found) if found else None
+
+
+def find_pip(python: Path) -> tuple[str, ...] | None:
+    """Return how pip can be started: as a module, or from the wheel inside ensurepip."""
+    if util.find_spec("pip") is not None:
+        return (str(python), "-m", "pip")
+    spec = util.find_spec("ensurepip")
+    if spec is None or spec.origin is None:
+        return None
+    wheels = sorted((Path(spec.origin).parent / "_bundled").glob("pip-*.whl"))
+    return (str(python), str(wheels[-1] / "pip")) if wheels else None
+
+
+def fetch_argv(pip: tuple[str, ...], directory: Path) -> list[str]:
+    """Return the call that fetches uv and nothing else."""
+    options = ["--no-deps", "--only-binary", ":all:", "--quiet", "--disable-pip-version-check", "--no-input"]
+    return [*pip, "install", *options, "--target", str(directory), "uv"]
+
+
+def fetched_uv(
+    cache: Cache, pip: tuple[str, ...] | None, wheel: Callable[[], Path | None] | None = None, *, timeout: float
+) -> Path | None:
+    """Return the uv in our cache, fetched by whoever comes first; None if it cannot be had."""
+    home = cache.tools / "uv"
+    program = home / "bin" / "uv"
+    if program.exists():
+        return program
+    with cache.lock("tool-uv", timeout):
+        if program.exists():
+            return program
+        aside = cache.aside("tool")
+        try:
+            aside.mkdir()
+            if not ((pip and _by_pip(pip, aside, timeout)) or (wheel and _by_wheel(wheel, aside))):
+                return None
+            (aside / "uv").rename(home)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    return program if program.exists() else None
+
+
+def _by_pip(pip: tuple[str, ...], aside: Path, timeout: float) -> bool:
+    try:
+        call(fetch_argv(pip, aside / "uv"), "install", ("uv",), timeout=timeout, temporary=aside)
+    except LayerError:  # no index, or no uv for this platform
+        shutil.rmtree(aside / "uv", ignore_errors=True)
+        return False
+    return True
+
+
+def _by_wheel(wheel: Callable[[], Path | None], aside: Path) -> bool:
+    """Take the program out of a wheel, where it is a script."""
+    try:
+        path = wheel()
+        if path is None:
+            return False
+        with zipfile.ZipFile(path) as bundle:
+            (member,) = (name for name in bundle.namelist() if name.endswith(".data/scripts/uv"))
+            program = aside / "uv" / "bin" / "uv"
+            program.parent.mkdir(parents=True)
+            program.write_bytes(bundle.read(member))
+            program.chmod(0o755)
+    except (
+        LayerError,
+        WheelError,
+        ValueError,
+        zipfile.BadZipFile,
+    ):  # nobody has it for this platform: pip does it, slowly
+        return False
+    return True

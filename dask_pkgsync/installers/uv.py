@@ -1,0 +1,86 @@
+"""Installs with uv."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dask_pkgsync.model.indexes import OWN, Indexes
+from dask_pkgsync.installers import calls as running
+from dask_pkgsync.installers.calls import call
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Uv:
+    """uv, with its cache inside ours, so that it links files instead of copying them."""
+
+    program: Path
+    """Path of the executable."""
+    python: Path
+    """The node's interpreter, for which environments are made."""
+    cache: Path
+    """uv's cache directory."""
+    name: str = "uv"
+
+    def common(self) -> list[str]:
+        """Return what every call begins with: no configuration of whatever directory we are in, and our cache."""
+        return [str(self.program), "--no-config", "--no-progress", "--color", "never", "--cache-dir", str(self.cache)]
+
+    def environment_argv(self, directory: Path) -> list[str]:
+        """Return the call that makes a relocatable virtual environment."""
+        return [*self.common(), "venv", "--no-project", "--relocatable", "--python", str(self.python), str(directory)]
+
+    def install_argv(self, environment: Path, requirements: Path, indexes: Indexes = OWN) -> list[str]:
+        """Return the call that installs exact versions and wheels."""
+        python = environment / "bin" / "python"
+        options = ["--no-deps", *index_options(indexes), "--python", str(python)]
+        return [*self.common(), "pip", "install", *options, "-r", str(requirements)]
+
+    def resolve_argv(self, requirements: Path, constraints: Path, indexes: Indexes = OWN) -> list[str]:
+        """Return the call that resolves requirements."""
+        options = ["--no-header", "--no-annotate", "--no-strip-markers", "--quiet", *index_options(indexes)]
+        return [
+            *self.common(),
+            *["pip", "compile", str(requirements), "-c", str(constraints), "--python", str(self.python), *options],
+        ]
+
+    def make_environment(self, directory: Path, *, timeout: float) -> None:
+        """Make an empty virtual environment that can be renamed afterwards."""
+        call(self.environment_argv(directory), "install", (), timeout=timeout, temporary=directory.parent)
+
+    def install(
+        self,
+        environment: Path,
+        requirements: Sequence[str],
+        *,
+        final: Path,  # noqa: ARG002  # the scripts of a relocatable environment work wherever it is
+        timeout: float,
+        indexes: Indexes = OWN,
+    ) -> None:
+        """Install pins and wheels."""
+        listed = environment.parent / "requirements.txt"
+        listed.write_text("\n".join(requirements))
+        argv = self.install_argv(environment, listed, indexes)
+        call(argv, "install", requirements, timeout=timeout, temporary=environment.parent)
+
+    def resolve(
+        self, requirements: Sequence[str], constraints: Sequence[str], *, timeout: float, indexes: Indexes = OWN
+    ) -> tuple[str, ...]:
+        """Return exact pins for requirements and what they depend on."""
+        from dask_pkgsync.installers.resolving import resolving
+
+        with resolving(self.cache, requirements, constraints) as (wanted, bounds):
+            argv = self.resolve_argv(wanted, bounds, indexes)
+            printed = call(argv, "resolve", requirements, timeout=timeout, temporary=wanted.parent)
+        lines = (line.partition(";")[0].strip() for line in printed.splitlines())
+        return tuple(line for line in lines if "==" in line)
+
+
+def index_options(indexes: Indexes) -> list[str]:
+    """Return the options that say where packages come from, in the words of uv."""
+    strategy = ["--index-strategy", "unsafe-best-match"] if indexes.equal else []
+    return [*strategy, *running.index_options(indexes, "--default-index", "--index")]

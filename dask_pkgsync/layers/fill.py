@@ -1,0 +1,209 @@
+"""Fills a layer: from the index, from the client, or from the node's own base, as the transport says."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from packaging.tags import sys_tags
+from packaging.utils import parse_wheel_filename
+
+from dask_pkgsync.model.errors import LayerError, WheelError
+from dask_pkgsync.model.indexes import OWN
+from dask_pkgsync.model.blobs import Request
+from dask_pkgsync.model.plan import Keep, pin
+from dask_pkgsync.scanning.direct_url import direct_url_of
+from dask_pkgsync.scanning.records import dist_infos, installed, recorded
+from dask_pkgsync.wheels.repack import repack
+from dask_pkgsync.wheels.inspection import inspect
+
+if TYPE_CHECKING:
+    from dask_pkgsync.model.environments.environment import Distribution
+    from dask_pkgsync.model.indexes import Indexes
+    from dask_pkgsync.model.plan import Install, Plan, Replace
+    from dask_pkgsync.installers import Installer
+    from dask_pkgsync.layers.build import Base
+
+    Step: TypeAlias = Install | Replace | Keep
+
+Fetch: TypeAlias = Callable[[Sequence[Request]], Mapping[Request, tuple[Path, str]]]
+"""Returns a wheel of the client for each request, verified, and a note for people."""
+
+ROUNDS = 3
+"""How often an installer may name what the index lacks, before the client is asked for everything."""
+
+
+def _nobody(requests: Sequence[Request]) -> Mapping[Request, tuple[Path, str]]:
+    names = ", ".join(f"{request.name} {request.version}" for request in requests)
+    raise LayerError("receive", f"only a client can give {names}", advice="Sync from a client that has it.")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where distributions come from."""
+
+    transport: str = "index"
+    """``index``: the client gives only what no index can have. ``client``: it gives everything. ``auto``: also what
+    the index turns out not to give."""
+    fetch: Fetch = _nobody
+    indexes: Indexes = OWN
+    target: Mapping[str, Distribution] = field(default_factory=dict)
+    """What the client has, by canonical name."""
+
+
+FROM_INDEX = Sources()
+
+
+class Filling:
+    """One attempt to fill one layer.
+
+    Parameters
+    ----------
+    plan : Plan
+    base : Base
+    installer : Installer
+    sources : Sources
+    timeout : float
+        Seconds that one run of the installer may take.
+    """
+
+    def __init__(self, plan: Plan, base: Base, installer: Installer, sources: Sources, timeout: float) -> None:
+        self.plan, self.base, self.installer, self.timeout = plan, base, installer, timeout
+        self.sources = sources
+        self.held: dict[str, Step] = {pin(step): step for step in plan.held}
+        self.wheels: dict[str, Path] = {}
+        self.notes: list[str] = []
+
+    def fill(self, environment: Path, final: Path) -> tuple[str, ...]:
+        """Make an environment and install everything into it; return notes for people. Blocks.
+
+        Raises
+        ------
+        LayerError
+            If something can be had nowhere.
+        """
+        everything = self.sources.transport == "client"
+        self._fetch([name for name, step in self.held.items() if everything or step.identity], environment.parent)
+        round_ = 0
+        while True:
+            self.installer.make_environment(environment, timeout=self.timeout)
+            try:
+                self._install(environment, final)
+                break
+            except LayerError as error:
+                round_ += 1
+                more = self._client_may_have(error, round_)
+                if not more:
+                    raise
+                try:
+                    self._fetch(more, environment.parent)
+                except LayerError as also:
+                    raise _both(error, also) from None
+                shutil.rmtree(environment)
+        self._sign(environment)
+        return tuple(self.notes)
+
+    def _install(self, environment: Path, final: Path) -> None:
+        requirements = [
+            f"{name.partition('==')[0]} @ {self.wheels[name].as_uri()}" if name in self.wheels else name
+            for name in sorted(self.held)
+        ]
+        indexes = self.sources.indexes.nowhere() if self.sources.transport == "client" else self.sources.indexes
+        self.installer.install(environment, requirements, final=final, timeout=self.timeout, indexes=indexes)
+
+    def _client_may_have(self, error: LayerError, round_: int) -> list[str]:
+        """Return what the client is to be asked for after a failure of the index: what is blamed, then everything."""
+        if self.sources.transport != "auto" or not error.index_at_fault:
+            return []
+        left = [name for name in self.held if name not in self.wheels]
+        blamed = [name for name in left if name in error.packages]
+        return blamed if blamed and round_ <= ROUNDS else left
+
+    def _fetch(self, names: Sequence[str], work: Path) -> None:
+        """Get wheels: of what the client has from there, of what only the base has from the base."""
+        requests: dict[str, Request] = {}
+        for name in names:
+            step = self.held[name]
+            if (request := self._request(step)) is not None:
+                requests[name] = request
+            elif isinstance(step, Keep):
+                self.wheels[name] = self._from_base(step, work)
+        found = self.sources.fetch(list(requests.values())) if requests else {}
+        for name, request in requests.items():
+            path, note = found[request]
+            self._check(path, request)
+            self.wheels[name] = path
+            self.notes += [note] if note else []
+
+    def _request(self, step: Step) -> Request | None:
+        """Return what to ask the client for; None where it does not have this version at all."""
+        have = self.sources.target.get(step.name)
+        if isinstance(step, Keep) and (have is None or not have.same_version(step.version)):
+            return None
+        return Request(step.name, have.version if have else step.version, step.identity)
+
+    def _from_base(self, step: Keep, work: Path) -> Path:
+        dist_info = installed(self.base.site_packages).get(step.name)
+        if dist_info is None:
+            raise LayerError("pack", f"{step.name} {step.version} of the base has no dist-info directory")
+        try:
+            return repack(dist_info, work).path
+        except WheelError as error:
+            raise LayerError("pack", f"of the base: {error.package}: {error.problem}", advice=error.advice) from None
+
+    def _check(self, path: Path, request: Request) -> None:
+        """Look at a wheel that came from elsewhere before any installer does."""
+        try:
+            inspect(path, name=request.name, version=request.version)
+        except WheelError as error:
+            raise LayerError("receive", f"{error.package}: {error.problem}", advice=error.advice) from None
+        _, _, _, tags = parse_wheel_filename(path.name)
+        if tags.isdisjoint(sys_tags()):
+            raise LayerError(
+                "install",
+                f"the client's {request.name} {request.version} is built for {', '.join(sorted(map(str, tags))[:3])}, "
+                f"and this node is {next(sys_tags())}",
+                advice=f"Publish a wheel for the node's platform, or name {request.name} in ignore.",
+                packages=(f"{request.name}=={request.version}",),
+            )
+
+    def _sign(self, environment: Path) -> None:
+        """Write the client's origin beside what came from it, by which it is known from now on (PEP 610)."""
+        found = next(iter(environment.glob("lib/python*/site-packages")), environment)
+        there = dist_infos(found)
+        for name in self.wheels:
+            step = self.held[name]
+            have = self.sources.target.get(step.name)
+            data = direct_url_of(have.origin) if have is not None and step.identity else None
+            if (dist_info := there.get(step.name)) is not None:
+                _write_origin(dist_info, None if data is None else json.dumps(data))
+
+
+def _write_origin(dist_info: Path, text: str | None) -> None:
+    """Replace ``direct_url.json`` and its line in RECORD; files are never changed in place: they may be links."""
+    path, record = dist_info / "direct_url.json", dist_info / "RECORD"
+    line = f"{dist_info.name}/direct_url.json"
+    kept = [one for one in record.read_text(encoding="utf-8").splitlines() if not one.startswith(f"{line},")]
+    path.unlink(missing_ok=True)
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+        kept.append(recorded(line, text.encode()))
+    aside = record.with_name("RECORD.new")
+    aside.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    os.replace(aside, record)  # noqa: PTH105
+
+
+def _both(index: LayerError, client: LayerError) -> LayerError:
+    """Return one error for a package that neither the index nor the client could give."""
+    return LayerError(
+        index.step,
+        f"{index.problem}; and the client cannot give it: {client.problem}",
+        advice=" ".join(filter(None, (index.advice, client.advice))),
+        last_words=index.last_words,
+        packages=index.packages,
+    )

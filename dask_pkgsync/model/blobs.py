@@ -1,0 +1,141 @@
+"""Wheels that travel from the client: what a node asks for, and what the client answers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import Version
+
+from dask_pkgsync.model.errors import MessageError, WheelError
+from dask_pkgsync.model.wire.fields import MAX_LONG_TEXT, Field
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dask_pkgsync.model.environments.environment import Distribution
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Request:
+    """A distribution that only the client can give."""
+
+    name: str
+    version: str
+    identity: str = ""
+    """What tells it apart from others of that version (`model.environments.environment.identity`); empty for what an index has."""
+
+    def is_met_by(self, distribution: Distribution | None) -> bool:
+        """Whether this distribution is what is asked for."""
+        if distribution is None or distribution.identity != self.identity:
+            return False
+        return distribution.same_version(self.version)
+
+
+def request_for(distribution: Distribution) -> Request:
+    """Return what to ask for to get just this distribution."""
+    return Request(distribution.name, distribution.version, distribution.identity)
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A wheel of the client, by the digest of its bytes."""
+
+    request: Request
+    filename: str
+    digest: str
+    """SHA-256, 64 hexadecimal digits."""
+    size: int
+    """Bytes."""
+    note: str = ""
+    """What the person should know of it, for example files that were changed after they were installed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A wheel of a client, and where its bytes are."""
+
+    parcel: Parcel
+    store: str = ""
+    """URL of that client's store (`wheels.store`); empty: on the scheduler's disk."""
+
+
+def check_digest(field: Field) -> str:
+    """Return a SHA-256 digest."""
+    found = field.text(64)
+    if not _DIGEST.fullmatch(found):
+        raise MessageError(field.place, "a SHA-256 digest of 64 hexadecimal digits", found)
+    return found
+
+
+def requests_to_wire(requests: Iterable[Request]) -> list[list[str]]:
+    """Return requests as plain data."""
+    return [[one.name, one.version, one.identity] for one in requests]
+
+
+def requests_from_wire(data: object, place: str = "requests") -> tuple[Request, ...]:
+    """Check and read what `requests_to_wire` wrote."""
+    return tuple(_request(entry) for entry in Field(data, place).items())
+
+
+def _request(field: Field) -> Request:
+    name, version, identity = field.row(3)
+    return Request(name.name(), version.version(), identity.text(200))
+
+
+def parcel_to_wire(parcel: Parcel) -> dict[str, Any]:
+    """Return a parcel as plain data."""
+    return {
+        "request": requests_to_wire([parcel.request])[0],
+        "filename": parcel.filename,
+        "digest": parcel.digest,
+        "size": parcel.size,
+        "note": parcel.note,
+    }
+
+
+def parcel_from_wire(data: object, place: str = "parcel") -> Parcel:
+    """Check and read what `parcel_to_wire` wrote; the file name is that of a wheel of what was asked for."""
+    field = Field(data, place).only("request", "filename", "digest", "size", "note")
+    request = _request(field.key("request"))
+    filename = field.key("filename").text(500)
+    try:
+        name, version, _, _ = parse_wheel_filename(filename)
+    except InvalidWheelFilename:
+        raise MessageError(f"{place}.filename", "the file name of a wheel", filename) from None
+    if "/" in filename or "\\" in filename or name != request.name or version != Version(request.version):
+        raise MessageError(f"{place}.filename", f"a wheel of {request.name} {request.version}", filename)
+    if not (size := field.key("size").count()):
+        raise MessageError(f"{place}.size", "the bytes of a wheel", size)
+    return Parcel(request, filename, check_digest(field.key("digest")), size, field.key("note").text())
+
+
+def delivery_to_wire(delivery: Delivery) -> list[Any]:
+    """Return a delivery as plain data."""
+    return [parcel_to_wire(delivery.parcel), delivery.store]
+
+
+def delivery_from_wire(data: object, place: str = "delivery") -> Delivery:
+    """Check and read what `delivery_to_wire` wrote."""
+    parcel, store = Field(data, place).row(2)
+    return Delivery(parcel_from_wire(parcel.value, parcel.place), store.text())
+
+
+def wheel_error_to_wire(error: WheelError) -> list[str]:
+    """Return an error as plain data."""
+    return [error.package, error.problem, error.advice, error.last_words[-MAX_LONG_TEXT:]]
+
+
+def wheel_error_from_wire(data: object, place: str = "error") -> WheelError:
+    """Check and read what `wheel_error_to_wire` wrote."""
+    package, problem, advice, last_words = (part.long_text() for part in Field(data, place).row(4))
+    return WheelError(package, problem, advice=advice, last_words=last_words)
+
+
+def canonical_request(name: str, version: str) -> Request:
+    """Return a request for what an index has, from any spelling of a name."""
+    return Request(str(canonicalize_name(name)), version)

@@ -1,0 +1,236 @@
+"""Every difference between two environments under a policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from dask_pkgsync.model.environments.environment import FromDirectory, FromModules, FromVcs
+from dask_pkgsync.model.policy import CRITICAL, Level, Policy
+from dask_pkgsync.model.text import html_table, text_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from dask_pkgsync.model.environments.environment import Distribution, Environment
+
+MISSING = "not there"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One package (or ``python``, ``platform``) that is not the same."""
+
+    name: str
+    level: Level
+    expected: str
+    """Version on the expecting side, or ``not there``."""
+    found: str
+    """Version on the other side, or ``not there``."""
+    reason: str = ""
+    """Why it counts, or what is wrong, for people."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All differences between what is expected and what was found; critical ones first.
+
+    A comparison is the collection of its differences: it is false when there are none.
+    """
+
+    differences: tuple[Difference, ...]
+    expected_label: str = "expected"
+    found_label: str = "found"
+
+    def __bool__(self) -> bool:
+        """Whether there is any difference."""
+        return bool(self.differences)
+
+    def __len__(self) -> int:
+        return len(self.differences)
+
+    def __iter__(self) -> Iterator[Difference]:
+        return iter(self.differences)
+
+    @property
+    def matches(self) -> bool:
+        """Whether there is no difference."""
+        return not self.differences
+
+    @property
+    def critical(self) -> Comparison:
+        """Only the critical differences."""
+        rows = tuple(row for row in self.differences if row.level is Level.CRITICAL)
+        return Comparison(rows, self.expected_label, self.found_label)
+
+    @property
+    def only_critical(self) -> bool:
+        """Whether there are no others."""
+        return all(row.level is Level.CRITICAL for row in self.differences)
+
+    def and_also(self, other: Comparison | None) -> Comparison:
+        """Return the differences of both, those of one name once; what is compared is called as the other does."""
+        if not other:
+            return self
+        known = {row.name for row in self.differences}
+        more = (row for row in other.differences if row.name not in known)
+        return Comparison((*self.differences, *more), other.expected_label, other.found_label)
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        head = ["package", self.expected_label, self.found_label, "level"]
+        return head, [[row.name, row.expected, row.found, row.level.value] for row in self.differences]
+
+    def __str__(self) -> str:
+        """Lay the differences out as a table."""
+        if not self.differences:
+            return f"no differences between {self.expected_label} and {self.found_label}"
+        return text_table(*self._table())
+
+    def _repr_html_(self) -> str:
+        if not self.differences:
+            return f"<p>{escape(str(self))}</p>"
+        return html_table(*self._table())
+
+
+def compare(
+    expected: Environment,
+    found: Environment,
+    policy: Policy | None = None,
+    *,
+    expected_label: str = "expected",
+    found_label: str = "found",
+) -> Comparison:
+    """List every difference between two environments.
+
+    What only ``found`` has is a difference under a strict policy alone: it cannot break what ``expected`` can run.
+
+    Parameters
+    ----------
+    expected, found : Environment
+        The target, and what is held against it.
+    policy : Policy, optional
+        Levels by package; the default one has critical packages exact, and the rest exact on the same platform.
+    expected_label, found_label : str
+        What the two are called in tables.
+
+    Returns
+    -------
+    Comparison
+        False if there is no difference.
+    """
+    policy = policy or Policy()
+    same = expected.interpreter.same_platform(found.interpreter)
+    rows = list(_interpreter_differences(expected, found))
+    for name in sorted({*expected.distributions, *found.distributions, *CRITICAL}):
+        rule = policy.rule(name, same_platform=same)
+        want, have = expected.distributions.get(name), found.distributions.get(name)
+        if rule.level is Level.IGNORE:
+            continue
+        if want is None and not policy.strict and name not in CRITICAL:
+            continue
+        if (fault := found.faulty(name)) is not None:
+            shown = f"{have.version if have else '?'} ({fault.kind})"
+            rows.append(Difference(name, rule.level, want.version if want else MISSING, shown, fault.detail))
+        elif want is None and have is None:
+            rows.append(Difference(name, rule.level, MISSING, MISSING, rule.reason))
+        elif want is None:
+            reason = "strict" if policy.strict else rule.reason
+            rows.append(Difference(name, rule.level, MISSING, have.label if have else MISSING, reason))
+        elif have is None or not satisfied(want, have, rule.level):
+            rows.append(Difference(name, rule.level, want.label, have.label if have else MISSING, rule.reason))
+    rows.sort(key=lambda row: (row.level is not Level.CRITICAL, row.name))
+    return Comparison(tuple(rows), expected_label, found_label)
+
+
+def compare_critical(
+    expected: Mapping[str, str | None], found: Mapping[str, str | None], *, expected_label: str, found_label: str
+) -> Comparison:
+    """Compare only the critical packages and Python's X.Y, by the versions that Dask's own handshake carries.
+
+    Parameters
+    ----------
+    expected, found : mapping of str to str or None
+        Package to version; under ``python`` the interpreter's, of which X.Y counts. Under ``implementation`` the
+        interpreter's implementation, which counts where both sides say it.
+    """
+    rows = []
+    if all(side.get("implementation") for side in (expected, found)):
+        want, have = expected["implementation"], found["implementation"]
+        if want != have:
+            rows.append(Difference("implementation", Level.CRITICAL, str(want), str(have)))
+    want, have = expected.get("python"), found.get("python")
+    if want is None or have is None or _feature(want) != _feature(have):
+        rows.append(Difference("python", Level.CRITICAL, want or MISSING, have or MISSING))
+    for name in CRITICAL:
+        want, have = expected.get(name), found.get(name)
+        if want is None or have is None or not same_version(want, have):
+            rows.append(Difference(name, Level.CRITICAL, want or MISSING, have or MISSING))
+    rows.sort(key=lambda row: row.name)
+    return Comparison(tuple(rows), expected_label, found_label)
+
+
+def critical_versions(environment: Environment) -> dict[str, str | None]:
+    """Return what `compare_critical` needs of an environment."""
+    versions: dict[str, str | None] = {
+        "implementation": environment.interpreter.implementation,
+        "python": environment.interpreter.version,
+    }
+    for name in CRITICAL:
+        distribution = environment.distributions.get(name)
+        versions[name] = None if distribution is None or environment.faulty(name) else distribution.version
+    return versions
+
+
+def _interpreter_differences(expected: Environment, found: Environment) -> Iterator[Difference]:
+    want, have = expected.interpreter, found.interpreter
+    if (want.implementation, want.feature_version) != (have.implementation, have.feature_version):
+        yield Difference(
+            "python", Level.CRITICAL, f"{want.implementation} {want.version}", f"{have.implementation} {have.version}"
+        )
+
+
+def satisfied(want: Distribution, have: Distribution, level: Level) -> bool:
+    """Whether what is there will do for what is wanted.
+
+    Of Dask's critical packages the version alone counts, as its handshake says no more. Local code has to be the same
+    code on every platform. What an index has may have been installed from a file, but not from a checkout, which can
+    hold anything under that version.
+    """
+    if want.name in CRITICAL:
+        return want.same_version(have.version)
+    if want.origin != have.origin and (want.identity or _is_checkout(want) or _is_checkout(have)):
+        return bool(want.identity) and want.identity == have.identity and want.same_version(have.version)
+    return compatible(want.version, have.version) if level is Level.COMPATIBLE else want.same_version(have.version)
+
+
+def _is_checkout(distribution: Distribution) -> bool:
+    match distribution.origin:
+        case FromVcs() | FromModules() | FromDirectory(editable=True):
+            return True
+    return False
+
+
+def compatible(want: str, have: str) -> bool:
+    """Whether a version is a compatible release (``~=``, PEP 440) of another, or the same."""
+    if same_version(want, have):
+        return True
+    try:
+        return SpecifierSet(f"~={Version(want).public}").contains(have, prereleases=True)
+    except (InvalidSpecifier, InvalidVersion):  # a version of one number has no compatible releases; junk has none
+        return False
+
+
+def same_version(want: str, have: str) -> bool:
+    """Compare as PEP 440 does; what is no version is like nothing."""
+    try:
+        return Version(want) == Version(have)
+    except InvalidVersion:
+        return False
+
+
+def _feature(version: str) -> tuple[str, ...]:
+    return tuple(version.split(".")[:2])

@@ -1,0 +1,1 @@
+"""What an environment is: an interpreter, its distributions, and where each came from."""

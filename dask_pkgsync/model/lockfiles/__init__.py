@@ -1,0 +1,1 @@
+"""Lock files as environments: one file for each format."""

@@ -1,0 +1,229 @@
+"""Which packages have to match, how closely, and which are left alone and why."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from dask_pkgsync.model.environments.environment import canonical_name
+from dask_pkgsync.model.errors import PolicyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+CRITICAL = ("cloudpickle", "dask", "distributed", "msgpack", "tornado")
+"""Packages that both ends of a Dask connection must have in the same version: they make and read its messages."""
+
+TOOLS = frozenset({"dask-pkgsync", "pip", "setuptools", "wheel"})
+"""Packages that install packages: not shipped unless ``only`` or ``extra`` asks for them."""
+
+PLATFORM_SPECIFIC = frozenset(
+    {
+        "appnope",
+        "macholib",
+        "pyobjc",
+        "pyobjc-core",
+        "pyreadline",
+        "pyreadline3",
+        "pywin32",
+        "pywin32-ctypes",
+        "pywinpty",
+        "win-inet-pton",
+        "win32-setctime",
+        "wincertstore",
+        "windows-curses",
+        "wmi",
+    }
+)
+"""Packages that exist for one operating system only: skipped where the platforms differ."""
+
+
+MAX_LEVELS = 200
+"""Names and patterns with a level: every package is held against them."""
+_PATTERN = re.compile(r"[A-Za-z0-9._*?\[\]!-]{1,200}")
+"""Letters of names (PEP 503), and those of `fnmatch`."""
+
+
+class Level(enum.Enum):
+    """How closely a package has to match."""
+
+    CRITICAL = "critical"
+    EXACT = "exact"
+    COMPATIBLE = "compatible"
+    IGNORE = "ignore"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The level of one package, with the reason for people."""
+
+    level: Level
+    reason: str
+
+
+def canonical_names(names: Iterable[str], option: str) -> frozenset[str]:
+    """Return the PEP 503 spelling of names.
+
+    Raises
+    ------
+    PolicyError
+        If one is no name of a distribution; says which option it came from.
+    """
+    if isinstance(names, str):
+        raise PolicyError(f"{option}: expected a list of package names, found the string {names!r}; write [{names!r}]")
+    return frozenset(_canonical(name, option) for name in names)
+
+
+def _canonical(name: str, option: str) -> str:
+    try:
+        return canonical_name(name)
+    except ValueError:
+        raise PolicyError(f"{option}: {name!r} is not the name of a package") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How two environments are compared and what is shipped.
+
+    Make one with `Policy.of`, which accepts any spelling of a name and checks that the options agree.
+    """
+
+    ignore: frozenset[str] = frozenset()
+    """Canonical names that are never compared nor shipped."""
+    only: frozenset[str] | None = None
+    """If given, nothing else is shipped (critical packages are compared all the same)."""
+    extra: tuple[str, ...] = ()
+    """Requirements (PEP 508) installed on the cluster though the client lacks them."""
+    strict: bool = False
+    """Nothing but the client's packages is importable on the workers."""
+    platform_specific: frozenset[str] = field(default=PLATFORM_SPECIFIC)
+    """Packages that exist for one operating system only."""
+    levels: tuple[tuple[str, Level], ...] = ()
+    """Names and patterns with the level that somebody has chosen; names come first."""
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        ignore: Iterable[str] = (),
+        only: Iterable[str] | None = None,
+        extra: Iterable[str] = (),
+        strict: bool | None = None,
+        platform_specific: Iterable[str] = (),
+        levels: Mapping[str, str] | None = None,
+    ) -> Policy:
+        """Check options and make a policy of them.
+
+        Raises
+        ------
+        PolicyError
+            For what is no package name or requirement, and for options that contradict each other.
+        """
+        ignored = canonical_names(ignore, "ignore")
+        chosen = None if only is None else canonical_names(only, "only")
+        if both := ignored.intersection(CRITICAL):
+            raise PolicyError(
+                f"ignore: {', '.join(sorted(both))} cannot be ignored: Dask itself breaks when they differ"
+            )
+        if chosen is not None and (both := ignored & chosen):
+            raise PolicyError(f"ignore: {', '.join(sorted(both))} stands both in ignore and in only")
+        if isinstance(extra, str):
+            raise PolicyError(f"extra: expected a list of requirements, found the string {extra!r}; write [{extra!r}]")
+        requirements = tuple(sorted(_requirement(text) for text in extra))
+        named = _names_of(requirements)
+        if both := named & ignored.union(CRITICAL):
+            raise PolicyError(f"extra: {', '.join(sorted(both))} is critical or ignored and cannot be an extra")
+        more = canonical_names(platform_specific, "platform-specific")
+        rules = _levels(levels or {})
+        if both := ignored & {name for name, level in rules if level is not Level.IGNORE}:
+            raise PolicyError(f"levels: {', '.join(sorted(both))} stands both in ignore and in levels")
+        named = frozenset(name for name, level in rules if level is not Level.IGNORE and not _is_pattern(name))
+        if chosen is not None and (both := named - chosen.union(CRITICAL)):
+            raise PolicyError(f"levels: {', '.join(sorted(both))} stands in levels, and not in only")
+        return cls(ignored, chosen, requirements, bool(strict), PLATFORM_SPECIFIC | more, rules)
+
+    @property
+    def extra_names(self) -> frozenset[str]:
+        """Canonical names of the extra requirements."""
+        return _names_of(self.extra)
+
+    def rule(self, name: str, *, same_platform: bool = True) -> Rule:
+        """Return how closely a package has to match, and why."""
+        if name in CRITICAL:
+            return Rule(Level.CRITICAL, "Dask needs the same version everywhere")
+        if (reason := self._why_ignored(name, same_platform=same_platform)) is not None:
+            return Rule(Level.IGNORE, reason)
+        for pattern, level in self.levels:
+            if fnmatchcase(name, pattern):
+                return Rule(level, f"levels: {pattern} is {level.value}")
+        if name not in self.extra_names and not same_platform:
+            return Rule(Level.COMPATIBLE, "the platforms differ")
+        return Rule(Level.EXACT, "same platform" if same_platform else "named in extra")
+
+    def _why_ignored(self, name: str, *, same_platform: bool) -> str | None:
+        if name in self.ignore:
+            return "named in ignore"
+        if name in self.extra_names:
+            return None
+        if self.only is not None and name not in self.only:
+            return "not named in only"
+        if self.only is None and name in TOOLS and name not in dict(self.levels):
+            return "a packaging tool; name it in only or extra to ship it"
+        if name in self.platform_specific and not same_platform:
+            return "exists for one operating system only"
+        return None
+
+
+@lru_cache(maxsize=16)
+def _names_of(requirements: tuple[str, ...]) -> frozenset[str]:
+    """Return canonical names; kept, because a policy is asked for the rule of every package."""
+    return frozenset(str(canonicalize_name(Requirement(text).name)) for text in requirements)
+
+
+def _levels(levels: Mapping[str, str]) -> tuple[tuple[str, Level], ...]:
+    """Check levels by name and pattern; names come before patterns."""
+    if not isinstance(levels, Mapping):
+        raise PolicyError(f"levels: expected names or patterns with a level each, found {levels!r}")
+    if len(levels) > MAX_LEVELS:
+        raise PolicyError(f"levels: expected at most {MAX_LEVELS} names and patterns, found {len(levels)}")
+    found = []
+    for given, value in levels.items():
+        if not isinstance(given, str) or not _PATTERN.fullmatch(given):
+            raise PolicyError(f"levels: {given!r} is neither the name of a package nor a pattern such as '*-stubs'")
+        pattern = re.sub(r"[-_.]+", "-", given).lower()
+        try:
+            level = Level(value)
+        except ValueError:
+            names = ", ".join(one.value for one in Level)
+            raise PolicyError(f"levels: {given}: expected one of {names}, found {value!r}") from None
+        if pattern in CRITICAL and level is not Level.CRITICAL:
+            raise PolicyError(f"levels: {pattern} is always critical: Dask itself breaks when it differs")
+        found.append((pattern, level))
+    return tuple(sorted(found, key=lambda one: _is_pattern(one[0])))  # sorted() keeps the order of patterns
+
+
+def _is_pattern(name: str) -> bool:
+    return any(character in name for character in "*?[")
+
+
+def _requirement(text: str) -> str:
+    """Check one extra requirement and return its normal form."""
+    if not isinstance(text, str) or any(ord(character) < ord(" ") for character in text):
+        raise PolicyError(f"extra: {text!r} is not a requirement")
+    try:
+        requirement = Requirement(text)
+    except RecursionError:  # packaging reads nested markers recursively
+        raise PolicyError(f"extra: {text[:50]!r}… is nested too deeply for a requirement") from None
+    except InvalidRequirement as error:
+        raise PolicyError(f"extra: {text!r} is not a requirement: {str(error).splitlines()[0]}") from None
+    if requirement.url is not None:
+        raise PolicyError(f"extra: {text!r}: expected a name and versions, found a URL")
+    return str(requirement)

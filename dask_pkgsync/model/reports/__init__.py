@@ -1,0 +1,1 @@
+"""What people are told of nodes and clients: failures, progress, reports, status, verdicts."""

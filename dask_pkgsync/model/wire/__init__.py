@@ -1,0 +1,1 @@
+"""What crosses processes: the protocol's version and names, and the checks of whatever comes in."""

@@ -1,0 +1,1 @@
+"""Nannies and workers: they prepare, activate and verify the environment."""

@@ -1,0 +1,111 @@
+"""What nannies and workers without one have in common: they prepare a target when the scheduler asks for it."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from dask_pkgsync.node.blob_fetcher import Fetcher
+from dask_pkgsync.options.settings import node_settings
+from dask_pkgsync.model.errors import LayerError, MessageError, NodeFailure
+from dask_pkgsync.model.target import failure_to_wire, target_from_wire
+from dask_pkgsync.model.plan import Plan
+from dask_pkgsync.model.reports.sync import node_report, report_to_wire
+from dask_pkgsync.process.preparation import Prepared, prepare
+from dask_pkgsync.process.state import this_process
+
+if TYPE_CHECKING:
+    from distributed import Nanny, Worker
+
+    from dask_pkgsync.model.target import Target
+
+
+class NodeAgent:
+    """Answers the scheduler for one node: first prepare, which changes nothing that runs, then activate."""
+
+    role = "worker"
+
+    def __init__(self, server: Nanny | Worker) -> None:
+        self.server = server
+        self.ready: dict[str, tuple[Target, Prepared]] = {}
+
+    def listen(self) -> None:
+        """Answer the scheduler's calls from now on."""
+        self.server.handlers["pkgsync_prepare"] = self.handle_prepare
+        self.server.handlers["pkgsync_activate"] = self.handle_activate
+        self.server.handlers["pkgsync_release"] = self.handle_release
+
+    async def handle_prepare(self, target: object) -> dict[str, Any]:
+        """Plan, and build what is missing; answer with a report or a failure."""
+        started = monotonic()
+        try:
+            checked = target_from_wire(target)
+            prepared = await self.prepare(checked)
+        except (LayerError, MessageError) as error:
+            return {"failure": failure_to_wire(failure_of(self.server.address, error))}
+        layer = prepared.layer
+        report = node_report(
+            self.server.address,
+            self.role,
+            prepared.plan,
+            outcome="left alone" if is_own_process(checked) else "matched",
+            notes=layer.notes if layer else (),
+            seconds=monotonic() - started,
+            fetched=layer.fetched if layer else 0,
+            layer=layer.digest if layer else "",
+            clashes=layer.clashes if layer else (),
+        )
+        return {"report": report_to_wire(report)}
+
+    async def prepare(self, target: Target) -> Prepared:
+        """Prepare a target, and keep the result for `handle_activate`."""
+        if is_own_process(target):
+            prepared = Prepared(Plan(()), None)
+        else:
+            settings = node_settings()
+            fetch = Fetcher(self.server.scheduler, settings, target.install_timeout)
+            prepared = await asyncio.to_thread(prepare, target, settings, fetch)
+        self.ready = {target.id: (target, prepared)}
+        return prepared
+
+    async def handle_activate(self, target: str) -> dict[str, Any]:
+        """Take a prepared target; answer with how, or with a failure."""
+        if target not in self.ready:
+            problem = "the node was asked to take a target that it has not prepared"
+            failure = NodeFailure(self.server.address, "activate", problem, "Run the sync again.")
+            return {"failure": failure_to_wire(failure)}
+        try:
+            outcome, detail = await self.take(*self.ready[target])
+        except LayerError as error:
+            return {"failure": failure_to_wire(failure_of(self.server.address, error))}
+        return {"outcome": outcome, "detail": detail}
+
+    async def take(self, target: Target, prepared: Prepared) -> tuple[str, str]:
+        """Make the node run the target; return the outcome and a detail for people."""
+        raise NotImplementedError
+
+    async def handle_release(self) -> dict[str, Any]:
+        """Give the node its base back."""
+        raise NotImplementedError
+
+
+def is_own_process(target: Target) -> bool:
+    """Whether this process is the person's own (a `LocalCluster`), where nothing is ever changed."""
+    return bool(target.client_process) and target.client_process == this_process().token
+
+
+def expected(error: Exception) -> LayerError:
+    """Return an error as one of ours; what nobody expected is told by its type, and fails closed all the same."""
+    if isinstance(error, LayerError):
+        return error
+    return LayerError(
+        "unexpected", f"{type(error).__name__}: {error}", advice="Please report this, with the node's log."
+    )
+
+
+def failure_of(node: str, error: LayerError | MessageError) -> NodeFailure:
+    """Return an error as the failure of a node."""
+    if isinstance(error, MessageError):
+        return NodeFailure(node, "receive", str(error), "Install the same dask-pkgsync on both sides.")
+    return NodeFailure(node, error.step, error.problem, error.advice, error.last_words, error.packages)

@@ -1,0 +1,81 @@
+"""On a node: fetches wheels of the client from the scheduler, one process for its whole host."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from dask_pkgsync.model.errors import LayerError
+from dask_pkgsync.model.target import failure_from_wire
+from dask_pkgsync.model.blobs import delivery_from_wire, parcel_to_wire, requests_to_wire
+from dask_pkgsync.wheels.blobs import Blobs
+from dask_pkgsync.cache.directory import open_cache
+from dask_pkgsync.wheels.store import fetch_into
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+    from pathlib import Path
+
+    from dask_pkgsync.model.blobs import Delivery, Request
+    from dask_pkgsync.process.preparation import NodeSettings
+
+
+class Fetcher:
+    """Called in the thread that builds a layer; the messages go through the node's event loop.
+
+    Parameters
+    ----------
+    scheduler : rpc
+        The node's connection to the scheduler.
+    settings : NodeSettings
+    timeout : float
+        Seconds that another process of this host may take for a blob that we then need not fetch.
+    """
+
+    def __init__(self, scheduler: Any, settings: NodeSettings, timeout: float) -> None:
+        self.scheduler, self.settings, self.timeout = scheduler, settings, timeout
+        self.loop = asyncio.get_running_loop()
+
+    def __call__(self, requests: Sequence[Request]) -> dict[Request, tuple[Path, str]]:
+        """Return the wheel for each request, on this host's disk and verified, with a note for people.
+
+        Raises
+        ------
+        LayerError
+            If the client cannot give one, or the connection broke.
+        """
+        try:
+            answer = self._call(self.scheduler.pkgsync_parcels(requests=requests_to_wire(requests)))
+            if "failure" in answer:
+                failure = failure_from_wire(answer["failure"])
+                raise LayerError(
+                    failure.step,
+                    failure.problem,
+                    advice=failure.advice,
+                    last_words=failure.last_words,
+                    packages=failure.packages,
+                )
+            cache = open_cache(self.settings.cache_directory)
+            blobs = Blobs(cache, max_age=self.settings.max_age, max_bytes=self.settings.store_bytes)
+            found = [delivery_from_wire(entry) for entry in answer["deliveries"]]
+            return {one.parcel.request: (self._here(one, blobs), one.parcel.note) for one in found}
+        except OSError as error:
+            raise LayerError(
+                "receive", f"the scheduler could not be asked for wheels: {error}", advice="Run the sync again."
+            ) from None
+
+    def _here(self, delivery: Delivery, blobs: Blobs) -> Path:
+        parcel = delivery.parcel
+        with blobs.cache.lock(f"blob-{parcel.digest}", self.timeout):
+            if delivery.store:
+                fetch_into(blobs, delivery.store, parcel)
+            offset = blobs.expect(parcel)
+            while offset < parcel.size:
+                answer = self._call(self.scheduler.pkgsync_get(parcel=parcel_to_wire(parcel), offset=offset))
+                if not answer.get("data"):
+                    raise LayerError("receive", answer.get("failure", "the blob ended early"), advice="Sync again.")
+                offset = blobs.append(parcel, offset, answer["data"])
+            return blobs.verify(parcel)
+
+    def _call(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()

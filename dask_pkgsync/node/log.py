@@ -1,0 +1,56 @@
+"""The logs of schedulers and nodes, which are for the operator.
+
+Dask logs the errors of plugins with a traceback; ours become the sentences that they are. Whoever has caused one reads
+it on the client.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from dask_pkgsync.model.errors import PkgsyncError, RestartNeededError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+logger = logging.getLogger("distributed.pkgsync")
+"""Below Dask's own: of others it shows warnings alone, without a time."""
+
+_LOGGERS = ("distributed.core", "distributed.nanny", "distributed.scheduler", "distributed.worker")
+"""Which log the exceptions of plugins (distributed 2026.8.0)."""
+
+
+def sentence(event: Mapping[str, Any]) -> str | None:
+    """Return the line of the log for an event; None for one that is not worth a line, or has one already."""
+    line = _LINES.get(event["action"])
+    if line is None or event.get("by") == "":
+        return None
+    shown = {name: ", ".join(map(str, one)) if isinstance(one, list) else one for name, one in event.items()}
+    return line.format_map({**shown, "owner": event.get("owner") or "the operator"})
+
+
+_LINES = {
+    "conflict": "refused: the environment of {with} conflicts with that of {owner}",
+    "released": "released by {by}",
+    "replaced": "the environment of {owner} was replaced by that of {by}",
+    "sync-failed": "a sync failed, and changed nothing: {failed}",
+    "synced": "synced to environment {target:.12} for {owner}",
+    "waiting": "{client} waits until {owner} has disconnected: {packages}",
+}
+
+
+def log_in_sentences() -> None:
+    """Begin to; more calls change nothing."""
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_in_a_sentence)
+
+
+def _in_a_sentence(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, RestartNeededError):
+        record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
+        record.msg, record.args, record.exc_info = "This worker restarts for pkgsync: %s", (error,), None
+    elif isinstance(error, PkgsyncError):
+        record.msg, record.args, record.exc_info = "%s: %s", (record.getMessage(), error), None
+    return True

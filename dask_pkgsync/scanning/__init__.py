@@ -1,0 +1,1 @@
+"""Reads environments: what is installed, local code, loose modules, and what configures pip and uv."""

@@ -1,0 +1,260 @@
+"""Reads the environment of the running interpreter, in milliseconds.
+
+Names and versions are in the names of the metadata directories, which are listed with one `os.scandir` for each entry
+of the search path; METADATA is parsed only where a directory's name does not say them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import sys
+import sysconfig
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.tags import sys_tags
+from packaging.utils import canonicalize_name
+from packaging.version import VERSION_PATTERN
+
+from dask_pkgsync.model.environments.environment import (
+    Distribution,
+    Environment,
+    Fault,
+    FromArchive,
+    FromDirectory,
+    FromIndex,
+    Interpreter,
+    Unrecorded,
+)
+from dask_pkgsync.scanning.direct_url import parse_direct_url
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dask_pkgsync.model.environments.environment import Origin
+
+_VERSION = re.compile(VERSION_PATTERN, re.VERBOSE | re.IGNORECASE | re.ASCII)
+_PLAIN_NAME = re.compile(r"[a-z0-9]+")
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+# Two small files of each distribution are read: file objects would take twice the time of the descriptors below them.
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+_CHUNK = 16_384
+_PER_MACHINE = re.compile(
+    r"\.pyc,|\.dist-info/(?:RECORD|INSTALLER|REQUESTED|direct_url\.json|uv_cache\.json),|/bin/|/Scripts/"
+)
+_LONGEST = 200
+"""Characters in a name or version; no more are taken from another process either (`model.target`)."""
+
+
+def scan_installed(path: Sequence[str] | None = None) -> Environment:
+    """Return the interpreter and every distribution that it would import from.
+
+    Parameters
+    ----------
+    path : sequence of str, optional
+        Directories in the order of import; by default `sys.path`.
+
+    Returns
+    -------
+    Environment
+        The first distribution of a name on the path, as the import system has it. What is broken, or there twice, is
+        in ``faults`` and never counts as a match.
+    """
+    distributions: dict[str, Distribution] = {}
+    faults: list[Fault] = []
+    working = _working_directory()
+    if path is None:  # the import system passes over whatever else people put there
+        path = [entry for entry in sys.path if isinstance(entry, str)]
+    for place in dict.fromkeys(path):
+        if directory := place or working:  # '' as the import system reads it
+            _scan_directory(directory, working, distributions, faults)
+    return Environment.of(this_interpreter(), distributions.values(), faults)
+
+
+@cache
+def this_interpreter() -> Interpreter:
+    """Return the running interpreter."""
+    version = platform.python_version().rstrip("+")
+    return Interpreter(sys.implementation.name, version, sysconfig.get_platform(), str(next(sys_tags())))
+
+
+def _working_directory() -> str:
+    """Return the current directory, or nothing where it was removed under the process."""
+    try:
+        return os.getcwd()  # noqa: PTH109
+    except OSError:
+        return ""
+
+
+def _scan_directory(directory: str, working: str, distributions: dict[str, Distribution], faults: list[Fault]) -> None:
+    """Add what one entry of the search path holds, unless an earlier entry had it."""
+    here: dict[str, Distribution] = {}
+    try:
+        with os.scandir(directory) as listing:
+            names = [entry.name for entry in listing if entry.name.endswith((".dist-info", ".egg-info", ".egg-link"))]
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # a zip, nothing, no path: no distributions
+        return
+    except OSError as error:
+        faults.append(Fault("unreadable", printable(directory), printable(f"cannot be listed: {error.strerror}")))
+        return
+    for name in sorted(names):
+        full = f"{directory}{os.sep}{name}"
+        if name.endswith(".egg-info") and os.path.realpath(directory) == working:
+            detail = "metadata of a source tree in the current directory: nothing says that it is installed"
+            faults.append(Fault("stray", printable(full), detail, _name_of(name)))
+            continue
+        found = _read(full, name)
+        if found.name in distributions:
+            continue  # an earlier entry of the path hides it
+        if isinstance(found, Fault):
+            faults.append(found)
+        elif (other := here.get(found.name)) is not None:
+            detail = f"there twice in one directory: {other.version} and {found.version}"
+            faults.append(Fault("duplicate", printable(full), detail, found.name))
+        else:
+            here[found.name] = found
+    distributions.update(here)
+
+
+def _read(full: str, name: str) -> Distribution | Fault:
+    """Read one metadata directory or file."""
+    try:
+        if name.endswith(".dist-info"):
+            return _read_dist_info(full, name)
+        if name.endswith(".egg-link"):
+            return _read_egg_link(full, name)
+        return _read_egg_info(full, name, Unrecorded())
+    except OSError as error:  # what is there and cannot be read may say anything: not "installed from an index"
+        return Fault("unreadable", printable(full), printable(f"cannot be read: {error.strerror}"), _name_of(name))
+
+
+def _read_dist_info(full: str, entry: str) -> Distribution | Fault:
+    broken = partial(Fault, "broken", printable(full))
+    if entry.startswith("~"):
+        return broken("left behind by a pip that was interrupted; remove it")
+    metadata = f"{full}{os.sep}METADATA"
+    if not _size(metadata):
+        return broken("METADATA is missing or empty", _name_of(entry))
+    found = _said_by_name(entry.removesuffix(".dist-info")) or _from_metadata(metadata)
+    if found is None:
+        return broken("no readable name and version", _name_of(entry))
+    name, version = canonical(found[0]), found[1]
+    installer = printable(_text(f"{full}{os.sep}INSTALLER").strip())[:_LONGEST]
+    origin: Origin = FromIndex()
+    if installer != "conda" and (direct_url := _text(f"{full}{os.sep}direct_url.json")):
+        # (conda leaves the path of the machine that built the package there)
+        try:
+            origin = _recorded(parse_direct_url(direct_url), full)
+        except ValueError:
+            return broken("direct_url.json is not readable (PEP 610)", name)
+    return Distribution(name, version, origin, installer)
+
+
+def _recorded(origin: Origin, dist_info: str) -> Origin:
+    """Let the list of the installed files tell packages apart where nothing else does."""
+    match origin:
+        case FromArchive(digest="") | FromDirectory(editable=False, digest=""):
+            lines = sorted(_text(f"{dist_info}{os.sep}RECORD").splitlines())
+            if not lines:
+                return origin
+            ours = (line for line in lines if not _PER_MACHINE.search(line))  # these differ from machine to machine
+            return replace(origin, digest=f"record={hashlib.sha256(chr(10).join(ours).encode()).hexdigest()}")
+    return origin
+
+
+def _read_egg_info(full: str, entry: str, origin: Origin) -> Distribution | Fault:
+    """Read an egg-info directory or file: ``name-version-py3.11.egg-info``, or ``name.egg-info``."""
+    metadata = full if os.path.isfile(full) else f"{full}{os.sep}PKG-INFO"  # noqa: PTH113
+    found = None
+    if _size(metadata):
+        stem = re.sub(r"-py\d[\d.]*$", "", entry.removesuffix(".egg-info"))
+        found = _said_by_name(stem) or _from_metadata(metadata)
+    if found is None:
+        return Fault("broken", printable(full), "no readable name and version", _name_of(entry))
+    return Distribution(canonical(found[0]), found[1], origin)
+
+
+def _read_egg_link(full: str, entry: str) -> Distribution | Fault:
+    """Read what ``setup.py develop`` left: the path of a source tree that holds the egg-info."""
+    source = _text(full).partition("\n")[0].strip()
+    with suppress(OSError, ValueError):  # ValueError: a path that cannot be one
+        target = Path(os.path.abspath(Path(full).parent / source))  # noqa: PTH100  # no .. in the URI
+        for egg_info in sorted(target.glob("*.egg-info")) if source else ():
+            found = _read_egg_info(str(egg_info), egg_info.name, FromDirectory(target.as_uri(), editable=True))
+            if found.name == _name_of(entry):
+                return found
+    return Fault("broken", printable(full), "points to no source tree with metadata", _name_of(entry))
+
+
+def _said_by_name(stem: str) -> tuple[str, str] | None:
+    """Return name and version as the name of a metadata entry says them, if it does so without doubt.
+
+    Both are escaped there so that neither holds a dash (PEP 427); where an old tool did not, only METADATA knows.
+    """
+    name, _, version = stem.partition("-")
+    return (name, version) if "-" not in version and _valid(name, version) else None
+
+
+def _valid(name: str, version: str) -> bool:
+    if len(name) > _LONGEST or len(version) > _LONGEST:
+        return False
+    return _NAME.fullmatch(name) is not None and _VERSION.fullmatch(version) is not None
+
+
+def _from_metadata(path: str) -> tuple[str, str] | None:
+    import email.parser  # rarely needed, and slow to import
+
+    with open(path, "rb") as file:  # noqa: PTH123
+        headers = email.parser.BytesHeaderParser().parse(file)
+    name, version = str(headers.get("Name") or "").strip(), str(headers.get("Version") or "").strip()
+    return (name, version) if _valid(name, version) else None
+
+
+def _size(path: str) -> int:
+    """Return the bytes of a file, 0 where there is none."""
+    try:
+        return os.stat(path).st_size  # noqa: PTH116  # many of them: the quick way
+    except OSError:
+        return 0
+
+
+def _text(path: str) -> str:
+    """Return what a small file holds, or nothing where there is none."""
+    try:
+        descriptor = os.open(path, _READ)
+    except FileNotFoundError:
+        return ""
+    try:
+        content = chunk = os.read(descriptor, _CHUNK)
+        while len(chunk) == _CHUNK:
+            content += (chunk := os.read(descriptor, _CHUNK))
+    finally:
+        os.close(descriptor)
+    return content.decode("utf-8", "replace")
+
+
+@cache
+def canonical(name: str) -> str:
+    """Return the canonical spelling of a name (PEP 503); quick for the many that are canonical already."""
+    return name if _PLAIN_NAME.fullmatch(name) else str(canonicalize_name(name))
+
+
+def _name_of(entry: str) -> str:
+    """Guess a canonical name from the name of a metadata entry, for a fault."""
+    stem, _, kind = entry.rpartition(".")
+    if kind != "egg-link":  # its version begins with a digit, if all is well
+        stem = re.split(r"-(?=\d)", stem, maxsplit=1)[0] if re.search(r"-\d", stem) else stem.partition("-")[0]
+    return canonical(stem) if _NAME.fullmatch(stem) else ""
+
+
+def printable(text: str) -> str:
+    """Return a text on one line, without what a terminal would obey."""
+    if not text.isprintable():
+        text = "".join(character if character.isprintable() else "?" for character in text)
+    return text[:1000]

@@ -1,0 +1,271 @@
+"""Loose modules: importable code outside any distribution, such as what lies beside a script or notebook.
+
+Each module or package travels as a distribution of its own. So two people whose scripts share a directory have the same
+ones, and where two have different code under one name, they differ in the distribution of that name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import site
+import sys
+import sysconfig
+import tempfile
+from dataclasses import dataclass
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dask_pkgsync.model.environments.environment import Distribution, FromModules
+from dask_pkgsync.model.errors import PolicyError
+from dask_pkgsync.model.reports.sync import human_bytes
+from dask_pkgsync.scanning.sources import SourceFile, digest_of, loose_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+_NOT_FOR_IMPORT = frozenset({"setup.py", "conftest.py", "noxfile.py"})
+_LONGEST = 80
+"""Characters of a module's name that the name of its distribution takes over."""
+_SHOWN = 5
+_NOT_TAKEN = ".gitignore, or its name (a cache, a key, a secret), keeps it here"
+
+
+@dataclass(frozen=True)
+class LooseModule:
+    """A module or package, with its files."""
+
+    distribution: Distribution
+    directory: Path
+    files: tuple[SourceFile, ...]
+
+
+@dataclass(frozen=True)
+class LooseModules:
+    """What can be imported and belongs to no distribution."""
+
+    modules: tuple[LooseModule, ...] = ()
+    left_out: tuple[tuple[Path, str], ...] = ()
+    """What does not travel, with the reason."""
+
+
+def find_modules(chosen: bool | Sequence[str], *, limit: int) -> LooseModules:  # noqa: FBT001  # off, on, or a list
+    """Return the loose modules that travel, and what stays.
+
+    Parameters
+    ----------
+    chosen : bool or sequence of str
+        True: those of the directories that are on `sys.path` though no installer put them there (the script's or
+        notebook's, those of ``PYTHONPATH``), except home, root and temporary directories. Or names of modules, and
+        paths of modules, packages and directories.
+    limit : int
+        Bytes of all of them together.
+
+    Raises
+    ------
+    PolicyError
+        If a chosen one is not there, or all are larger than the limit; names the largest.
+    """
+    if chosen is False:
+        return LooseModules()
+    wanted = _automatic() if isinstance(chosen, bool) else _named(chosen)
+    modules: list[LooseModule] = []
+    stays: list[tuple[Path, str]] = []
+    taken: set[str] = set()
+    for directory, names in wanted.items():
+        travels, left_out = _sorted_out(directory, names, taken)
+        taken |= {name.partition(".")[0] for name in travels}
+        by_name: dict[str, list[SourceFile]] = {}
+        for file in loose_files(directory, travels):
+            by_name.setdefault(file.path.partition("/")[0], []).append(file)
+        left_out += tuple((name, _NOT_TAKEN) for name in travels if name not in by_name)
+        if left_out and not isinstance(chosen, bool) and not _is_whole(directory, chosen):
+            name, reason = left_out[0]
+            raise PolicyError(f"modules: {directory / name} was named and cannot travel: {reason}")
+        modules += _by_module(directory, by_name)
+        stays += [(directory / name, reason) for name, reason in left_out]
+    _refuse_too_large(modules, limit)
+    return LooseModules(tuple(modules), tuple(stays))
+
+
+def _by_module(directory: Path, by_name: Mapping[str, Sequence[SourceFile]]) -> Iterator[LooseModule]:
+    """Yield the modules of a directory; a package and a file of one name are one."""
+    together: dict[str, list[SourceFile]] = {}
+    for name, files in by_name.items():
+        together.setdefault(name.partition(".")[0], []).extend(files)
+    for module, files in together.items():
+        digest = digest_of(files)
+        origin = FromModules(directory.as_uri(), digest)
+        version = f"0+{digest.partition('=')[2][:12]}"
+        yield LooseModule(Distribution(distribution_name(module), version, origin), directory, tuple(files))
+
+
+def distribution_name(module: str) -> str:
+    """Return the name of the distribution that a module travels as, for example ``module-helpers``.
+
+    Names of modules that are one to PEP 503 (``a_b``, ``A_b``, ``_a_b``) get a digest of the exact one, but for the
+    plainest.
+    """
+    plain = module.replace("_", "-")
+    if len(plain) <= _LONGEST and re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", plain):
+        return f"module-{plain}"
+    words = re.findall(r"[a-z0-9]+", module.lower()[:_LONGEST])
+    return "-".join(["module", *words, hashlib.sha256(module.encode()).hexdigest()[:8]])
+
+
+def _is_whole(directory: Path, chosen: Sequence[str]) -> bool:
+    """Whether a directory was chosen as such, and not something in it."""
+    return any(Path(entry).expanduser().resolve() == directory for entry in chosen)
+
+
+def loose_directories() -> list[Path]:
+    """Return the directories of the search path that hold loose modules, in its order."""
+    found: dict[Path, None] = {}
+    for entry in sys.path:
+        if not isinstance(entry, str):  # the import system passes over it
+            continue
+        try:
+            directory = Path(entry or os.getcwd()).resolve()  # noqa: PTH109
+        except (OSError, ValueError):  # no path, or the current directory was removed
+            continue
+        if directory.is_dir() and not _is_known(directory):
+            found.setdefault(directory)
+    return list(found)
+
+
+def _is_known(directory: Path) -> bool:
+    """Whether a directory is no place for loose modules: an interpreter's, an installer's, or one for everything."""
+    everything = {Path(tempfile.gettempdir()).resolve(), Path(directory.anchor)}
+    with contextlib.suppress(RuntimeError):  # nobody's home
+        everything.add(Path.home().resolve())
+    if directory in everything or directory in _linked():
+        return True
+    prefixes = {Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix)}
+    standard = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")}
+    homes = standard | {prefix / part for prefix in prefixes for part in ("lib", "lib64", "bin", "Scripts")}
+    if any(home in (directory, *directory.parents) for home in homes):
+        return True
+    return directory.name in ("site-packages", "dist-packages") or any(directory.glob("*.dist-info"))
+
+
+def _site_directories() -> list[Path]:
+    texts = (entry for entry in sys.path if isinstance(entry, str) and entry)
+    return [Path(entry) for entry in texts if Path(entry).name in ("site-packages", "dist-packages")]
+
+
+def _linked() -> set[Path]:
+    """Return the directories that editable projects put on the search path with .pth files."""
+    found = set()
+    for directory in {*_site_directories(), Path(site.getusersitepackages())}:
+        for link in directory.glob("*.pth"):
+            for line in link.read_text(encoding="utf-8", errors="replace").splitlines():
+                if line.strip() and not line.startswith(("#", "import ", "import\t")):
+                    found.add((directory / line.strip()).resolve())
+    return found
+
+
+def _automatic() -> dict[Path, list[str]]:
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    here = Path(script).resolve() if script else None
+    return {
+        directory: [name for name in _importable(directory) if directory / name != here]
+        for directory in loose_directories()
+    }
+
+
+def _named(chosen: Iterable[str]) -> dict[Path, list[str]]:
+    found: dict[Path, list[str]] = {}
+    for entry in chosen:
+        directory, names = _locate(entry)
+        known = found.setdefault(directory, [])
+        known += [name for name in names if name not in known]
+    return found
+
+
+def _locate(entry: str) -> tuple[Path, list[str]]:
+    """Find what one entry of the option names: a module on the search path, a file, a package, or a directory."""
+    path = Path(entry).expanduser()
+    if path.exists() and (path.suffix or os.sep in entry or path.is_dir()):
+        path = path.resolve()
+        if path.is_dir() and not (path / "__init__.py").exists():
+            return path, _importable(path)
+        return path.parent, [path.name]
+    if entry.isidentifier():
+        for directory in loose_directories():
+            for name in _importable(directory):
+                if name.partition(".")[0] == entry:
+                    return directory, [name]
+    raise PolicyError(
+        f"modules: {entry!r} is neither a loose module on the search path nor the path of a module, package or "
+        "directory; give True, False, or a list of such names and paths"
+    )
+
+
+def _importable(directory: Path) -> list[str]:
+    """Return the entries of a directory that can be imported."""
+    found = []
+    for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
+        stem = entry.name.partition(".")[0]
+        if stem.isidentifier() and (_is_package(entry) if entry.is_dir() else _is_module(entry.name)):
+            found.append(entry.name)
+    return found
+
+
+def _is_module(name: str) -> bool:
+    return name.endswith((".py", *EXTENSION_SUFFIXES)) and name not in _NOT_FOR_IMPORT
+
+
+def _is_package(entry: os.DirEntry[str]) -> bool:
+    """Whether a directory holds modules itself; what only holds other directories could be anything."""
+    if "." in entry.name:
+        return False
+    try:
+        return any(_is_module(name) for name in os.listdir(entry.path))  # noqa: PTH208
+    except OSError:
+        return False
+
+
+def _sorted_out(
+    directory: Path, names: Sequence[str], taken: set[str]
+) -> tuple[list[str], tuple[tuple[str, str], ...]]:
+    travels, left_out = [], []
+    for name in names:
+        module = name.partition(".")[0]
+        if module in sys.stdlib_module_names:
+            left_out.append((name, "the standard library has a module of this name"))
+        elif module in taken:
+            left_out.append((name, "a directory before it on the search path has a module of this name"))
+        elif (owner := _owner(module, directory)) is not None:
+            left_out.append((name, f"an installed distribution has a module of this name ({owner})"))
+        else:
+            travels.append(name)
+    return travels, tuple(left_out)
+
+
+def _owner(module: str, directory: Path) -> str | None:
+    """Return where an installed distribution has a module of this name."""
+    for place in {*_site_directories(), *_linked()} - {directory}:
+        for candidate in (place / module, place / f"{module}.py"):
+            if candidate.exists():
+                return str(candidate)
+    for name, finder in list(sys.modules.items()):  # how setuptools makes editable projects importable
+        mapping = getattr(finder, "MAPPING", None) if name.startswith("__editable__") else None
+        if isinstance(mapping, dict) and module in mapping:
+            return str(mapping[module])
+    return None
+
+
+def _refuse_too_large(modules: Sequence[LooseModule], limit: int) -> None:
+    files = sorted((file for module in modules for file in module.files), key=lambda file: -file.size)
+    total = sum(file.size for file in files)
+    if total > limit:
+        largest = ", ".join(f"{file.full} ({human_bytes(file.size)})" for file in files[:_SHOWN])
+        raise PolicyError(
+            f"modules: the loose modules are {human_bytes(total)}, more than modules-limit allows "
+            f"({human_bytes(limit)}). The largest files: {largest}. Name those that are to travel in modules=[…]; "
+            "or list what is not code in .gitignore, switch it off with modules=False, or raise "
+            "modules-limit (DASK_PKGSYNC__MODULES_LIMIT)."
+        )

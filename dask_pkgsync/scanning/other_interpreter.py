@@ -1,0 +1,77 @@
+"""Scans the environment of another interpreter, which need not have this package."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import packaging
+
+from dask_pkgsync.model.environments.environment import Environment
+from dask_pkgsync.model.errors import PkgsyncError
+
+_PROGRAM = """
+import sys
+if sys.version_info < (3, 10):
+    sys.exit("Python 3.10 or newer is needed, this is " + sys.version.split()[0])
+path = [entry for entry in sys.path if entry]
+sys.path.append(sys.argv[1])
+from dask_pkgsync.scanning.installed import scan_installed
+print(scan_installed(path).to_json())
+"""
+
+
+class ForeignScanError(PkgsyncError):
+    """Another interpreter could not be scanned.
+
+    Attributes
+    ----------
+    python : str
+        Path of the interpreter.
+    last_words : str
+        The end of what it printed.
+    """
+
+    def __init__(self, python: str, last_words: str) -> None:
+        super().__init__(python, last_words)
+        self.python, self.last_words = python, last_words
+
+    def __str__(self) -> str:
+        """Say which interpreter it was and what it said."""
+        return f"{self.python} could not be scanned; its last words:\n{self.last_words or '(none)'}"
+
+
+def scan_foreign(python: str, *, timeout: float = 60) -> Environment:
+    """Run the scan in another interpreter.
+
+    Parameters
+    ----------
+    python : str
+        Path of the interpreter, Python 3.10 or newer.
+    timeout : float
+        Seconds it may take.
+
+    Raises
+    ------
+    ForeignScanError
+        If it does not run, or is no Python that this package knows.
+    """
+    with tempfile.TemporaryDirectory(prefix="dask-pkgsync-scan-") as directory:
+        _lend_ourselves(Path(directory))
+        command = [python, "-B", "-c", _PROGRAM, directory]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise ForeignScanError(python, str(error)) from None
+    if done.returncode:
+        raise ForeignScanError(python, "\n".join(done.stderr.strip().splitlines()[-3:]))
+    return Environment.from_json(done.stdout)
+
+
+def _lend_ourselves(directory: Path) -> None:
+    """Copy this package, and the one library that its scan needs, to where the other interpreter can import them."""
+    for source in (Path(__file__).parents[1], Path(packaging.__path__[0])):
+        shutil.copytree(source, directory / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+    (directory / Path(__file__).parents[1].name / "__init__.py").write_text("")  # the public one wants Dask

@@ -1,0 +1,111 @@
+"""On the scheduler: says whether somebody would be let in, without letting anybody in."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from dask_pkgsync.scheduler.gate import own_versions
+from dask_pkgsync.model.comparison import Comparison, compare_critical, critical_versions
+from dask_pkgsync.model.wire.fields import Field
+from dask_pkgsync.model.target import Target, environment_from_wire, policy_from_wire
+from dask_pkgsync.model.policy import Policy
+from dask_pkgsync.model.reports.verdict import (
+    LET_IN,
+    MUST_PRESENT,
+    ONLY_WARNS,
+    UNGUARDED,
+    Verdict,
+    refused,
+    stays_at_home,
+    verdict_to_wire,
+    weigh,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dask_pkgsync.scheduler.gate import Gate
+    from dask_pkgsync.scheduler.claims import Wants
+    from dask_pkgsync.model.environments.environment import Environment
+    from dask_pkgsync.model.claims import Apart
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What an environment is held against."""
+
+    target: Target | None
+    """What the cluster has."""
+    others: tuple[Target, ...]
+    """What other people want who are connected."""
+    apart: tuple[Apart, ...]
+    """What is known to have the same files."""
+    notes: tuple[str, ...]
+    """What everybody should know."""
+
+
+class Checking:
+    """Answers who asks before connecting.
+
+    Parameters
+    ----------
+    gate : Gate
+    wants : Wants
+    target : callable
+        Returns what the cluster has.
+    is_guarded : callable
+        Whether the gate is on duty.
+    """
+
+    def __init__(
+        self, gate: Gate, wants: Wants, target: Callable[[], Target | None], is_guarded: Callable[[], bool]
+    ) -> None:
+        self.gate = gate
+        self.rule = gate.rule
+        self.wants = wants
+        self.target = target
+        self.is_guarded = is_guarded
+        self.turn = asyncio.Lock()
+
+    async def handle_check(self, environment: object, policy: object = None, process: object = "") -> dict[str, Any]:
+        """Return whether a client with an environment would be let in, as plain data.
+
+        Parameters
+        ----------
+        environment : dict
+        policy : dict, optional
+            By which it would sync; by default without options.
+        process : str
+            Token of the process that asks: what it wants itself is in nobody's way.
+        """
+        others = [one.target for one in self.wants.besides(Field(process, "process").text(200))]
+        notes = [MUST_PRESENT] if self.rule.stock_clients == "refuse" else []
+        notes += [] if self.is_guarded() else [UNGUARDED]
+        situation = Situation(self.target(), tuple(others), tuple(self.wants.apart), tuple(notes))
+        async with self.turn:  # one at a time, and not in the way of those who register
+            return await asyncio.to_thread(self._check, environment, policy, situation)
+
+    def _check(self, environment: object, policy: object, situation: Situation) -> dict[str, Any]:
+        found = environment_from_wire(environment)
+        asked = Target(found, Policy() if policy is None else policy_from_wire(policy))
+        verdict = self._verdict(asked, situation)
+        return verdict_to_wire(replace(verdict, notes=(*situation.notes, *verdict.notes)))
+
+    def _verdict(self, asked: Target, situation: Situation) -> Verdict:
+        differences, is_enforced = self._differences(asked.environment), self.rule.enforced is not None
+        if self.rule.only_warns:
+            return Verdict(LET_IN, differences=differences, notes=(ONLY_WARNS,))
+        if differences:
+            return refused(differences, enforced=is_enforced)
+        if self.rule.enforced is not None:
+            return Verdict(LET_IN, notes=stays_at_home(asked.environment, self.rule.enforced))
+        return weigh(asked, situation.target, situation.others, situation.apart)
+
+    def _differences(self, found: Environment) -> Comparison:
+        """Return what keeps a client out, or would if differences were not only told."""
+        here = {**own_versions(), "implementation": sys.implementation.name}
+        critical = compare_critical(here, critical_versions(found), expected_label="cluster", found_label="client")
+        return critical.and_also(self.rule.differing_from(found))

@@ -1,0 +1,340 @@
+"""On the scheduler: decides, for everybody who asks, what the cluster has, and answers what it knows."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any
+
+from dask_pkgsync.scheduler.admission import Checking
+from dask_pkgsync.scheduler.drain import Draining
+from dask_pkgsync.scheduler.gate import Gate
+from dask_pkgsync.scheduler.blob_providers import Inquiries
+from dask_pkgsync.scheduler.rollout import Leader
+from dask_pkgsync.node.log import log_in_sentences, logger, sentence
+from dask_pkgsync.scheduler.nodes import Roster
+from dask_pkgsync.model.operator_policy import Rule
+from dask_pkgsync.scheduler.own_node import SchedulerNode
+from dask_pkgsync.options.settings import setting
+from dask_pkgsync.scheduler.blob_service import Supply
+from dask_pkgsync.model.wire.protocol import ONLY_WARNS, TOPIC
+from dask_pkgsync.scheduler.sessions import Expiry, Visitors
+from dask_pkgsync.scheduler.claims import ApartError, MustWaitError, Want, Wants
+from dask_pkgsync.node.worker import NAME
+from dask_pkgsync.model.errors import PolicyError, SyncError, WarnsOnlyError
+from dask_pkgsync.model.wire.fields import Field
+from dask_pkgsync.model.target import failure_from_wire, own_from_wire
+from dask_pkgsync.model.reports.sync import NodeReport, SyncReport, report_from_wire, sync_report_to_wire
+from dask_pkgsync.model.reports.status import ClusterStatus, status_to_wire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from distributed import Scheduler
+
+    from dask_pkgsync.model.target import Target
+    from dask_pkgsync.model.reports.sync import Outcome
+
+
+class Coordinator:
+    """One for each scheduler, however often the plugin is registered."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        log_in_sentences()
+        self.scheduler = scheduler
+        self.rule = Rule()
+        self.wants = Wants(scheduler, self.tell)
+        self.visitors = Visitors(scheduler)
+        self.expiry = Expiry(scheduler, self.is_unused, self.release_unused)
+        self.supply = Supply(Inquiries(scheduler, self.wants.owners, self.tell), self.tell)
+        self.draining = Draining(scheduler, self.tell)
+        itself = SchedulerNode(scheduler, self.supply)
+        self.roster = Roster(scheduler, itself.address, self.tell)
+        self.draining.began = lambda node: self.roster.step(node, "nanny", "drain", "started")
+        self.leader = Leader(scheduler, itself, self.roster, self.draining, self.tell)
+        self.gate = Gate(scheduler, self.rule, self.judge_worker, self.is_on_duty, self.tell)
+        self.checking = Checking(
+            self.gate, self.wants, lambda: self.target, lambda: self.is_permanent or self._has_plugin
+        )
+        self.asked: Target | None = None
+        """What clients have asked for, all together; the target has the extra requirements resolved."""
+        self.report: SyncReport | None = None
+        self.registering = 0
+        self.is_permanent = False
+        """Whether the gate is there by configuration, whatever clients register, release and remove."""
+
+    @property
+    def target(self) -> Target | None:
+        """What the cluster has."""
+        return self.leader.target
+
+    def listen(self) -> None:
+        """Close the gate, and answer nodes and clients from now on."""
+        self.gate.close()
+        self.scheduler.handlers.update(
+            pkgsync_failed=self.handle_failed,
+            pkgsync_report=self.handle_report,
+            pkgsync_status=self.handle_status,
+            pkgsync_last=self.handle_last,
+            pkgsync_join=self.handle_join,
+            pkgsync_release=self.handle_release,
+            pkgsync_check=self.checking.handle_check,
+            pkgsync_drain=self.draining.handle_drain,
+            **self.supply.handlers,
+        )
+
+    def announce(self) -> None:
+        """Let every client see in the scheduler's metadata what it can expect, before it brings its own."""
+        if self.asked is None and not self.is_permanent:
+            self.scheduler.task_metadata.pop(TOPIC, None)
+            return
+        known = {"mode": self.rule.mode, "target": self.asked.id if self.asked else ""}
+        self.scheduler.set_metadata(keys=[TOPIC], value=known)
+
+    # -- who comes and goes -------------------------------------------------------------------------------------------
+
+    def is_on_duty(self) -> bool:
+        """Whether the plugin is on the scheduler, or on its way there, or the operator's."""
+        if self.registering or self._has_plugin:
+            return True
+        reason = "the plugin was removed from the scheduler without a release"
+        self.tell({"action": "plugin-removed" if self.is_permanent else "gate-open", "reason": reason})
+        logger.warning("%s", reason)
+        return self.is_permanent
+
+    @property
+    def _has_plugin(self) -> bool:
+        return any(getattr(plugin, "is_pkgsync", False) for plugin in self.scheduler.plugins.values())
+
+    def came(self, client: str) -> None:
+        """Take note of a client."""
+        self.visitors.came(client)
+        self.expiry.look()
+
+    def left(self, client: str) -> None:
+        """Take note that a client has gone."""
+        self.visitors.left(client)
+        self.expiry.look()
+
+    def is_unused(self) -> bool:
+        """Whether there is a target that a client has set, and no client any more."""
+        is_set = self.target is not None and self.rule.enforced is None and not self.wants.kept
+        return is_set and not self.visitors.anybody and not self.wants.anybody
+
+    def judge_worker(self, message: dict[str, Any]) -> str | None:
+        """Say why a worker with a nanny may not register: it was not verified against the target."""
+        if self.target is None or self.leader.adopting or not message.get("nanny"):
+            # While a target is adopted, whoever comes in is brought to it before the sync ends. Without a nanny a
+            # worker is verified by the plugin that it gets with the answer.
+            return None
+        extra = message.get("extra")
+        shown = extra.get(NAME) if isinstance(extra, dict) else None
+        if isinstance(shown, dict) and shown.get("target") == self.target.id:
+            return None
+        return (
+            "this worker has not been verified against the environment that the cluster is synced to; "
+            "its nanny did not get, or did not carry out, the plugin of dask-pkgsync. Start the node again."
+        )
+
+    # -- a sync -------------------------------------------------------------------------------------------------------
+
+    async def sync(self, asked: Target, client: str = "") -> SyncReport:
+        """Lead every node to a target.
+
+        Parameters
+        ----------
+        asked : Target
+        client : str
+            Who is asked for what the nodes cannot get elsewhere; empty for nobody.
+
+        Raises
+        ------
+        ConflictError
+            If another client's environment is in the way.
+        SyncError
+            If any node cannot have it.
+        """
+        want = Want(client, asked)
+        while True:
+            await self.wants.wait_for_others(want)
+            async with self.leader.turn:
+                self.wants.refuse_the_gone(want)
+                with contextlib.suppress(ApartError, MustWaitError):  # then the next round looks at who is in the way
+                    return await self._sync(want)
+
+    async def _sync(self, want: Want) -> SyncReport:
+        plan = await self.wants.beside_others(want)
+        asked = plan.target
+        before = await self.supply.serve(want)
+        if self._is_synced(asked.id):
+            self.wants.end(plan.replaced, want.target.owner)
+            return self._join(want)
+        had, known = self.target, self.roster.begin()
+        try:
+            self.report = await self.leader.lead(asked, lambda clashes: self.wants.permit(clashes, plan, want))
+        except BaseException:
+            if self.target is had:
+                self.roster.restore(known)
+                await self.supply.serve_again(before)  # late nodes still want the target that is
+            raise
+        assert self.target is not None  # noqa: S101  # that is what leading is
+        self.asked = asked
+        self.announce()
+        self.wants.end(plan.replaced, want.target.owner)
+        self.wants.remember(want, replaces=True)
+        self.expiry.look()  # the client may have gone meanwhile
+        await self.supply.keep(self.target)
+        if self.roster.failures:
+            raise SyncError(self.roster.failures, adopted=True)
+        return self.report
+
+    async def settled(self) -> None:
+        """Wait until nobody changes the target."""
+        async with self.leader.turn:
+            return
+
+    def _join(self, want: Want) -> SyncReport:
+        """Remember somebody who wants what the cluster has."""
+        assert self.report is not None  # noqa: S101  # a target is adopted together with a report
+        self.wants.remember(want, replaces=False)
+        self.expiry.look()
+        self.report = _unchanged(self.report)
+        return self.report
+
+    def _is_synced(self, asked: str) -> bool:
+        if self.asked is None or self.target is None or asked != self.asked.id:
+            return False
+        return not self.roster.unverified(self.target) and not self.roster.waiting()
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """Log an event on the topic ``pkgsync``, and for the weighty ones a line."""
+        if (line := sentence(event)) is not None:
+            logger.info("%s", line)
+        self.scheduler.log_event(TOPIC, event)
+
+    # -- what nodes and clients ask -----------------------------------------------------------------------------------
+
+    async def handle_failed(self, failure: object) -> None:
+        """Take note of a node that could not come in."""
+        found = failure_from_wire(failure)
+        logger.warning("a node could not be verified: %s", found)
+        self.roster.fail(found, "nanny" if self.roster.is_nanny(found.node) else "worker")
+
+    async def handle_report(self, report: object, target: str) -> None:
+        """Take note of a worker without a nanny that came in by itself."""
+        if self.target is not None and target == self.target.id:
+            found = report_from_wire(report)
+            self.roster.reports[found.address] = found
+            self.roster.step(found.address, found.role, "activate", "finished", found.outcome)
+
+    async def handle_status(self) -> dict[str, Any]:
+        """Return every node and client against the target."""
+        target = self.target
+        clients = await self.visitors.status(target or self.rule.expected, self.wants)
+        mode = f"mode {self.rule.mode}" if self.is_permanent else ""
+        note = "; ".join(filter(None, (mode, self.expiry.note)))
+        status = ClusterStatus(target.id if target else "", self.roster.status(target), clients, time(), note)
+        return status_to_wire(status)
+
+    async def handle_last(self) -> dict[str, Any] | None:
+        """Return the report of the last sync; where the operator decides, how each node is now."""
+        if self.rule.enforced is not None and self.target is not None:
+            nodes = self.roster.status(self.target)
+            now = [NodeReport(one.address, one.role, _OUTCOMES.get(one.state, "matched")) for one in nodes]
+            return sync_report_to_wire(SyncReport(self.target.id, tuple(now)))
+        return sync_report_to_wire(self.report) if self.report else None
+
+    async def handle_join(self, client: str, target: str, rest: object) -> dict[str, Any] | None:
+        """Let a client take part in what the cluster has, which is just what it wants; None if it is not.
+
+        Parameters
+        ----------
+        client : str
+            Dask's name of it.
+        target : str
+            The name of what it wants.
+        rest : dict
+            What is its own besides (`model.target.own_to_wire`).
+        """
+        if self.rule.only_warns:
+            return ONLY_WARNS
+        name, wanted = Field(client, "client").text(500), Field(target, "target").text(100)
+        own = own_from_wire(rest)
+        async with self.leader.turn:
+            is_there = name in self.scheduler.clients and self._has_plugin
+            if self.asked is None or not is_there or not self._is_synced(wanted):
+                return None
+            want = Want(name, replace(self.asked, **own))
+            if self.rule.enforced is None:
+                await self.supply.serve(want)
+                return sync_report_to_wire(self._join(want))
+            return sync_report_to_wire(_unchanged(self.report)) if self.report else None
+
+    async def handle_release(self, client: str = "", person: str = "") -> dict[str, Any]:
+        """Give every node its base back and open the gate: the orderly way back.
+
+        Parameters
+        ----------
+        client : str
+            Dask's name of who asks.
+        person : str
+            Who that says to be, for the others.
+
+        Raises
+        ------
+        PolicyError
+            If the operator has configured what the cluster is to have.
+        """
+        if self.rule.enforced is not None:
+            raise PolicyError("this cluster has what its operator configured (pkgsync.mode is enforce)")
+        if self.rule.only_warns:
+            raise WarnsOnlyError
+        by = Field(client, "client").text(500), Field(person, "person").text(200)
+        return sync_report_to_wire(await self.release(*by))
+
+    async def release_unused(self) -> bool:
+        """Release if still nobody is connected; return whether it was done."""
+        async with self.leader.turn:
+            if self.is_unused():
+                await self._release()
+                return True
+            return False
+
+    async def release(self, client: str = "", person: str = "") -> SyncReport:
+        """Give every node its base back; the gate stays where it is the operator's."""
+        async with self.leader.turn:
+            return await self._release(client, person)
+
+    async def _release(self, client: str = "", person: str = "") -> SyncReport:
+        started = monotonic()
+        self.asked = None
+        self.announce()
+        self.wants.forget_all(client, person)
+        self.expiry.stop()
+        self.draining.begin(setting("restart"))
+        reports = await self.leader.release()
+        for name, plugin in list(self.scheduler.plugins.items()):
+            if getattr(plugin, "is_pkgsync", False) and not getattr(plugin, "is_permanent", False):
+                self.scheduler.remove_plugin(name)
+        if not self.is_permanent:
+            self.gate.open()
+        self.report = None
+        await self.supply.drop()
+        self.tell({"action": "released", "by": person})
+        return SyncReport("", tuple(reports), monotonic() - started)
+
+
+_OUTCOMES: dict[str, Outcome] = {"failed": "failed", "left alone": "left alone", "waiting": "waiting"}
+"""By the state of a node."""
+
+
+def _unchanged(report: SyncReport) -> SyncReport:
+    """Return the report of a sync that found everything in place."""
+    nodes: Iterable[NodeReport] = (
+        NodeReport(
+            node.address, node.role, "left alone" if node.outcome == "left alone" else "matched", layer=node.layer
+        )
+        for node in report.nodes
+    )
+    return SyncReport(report.target, tuple(nodes))

@@ -1,0 +1,84 @@
+"""On the scheduler: what it asks one node, and how it reads the answers."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from dask_pkgsync.node.worker import NAME
+from dask_pkgsync.model.errors import NodeFailure
+from dask_pkgsync.model.wire.fields import Field
+from dask_pkgsync.model.target import failure_from_wire, target_to_wire
+from dask_pkgsync.model.reports.sync import NodeReport, outcome_of, report_from_wire
+
+if TYPE_CHECKING:
+    from distributed import Scheduler
+
+    from dask_pkgsync.scheduler.nodes import Node
+    from dask_pkgsync.model.target import Target
+    from dask_pkgsync.model.reports.sync import Outcome
+
+
+class Conversation:
+    """Asks nodes over the scheduler's own connections; whatever goes wrong is an answer, too."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
+
+    async def prepare(self, node: Node, target: Target, plugin: bytes) -> NodeReport | NodeFailure:
+        """Give a node our plugin, and have it build what it lacks."""
+        try:
+            peer = self.scheduler.rpc(node.address)
+            add = peer.plugin_add if node.role == "nanny" else getattr(peer, "plugin-add")
+            reply = await add(plugin=plugin, name=NAME)
+            if reply["status"] != "OK":
+                problem = f"the plugin could not be set up there: {reply['exception_text']}"
+                return NodeFailure(node.address, "prepare", problem[:2000], _LOOK)
+            answer = await peer.pkgsync_prepare(target=target_to_wire(target))
+            return failure_from_wire(answer["failure"]) if "failure" in answer else report_from_wire(answer["report"])
+        except Exception as error:  # noqa: BLE001  # lost, or whatever the node raised while it unpickled our plugin
+            return _lost(node.address, "prepare", error)
+
+    async def activate(self, node: Node, target: Target) -> tuple[Outcome, str] | NodeFailure:
+        """Have a node take what it has prepared; return how it did, and a detail for people."""
+        try:
+            answer = await self.scheduler.rpc(node.address).pkgsync_activate(target=target.id)
+            if "failure" in answer:
+                return failure_from_wire(answer["failure"])
+            return outcome_of(answer["outcome"]), Field(answer["detail"], "detail").long_text()
+        except Exception as error:  # noqa: BLE001  # its worker could not start in the layer, and the nanny closed itself
+            return _lost(node.address, "restart", error)
+
+    async def release(self, node: Node) -> NodeReport:
+        """Give a node its base back."""
+        peer = self.scheduler.rpc(node.address)
+        try:
+            answer = await peer.pkgsync_release()
+            if answer is None:  # what a node answers that was never asked to prepare
+                return NodeReport(node.address, node.role, "matched")
+            await getattr(peer, "plugin_remove" if node.role == "nanny" else "plugin-remove")(name=NAME)
+        except Exception as error:  # noqa: BLE001  # one that cannot be released must not keep the others
+            return NodeReport(node.address, node.role, "failed", notes=(f"{type(error).__name__}: {error}"[:2000],))
+        if "failure" in answer:
+            return NodeReport(node.address, node.role, "failed", notes=(str(failure_from_wire(answer["failure"])),))
+        notes = (answer["detail"],) if answer["detail"] else ()
+        return NodeReport(node.address, node.role, outcome_of(answer["outcome"]), notes=notes)
+
+    async def expel(self, node: Node) -> None:
+        """Take a node out of the cluster: what its workers hold goes to their peers first, if there are any."""
+        workers = [ws.address for ws in self.scheduler.workers.values() if node.address in (ws.nanny, ws.address)]
+        with contextlib.suppress(Exception):  # without peers there is nobody to take it
+            await self.scheduler.retire_workers(workers=workers, close_workers=False, remove=False)
+        rest: dict[str, Any] = {} if node.role == "nanny" else {"nanny": False}
+        with contextlib.suppress(OSError):
+            await self.scheduler.rpc(node.address).terminate(reason="pkgsync-failed", **rest)
+        for address in workers:
+            await self.scheduler.remove_worker(address=address, stimulus_id="pkgsync-failed", expected=True)
+
+
+_LOOK = "Look into the log of this node."
+
+
+def _lost(node: str, step: str, error: Exception) -> NodeFailure:
+    problem = f"the node was lost or refused: {type(error).__name__}: {error}"[:2000]
+    return NodeFailure(node, step, problem, _LOOK)

@@ -1,0 +1,100 @@
+"""The scheduler as a node: it unpickles graphs, and can only take a layer live."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from dask_pkgsync.node.agent import is_own_process
+from dask_pkgsync.options.settings import node_settings
+from dask_pkgsync.model.errors import LayerError
+from dask_pkgsync.model.reports.sync import NodeReport, node_report
+from dask_pkgsync.process import activation
+from dask_pkgsync.process.preparation import TOO_LATE, Prepared, prepare_running
+from dask_pkgsync.process.state import this_process
+
+if TYPE_CHECKING:
+    from distributed import Scheduler
+
+    from dask_pkgsync.scheduler.blob_service import Supply
+    from dask_pkgsync.model.target import Target
+
+
+KEEPS_BASE = "strict holds for the workers: a running scheduler keeps its base behind the layer"
+
+
+class SchedulerNode:
+    """The process that the coordinator itself runs in."""
+
+    def __init__(self, scheduler: Scheduler, supply: Supply) -> None:
+        self.scheduler = scheduler
+        self.supply = supply
+        self.prepared: Prepared | None = None
+
+    @property
+    def address(self) -> str:
+        """Where the scheduler listens."""
+        return str(self.scheduler.address)
+
+    async def prepare(self, target: Target) -> NodeReport:
+        """Build what this process can still take.
+
+        Raises
+        ------
+        LayerError
+            If building fails, or the target says ``refuse`` and something was imported in another version.
+        """
+        started = monotonic()
+        self.prepared = None
+        if is_own_process(target):
+            return NodeReport(self.address, "scheduler", "left alone")
+        # A running process cannot lose its base: under strict, too, it gets what it lacks, so that graphs unpickle.
+        open_target = replace(target, policy=replace(target.policy, strict=False))
+        self.prepared = prepared = await asyncio.to_thread(
+            prepare_running, open_target, node_settings(), self.supply.fetch_here()
+        )
+        late = [step for step in prepared.plan.skipped if step.reason == TOO_LATE]
+        if late and target.scheduler == "refuse":
+            names = ", ".join(f"{step.name} {step.version}" for step in late)
+            raise LayerError(
+                "activate",
+                f"the scheduler has imported other versions already of: {names}",
+                advice="Start the scheduler with these versions, or choose scheduler='warn'.",
+            )
+        layer = prepared.layer
+        return node_report(
+            self.address,
+            "scheduler",
+            prepared.plan,
+            notes=(*(layer.notes if layer else ()), *([KEEPS_BASE] if target.policy.strict else [])),
+            seconds=monotonic() - started,
+            fetched=layer.fetched if layer else 0,
+            layer=layer.digest if layer else "",
+            clashes=layer.clashes if layer else (),
+        )
+
+    async def activate(self, target: Target, report: NodeReport) -> NodeReport:
+        """Take the layer live; what cannot be taken is noted."""
+        if self.prepared is None:
+            return report
+        layer = self.prepared.layer
+        before = this_process().layer
+        if layer is None:
+            activation.deactivate()
+        elif layer.complete:
+            note = "a layer that stands alone cannot be taken by a running scheduler, which keeps its base"
+            return replace(report, notes=(*report.notes, note))
+        else:
+            activation.activate(layer)
+        this_process().target = target.id
+        return replace(report, outcome="matched" if this_process().layer == before else "live")
+
+    def release(self) -> NodeReport:
+        """Go back to the base, as far as a running process can."""
+        still = activation.loaded_from(this_process().layer) if this_process().layer else ()
+        activation.deactivate()
+        self.prepared = None
+        notes = (f"the scheduler still has modules of the released environment: {', '.join(still[:5])}",)
+        return NodeReport(self.address, "scheduler", "live" if still else "matched", notes=notes if still else ())

@@ -1,1 +1,0 @@
-"""What touches the machine: reads environments, runs installers, keeps the cache. Knows no Dask."""

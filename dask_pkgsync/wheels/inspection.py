@@ -1,0 +1,197 @@
+"""Looks at a wheel that came from another process, before any installer does.
+
+Installers read a wheel in different ways: one trusts the central directory, another the local headers. So whatever the
+two could disagree on, or whatever could end up outside of the layer, is refused here.
+"""
+
+from __future__ import annotations
+
+import email.parser
+import re
+import stat
+import struct
+import zipfile
+import zlib
+from pathlib import Path  # noqa: TC003  # also used at runtime by callers' annotations
+from typing import TYPE_CHECKING, BinaryIO
+
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from dask_pkgsync.model.errors import WheelError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_FILES = 200_000
+MAX_BYTES = 20_000_000_000
+"""Of all files when unpacked."""
+MAX_RATIO = 200
+"""Of the bytes when unpacked to those of the wheel; beyond `RATIO_MATTERS` more is a zip bomb."""
+RATIO_MATTERS = 100_000_000
+MAX_METADATA = 5_000_000
+
+_LOCAL = struct.Struct("<4sHHHHHLLLHH")
+_EXTRA, _ZIP64 = struct.Struct("<HH"), 0x1
+_DESCRIPTOR, _ENCRYPTED = 0x8, 0x1
+_UNKNOWN = 0xFFFFFFFF
+_DATA = frozenset({"purelib", "platlib", "scripts", "data", "headers"})
+_ADVICE = "Nothing of it was installed. Run the sync again; if it stays so, install the package anew on the client."
+
+
+class _RefusedError(Exception):
+    """Why a wheel is refused."""
+
+
+def inspect(path: Path, *, name: str, version: str) -> None:
+    """Raise unless a file is a wheel of what it is said to be, and can only be read in one way. Blocks.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its name counts.
+    name : str
+        Canonical name of the distribution (PEP 503).
+    version : str
+        Its version (PEP 440).
+
+    Raises
+    ------
+    WheelError
+        With the first thing that is wrong.
+    """
+    try:
+        _same(*parse_wheel_filename(path.name)[:2], name, version, "the file name")
+        with path.open("rb") as file, zipfile.ZipFile(file) as bundle:
+            entries = bundle.infolist()
+            _check_sizes(entries, path.stat().st_size)
+            _check_names(entries)
+            for entry in entries:
+                _check_entry(entry)
+            _check_headers(file, entries, bundle.start_dir)
+            _check_metadata(bundle, name, version)
+    except _RefusedError as refused:
+        raise WheelError(f"{name} {version}", f"its wheel is refused: {refused}", advice=_ADVICE) from None
+    except (InvalidWheelFilename, InvalidVersion) as error:
+        raise WheelError(f"{name} {version}", f"its wheel is refused: {error}", advice=_ADVICE) from None
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        OSError,
+        ValueError,
+        EOFError,
+        struct.error,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
+        raise WheelError(f"{name} {version}", f"its wheel cannot be read: {error}", advice=_ADVICE) from None
+
+
+def _same(found: str, found_version: Version, name: str, version: str, where: str) -> None:
+    if found != name or found_version != Version(version):
+        raise _RefusedError(f"{where} says {found} {found_version}")
+
+
+def _check_sizes(entries: Sequence[zipfile.ZipInfo], size: int) -> None:
+    if len(entries) > MAX_FILES:
+        raise _RefusedError(f"it holds {len(entries)} files")
+    total = sum(entry.file_size for entry in entries)
+    if total > MAX_BYTES or (total > RATIO_MATTERS and total > MAX_RATIO * size):
+        raise _RefusedError(f"it would unpack to {total} bytes (a zip bomb)")
+
+
+def _check_names(entries: Sequence[zipfile.ZipInfo]) -> None:
+    seen: set[str] = set()
+    for entry in entries:
+        folded = entry.filename.rstrip("/").casefold()
+        if folded in seen:
+            raise _RefusedError(f"{_shown(entry.filename)} is in it twice")
+        seen.add(folded)
+
+
+def _check_entry(entry: zipfile.ZipInfo) -> None:
+    filename = entry.orig_filename
+    parts = filename.removesuffix("/").split("/")
+    if not filename.isprintable() or "\\" in filename or ":" in filename:
+        raise _RefusedError(f"a name in it has characters that no path of a wheel has: {_shown(filename)}")
+    if any(part in ("", ".", "..") for part in parts):
+        raise _RefusedError(f"a path in it leads elsewhere: {_shown(filename)}")
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise _RefusedError(f"{_shown(filename)} is neither a file nor a directory (a symbolic link?)")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise _RefusedError(f"{_shown(filename)} is compressed in a way that wheels are not")
+    if entry.flag_bits & _ENCRYPTED:
+        raise _RefusedError(f"{_shown(filename)} is encrypted")
+
+
+def _check_headers(file: BinaryIO, entries: Sequence[zipfile.ZipInfo], directory: int) -> None:
+    """Hold each local header against the central directory; no two entries share bytes, nor one with the latter."""
+    end = 0
+    for entry in sorted(entries, key=lambda entry: entry.header_offset):
+        if entry.header_offset < end:
+            raise _RefusedError(f"{_shown(entry.filename)} overlaps with another entry (a zip bomb)")
+        file.seek(entry.header_offset)
+        fields = _LOCAL.unpack(file.read(_LOCAL.size))
+        magic, _, flags, method, _, _, crc, compressed, size, name_length, extra_length = fields
+        encoding = "utf-8" if flags & 0x800 else "cp437"
+        name = file.read(name_length).decode(encoding, "replace")
+        zip64 = _has_zip64(file.read(extra_length))
+        agree = [magic == b"PK\x03\x04", name == entry.orig_filename, method == entry.compress_type]
+        agree.append((flags ^ entry.flag_bits) & (_ENCRYPTED | _DESCRIPTOR | 0x800) == 0)
+        if not flags & _DESCRIPTOR:
+            sizes = ((compressed, entry.compress_size), (size, entry.file_size))
+            agree += [local == central or (zip64 and local == _UNKNOWN) for local, central in sizes]
+            agree.append(crc == entry.CRC)
+        if not all(agree):
+            raise _RefusedError(f"its two directories disagree about {_shown(entry.filename)}")
+        end = entry.header_offset + _LOCAL.size + name_length + extra_length + entry.compress_size
+    if end > directory:
+        raise _RefusedError("its last entry overlaps with the central directory")
+
+
+def _has_zip64(extra: bytes) -> bool:
+    while len(extra) >= _EXTRA.size:
+        kind, length = _EXTRA.unpack_from(extra)
+        if kind == _ZIP64:
+            return True
+        extra = extra[_EXTRA.size + length :]
+    return False
+
+
+def _check_metadata(bundle: zipfile.ZipFile, name: str, version: str) -> None:
+    names = {entry.filename: entry for entry in bundle.infolist()}
+    tops = {filename.partition("/")[0] for filename in names if "/" in filename}
+    infos = [top for top in tops if top.endswith(".dist-info")]
+    if len(infos) != 1:
+        raise _RefusedError(f"it has {len(infos)} dist-info directories")
+    (info,) = infos
+    stem = info.removesuffix(".dist-info")
+    _stem_says(stem, name, version, info)
+    for top in tops:
+        if top.endswith(".data") and top != f"{stem}.data":
+            raise _RefusedError(f"{_shown(top)} is not named like its {info}")
+    for filename in names:
+        top, _, rest = filename.partition("/")
+        if top.endswith(".data") and rest and rest.partition("/")[0] not in _DATA:
+            raise _RefusedError(f"{_shown(filename)} is in a directory that installers do not know")
+    for required in ("METADATA", "WHEEL", "RECORD"):
+        if f"{info}/{required}" not in names:
+            raise _RefusedError(f"it has no {required}")
+    metadata = names[f"{info}/METADATA"]
+    if metadata.file_size > MAX_METADATA:
+        raise _RefusedError(f"its METADATA has {metadata.file_size} bytes")
+    headers = email.parser.BytesHeaderParser().parsebytes(bundle.read(metadata))
+    found = canonicalize_name(str(headers.get("Name", "")))
+    _same(found, Version(str(headers.get("Version", ""))), name, version, "METADATA")
+
+
+def _stem_says(stem: str, name: str, version: str, where: str) -> None:
+    found, _, found_version = stem.rpartition("-")
+    if not re.fullmatch(r"[A-Za-z0-9._+!-]+", stem):
+        raise _RefusedError(f"{_shown(where)} is no name of a directory in a wheel")
+    _same(canonicalize_name(found), Version(found_version), name, version, where)
+
+
+def _shown(text: str) -> str:
+    return repr(text)[:200]

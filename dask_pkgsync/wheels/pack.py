@@ -1,0 +1,173 @@
+"""On the client: turns what is installed here into wheels, each once."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+from dataclasses import dataclass
+from time import time
+from typing import TYPE_CHECKING
+
+from dask_pkgsync.model.environments.environment import FromDirectory, FromModules, Unrecorded
+from dask_pkgsync.model.errors import LayerError, WheelError
+from dask_pkgsync.model.blobs import Parcel, Request
+from dask_pkgsync.model.plan import why_it_stays
+from dask_pkgsync.wheels.build import BUILD_TIMEOUT, build_project, discard, pack_modules
+from dask_pkgsync.scanning.snapshot import MODULES_LIMIT, source_directory
+from dask_pkgsync.scanning.loose_modules import find_modules
+from dask_pkgsync.scanning.records import entries, installed
+from dask_pkgsync.wheels.repack import repack
+from dask_pkgsync.scanning.installed import scan_installed
+from dask_pkgsync.scanning.sources import sha256_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dask_pkgsync.model.environments.environment import Distribution
+    from dask_pkgsync.cache.directory import Cache
+    from dask_pkgsync.scanning.snapshot import Snapshot
+    from dask_pkgsync.scanning.loose_modules import LooseModule
+
+MAX_AGE = 7 * 24 * 3600.0
+"""Seconds for which a wheel is kept that nobody asks for."""
+FORMAT = 3
+"""Changes whenever the same code would give another wheel."""
+
+
+@dataclass(frozen=True)
+class Packer:
+    """Makes the wheels of one snapshot of this environment."""
+
+    snapshot: Snapshot
+    cache: Cache
+    timeout: float = BUILD_TIMEOUT
+    """Seconds that one build may take."""
+
+    def pack(self, request: Request) -> tuple[Parcel, Path]:
+        """Return the wheel that a node asks for, and where it is. Blocks.
+
+        Raises
+        ------
+        WheelError
+            With the reason why it cannot be shipped, and the alternative.
+        """
+        label = f"{request.name} {request.version}"
+        found = self.snapshot.environment.distributions.get(request.name)
+        if found is None or not request.is_met_by(found):
+            there = f"there is {found.label}" if found else "it is not there"
+            raise WheelError(label, f"this client does not have it any more: {there}", advice="Run the sync again.")
+        if isinstance(found.origin, Unrecorded) and (reason := why_it_stays(found.origin)) is not None:
+            raise WheelError(label, reason)
+        key = self._key(found)
+        try:
+            with self.cache.lock(f"wheel-{key}", self.timeout * 2):
+                return self._packed(request, key) or self._pack(request, found, key)
+        except LayerError as error:
+            raise WheelError(label, error.problem, advice=error.advice) from None
+        except OSError as error:
+            raise WheelError(label, f"{error.strerror or error}: {error.filename}") from None
+
+    def _key(self, found: Distribution) -> str:
+        """Return what decides the bytes of a wheel. An installed package is known by its RECORD."""
+        interpreter = self.snapshot.environment.interpreter
+        facts = [FORMAT, found.name, found.version, found.identity, interpreter.version, interpreter.tag]
+        if not isinstance(found.origin, FromModules) and not _is_editable(found):
+            facts.append(_record_of(found))
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def _packed(self, request: Request, key: str) -> tuple[Parcel, Path] | None:
+        """Return what was packed earlier."""
+        try:
+            facts = json.loads((self.cache.wheels / key / "parcel.json").read_text())
+            parcel = Parcel(request, facts["filename"], facts["digest"], facts["size"], facts["note"])
+            path = self.cache.wheels / key / parcel.filename
+            os.utime(path.parent)
+            return (parcel, path) if path.stat().st_size == parcel.size else None
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def _pack(self, request: Request, found: Distribution, key: str) -> tuple[Parcel, Path]:
+        work = self.cache.aside("wheel")
+        work.mkdir()
+        try:
+            path, note = self._wheel(found, work)
+            result = work / "result"
+            result.mkdir()
+            path = path.rename(result / path.name)
+            parcel = Parcel(request, path.name, sha256_of(path), path.stat().st_size, note)
+            facts = {"filename": parcel.filename, "digest": parcel.digest, "size": parcel.size, "note": note}
+            (result / "parcel.json").write_text(json.dumps(facts))
+            final = self.cache.wheels / key
+            final.parent.mkdir(exist_ok=True)
+            self._forget_the_old()
+            discard(final)
+            result.rename(final)
+        finally:
+            discard(work)
+        return parcel, final / parcel.filename
+
+    def _forget_the_old(self) -> None:
+        """Remove wheels that were not asked for in a long time: every edit of a project leaves one."""
+        for directory in self.cache.wheels.iterdir():
+            with contextlib.suppress(OSError):  # another process removes it, too
+                if directory.stat().st_mtime < time() - MAX_AGE:
+                    discard(directory)
+
+    def _wheel(self, found: Distribution, work: Path) -> tuple[Path, str]:
+        match found.origin:
+            case FromModules():
+                module = self.snapshot.modules.get(found.name) or _module_here(found)
+                return pack_modules(module.files, found, work), ""
+            case FromDirectory(editable=True) as origin:
+                return build_project(source_directory(origin), found, work, timeout=self.timeout), ""
+        packed = repack(_dist_info(found), work)
+        if scan_installed().distributions.get(found.name) != found:
+            raise WheelError(
+                f"{found.name} {found.version}", "it was changed after the scan", advice="Run the sync again."
+            )
+        if not packed.differing:
+            return packed.path, ""
+        files = ", ".join(packed.differing[:5]) + (", …" if len(packed.differing) > 5 else "")  # noqa: PLR2004
+        note = f"{found.name} {found.version}: changed on the client after it was installed, and shipped so: {files}"
+        return packed.path, note[:1000]
+
+
+def _module_here(found: Distribution) -> LooseModule:
+    """Return a loose module of an environment that was scanned earlier, if it is still the same."""
+    for module in find_modules(chosen=True, limit=MODULES_LIMIT).modules:
+        if module.distribution.name == found.name and module.distribution.identity == found.identity:
+            return module
+    raise WheelError(
+        f"{found.name} {found.version}",
+        "this loose module is not on sys.path here, or has changed since the scan",
+        advice="Scan and sync in one process, or leave loose modules out: scan(modules=False).",
+    )
+
+
+def _is_editable(found: Distribution) -> bool:
+    return isinstance(found.origin, FromDirectory) and found.origin.editable
+
+
+def _dist_info(found: Distribution) -> Path:
+    directory = installed([entry for entry in sys.path if isinstance(entry, str)]).get(found.name)
+    if directory is None:
+        raise WheelError(
+            f"{found.name} {found.version}",
+            "it is not installed here in a way that says which files are its own (no dist-info directory)",
+            advice="Sync from the environment that has it, or install it there with pip or uv.",
+        )
+    return directory
+
+
+def _record_of(found: Distribution) -> str:
+    """Return the digest of what says which files are a distribution's, and of their sizes and dates."""
+    directory = _dist_info(found)
+    digest = hashlib.sha256()
+    for entry in entries(directory):
+        with contextlib.suppress(OSError):  # packing will tell
+            facts = (directory.parent / entry.path).stat()
+            digest.update(f"{entry.path} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,240 @@
+"""Turns an installed distribution back into a wheel, from its RECORD (PEP 376, PEP 427).
+
+What the installer added is left out (compiled bytecode, its own notes, the scripts of entry points, which the next
+installer makes anew); everything else is as it is on this machine, whatever RECORD says of its bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import configparser
+import csv
+import hashlib
+import io
+import os
+import re
+import sysconfig
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dask_pkgsync.model.environments.environment import FromDirectory
+from dask_pkgsync.model.errors import WheelError
+from dask_pkgsync.scanning.direct_url import parse_direct_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_DATE = (1980, 1, 1, 0, 0, 0)
+_CHUNK = 1 << 20
+_NOTES = frozenset({"RECORD", "RECORD.jws", "RECORD.p7s", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json"})
+"""Files in dist-info that belong to the installation, not to the distribution."""
+_SHEBANG = re.compile(rb"\A#!(?:/bin/sh\n'''exec' [^\n]*python[^\n]*\n' '''|(?P<program>/[^\n ]*/pythonw?[0-9.]*))\n")
+"""The first line, or (for long and relocatable paths) the first three, that an installer wrote into a script."""
+_LIBRARY = re.compile(r"\.(?:so(?:\.[0-9.]+)?|dylib|pyd|dll)$")
+_REINSTALL = "Install it with pip or uv into this environment, or name it in ignore."
+
+
+@dataclass(frozen=True)
+class Repacked:
+    """A wheel made of what is installed."""
+
+    path: Path
+    differing: tuple[str, ...] = ()
+    """Files whose bytes are not those that RECORD says; they are in the wheel as they are."""
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A file, and its place in the wheel."""
+
+    place: str
+    path: Path
+    digest: str
+    """``sha256=…`` as recorded, or empty."""
+    script: bool = False
+
+
+def repack(dist_info: Path, directory: Path) -> Repacked:
+    """Make a wheel of an installed distribution. Blocks.
+
+    Parameters
+    ----------
+    dist_info : Path
+        Its metadata, in the directory where it is installed.
+    directory : Path
+        Where the wheel is written.
+
+    Raises
+    ------
+    WheelError
+        If nothing records its files, some are gone, or they are tied to this place. Nothing is left behind.
+    """
+    stem = dist_info.name.removesuffix(".dist-info")
+    label = " ".join(stem.rsplit("-", 1))
+    facts = _wheel_facts(dist_info, label)
+    members = sorted(_members(dist_info, stem, label), key=lambda member: (".dist-info/" in member.place, member.place))
+    _refuse_tied(dist_info, members, label)
+    wheel = directory / f"{'-'.join(filter(None, (stem, facts.get('build', ''), facts['tag'])))}.whl"
+    aside = wheel.with_suffix(".part")
+    try:
+        with zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as bundle:
+            lines, differing = [], []
+            for member in members:
+                line, same = _write(bundle, member)
+                lines.append(line)
+                differing += [] if same else [member.place]
+            lines.append(_csv_line(f"{stem}.dist-info/RECORD", "", ""))
+            bundle.writestr(_entry(f"{stem}.dist-info/RECORD", 0o644), "".join(lines))
+        aside.rename(wheel)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise WheelError(label, f"its file {error.filename} is gone", advice=_REINSTALL) from None
+    finally:
+        aside.unlink(missing_ok=True)
+    return Repacked(wheel, tuple(differing))
+
+
+def _wheel_facts(dist_info: Path, label: str) -> dict[str, str]:
+    """Return build and compressed tag of the wheel that was installed."""
+    try:
+        text = (dist_info / "WHEEL").read_text(encoding="utf-8")
+    except OSError:
+        raise WheelError(
+            label, "it was not installed from a wheel (its metadata has no WHEEL)", advice=_REINSTALL
+        ) from None
+    pairs = [
+        (key.strip().lower(), value.strip()) for key, _, value in (line.partition(":") for line in text.splitlines())
+    ]
+    tags = [value.split("-") for key, value in pairs if key == "tag" and value.count("-") == 2]  # noqa: PLR2004
+    if not tags:
+        raise WheelError(label, "its WHEEL names no tag", advice=_REINSTALL)
+    compressed = "-".join(".".join(sorted({tag[part] for tag in tags})) for part in range(3))
+    return {"tag": compressed, "build": dict(pairs).get("build", "")}
+
+
+def _members(dist_info: Path, stem: str, label: str) -> Iterator[_Member]:
+    """Yield what belongs into the wheel."""
+    root = Path(os.path.abspath(dist_info.parent))  # noqa: PTH100  # links stay as they are
+    prefix = _prefix_of(root)
+    scripts = _entry_points(dist_info)
+    seen = set()
+    for path, digest in _recorded(dist_info, label):
+        if _is_notes(path, dist_info.name) or path in seen:
+            continue
+        seen.add(path)
+        if os.path.isabs(path):  # noqa: PTH117
+            raise WheelError(label, f"its RECORD names the absolute path {path}", advice=_REINSTALL)
+        full = Path(os.path.normpath(root / path))
+        if root in full.parents:
+            yield _Member(full.relative_to(root).as_posix(), full, digest)
+            continue
+        if prefix not in full.parents:
+            raise WheelError(label, f"its file {path} is outside of {prefix}", advice=_REINSTALL)
+        inside = full.relative_to(prefix).as_posix()
+        top, _, rest = inside.partition("/")
+        if top in ("bin", "Scripts") and "/" not in rest:
+            if rest.removesuffix(".exe").removesuffix("-script.py").removesuffix("-script.pyw") not in scripts:
+                yield _Member(f"{stem}.data/scripts/{rest}", full, digest, script=True)
+        elif match := re.fullmatch(r"include/site/python[\d.]+t?/[^/]+/(.+)", inside):
+            yield _Member(f"{stem}.data/headers/{match[1]}", full, digest)
+        else:
+            yield _Member(f"{stem}.data/data/{inside}", full, digest)
+
+
+def _recorded(dist_info: Path, label: str) -> Iterator[tuple[str, str]]:
+    """Yield path and digest of RECORD's lines."""
+    try:
+        rows = list(csv.reader((dist_info / "RECORD").read_text(encoding="utf-8").splitlines()))
+    except (OSError, ValueError, csv.Error):
+        rows = []
+    found = [(row[0].replace("\\", "/"), row[1] if len(row) > 1 else "") for row in rows if row and row[0]]
+    if not found:
+        raise WheelError(
+            label, "nothing records which files are its own (no RECORD: installed by the system?)", advice=_REINSTALL
+        )
+    if _is_editable(dist_info):
+        raise WheelError(label, "it is installed in editable mode", advice="Install it as it is, or name it in ignore.")
+    yield from found
+
+
+def _is_editable(dist_info: Path) -> bool:
+    """Whether its files only lead to a source tree (PEP 610)."""
+    try:
+        origin = parse_direct_url((dist_info / "direct_url.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(origin, FromDirectory) and origin.editable
+
+
+def _is_notes(path: str, dist_info: str) -> bool:
+    directory, _, name = path.rpartition("/")
+    return name.endswith((".pyc", ".pyo")) or (directory == dist_info and name in _NOTES)
+
+
+def _prefix_of(root: Path) -> Path:
+    """Return the prefix of the installation that a site-packages directory belongs to."""
+    parts = Path(sysconfig.get_path("purelib")).relative_to(sysconfig.get_path("data")).parts
+    levels = len(parts) if root.parts[-1] == parts[-1] else 0
+    return root.parents[levels - 1] if levels else root
+
+
+def _entry_points(dist_info: Path) -> frozenset[str]:
+    """Return the names of the scripts that every installer makes anew."""
+    parser = configparser.RawConfigParser(delimiters=("=",), strict=False)
+    parser.optionxform = str  # type: ignore[assignment, method-assign]  # names keep their case
+    try:
+        parser.read_string((dist_info / "entry_points.txt").read_text(encoding="utf-8"))
+    except (OSError, configparser.Error, ValueError):
+        return frozenset()
+    groups = ("console_scripts", "gui_scripts")
+    return frozenset(name for group in groups if parser.has_section(group) for name in parser.options(group))
+
+
+def _refuse_tied(dist_info: Path, members: list[_Member], label: str) -> None:
+    """Refuse what works in its prefix only."""
+    try:
+        installer = (dist_info / "INSTALLER").read_text(encoding="utf-8").strip()
+    except OSError:
+        return
+    if installer == "conda" and any(_LIBRARY.search(member.place) for member in members):
+        raise WheelError(
+            label,
+            "it was installed by conda and has compiled libraries, which are tied to their prefix",
+            advice="Install it with pip or uv into this environment, let the nodes have it from an index, or name it "
+            "in ignore.",
+        )
+
+
+def _write(bundle: zipfile.ZipFile, member: _Member) -> tuple[str, bool]:
+    """Write one file; return its line for RECORD, and whether it is as it was recorded."""
+    mode = 0o755 if member.path.stat().st_mode & 0o111 else 0o644
+    before, after, size = hashlib.sha256(), hashlib.sha256(), 0
+    with member.path.open("rb") as file, bundle.open(_entry(member.place, mode), "w", force_zip64=True) as target:
+        first = True
+        while chunk := file.read(_CHUNK):
+            before.update(chunk)
+            if first and member.script:
+                chunk = _SHEBANG.sub(b"#!python\n", chunk, count=1)
+            first = False
+            target.write(chunk)
+            after.update(chunk)
+            size += len(chunk)
+    same = not member.digest.startswith("sha256=") or member.digest == f"sha256={_encoded(before.digest())}"
+    return _csv_line(member.place, f"sha256={_encoded(after.digest())}", str(size)), same
+
+
+def _encoded(digest: bytes) -> str:
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def _csv_line(*row: str) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(row)
+    return text.getvalue()
+
+
+def _entry(place: str, mode: int) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(place, _DATE)
+    entry.external_attr = (0o100000 | mode) << 16
+    return entry

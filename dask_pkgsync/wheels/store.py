@@ -1,0 +1,98 @@
+"""A place for blobs that the client writes and every host reads by itself: any URL that fsspec knows.
+
+For clusters that outgrow the scheduler's link. Whatever it takes to get in (credentials, endpoints) is configured with
+fsspec on both sides, never in the URL.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from dask_pkgsync.model.errors import LayerError, PolicyError, WheelError
+from dask_pkgsync.wheels.blobs import CHUNK
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dask_pkgsync.model.blobs import Parcel
+    from dask_pkgsync.wheels.blobs import Blobs
+
+
+def check_store(url: str) -> str:
+    """Return the URL of a store, or an empty text for none.
+
+    Raises
+    ------
+    PolicyError
+        If it is no URL, or holds credentials: it is told to every node.
+    """
+    parts = urlsplit(url)
+    if url and (not parts.scheme or not url.isprintable()):
+        raise PolicyError(f"store: expected a URL such as s3://bucket/wheels, found {url!r}")
+    if "@" in parts.netloc or parts.query:
+        raise PolicyError(
+            "store: the URL holds a user, a password or a query, and would be told to every node; configure these with "
+            "fsspec (FSSPEC_… variables or its configuration files) on the client and on the nodes"
+        )
+    return url.rstrip("/")
+
+
+def put(store: str, parcel: Parcel, path: Path) -> None:
+    """Write a blob into the store, unless it is there; whole or not at all. Blocks.
+
+    Raises
+    ------
+    WheelError
+        If the store cannot be written.
+    """
+    try:
+        files, place = _locate(store, parcel)
+        if files.exists(place) and files.size(place) == parcel.size:
+            return
+        files.makedirs(place.rpartition("/")[0], exist_ok=True)
+        with files.transaction, path.open("rb") as source, files.open(place, "wb") as target:
+            while chunk := source.read(CHUNK):
+                target.write(chunk)
+    except Exception as error:  # noqa: BLE001  # every kind of store has its own
+        raise WheelError(
+            parcel.filename,
+            f"it could not be written to the store {store}: {type(error).__name__}: {error}",
+            advice="See that fsspec can write there from the client, or leave the option store out.",
+        ) from None
+
+
+def fetch_into(blobs: Blobs, store: str, parcel: Parcel) -> None:
+    """Fetch a blob from the store, if it is not here yet. Blocks.
+
+    Raises
+    ------
+    LayerError
+        If the store cannot be read, or does not give the bytes of the digest.
+    """
+    offset = blobs.expect(parcel)
+    if offset == parcel.size:
+        return
+    try:
+        files, place = _locate(store, parcel)
+        with files.open(place, "rb") as source:
+            source.seek(offset)
+            while chunk := source.read(CHUNK):
+                offset = blobs.append(parcel, offset, chunk)
+    except LayerError:
+        raise
+    except Exception as error:  # noqa: BLE001  # every kind of store has its own
+        raise LayerError(
+            "receive",
+            f"{parcel.filename} could not be read from the store {store}: {type(error).__name__}: {error}",
+            advice="See that fsspec can read there from this node: its package for that URL, and credentials.",
+        ) from None
+    if offset != parcel.size:
+        raise LayerError("receive", f"{parcel.filename} ends early in the store {store}", advice="Run the sync again.")
+
+
+def _locate(store: str, parcel: Parcel) -> tuple[Any, str]:
+    from fsspec.core import url_to_fs
+
+    files, root = url_to_fs(store)
+    return files, f"{root.rstrip('/')}/{parcel.digest}/{parcel.filename}"
