@@ -24,7 +24,7 @@ from schedulers import STOCK, scheduler
 from table import show
 
 from dask_pkgsync import scan
-from dask_pkgsync.model.target import environment_to_wire
+from dask_pkgsync.model.environments.environment import environment_to_wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -12,28 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dask_pkgsync.client.api import release, status, sync
-    from dask_pkgsync.scheduler.plugin import PackageSync
+    from dask_pkgsync.model.claims import ConflictError
     from dask_pkgsync.model.comparison import Comparison, compare
-    from dask_pkgsync.model.environments.environment import Distribution, Environment, Interpreter
+    from dask_pkgsync.model.environments.distribution import Distribution
+    from dask_pkgsync.model.environments.environment import Environment
+    from dask_pkgsync.model.environments.interpreter import Interpreter
     from dask_pkgsync.model.errors import (
-        ConflictError,
-        EnvironmentMismatchError,
-        EnvironmentMismatchWarning,
         InconsistentEnvironmentWarning,
-        LayerError,
         MessageError,
-        NodeFailure,
         NotInstalledWarning,
         PkgsyncError,
         PolicyError,
-        SyncError,
         WheelError,
     )
+    from dask_pkgsync.model.mismatch import EnvironmentMismatchError, EnvironmentMismatchWarning
     from dask_pkgsync.model.policy import Policy
+    from dask_pkgsync.model.reports.failure import LayerError, NodeFailure, SyncError
     from dask_pkgsync.model.reports.progress import Reporter
-    from dask_pkgsync.model.reports.sync import SyncReport
     from dask_pkgsync.model.reports.status import ClusterStatus
+    from dask_pkgsync.model.reports.sync import SyncReport
     from dask_pkgsync.scanning.snapshot import scan
+    from dask_pkgsync.scheduler.plugin import PackageSync
 
 __version__ = "0.1.0"
 

@@ -18,9 +18,9 @@ import dask
 from distributed import Client, Scheduler, Worker, versions
 
 from dask_pkgsync.client.api import sync_at_connection
-from dask_pkgsync.options.configuration import check_configuration
-from dask_pkgsync.node.log import logger
 from dask_pkgsync.client.handshake import presenting
+from dask_pkgsync.node.log import logger
+from dask_pkgsync.options.configuration import check_configuration
 from dask_pkgsync.options.settings import setting  # with the defaults
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from distributed.protocol.serialize import ToPickle, to_serialize
 from distributed.versions import get_versions
 
 from dask_pkgsync.model.environments.environment import SCHEMA
-from dask_pkgsync.model.target import environment_to_wire, policy_to_wire
+from dask_pkgsync.model.environments.environment import environment_to_wire
+from dask_pkgsync.model.policy import policy_to_wire
 from dask_pkgsync.model.policy import Policy
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dask_pkgsync.model.errors import LayerError, MessageError, PolicyError, WheelError
+from dask_pkgsync.model.reports.failure import LayerError
+from dask_pkgsync.model.errors import MessageError, PolicyError, WheelError
 from dask_pkgsync.model.blobs import Parcel, Request, parcel_from_wire, parcel_to_wire, requests_from_wire
 from dask_pkgsync.wheels.blobs import Blobs
 from dask_pkgsync.cache.directory import Cache, collect, open_cache, this_host

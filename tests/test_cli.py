@@ -14,17 +14,10 @@ from dask_pkgsync import scan
 from dask_pkgsync.cli import commands as cli
 from dask_pkgsync.demo import stage as demo_stage
 from dask_pkgsync.client.connection import security
-from dask_pkgsync.model.environments.environment import (
-    Distribution,
-    Environment,
-    Fault,
-    FromArchive,
-    FromDirectory,
-    FromIndex,
-    FromVcs,
-    Interpreter,
-    Unrecorded,
-)
+from dask_pkgsync.model.environments.distribution import Distribution, Fault
+from dask_pkgsync.model.environments.environment import Environment
+from dask_pkgsync.model.environments.origin import FromArchive, FromDirectory, FromIndex, FromVcs, Unrecorded
+from dask_pkgsync.model.environments.interpreter import Interpreter
 from dask_pkgsync.cli.pages import scan_page
 
 PYTHON = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311-cp311-manylinux_2_36_x86_64")

@@ -43,7 +43,8 @@ from howto import adapted, blocks, commands, documents, exported, pages, run_scr
 from uv import find_uv_bin
 
 import dask_pkgsync as pkgsync
-from dask_pkgsync import Policy, cli
+from dask_pkgsync import Policy
+from dask_pkgsync.cli import commands as cli
 from dask_pkgsync.options.configuration import check_configuration
 from dask_pkgsync.model.plan import make_plan
 from dask_pkgsync.layers.build import Base, layer_digest

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from dask_pkgsync.model.errors import NodeFailure, SyncError
+from dask_pkgsync.model.reports.failure import NodeFailure, SyncError
 from dask_pkgsync.model.reports.progress import OnlyIfNeeded, Progress, Reporter, progress_in
 from dask_pkgsync.model.reports.sync import NodeReport, SyncReport
 from dask_pkgsync.display import rollout_progress as board_module

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from index import wheel
 
-from dask_pkgsync.model.environments.environment import Distribution, Environment, FromVcs
-from dask_pkgsync.model.errors import InconsistentEnvironmentWarning, LayerError, WheelError
+from dask_pkgsync.model.environments.distribution import Distribution
+from dask_pkgsync.model.environments.environment import Environment
+from dask_pkgsync.model.environments.origin import FromVcs
+from dask_pkgsync.model.errors import InconsistentEnvironmentWarning, WheelError
+from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.model.blobs import Request
 from dask_pkgsync.model.plan import Install, Keep, Plan
 from dask_pkgsync.layers.fill import FROM_INDEX, Filling, Sources

@@ -21,7 +21,7 @@ from distributed.versions import get_versions
 from fuzzing import CLIENT, WORKER, Fuzzer, left_behind, padded, presenting, say, worker_handshake
 
 from dask_pkgsync import scan
-from dask_pkgsync.model.target import environment_to_wire
+from dask_pkgsync.model.environments.environment import environment_to_wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

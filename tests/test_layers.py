@@ -15,7 +15,8 @@ from clusters import SOURCE, Venv, base_python, environment_with, surroundings, 
 from uv import find_uv_bin
 
 from dask_pkgsync import LayerError
-from dask_pkgsync.model.environments.environment import Distribution, FromModules
+from dask_pkgsync.model.environments.distribution import Distribution
+from dask_pkgsync.model.environments.origin import FromModules
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.plan import Install, Keep, Plan, make_plan
 from dask_pkgsync.model.reports.sync import NodeReport, report_from_wire, report_to_wire
@@ -476,7 +477,8 @@ sys.path.append(sys.argv[1])
 from pathlib import Path
 from dask_pkgsync.model.target import Target
 from dask_pkgsync.model.policy import Policy
-from dask_pkgsync.model.environments.environment import Distribution, Environment
+from dask_pkgsync.model.environments.distribution import Distribution
+from dask_pkgsync.model.environments.environment import Environment
 from dask_pkgsync.process import activation
 from dask_pkgsync.layers.build import Layer
 from dask_pkgsync.process.state import this_process

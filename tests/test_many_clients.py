@@ -19,11 +19,15 @@ import dask_pkgsync as pkgsync
 from dask_pkgsync import ConflictError, PackageSync, PkgsyncError, Policy, scan
 from dask_pkgsync.scheduler.sessions import Visitors
 from dask_pkgsync.scheduler.claims import ApartError, MustWaitError, Want, Wants
-from dask_pkgsync.model.environments.environment import Distribution, Environment, Interpreter, Unrecorded
+from dask_pkgsync.model.environments.distribution import Distribution
+from dask_pkgsync.model.environments.environment import Environment
+from dask_pkgsync.model.environments.interpreter import Interpreter
+from dask_pkgsync.model.environments.origin import Unrecorded
 from dask_pkgsync.model.claims import Apart, conflict, merge
-from dask_pkgsync.model.target import Target, environment_to_wire
+from dask_pkgsync.model.target import Target
+from dask_pkgsync.model.environments.environment import environment_to_wire
 from dask_pkgsync.model.blobs import Request
-from dask_pkgsync.model.reports.sync import Clash
+from dask_pkgsync.model.clash import Clash
 
 if TYPE_CHECKING:
     from collections.abc import Callable

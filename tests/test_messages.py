@@ -13,12 +13,14 @@ from strategies import environments, policies, texts
 
 from dask_pkgsync.model.wire import fields
 from dask_pkgsync.model import target as messages
-from dask_pkgsync.model.environments.environment import Environment, Interpreter
-from dask_pkgsync.model.errors import MessageError, NodeFailure
+from dask_pkgsync.model.environments.environment import Environment
+from dask_pkgsync.model.environments.interpreter import Interpreter
+from dask_pkgsync.model.errors import MessageError
+from dask_pkgsync.model.reports.failure import NodeFailure
 from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.model.target import Target
 from dask_pkgsync.model.policy import Policy
-from dask_pkgsync.scanning.installed import printable
+from dask_pkgsync.model.text import printable
 
 junk = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.binary(max_size=5),

@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from dask_pkgsync import NotInstalledWarning, PackageSync, PolicyError, cli, scan
+from dask_pkgsync import NotInstalledWarning, PackageSync, PolicyError, scan
+from dask_pkgsync.cli import commands as cli
 from dask_pkgsync.scheduler import plugin as scheduler_plugin
-from dask_pkgsync.model.environments.environment import Distribution, FromDirectory, FromModules, canonical_name
+from dask_pkgsync.model.environments.distribution import Distribution
+from dask_pkgsync.model.environments.origin import FromDirectory, FromModules
+from dask_pkgsync.model.wire.names import canonical_name
 from dask_pkgsync.model.errors import WheelError
 from dask_pkgsync.model.blobs import Request
 from dask_pkgsync.model.plan import make_plan

@@ -17,7 +17,8 @@ from click.testing import CliRunner
 from clusters import Cluster, Person, Venv, running, uv
 from distributed import Client, Scheduler, Worker
 
-from dask_pkgsync import Policy, PolicyError, cli, scan
+from dask_pkgsync import Policy, PolicyError, scan
+from dask_pkgsync.cli import commands as cli
 from dask_pkgsync.options.configuration import check_configuration, schema
 from dask_pkgsync.scheduler.enforcement import preside, read_lock
 from dask_pkgsync.scheduler.gate import Gate, own_versions
@@ -33,7 +34,8 @@ from dask_pkgsync.options.settings import (
     setting,
 )
 from dask_pkgsync.model.comparison import Comparison
-from dask_pkgsync.model.environments.environment import Distribution, Environment
+from dask_pkgsync.model.environments.distribution import Distribution
+from dask_pkgsync.model.environments.environment import Environment
 from dask_pkgsync.model.handshake import may_be_on
 from dask_pkgsync.model.lockfiles.lockfile import environment_from_lock
 from dask_pkgsync.model.target import Target

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from packaging.utils import canonicalize_name
 
 from dask_pkgsync import scan
-from dask_pkgsync.model.environments.environment import FromArchive, FromDirectory, FromIndex, FromVcs, Unrecorded
+from dask_pkgsync.model.environments.origin import FromArchive, FromDirectory, FromIndex, FromVcs, Unrecorded
 from dask_pkgsync.scanning.direct_url import parse_direct_url, without_credentials
 from dask_pkgsync.scanning.installed import this_interpreter
 

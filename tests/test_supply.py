@@ -17,8 +17,11 @@ from dask_pkgsync.client.blob_provider import Supplier
 from dask_pkgsync.scheduler.blob_service import Supply
 from dask_pkgsync.model.wire.protocol import WANTED
 from dask_pkgsync.scheduler.claims import Want
-from dask_pkgsync.model.environments.environment import Distribution, Environment, FromModules
-from dask_pkgsync.model.errors import LayerError, MessageError, WheelError
+from dask_pkgsync.model.environments.distribution import Distribution
+from dask_pkgsync.model.environments.environment import Environment
+from dask_pkgsync.model.environments.origin import FromModules
+from dask_pkgsync.model.reports.failure import LayerError
+from dask_pkgsync.model.errors import MessageError, WheelError
 from dask_pkgsync.model.target import Target
 from dask_pkgsync.model.blobs import (
     Delivery,

@@ -19,7 +19,7 @@ import locket
 import psutil
 from packaging.tags import sys_tags
 
-from dask_pkgsync.model.errors import LayerError
+from dask_pkgsync.model.reports.failure import LayerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -202,8 +202,8 @@ def check(address: str, **options: Any) -> None:
 
 def _check_cluster(address: str, modules: Any, options: dict[str, Any]) -> Verdict:
     from dask_pkgsync.client.api import check as check_cluster
-    from dask_pkgsync.client.handshake import take_presented
     from dask_pkgsync.client.connection import RefusedError
+    from dask_pkgsync.client.handshake import take_presented
 
     policy = _configured_policy(options)
     try:
@@ -218,10 +218,10 @@ def _check_cluster(address: str, modules: Any, options: dict[str, Any]) -> Verdi
 
 
 def _check_lock(path: str, modules: Any, options: dict[str, Any]) -> Verdict:
-    from dask_pkgsync.scheduler.enforcement import read_lock
     from dask_pkgsync.model.comparison import compare as compare_environments
     from dask_pkgsync.model.lockfiles.lockfile import unpinned
     from dask_pkgsync.model.reports.verdict import LET_IN, Verdict, refused
+    from dask_pkgsync.scheduler.enforcement import read_lock
 
     labels = {"expected_label": path, "found_label": "this environment"}
     policy = _configured_policy(options)

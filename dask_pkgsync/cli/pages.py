@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.model.environments.environment import FromArchive, FromDirectory, FromIndex, FromModules, FromVcs
+from dask_pkgsync.model.environments.origin import FromArchive, FromDirectory, FromIndex, FromModules, FromVcs
 from dask_pkgsync.model.policy import Level
-from dask_pkgsync.model.reports.sync import human_bytes
-from dask_pkgsync.model.text import text_table
+from dask_pkgsync.model.text import human_bytes, text_table
 from dask_pkgsync.scanning.snapshot import source_directory
 from dask_pkgsync.scanning.sources import project_files
 
@@ -15,10 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from dask_pkgsync.model.environments.environment import Environment, Origin
+    from dask_pkgsync.model.environments.environment import Environment
+    from dask_pkgsync.model.environments.origin import Origin
     from dask_pkgsync.model.policy import Policy
-    from dask_pkgsync.scanning.snapshot import Snapshot
     from dask_pkgsync.scanning.loose_modules import LooseModule
+    from dask_pkgsync.scanning.snapshot import Snapshot
     from dask_pkgsync.scanning.sources import SourceFile
 
 

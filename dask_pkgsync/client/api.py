@@ -14,22 +14,24 @@ from typing import TYPE_CHECKING, Any
 from distributed import Client
 
 from dask_pkgsync.carry.travel import archive
-from dask_pkgsync.client.session import Membership, sync_on_connect
 from dask_pkgsync.client.handshake import take_presented
-from dask_pkgsync.scheduler.plugin import PackageSync, join, register
-from dask_pkgsync.options.settings import policy_from, this_person
-from dask_pkgsync.model.wire.protocol import TOPIC
-from dask_pkgsync.model.comparison import compare_critical, critical_versions
-from dask_pkgsync.model.errors import EnvironmentMismatchWarning, PkgsyncError, WarnsOnlyError, harmless
-from dask_pkgsync.model.handshake import versions_in
-from dask_pkgsync.model.target import environment_to_wire, policy_to_wire
-from dask_pkgsync.model.policy import Policy
-from dask_pkgsync.model.reports.progress import OnlyIfNeeded, Reporter, progress_in
-from dask_pkgsync.model.reports.sync import SyncReport, sync_report_from_wire
-from dask_pkgsync.model.reports.status import ClusterStatus, status_from_wire
-from dask_pkgsync.model.reports.verdict import LET_IN, UNGUARDED, Verdict, refused, verdict_from_wire
+from dask_pkgsync.client.session import Membership, sync_on_connect
 from dask_pkgsync.display.reporters import make_reporter
+from dask_pkgsync.model.comparison import compare_critical, critical_versions
+from dask_pkgsync.model.environments.environment import environment_to_wire
+from dask_pkgsync.model.errors import PkgsyncError, WarnsOnlyError
+from dask_pkgsync.model.handshake import versions_in
+from dask_pkgsync.model.mismatch import EnvironmentMismatchWarning
+from dask_pkgsync.model.policy import Policy, policy_to_wire
+from dask_pkgsync.model.reports.progress import OnlyIfNeeded, Reporter, progress_in
+from dask_pkgsync.model.reports.status import ClusterStatus, status_from_wire
+from dask_pkgsync.model.reports.sync import SyncReport, sync_report_from_wire
+from dask_pkgsync.model.reports.verdict import LET_IN, UNGUARDED, Verdict, refused, verdict_from_wire
+from dask_pkgsync.model.text import harmless
+from dask_pkgsync.model.wire.protocol import TOPIC
+from dask_pkgsync.options.settings import policy_from, this_person
 from dask_pkgsync.process.state import this_process
+from dask_pkgsync.scheduler.plugin import PackageSync, join, register
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping

@@ -8,10 +8,11 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-from dask_pkgsync.options.settings import packer
-from dask_pkgsync.model.wire.protocol import WANTED
-from dask_pkgsync.model.errors import LayerError, WheelError
 from dask_pkgsync.model.blobs import parcel_to_wire, requests_from_wire, requests_to_wire, wheel_error_to_wire
+from dask_pkgsync.model.errors import WheelError
+from dask_pkgsync.model.reports.failure import LayerError
+from dask_pkgsync.model.wire.protocol import WANTED
+from dask_pkgsync.options.settings import packer
 from dask_pkgsync.wheels.blobs import CHUNK
 from dask_pkgsync.wheels.store import put
 

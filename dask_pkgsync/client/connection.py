@@ -11,11 +11,11 @@ from distributed import Client, versions
 from distributed.comm.addressing import resolve_address
 from distributed.security import Security
 
-from dask_pkgsync.options.configuration import check_configuration
 from dask_pkgsync.client.handshake import presenting
-from dask_pkgsync.model.operator_policy import NO_FINGERPRINT
 from dask_pkgsync.model.errors import PkgsyncError
 from dask_pkgsync.model.handshake import LOOKING
+from dask_pkgsync.model.operator_policy import NO_FINGERPRINT
+from dask_pkgsync.options.configuration import check_configuration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

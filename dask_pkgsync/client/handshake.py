@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from distributed import Worker
 
-from dask_pkgsync.options.settings import local_snapshot, this_person
-from dask_pkgsync.model.environments.environment import SCHEMA
+from dask_pkgsync.model.environments.environment import SCHEMA, environment_to_wire
 from dask_pkgsync.model.errors import PkgsyncError
-from dask_pkgsync.model.target import environment_to_wire
+from dask_pkgsync.options.settings import local_snapshot, this_person
 
 if TYPE_CHECKING:
     from collections.abc import Callable

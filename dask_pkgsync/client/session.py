@@ -7,8 +7,9 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
+from dask_pkgsync.model.errors import PkgsyncError, WarnsOnlyError
+from dask_pkgsync.model.text import harmless
 from dask_pkgsync.model.wire.protocol import TOLD
-from dask_pkgsync.model.errors import PkgsyncError, WarnsOnlyError, harmless
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.model.environments.environment import FromIndex
+from dask_pkgsync.model.environments.origin import FromIndex
 from dask_pkgsync.model.errors import PkgsyncError
 from dask_pkgsync.model.policy import CRITICAL
 

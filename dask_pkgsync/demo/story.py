@@ -15,10 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dask_pkgsync.model.comparison import Comparison, compare
-from dask_pkgsync.model.environments.environment import Distribution, Environment, Interpreter
-from dask_pkgsync.model.policy import Policy
-from dask_pkgsync.model.text import text_table
 from dask_pkgsync.demo.stage import (
     DemoError,
     Uv,
@@ -29,6 +25,12 @@ from dask_pkgsync.demo.stage import (
     temporary_directory,
     version_of,
 )
+from dask_pkgsync.model.comparison import Comparison, compare
+from dask_pkgsync.model.environments.distribution import Distribution
+from dask_pkgsync.model.environments.environment import Environment
+from dask_pkgsync.model.environments.interpreter import Interpreter
+from dask_pkgsync.model.policy import Policy
+from dask_pkgsync.model.text import text_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

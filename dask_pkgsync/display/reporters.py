@@ -14,9 +14,9 @@ from html import escape
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from dask_pkgsync.display.rollout_progress import Board, Row, duration, failure_summary, nodes, summary, waiting
 from dask_pkgsync.model.reports.progress import Progress, Reporter
 from dask_pkgsync.model.text import html_table
-from dask_pkgsync.display.rollout_progress import Board, Row, duration, failure_summary, nodes, summary, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from dask_pkgsync.model.errors import LayerError
 from dask_pkgsync.installers.programs import DeadlineExceededError, run
+from dask_pkgsync.model.reports.failure import LayerError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

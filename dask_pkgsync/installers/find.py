@@ -10,10 +10,11 @@ from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.model.errors import LayerError, WheelError
-from dask_pkgsync.installers.pip import Pip
 from dask_pkgsync.installers.calls import call
+from dask_pkgsync.installers.pip import Pip
 from dask_pkgsync.installers.uv import Uv
+from dask_pkgsync.model.errors import WheelError
+from dask_pkgsync.model.reports.failure import LayerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from dask_pkgsync.model.indexes import OWN, Indexes
 from dask_pkgsync.installers import calls as running
-from dask_pkgsync.installers.resolving import resolving
 from dask_pkgsync.installers.calls import call
+from dask_pkgsync.installers.resolving import resolving
+from dask_pkgsync.model.indexes import OWN, Indexes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

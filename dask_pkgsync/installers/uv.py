@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.model.indexes import OWN, Indexes
 from dask_pkgsync.installers import calls as running
 from dask_pkgsync.installers.calls import call
+from dask_pkgsync.model.indexes import OWN, Indexes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,23 +15,25 @@ from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from dask_pkgsync.model.environments.environment import Environment, FromDirectory, FromModules
-from dask_pkgsync.model.errors import LayerError, MessageError
-from dask_pkgsync.model.wire.fields import Field
-from dask_pkgsync.model.plan import Keep, Replace, pin
-from dask_pkgsync.model.reports.sync import Clash, clash_from_wire, clash_to_wire
 from dask_pkgsync.cache.directory import MARKER
 from dask_pkgsync.layers.fill import FROM_INDEX, Filling
+from dask_pkgsync.model.clash import Clash, clash_from_wire, clash_to_wire
+from dask_pkgsync.model.environments.origin import FromDirectory, FromModules
+from dask_pkgsync.model.errors import MessageError
+from dask_pkgsync.model.plan import Keep, Replace, pin
+from dask_pkgsync.model.reports.failure import LayerError
+from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.scanning.records import clashes, dist_infos, entries, top_level, verify
 
 if TYPE_CHECKING:
+    from dask_pkgsync.model.environments.environment import Environment
     from collections.abc import Callable, Container, Mapping, Sequence
 
-    from dask_pkgsync.model.environments.environment import Distribution
-    from dask_pkgsync.model.plan import Plan
     from dask_pkgsync.cache.directory import Cache
-    from dask_pkgsync.layers.fill import Sources
     from dask_pkgsync.installers import Installer
+    from dask_pkgsync.layers.fill import Sources
+    from dask_pkgsync.model.environments.distribution import Distribution
+    from dask_pkgsync.model.plan import Plan
 
 FORMAT = 2
 """Changes whenever the same pins would give another layer."""

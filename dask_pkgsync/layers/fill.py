@@ -13,21 +13,22 @@ from typing import TYPE_CHECKING, TypeAlias
 from packaging.tags import sys_tags
 from packaging.utils import parse_wheel_filename
 
-from dask_pkgsync.model.errors import LayerError, WheelError
-from dask_pkgsync.model.indexes import OWN
 from dask_pkgsync.model.blobs import Request
+from dask_pkgsync.model.errors import WheelError
+from dask_pkgsync.model.indexes import OWN
 from dask_pkgsync.model.plan import Keep, pin
+from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.scanning.direct_url import direct_url_of
 from dask_pkgsync.scanning.records import dist_infos, installed, recorded
-from dask_pkgsync.wheels.repack import repack
 from dask_pkgsync.wheels.inspection import inspect
+from dask_pkgsync.wheels.repack import repack
 
 if TYPE_CHECKING:
-    from dask_pkgsync.model.environments.environment import Distribution
-    from dask_pkgsync.model.indexes import Indexes
-    from dask_pkgsync.model.plan import Install, Plan, Replace
     from dask_pkgsync.installers import Installer
     from dask_pkgsync.layers.build import Base
+    from dask_pkgsync.model.environments.distribution import Distribution
+    from dask_pkgsync.model.indexes import Indexes
+    from dask_pkgsync.model.plan import Install, Plan, Replace
 
     Step: TypeAlias = Install | Replace | Keep
 

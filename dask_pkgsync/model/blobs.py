@@ -15,7 +15,7 @@ from dask_pkgsync.model.wire.fields import MAX_LONG_TEXT, Field
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from dask_pkgsync.model.environments.environment import Distribution
+    from dask_pkgsync.model.environments.distribution import Distribution
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 

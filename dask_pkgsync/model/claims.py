@@ -6,15 +6,20 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.comparison import Comparison, Difference, compare
+from dask_pkgsync.model.errors import PkgsyncError
 from dask_pkgsync.model.policy import Level, Policy
+from dask_pkgsync.model.text import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from dask_pkgsync.model.target import Target
     from dask_pkgsync.model.blobs import Request
+    from dask_pkgsync.model.target import Target
+
 
 INTERPRETER = "python"
+
+
 LONGEST = 60
 """Characters of the value of an option that a table shows."""
 
@@ -82,3 +87,41 @@ def merge(current: Target, asked: Target) -> Target:
     """Return a target that has what both want, where they do not conflict."""
     both = [*current.environment.distributions.values(), *asked.environment.distributions.values()]
     return asked.with_environment(type(asked.environment).of(asked.environment.interpreter, both))
+
+
+class ConflictError(PkgsyncError):
+    """Another client has set what the cluster is to have, is still connected, and it does not go together with this.
+
+    Attributes
+    ----------
+    owner : str
+        Who that is, for example ``ann@laptop``.
+    comparison : Comparison
+        Every difference that is in the way.
+    """
+
+    def __init__(self, owner: str, comparison: Comparison) -> None:
+        super().__init__(owner, comparison)
+        self.owner, self.comparison = owner, comparison
+
+    def __str__(self) -> str:
+        """Say who, what, and which choices there are."""
+        return harmless(
+            f"This cluster has the environment of {self.owner}, who is still connected, and yours conflicts with it. "
+            f"Nothing was changed.\n\n{self.comparison}\n\n"
+            "Your choices (for Client(...) configure pkgsync.on-conflict, pkgsync.modules, pkgsync.ignore):\n"
+            + "\n".join(f"- {choice}" for choice in self._choices())
+        )
+
+    def _choices(self) -> Iterator[str]:
+        names = [row.name for row in self.comparison]
+        loose = [name for name in names if name.startswith("module-")]
+        if loose:
+            yield (
+                f"{', '.join(loose)}, from beside a script or from PYTHONPATH: where your tasks do not need yours, "
+                "name\n  in modules=[...] what they need, else give yours another name"
+            )
+        if len(loose) < len(names):
+            yield "install the versions of the cluster, or name these packages in ignore"
+        yield f"let {self.owner} close their client, or wait for that: on_conflict='wait'"
+        yield "take their environment away: on_conflict='replace' (their workers may be restarted)"

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from dask_pkgsync.model.environments.environment import FromDirectory, FromModules, FromVcs
+from dask_pkgsync.model.environments.origin import FromDirectory, FromModules, FromVcs
 from dask_pkgsync.model.policy import CRITICAL, Level, Policy
 from dask_pkgsync.model.text import html_table, text_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from dask_pkgsync.model.environments.environment import Distribution, Environment
+    from dask_pkgsync.model.environments.distribution import Distribution
+    from dask_pkgsync.model.environments.environment import Environment
 
 MISSING = "not there"
 

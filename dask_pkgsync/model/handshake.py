@@ -11,8 +11,8 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.model.errors import MessageError
-from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.model.policy import CRITICAL
+from dask_pkgsync.model.wire.fields import Field
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.model.comparison import MISSING, Comparison, Difference, compare, compatible, same_version
-from dask_pkgsync.model.errors import EnvironmentMismatchError, WarnsOnlyError
-from dask_pkgsync.model.wire.fields import Field
+from dask_pkgsync.model.environments.environment import environment_from_wire
+from dask_pkgsync.model.errors import WarnsOnlyError
 from dask_pkgsync.model.handshake import PRESENTED, is_of_worker, may_be_on
-from dask_pkgsync.model.target import environment_from_wire
+from dask_pkgsync.model.mismatch import EnvironmentMismatchError
 from dask_pkgsync.model.policy import CRITICAL, Level, Policy
-from dask_pkgsync.scanning.installed import printable
+from dask_pkgsync.model.text import printable
+from dask_pkgsync.model.wire.fields import Field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

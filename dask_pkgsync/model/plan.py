@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from dask_pkgsync.model.comparison import satisfied
-from dask_pkgsync.model.environments.environment import FromDirectory, Unrecorded
+from dask_pkgsync.model.environments.origin import FromDirectory, Unrecorded
 from dask_pkgsync.model.policy import Level, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
-    from dask_pkgsync.model.environments.environment import Distribution, Environment, Origin
+    from dask_pkgsync.model.environments.distribution import Distribution
+    from dask_pkgsync.model.environments.environment import Environment
+    from dask_pkgsync.model.environments.origin import Origin
 
 
 @dataclass(frozen=True, slots=True)

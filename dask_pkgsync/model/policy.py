@@ -13,17 +13,22 @@ from typing import TYPE_CHECKING
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from dask_pkgsync.model.environments.environment import canonical_name
-from dask_pkgsync.model.errors import PolicyError
+from dask_pkgsync.model.errors import MessageError, PolicyError
+from dask_pkgsync.model.wire.fields import Field
+from dask_pkgsync.model.wire.names import canonical_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
+
 
 CRITICAL = ("cloudpickle", "dask", "distributed", "msgpack", "tornado")
 """Packages that both ends of a Dask connection must have in the same version: they make and read its messages."""
 
+
 TOOLS = frozenset({"dask-pkgsync", "pip", "setuptools", "wheel"})
 """Packages that install packages: not shipped unless ``only`` or ``extra`` asks for them."""
+
 
 PLATFORM_SPECIFIC = frozenset(
     {
@@ -48,6 +53,8 @@ PLATFORM_SPECIFIC = frozenset(
 
 MAX_LEVELS = 200
 """Names and patterns with a level: every package is held against them."""
+
+
 _PATTERN = re.compile(r"[A-Za-z0-9._*?\[\]!-]{1,200}")
 """Letters of names (PEP 503), and those of `fnmatch`."""
 
@@ -227,3 +234,37 @@ def _requirement(text: str) -> str:
     if requirement.url is not None:
         raise PolicyError(f"extra: {text!r}: expected a name and versions, found a URL")
     return str(requirement)
+
+
+def policy_to_wire(policy: Policy) -> dict[str, Any]:
+    """Return a policy as plain data."""
+    return {
+        "ignore": sorted(policy.ignore),
+        "only": None if policy.only is None else sorted(policy.only),
+        "extra": list(policy.extra),
+        "strict": policy.strict,
+        "platform-specific": sorted(policy.platform_specific),
+        "levels": [[pattern, level.value] for pattern, level in policy.levels],
+    }
+
+
+def policy_from_wire(data: object, place: str = "policy") -> Policy:
+    """Check and read what `policy_to_wire` wrote."""
+    field = Field(data, place).only("ignore", "only", "extra", "strict", "platform-specific", "levels")
+    only = field.key("only")
+    try:
+        return Policy.of(
+            ignore=[entry.name() for entry in field.key("ignore").items()],
+            only=None if only.value is None else [entry.name() for entry in only.items()],
+            extra=[entry.text() for entry in field.key("extra").items()],
+            strict=field.key("strict").flag(),
+            platform_specific=[entry.name() for entry in field.key("platform-specific").items()],
+            levels=dict(_level(entry) for entry in field.key("levels").items()),
+        )
+    except PolicyError as error:
+        raise MessageError(place, "options that agree", str(error)) from None
+
+
+def _level(entry: Field) -> tuple[str, str]:
+    pattern, level = entry.row(2)
+    return pattern.text(200), level.text(20)

@@ -1,8 +1,9 @@
-"""Rows laid out for a terminal without colours, for a log, and for a notebook."""
+"""Text for people: tables, sizes, spans of time, and what another process sent made harmless."""
 
 from __future__ import annotations
 
 from html import escape
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,3 +26,55 @@ def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "<tr>" + "".join(f"<td style='text-align:left'>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
     return f"<table><thead><tr>{first}</tr></thead><tbody>{rest}</tbody></table>"
+
+
+def shown(value: object, limit: int = 120) -> str:
+    """Return what another process sent in so many characters at most, without a look at all of it."""
+    text = value if isinstance(value, str) else _sketch(value, 3)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def _sketch(value: object, depth: int) -> str:
+    """Do what `repr` does for a part of a value: it takes long for large ones, and raises for deep ones."""
+    if isinstance(value, str | bytes):
+        return repr(value[:120])
+    if value is None or isinstance(value, float) or (isinstance(value, int) and value.bit_length() <= 64):  # noqa: PLR2004
+        return repr(value)
+    if depth and isinstance(value, dict):
+        pairs = islice(value.items(), 10)
+        return f"{{{', '.join(f'{_sketch(key, 0)}: {_sketch(one, depth - 1)}' for key, one in pairs)}}}"
+    if depth and isinstance(value, list | tuple):
+        return f"[{', '.join(_sketch(one, depth - 1) for one in islice(value, 10))}]"
+    return f"a {type(value).__name__}"
+
+
+def harmless(text: str) -> str:
+    """Return a text of several lines without what a terminal would obey: it may come from another machine."""
+    return "".join(character if character.isprintable() or character in "\n\t" else "?" for character in text)
+
+
+def human_bytes(count: int) -> str:
+    """Write a number of bytes for people, for example ``12.3 MB``."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":  # noqa: PLR2004
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError
+
+
+def human_time(seconds: float) -> str:
+    """Return a span of time in the two largest units, for example ``3 min 20 s``."""
+    whole = max(0, int(seconds))
+    for size, unit, smaller_size, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // smaller_size
+            return f"{whole // size} {unit} {rest} {smaller}" if rest else f"{whole // size} {unit}"
+    return f"{whole} s"
+
+
+def printable(text: str) -> str:
+    """Return a text on one line, without what a terminal would obey."""
+    if not text.isprintable():
+        text = "".join(character if character.isprintable() else "?" for character in text)
+    return text[:1000]

@@ -6,12 +6,13 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from dask_pkgsync.model.errors import MessageError
+from dask_pkgsync.model.plan import Plan
+from dask_pkgsync.model.reports.failure import LayerError, NodeFailure, failure_to_wire
+from dask_pkgsync.model.reports.sync import node_report, report_to_wire
+from dask_pkgsync.model.target import target_from_wire
 from dask_pkgsync.node.blob_fetcher import Fetcher
 from dask_pkgsync.options.settings import node_settings
-from dask_pkgsync.model.errors import LayerError, MessageError, NodeFailure
-from dask_pkgsync.model.target import failure_to_wire, target_from_wire
-from dask_pkgsync.model.plan import Plan
-from dask_pkgsync.model.reports.sync import node_report, report_to_wire
 from dask_pkgsync.process.preparation import Prepared, prepare
 from dask_pkgsync.process.state import this_process
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from dask_pkgsync.model.errors import LayerError
-from dask_pkgsync.model.target import failure_from_wire
-from dask_pkgsync.model.blobs import delivery_from_wire, parcel_to_wire, requests_to_wire
-from dask_pkgsync.wheels.blobs import Blobs
 from dask_pkgsync.cache.directory import open_cache
+from dask_pkgsync.model.blobs import delivery_from_wire, parcel_to_wire, requests_to_wire
+from dask_pkgsync.model.reports.failure import LayerError, failure_from_wire
+from dask_pkgsync.wheels.blobs import Blobs
 from dask_pkgsync.wheels.store import fetch_into
 
 if TYPE_CHECKING:

@@ -12,11 +12,12 @@ from distributed.diagnostics.plugin import NannyPlugin
 from distributed.protocol.pickle import dumps
 
 from dask_pkgsync.carry.travel import carried
-from dask_pkgsync.node.log import log_in_sentences
+from dask_pkgsync.model.errors import RestartNeededError
+from dask_pkgsync.model.reports.failure import LayerError, failure_to_wire
+from dask_pkgsync.model.target import Target, target_from_wire, target_to_wire
 from dask_pkgsync.node.agent import NodeAgent, expected, failure_of, is_own_process
+from dask_pkgsync.node.log import log_in_sentences
 from dask_pkgsync.node.worker import NAME, WorkerSync
-from dask_pkgsync.model.errors import LayerError, RestartNeededError
-from dask_pkgsync.model.target import Target, failure_to_wire, target_from_wire, target_to_wire
 from dask_pkgsync.process import spawning
 
 if TYPE_CHECKING:

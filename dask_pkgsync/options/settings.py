@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import dask
 import yaml
 
-from dask_pkgsync.options.configuration import DURATION, SIZE, bytes_in, place, seconds_in
 from dask_pkgsync.model.errors import MessageError, PolicyError
 from dask_pkgsync.model.indexes import indexes_from_wire
-from dask_pkgsync.model.target import ON_CONFLICT, RESTARTS, TRANSPORTS
 from dask_pkgsync.model.policy import Policy
+from dask_pkgsync.model.target import ON_CONFLICT, RESTARTS, TRANSPORTS
+from dask_pkgsync.model.text import printable
+from dask_pkgsync.options.configuration import DURATION, SIZE, bytes_in, place, seconds_in
 from dask_pkgsync.scanning.configured_indexes import configured_indexes, for_nodes
 from dask_pkgsync.scanning.snapshot import snapshot
-from dask_pkgsync.scanning.installed import printable
 from dask_pkgsync.wheels.store import check_store
 
 if TYPE_CHECKING:
     from dask_pkgsync.model.indexes import Indexes
+    from dask_pkgsync.process.preparation import NodeSettings
     from dask_pkgsync.scanning.snapshot import Snapshot
     from dask_pkgsync.wheels.pack import Packer
-    from dask_pkgsync.process.preparation import NodeSettings
 
 
 class Options(TypedDict, total=False):

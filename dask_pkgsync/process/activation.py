@@ -10,21 +10,21 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.model.environments.environment import FromDirectory
-from dask_pkgsync.model.plan import make_plan
 from dask_pkgsync.layers.build import BASE_LINK
-from dask_pkgsync.scanning.snapshot import source_directory, with_digests
+from dask_pkgsync.model.environments.origin import FromDirectory
+from dask_pkgsync.model.plan import make_plan
 from dask_pkgsync.process.state import this_process
-from dask_pkgsync.scanning.records import installed, module_names
 from dask_pkgsync.scanning.installed import scan_installed
+from dask_pkgsync.scanning.records import installed, module_names
+from dask_pkgsync.scanning.snapshot import source_directory, with_digests
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dask_pkgsync.model.environments.environment import Environment
-    from dask_pkgsync.model.target import Target
-    from dask_pkgsync.model.plan import Plan
     from dask_pkgsync.layers.build import Layer
+    from dask_pkgsync.model.environments.environment import Environment
+    from dask_pkgsync.model.plan import Plan
+    from dask_pkgsync.model.target import Target
 
 
 def base_path() -> list[str]:

@@ -7,29 +7,37 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.model.comparison import compare_critical, critical_versions
-from dask_pkgsync.model.errors import LayerError
-from dask_pkgsync.model.indexes import OWN, Indexes
-from dask_pkgsync.model.blobs import request_for
-from dask_pkgsync.model.plan import Plan, make_plan
-from dask_pkgsync.layers import build as layers
-from dask_pkgsync.process.activation import base_path, editable_sources, here, imported, left_over, remaining, stays_whole
 from dask_pkgsync.cache.directory import collect, open_cache
-from dask_pkgsync.layers.fill import Sources
-from dask_pkgsync.scanning.configured_indexes import configured_indexes
 from dask_pkgsync.installers.find import find_installer
-from dask_pkgsync.scanning.snapshot import with_digests
+from dask_pkgsync.layers import build as layers
+from dask_pkgsync.layers.fill import Sources
+from dask_pkgsync.model.blobs import request_for
+from dask_pkgsync.model.comparison import compare_critical, critical_versions
+from dask_pkgsync.model.indexes import OWN, Indexes
+from dask_pkgsync.model.plan import Plan, make_plan
+from dask_pkgsync.model.reports.failure import LayerError
+from dask_pkgsync.process.activation import (
+    base_path,
+    editable_sources,
+    here,
+    imported,
+    left_over,
+    remaining,
+    stays_whole,
+)
 from dask_pkgsync.process.state import this_process
+from dask_pkgsync.scanning.configured_indexes import configured_indexes
 from dask_pkgsync.scanning.installed import scan_installed, this_interpreter
+from dask_pkgsync.scanning.snapshot import with_digests
 from dask_pkgsync.wheels.inspection import inspect
 
 if TYPE_CHECKING:
-    from dask_pkgsync.model.environments.environment import Environment
-    from dask_pkgsync.model.target import Target
     from dask_pkgsync.cache.directory import Cache
-    from dask_pkgsync.layers.fill import Fetch
     from dask_pkgsync.installers import Installer
     from dask_pkgsync.layers.build import Layer
+    from dask_pkgsync.layers.fill import Fetch
+    from dask_pkgsync.model.environments.environment import Environment
+    from dask_pkgsync.model.target import Target
 
 
 TOO_LATE = "this process has imported another version already; start it with this one"

@@ -7,12 +7,12 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from dask_pkgsync.model.environments.environment import FromArchive, FromDirectory, FromModules, FromVcs
+from dask_pkgsync.model.environments.origin import FromArchive, FromDirectory, FromModules, FromVcs
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
-    from dask_pkgsync.model.environments.environment import Origin
+    from dask_pkgsync.model.environments.origin import Origin
 
 _SSH_USER = "git"
 _KEY = "dask_pkgsync"

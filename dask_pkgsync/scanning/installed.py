@@ -22,32 +22,40 @@ from packaging.tags import sys_tags
 from packaging.utils import canonicalize_name
 from packaging.version import VERSION_PATTERN
 
-from dask_pkgsync.model.environments.environment import (
-    Distribution,
-    Environment,
-    Fault,
-    FromArchive,
-    FromDirectory,
-    FromIndex,
-    Interpreter,
-    Unrecorded,
-)
+from dask_pkgsync.model.environments.distribution import Distribution, Fault
+from dask_pkgsync.model.environments.environment import Environment
+from dask_pkgsync.model.environments.interpreter import Interpreter
+from dask_pkgsync.model.environments.origin import FromArchive, FromDirectory, FromIndex, Unrecorded
+from dask_pkgsync.model.text import printable
 from dask_pkgsync.scanning.direct_url import parse_direct_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dask_pkgsync.model.environments.environment import Origin
+    from dask_pkgsync.model.environments.origin import Origin
+
 
 _VERSION = re.compile(VERSION_PATTERN, re.VERBOSE | re.IGNORECASE | re.ASCII)
+
+
 _PLAIN_NAME = re.compile(r"[a-z0-9]+")
+
+
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+
+
 # Two small files of each distribution are read: file objects would take twice the time of the descriptors below them.
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+
+
 _CHUNK = 16_384
+
+
 _PER_MACHINE = re.compile(
     r"\.pyc,|\.dist-info/(?:RECORD|INSTALLER|REQUESTED|direct_url\.json|uv_cache\.json),|/bin/|/Scripts/"
 )
+
+
 _LONGEST = 200
 """Characters in a name or version; no more are taken from another process either (`model.target`)."""
 
@@ -251,10 +259,3 @@ def _name_of(entry: str) -> str:
     if kind != "egg-link":  # its version begins with a digit, if all is well
         stem = re.split(r"-(?=\d)", stem, maxsplit=1)[0] if re.search(r"-\d", stem) else stem.partition("-")[0]
     return canonical(stem) if _NAME.fullmatch(stem) else ""
-
-
-def printable(text: str) -> str:
-    """Return a text on one line, without what a terminal would obey."""
-    if not text.isprintable():
-        text = "".join(character if character.isprintable() else "?" for character in text)
-    return text[:1000]

@@ -19,9 +19,10 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.model.environments.environment import Distribution, FromModules
+from dask_pkgsync.model.environments.distribution import Distribution
+from dask_pkgsync.model.environments.origin import FromModules
 from dask_pkgsync.model.errors import PolicyError
-from dask_pkgsync.model.reports.sync import human_bytes
+from dask_pkgsync.model.text import human_bytes
 from dask_pkgsync.scanning.sources import SourceFile, digest_of, loose_files
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from dask_pkgsync.model.errors import LayerError
-from dask_pkgsync.model.reports.sync import Clash
+from dask_pkgsync.model.clash import Clash
+from dask_pkgsync.model.reports.failure import LayerError
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping, Sequence

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from dask_pkgsync.model.environments.environment import Environment, Fault, FromDirectory
+from dask_pkgsync.model.environments.distribution import Fault
+from dask_pkgsync.model.environments.environment import Environment
+from dask_pkgsync.model.environments.origin import FromDirectory
+from dask_pkgsync.model.text import printable
+from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.loose_modules import find_modules
-from dask_pkgsync.scanning.installed import printable, scan_installed
 from dask_pkgsync.scanning.sources import digest_of, project_files
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
 
-    from dask_pkgsync.model.environments.environment import Distribution
+    from dask_pkgsync.model.environments.distribution import Distribution
     from dask_pkgsync.scanning.loose_modules import LooseModule
 
 MODULES_LIMIT = 50_000_000

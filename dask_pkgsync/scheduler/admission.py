@@ -7,11 +7,9 @@ import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from dask_pkgsync.scheduler.gate import own_versions
 from dask_pkgsync.model.comparison import Comparison, compare_critical, critical_versions
-from dask_pkgsync.model.wire.fields import Field
-from dask_pkgsync.model.target import Target, environment_from_wire, policy_from_wire
-from dask_pkgsync.model.policy import Policy
+from dask_pkgsync.model.environments.environment import environment_from_wire
+from dask_pkgsync.model.policy import Policy, policy_from_wire
 from dask_pkgsync.model.reports.verdict import (
     LET_IN,
     MUST_PRESENT,
@@ -23,14 +21,17 @@ from dask_pkgsync.model.reports.verdict import (
     verdict_to_wire,
     weigh,
 )
+from dask_pkgsync.model.target import Target
+from dask_pkgsync.model.wire.fields import Field
+from dask_pkgsync.scheduler.gate import own_versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dask_pkgsync.scheduler.gate import Gate
-    from dask_pkgsync.scheduler.claims import Wants
-    from dask_pkgsync.model.environments.environment import Environment
     from dask_pkgsync.model.claims import Apart
+    from dask_pkgsync.model.environments.environment import Environment
+    from dask_pkgsync.scheduler.claims import Wants
+    from dask_pkgsync.scheduler.gate import Gate
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,17 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dask_pkgsync.model.wire.protocol import WANTED
-from dask_pkgsync.model.errors import LayerError
 from dask_pkgsync.model.blobs import requests_to_wire
+from dask_pkgsync.model.reports.failure import LayerError
+from dask_pkgsync.model.wire.protocol import WANTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from distributed import Scheduler
 
-    from dask_pkgsync.scheduler.claims import Want
     from dask_pkgsync.model.blobs import Delivery, Request
+    from dask_pkgsync.scheduler.claims import Want
 
 PATIENCE = 30.0
 """Seconds without any sign of a client that was asked, after which it is given up on (`supplier.SIGN` says how often

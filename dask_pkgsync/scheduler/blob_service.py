@@ -7,11 +7,7 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dask_pkgsync.node.agent import failure_of
-from dask_pkgsync.options.settings import node_settings
-from dask_pkgsync.model.errors import LayerError
-from dask_pkgsync.model.wire.fields import Field
-from dask_pkgsync.model.target import failure_to_wire
+from dask_pkgsync.cache.directory import open_cache
 from dask_pkgsync.model.blobs import (
     Delivery,
     delivery_to_wire,
@@ -19,20 +15,23 @@ from dask_pkgsync.model.blobs import (
     requests_from_wire,
     wheel_error_from_wire,
 )
+from dask_pkgsync.model.reports.failure import LayerError, failure_to_wire
+from dask_pkgsync.model.wire.fields import Field
+from dask_pkgsync.node.agent import failure_of
+from dask_pkgsync.options.settings import node_settings
 from dask_pkgsync.wheels.blobs import Blobs
-from dask_pkgsync.cache.directory import open_cache
 from dask_pkgsync.wheels.store import fetch_into
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from dask_pkgsync.scheduler.blob_providers import Inquiries
-    from dask_pkgsync.scheduler.claims import Want
+    from dask_pkgsync.layers.fill import Fetch
+    from dask_pkgsync.model.blobs import Parcel, Request
     from dask_pkgsync.model.errors import WheelError
     from dask_pkgsync.model.target import Target
-    from dask_pkgsync.model.blobs import Parcel, Request
-    from dask_pkgsync.layers.fill import Fetch
+    from dask_pkgsync.scheduler.blob_providers import Inquiries
+    from dask_pkgsync.scheduler.claims import Want
 
 IDLE = 600.0
 """Seconds after which an upload that stopped half-way is given up and removed."""

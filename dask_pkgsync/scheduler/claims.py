@@ -8,20 +8,20 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from dask_pkgsync.model.wire.protocol import TOLD
-from dask_pkgsync.model.errors import ConflictError, PkgsyncError
-from dask_pkgsync.model.claims import Apart, conflict, merge
 from dask_pkgsync.model.blobs import request_for
+from dask_pkgsync.model.claims import Apart, ConflictError, conflict, merge
+from dask_pkgsync.model.errors import PkgsyncError
+from dask_pkgsync.model.wire.protocol import TOLD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from distributed import Scheduler
 
+    from dask_pkgsync.model.blobs import Request
+    from dask_pkgsync.model.clash import Clash
     from dask_pkgsync.model.comparison import Comparison
     from dask_pkgsync.model.target import Target
-    from dask_pkgsync.model.blobs import Request
-    from dask_pkgsync.model.reports.sync import Clash
 
 TELL_AGAIN = 20.0
 """Seconds after which somebody who waits is told again for whom."""

@@ -7,34 +7,35 @@ from dataclasses import replace
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
+from dask_pkgsync.model.errors import PolicyError, WarnsOnlyError
+from dask_pkgsync.model.operator_policy import Rule
+from dask_pkgsync.model.reports.failure import SyncError, failure_from_wire
+from dask_pkgsync.model.reports.status import ClusterStatus, status_to_wire
+from dask_pkgsync.model.reports.sync import NodeReport, SyncReport, report_from_wire, sync_report_to_wire
+from dask_pkgsync.model.target import own_from_wire
+from dask_pkgsync.model.wire.fields import Field
+from dask_pkgsync.model.wire.protocol import ONLY_WARNS, TOPIC
+from dask_pkgsync.node.log import log_in_sentences, logger, sentence
+from dask_pkgsync.node.worker import NAME
+from dask_pkgsync.options.settings import setting
 from dask_pkgsync.scheduler.admission import Checking
+from dask_pkgsync.scheduler.blob_providers import Inquiries
+from dask_pkgsync.scheduler.blob_service import Supply
+from dask_pkgsync.scheduler.claims import ApartError, MustWaitError, Want, Wants
 from dask_pkgsync.scheduler.drain import Draining
 from dask_pkgsync.scheduler.gate import Gate
-from dask_pkgsync.scheduler.blob_providers import Inquiries
-from dask_pkgsync.scheduler.rollout import Leader
-from dask_pkgsync.node.log import log_in_sentences, logger, sentence
 from dask_pkgsync.scheduler.nodes import Roster
-from dask_pkgsync.model.operator_policy import Rule
 from dask_pkgsync.scheduler.own_node import SchedulerNode
-from dask_pkgsync.options.settings import setting
-from dask_pkgsync.scheduler.blob_service import Supply
-from dask_pkgsync.model.wire.protocol import ONLY_WARNS, TOPIC
+from dask_pkgsync.scheduler.rollout import Leader
 from dask_pkgsync.scheduler.sessions import Expiry, Visitors
-from dask_pkgsync.scheduler.claims import ApartError, MustWaitError, Want, Wants
-from dask_pkgsync.node.worker import NAME
-from dask_pkgsync.model.errors import PolicyError, SyncError, WarnsOnlyError
-from dask_pkgsync.model.wire.fields import Field
-from dask_pkgsync.model.target import failure_from_wire, own_from_wire
-from dask_pkgsync.model.reports.sync import NodeReport, SyncReport, report_from_wire, sync_report_to_wire
-from dask_pkgsync.model.reports.status import ClusterStatus, status_to_wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from distributed import Scheduler
 
-    from dask_pkgsync.model.target import Target
     from dask_pkgsync.model.reports.sync import Outcome
+    from dask_pkgsync.model.target import Target
 
 
 class Coordinator:

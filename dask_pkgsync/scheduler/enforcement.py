@@ -6,10 +6,12 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.options.configuration import place
-from dask_pkgsync.scheduler.gate import own_versions
+from dask_pkgsync.model.comparison import compare_critical, critical_versions
+from dask_pkgsync.model.errors import PolicyError
+from dask_pkgsync.model.lockfiles.lockfile import environment_from_lock, unpinned
+from dask_pkgsync.model.target import Target
 from dask_pkgsync.node.log import logger
-from dask_pkgsync.scheduler.plugin import OnDuty, coordinator_of
+from dask_pkgsync.options.configuration import place
 from dask_pkgsync.options.settings import (
     client_indexes,
     install_timeout,
@@ -18,18 +20,16 @@ from dask_pkgsync.options.settings import (
     seconds_or_never,
     setting,
 )
-from dask_pkgsync.model.comparison import compare_critical, critical_versions
-from dask_pkgsync.model.errors import PolicyError
-from dask_pkgsync.model.lockfiles.lockfile import environment_from_lock, unpinned
-from dask_pkgsync.model.target import Target
-from dask_pkgsync.scanning.snapshot import with_digests
 from dask_pkgsync.scanning.installed import scan_installed, this_interpreter
+from dask_pkgsync.scanning.snapshot import with_digests
+from dask_pkgsync.scheduler.gate import own_versions
+from dask_pkgsync.scheduler.plugin import OnDuty, coordinator_of
 
 if TYPE_CHECKING:
     from distributed import Scheduler
 
-    from dask_pkgsync.model.operator_policy import Rule
     from dask_pkgsync.model.environments.environment import Environment
+    from dask_pkgsync.model.operator_policy import Rule
 
 OWN = "scheduler"
 

@@ -15,12 +15,14 @@ from distributed.comm.core import CommClosedError
 from distributed.core import Status
 from distributed.versions import get_versions
 
-from dask_pkgsync.node.log import logger
-from dask_pkgsync.model.operator_policy import presented, presented_person
 from dask_pkgsync.model.comparison import compare_critical
-from dask_pkgsync.model.errors import EnvironmentMismatchError, MessageError, PkgsyncError, shown
+from dask_pkgsync.model.errors import MessageError, PkgsyncError
 from dask_pkgsync.model.handshake import PRESENTED, check_worker, identity, versions_in
+from dask_pkgsync.model.mismatch import EnvironmentMismatchError
+from dask_pkgsync.model.operator_policy import presented, presented_person
 from dask_pkgsync.model.policy import CRITICAL
+from dask_pkgsync.model.text import shown
+from dask_pkgsync.node.log import logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from dask_pkgsync.node.worker import NAME
-from dask_pkgsync.model.errors import NodeFailure
-from dask_pkgsync.model.wire.fields import Field
-from dask_pkgsync.model.target import failure_from_wire, target_to_wire
+from dask_pkgsync.model.reports.failure import NodeFailure, failure_from_wire
 from dask_pkgsync.model.reports.sync import NodeReport, outcome_of, report_from_wire
+from dask_pkgsync.model.target import target_to_wire
+from dask_pkgsync.model.wire.fields import Field
+from dask_pkgsync.node.worker import NAME
 
 if TYPE_CHECKING:
     from distributed import Scheduler
 
-    from dask_pkgsync.scheduler.nodes import Node
-    from dask_pkgsync.model.target import Target
     from dask_pkgsync.model.reports.sync import Outcome
+    from dask_pkgsync.model.target import Target
+    from dask_pkgsync.scheduler.nodes import Node
 
 
 class Conversation:

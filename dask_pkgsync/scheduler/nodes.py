@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from dask_pkgsync.node.worker import NAME
 from dask_pkgsync.model.reports.status import BASE, LEFT_ALONE, MATCHES, WAITING, NodeStatus
+from dask_pkgsync.node.worker import NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from distributed import Scheduler
     from distributed.scheduler import WorkerState
 
-    from dask_pkgsync.model.errors import NodeFailure
-    from dask_pkgsync.model.target import Target
+    from dask_pkgsync.model.reports.failure import NodeFailure
     from dask_pkgsync.model.reports.sync import NodeReport
+    from dask_pkgsync.model.target import Target
 
     Known: TypeAlias = tuple[dict[str, NodeReport], dict[str, NodeFailure], dict[str, NodeStatus]]
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from dask_pkgsync.model.reports.failure import LayerError
+from dask_pkgsync.model.reports.sync import NodeReport, node_report
 from dask_pkgsync.node.agent import is_own_process
 from dask_pkgsync.options.settings import node_settings
-from dask_pkgsync.model.errors import LayerError
-from dask_pkgsync.model.reports.sync import NodeReport, node_report
 from dask_pkgsync.process import activation
 from dask_pkgsync.process.preparation import TOO_LATE, Prepared, prepare_running
 from dask_pkgsync.process.state import this_process
@@ -18,8 +18,8 @@ from dask_pkgsync.process.state import this_process
 if TYPE_CHECKING:
     from distributed import Scheduler
 
-    from dask_pkgsync.scheduler.blob_service import Supply
     from dask_pkgsync.model.target import Target
+    from dask_pkgsync.scheduler.blob_service import Supply
 
 
 KEEPS_BASE = "strict holds for the workers: a running scheduler keeps its base behind the layer"

@@ -9,7 +9,22 @@ from distributed import Client
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from dask_pkgsync.carry.travel import carried
+from dask_pkgsync.client.blob_provider import Supplier
 from dask_pkgsync.client.session import Membership
+from dask_pkgsync.model.comparison import critical_versions
+from dask_pkgsync.model.environments.origin import FromDirectory
+from dask_pkgsync.model.errors import (
+    InconsistentEnvironmentWarning,
+    NotInstalledWarning,
+    PkgsyncError,
+    WarnsOnlyError,
+    WheelError,
+)
+from dask_pkgsync.model.policy import Level
+from dask_pkgsync.model.reports.failure import SyncError
+from dask_pkgsync.model.target import Target, own_to_wire, target_from_wire, target_to_wire
+from dask_pkgsync.model.wire.fields import Field
+from dask_pkgsync.model.wire.protocol import ONLY_WARNS, TOPIC
 from dask_pkgsync.options.settings import (
     Options,
     client_indexes,
@@ -24,32 +39,17 @@ from dask_pkgsync.options.settings import (
     this_person,
     transport,
 )
-from dask_pkgsync.client.blob_provider import Supplier
-from dask_pkgsync.model.wire.protocol import ONLY_WARNS, TOPIC
-from dask_pkgsync.model.comparison import critical_versions
-from dask_pkgsync.model.environments.environment import FromDirectory
-from dask_pkgsync.model.errors import (
-    InconsistentEnvironmentWarning,
-    NotInstalledWarning,
-    PkgsyncError,
-    SyncError,
-    WarnsOnlyError,
-    WheelError,
-)
-from dask_pkgsync.model.wire.fields import Field
-from dask_pkgsync.model.target import Target, own_to_wire, target_from_wire, target_to_wire
-from dask_pkgsync.model.policy import Level
-from dask_pkgsync.scanning.snapshot import Snapshot
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.scanning.consistency import conflicts
+from dask_pkgsync.scanning.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from distributed import Scheduler
 
-    from dask_pkgsync.scheduler.controller import Coordinator
     from dask_pkgsync.model.environments.environment import Environment
+    from dask_pkgsync.scheduler.controller import Coordinator
 
 EXTENSION = "pkgsync"
 

@@ -15,28 +15,29 @@ from typing import TYPE_CHECKING, Any
 
 from distributed.protocol.pickle import dumps
 
-from dask_pkgsync.scheduler.node_rpc import Conversation
+from dask_pkgsync.model.environments.distribution import Distribution
+from dask_pkgsync.model.reports.failure import LayerError, NodeFailure, SyncError
+from dask_pkgsync.model.reports.status import LEFT_ALONE
+from dask_pkgsync.model.reports.sync import SyncReport
+from dask_pkgsync.node.agent import expected, failure_of
 from dask_pkgsync.node.log import logger
 from dask_pkgsync.node.nanny import NannySync
-from dask_pkgsync.node.agent import expected, failure_of
-from dask_pkgsync.options.settings import node_settings
 from dask_pkgsync.node.worker import NAME, WorkerSync
-from dask_pkgsync.model.environments.environment import Distribution
-from dask_pkgsync.model.errors import LayerError, NodeFailure, SyncError
-from dask_pkgsync.model.reports.sync import SyncReport
-from dask_pkgsync.model.reports.status import LEFT_ALONE
+from dask_pkgsync.options.settings import node_settings
 from dask_pkgsync.process.preparation import resolve_extra
+from dask_pkgsync.scheduler.node_rpc import Conversation
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
     from distributed import Scheduler
 
+    from dask_pkgsync.model.clash import Clash
+    from dask_pkgsync.model.reports.sync import NodeReport
+    from dask_pkgsync.model.target import Target
     from dask_pkgsync.scheduler.drain import Draining
     from dask_pkgsync.scheduler.nodes import Node, Roster
     from dask_pkgsync.scheduler.own_node import SchedulerNode
-    from dask_pkgsync.model.target import Target
-    from dask_pkgsync.model.reports.sync import Clash, NodeReport
 
 ROUNDS = 5
 """How often nodes that came in while a sync was under way are looked for before what is left is given up."""

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from distributed.core import Status
 
-from dask_pkgsync.node.log import logger
-from dask_pkgsync.model.operator_policy import presented, presented_person
-from dask_pkgsync.options.settings import seconds_or_never
 from dask_pkgsync.model.comparison import compare
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.handshake import is_of_worker, only_looks
-from dask_pkgsync.model.reports.status import ClientStatus, human_time
+from dask_pkgsync.model.operator_policy import presented, presented_person
+from dask_pkgsync.model.reports.status import ClientStatus
+from dask_pkgsync.model.text import human_time
+from dask_pkgsync.node.log import logger
+from dask_pkgsync.options.settings import seconds_or_never
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from distributed import Scheduler
     from distributed.scheduler import ClientState
 
-    from dask_pkgsync.scheduler.claims import Want, Wants
     from dask_pkgsync.model.target import Target
+    from dask_pkgsync.scheduler.claims import Want, Wants
 
 SHOWN = 5
 """Differences that the status of one client names."""

@@ -10,15 +10,15 @@ import threading
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from dask_pkgsync.model.errors import LayerError
+from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.scanning.sources import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from dask_pkgsync.model.blobs import Parcel
     from dask_pkgsync.cache.directory import Cache
+    from dask_pkgsync.model.blobs import Parcel
 
 CHUNK = 8 << 20
 """Bytes of one message: what an upload or a fetch holds in memory at once."""

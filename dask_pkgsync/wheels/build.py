@@ -15,18 +15,18 @@ from packaging.tags import sys_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
-from dask_pkgsync.model.errors import WheelError
-from dask_pkgsync.installers.find import own_uv
 from dask_pkgsync.installers.calls import last_words, surroundings
+from dask_pkgsync.installers.find import own_uv
 from dask_pkgsync.installers.programs import DeadlineExceededError, run
+from dask_pkgsync.model.errors import WheelError
 from dask_pkgsync.scanning.records import EXTENSIONS, recorded
 from dask_pkgsync.scanning.sources import copy_to, digest_of, project_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from dask_pkgsync.model.environments.environment import Distribution
     from dask_pkgsync.installers.programs import Finished
+    from dask_pkgsync.model.environments.distribution import Distribution
     from dask_pkgsync.scanning.sources import SourceFile
 
 BUILD_TIMEOUT = 600.0

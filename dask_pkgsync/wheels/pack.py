@@ -11,25 +11,26 @@ from dataclasses import dataclass
 from time import time
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.model.environments.environment import FromDirectory, FromModules, Unrecorded
-from dask_pkgsync.model.errors import LayerError, WheelError
 from dask_pkgsync.model.blobs import Parcel, Request
+from dask_pkgsync.model.environments.origin import FromDirectory, FromModules, Unrecorded
+from dask_pkgsync.model.errors import WheelError
 from dask_pkgsync.model.plan import why_it_stays
-from dask_pkgsync.wheels.build import BUILD_TIMEOUT, build_project, discard, pack_modules
-from dask_pkgsync.scanning.snapshot import MODULES_LIMIT, source_directory
+from dask_pkgsync.model.reports.failure import LayerError
+from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.loose_modules import find_modules
 from dask_pkgsync.scanning.records import entries, installed
-from dask_pkgsync.wheels.repack import repack
-from dask_pkgsync.scanning.installed import scan_installed
+from dask_pkgsync.scanning.snapshot import MODULES_LIMIT, source_directory
 from dask_pkgsync.scanning.sources import sha256_of
+from dask_pkgsync.wheels.build import BUILD_TIMEOUT, build_project, discard, pack_modules
+from dask_pkgsync.wheels.repack import repack
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dask_pkgsync.model.environments.environment import Distribution
     from dask_pkgsync.cache.directory import Cache
-    from dask_pkgsync.scanning.snapshot import Snapshot
+    from dask_pkgsync.model.environments.distribution import Distribution
     from dask_pkgsync.scanning.loose_modules import LooseModule
+    from dask_pkgsync.scanning.snapshot import Snapshot
 
 MAX_AGE = 7 * 24 * 3600.0
 """Seconds for which a wheel is kept that nobody asks for."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.model.environments.environment import FromDirectory
+from dask_pkgsync.model.environments.origin import FromDirectory
 from dask_pkgsync.model.errors import WheelError
 from dask_pkgsync.scanning.direct_url import parse_direct_url
 

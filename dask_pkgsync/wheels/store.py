@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from dask_pkgsync.model.errors import LayerError, PolicyError, WheelError
+from dask_pkgsync.model.errors import PolicyError, WheelError
+from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.wheels.blobs import CHUNK
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from dask_pkgsync.model.errors import harmless
+from dask_pkgsync.model.text import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

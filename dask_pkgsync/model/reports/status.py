@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.environments.environment import SCHEMA
+from dask_pkgsync.model.text import html_table, human_time, text_table
 from dask_pkgsync.model.wire.fields import Field
-from dask_pkgsync.model.text import html_table, text_table
+
+if TYPE_CHECKING:
+    from typing import Any
+
 
 BASE = "base"
+
+
 MATCHES = "matches"
+
+
 LEFT_ALONE = "left alone"
+
+
 WAITING = "waiting"
 
 
@@ -100,16 +110,6 @@ class ClusterStatus:
     def _repr_html_(self) -> str:
         clients = f"<br>{html_table(*self._clients())}" if self.clients else ""
         return f"<p>{escape(self._head())}</p>{html_table(*self._nodes())}{clients}"
-
-
-def human_time(seconds: float) -> str:
-    """Return a span of time in the two largest units, for example ``3 min 20 s``."""
-    whole = max(0, int(seconds))
-    for size, unit, smaller_size, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            rest = whole % size // smaller_size
-            return f"{whole // size} {unit} {rest} {smaller}" if rest else f"{whole // size} {unit}"
-    return f"{whole} s"
 
 
 def status_to_wire(status: ClusterStatus) -> dict[str, Any]:

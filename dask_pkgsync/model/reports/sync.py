@@ -4,36 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from html import escape
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+from dask_pkgsync.model.clash import MAX_CLASHES, clash_from_wire, clash_to_wire
 from dask_pkgsync.model.environments.environment import SCHEMA
 from dask_pkgsync.model.errors import MessageError
-from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.model.plan import Install, Replace
-from dask_pkgsync.model.text import html_table, text_table
+from dask_pkgsync.model.text import html_table, human_bytes, text_table
+from dask_pkgsync.model.wire.fields import Field
 
 if TYPE_CHECKING:
+    from typing import Any
+
+    from dask_pkgsync.model.clash import Clash
     from dask_pkgsync.model.plan import Plan
 
+
 Outcome = Literal["matched", "live", "restarted", "started", "waiting", "left alone", "failed"]
+
+
 OUTCOMES: tuple[Outcome, ...] = ("matched", "live", "restarted", "started", "waiting", "left alone", "failed")
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Clash:
-    """Two distributions that have different files of one path, of which an environment can hold only one."""
-
-    one: str
-    other: str
-    path: str
-    """The first of them, or that of a module whose name is a package in the other."""
-    more: int = 0
-    """How many there are besides."""
-
-    def __str__(self) -> str:
-        """Say what differs."""
-        more = f" (and {self.more} more file{'s' * (self.more > 1)})" if self.more else ""
-        return f"{self.one} and {self.other} differ in {self.path}{more}, and only one of them is there"
 
 
 @dataclass(frozen=True)
@@ -149,16 +139,6 @@ class SyncReport:
         return html_table(*self._table()) + details
 
 
-def human_bytes(count: int) -> str:
-    """Write a number of bytes for people, for example ``12.3 MB``."""
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":  # noqa: PLR2004
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    raise AssertionError
-
-
 def report_to_wire(report: NodeReport) -> dict[str, Any]:
     """Return a node's report as plain data."""
     return {
@@ -208,21 +188,6 @@ def report_from_wire(data: object, place: str = "report") -> NodeReport:
         root.key("layer").text(100),
         tuple(clash_from_wire(entry.value, entry.place) for entry in root.key("clashes").items(MAX_CLASHES)),
     )
-
-
-MAX_CLASHES = 1_000
-"""Pairs of distributions that one report names."""
-
-
-def clash_to_wire(clash: Clash) -> list[Any]:
-    """Return a clash as plain data."""
-    return [clash.one, clash.other, clash.path, clash.more]
-
-
-def clash_from_wire(data: object, place: str = "clash") -> Clash:
-    """Check and read what `clash_to_wire` wrote."""
-    one, other, path, more = Field(data, place).row(4)
-    return Clash(one.name(), other.name(), path.text(), more.count())
 
 
 def sync_report_to_wire(report: SyncReport) -> dict[str, Any]:

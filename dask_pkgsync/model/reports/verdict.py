@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from dask_pkgsync.model.claims import conflict
 from dask_pkgsync.model.comparison import MISSING, Comparison, Difference, compare
 from dask_pkgsync.model.environments.environment import SCHEMA
-from dask_pkgsync.model.errors import MessageError, harmless
-from dask_pkgsync.model.wire.fields import MAX_LONG_TEXT, Field
-from dask_pkgsync.model.claims import conflict
+from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.policy import TOOLS, Level
+from dask_pkgsync.model.text import harmless
+from dask_pkgsync.model.wire.fields import MAX_LONG_TEXT, Field
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from dask_pkgsync.model.environments.environment import Environment
     from dask_pkgsync.model.claims import Apart
+    from dask_pkgsync.model.environments.environment import Environment
     from dask_pkgsync.model.target import Target
 
 LET_IN, REFUSED, CONFLICT = OUTCOMES = ("let in", "refused", "conflict")

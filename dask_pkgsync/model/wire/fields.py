@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from packaging.version import InvalidVersion, Version
 
-from dask_pkgsync.model.environments.environment import SCHEMA, canonical_name
-from dask_pkgsync.model.errors import MessageError, shown
+from dask_pkgsync.model.environments.environment import SCHEMA
+from dask_pkgsync.model.errors import MessageError
+from dask_pkgsync.model.text import shown
+from dask_pkgsync.model.wire.names import CANONICAL, NORMAL, canonical_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
+
 
 MAX_TEXT = 2_000
 """Characters in one text."""
+
+
 MAX_LONG_TEXT = 20_000
 """Characters in an installer's last words."""
+
+
 MAX_ITEMS = 20_000
 """Entries in one list: more distributions than any environment has."""
-
-CANONICAL = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
-"""A name in the canonical spelling (PEP 503), as almost all come in."""
-NORMAL = re.compile(
-    r"(?:[0-9]+!)?[0-9]+(?:\.[0-9]+)*(?:(?:a|b|rc)[0-9]+)?(?:\.post[0-9]+)?(?:\.dev[0-9]+)?"
-    r"(?:\+[a-z0-9]+(?:\.[a-z0-9]+)*)?"
-)
-"""A version in the normal form (PEP 440), as almost all come in."""
 
 
 @dataclass(frozen=True)
