@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dask_pkgsync.client.api import release, status, sync
+    from dask_pkgsync.client.plugin import PackageSync
     from dask_pkgsync.model.claims import ConflictError
     from dask_pkgsync.model.comparison import Comparison, compare
     from dask_pkgsync.model.environments.distribution import Distribution
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.reports.status import ClusterStatus
     from dask_pkgsync.model.reports.sync import SyncReport
     from dask_pkgsync.scanning.snapshot import scan
-    from dask_pkgsync.scheduler.plugin import PackageSync
 
 __version__ = "0.1.0"
 

@@ -14,7 +14,9 @@ from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.model.errors import MessageError, PolicyError, WheelError
 from dask_pkgsync.model.blobs import Parcel, Request, parcel_from_wire, parcel_to_wire, requests_from_wire
 from dask_pkgsync.wheels.blobs import Blobs
-from dask_pkgsync.cache.directory import Cache, collect, open_cache, this_host
+from dask_pkgsync.cache.directory import Cache, open_cache
+from dask_pkgsync.cache.collection import collect
+from dask_pkgsync.cache.host import this_host
 from dask_pkgsync.wheels.store import check_store, fetch_into, put
 
 if TYPE_CHECKING:

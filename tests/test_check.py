@@ -22,8 +22,9 @@ from test_messages import junk
 
 from dask_pkgsync import Distribution, Policy, scan
 from dask_pkgsync.client.api import check
-from dask_pkgsync.scheduler.enforcement import preside, read_lock
-from dask_pkgsync.scheduler.plugin import coordinator_of
+from dask_pkgsync.scheduler.enforcement import preside
+from dask_pkgsync.scanning.lock_file import read_lock
+from dask_pkgsync.scheduler.controller import coordinator_of
 from dask_pkgsync.client.connection import connect
 from dask_pkgsync.scheduler.claims import Want
 from dask_pkgsync.model.comparison import Comparison, Difference

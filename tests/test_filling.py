@@ -18,7 +18,7 @@ from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.model.blobs import Request
 from dask_pkgsync.model.plan import Install, Keep, Plan
 from dask_pkgsync.layers.fill import FROM_INDEX, Filling, Sources
-from dask_pkgsync.layers.build import Base
+from dask_pkgsync.layers.layer import Base
 from dask_pkgsync.scanning.records import dist_infos
 from dask_pkgsync.scanning.consistency import conflicts
 from dask_pkgsync.scanning.installed import scan_installed, this_interpreter

@@ -22,27 +22,12 @@ from dask_pkgsync.model.plan import Install, Keep, Plan, make_plan
 from dask_pkgsync.model.reports.sync import NodeReport, report_from_wire, report_to_wire
 from dask_pkgsync.cache.directory import MARKER, open_cache
 from dask_pkgsync.installers.uv import Uv
-from dask_pkgsync.layers.build import (
-    BASE_LINK,
-    Base,
-    Layer,
-    base_at,
-    build,
-    find_leak,
-    layer_digest,
-    layer_from_wire,
-    layer_to_wire,
-)
-from dask_pkgsync.scanning.records import (
-    clashes,
-    dist_infos,
-    entries,
-    installed,
-    module_name,
-    module_names,
-    recorded,
-    verify,
-)
+from dask_pkgsync.layers.layer import BASE_LINK, Base, Layer, base_at, layer_digest, layer_from_wire, layer_to_wire
+from dask_pkgsync.layers.build import build
+from dask_pkgsync.layers.leaks import find_leak
+from dask_pkgsync.layers.clashes import clashes
+from dask_pkgsync.scanning.records import dist_infos, entries, installed, module_name, module_names, recorded
+from dask_pkgsync.layers.verify import verify
 from dask_pkgsync.scanning.installed import scan_installed
 
 if TYPE_CHECKING:
@@ -480,7 +465,7 @@ from dask_pkgsync.model.policy import Policy
 from dask_pkgsync.model.environments.distribution import Distribution
 from dask_pkgsync.model.environments.environment import Environment
 from dask_pkgsync.process import activation
-from dask_pkgsync.layers.build import Layer
+from dask_pkgsync.layers.layer import Layer
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.scanning.installed import scan_installed
 layer = Layer("x", Path(sys.argv[2]), False, ())
@@ -534,7 +519,7 @@ import json, multiprocessing, sys
 sys.path.append(sys.argv[1])
 from pathlib import Path
 from dask_pkgsync.process import spawning
-from dask_pkgsync.layers.build import Layer
+from dask_pkgsync.layers.layer import Layer
 
 def look():
     import six

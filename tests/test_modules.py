@@ -21,7 +21,7 @@ from dask_pkgsync.model.wire.names import canonical_name
 from dask_pkgsync.model.errors import WheelError
 from dask_pkgsync.model.blobs import Request
 from dask_pkgsync.model.plan import make_plan
-from dask_pkgsync.wheels.build import pack_modules
+from dask_pkgsync.wheels.module_wheel import pack_modules
 from dask_pkgsync.cache.directory import open_cache
 from dask_pkgsync.scanning.snapshot import Snapshot, snapshot, source_directory, with_digests
 from dask_pkgsync.scanning.loose_modules import find_modules

@@ -20,7 +20,8 @@ from distributed import Client, Scheduler, Worker
 from dask_pkgsync import Policy, PolicyError, scan
 from dask_pkgsync.cli import commands as cli
 from dask_pkgsync.options.configuration import check_configuration, schema
-from dask_pkgsync.scheduler.enforcement import preside, read_lock
+from dask_pkgsync.scheduler.enforcement import preside
+from dask_pkgsync.scanning.lock_file import read_lock
 from dask_pkgsync.scheduler.gate import Gate, own_versions
 from dask_pkgsync.model.operator_policy import Rule
 from dask_pkgsync.options.settings import (

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
-import platform
-import shutil
 import tempfile
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from time import time
 from typing import TYPE_CHECKING
 
 import locket
 import psutil
-from packaging.tags import sys_tags
 
+from dask_pkgsync.cache.host import _platform, this_host
+from dask_pkgsync.cache.leases import _holds, _lock_lease, _unlock_lease
 from dask_pkgsync.model.reports.failure import LayerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+
 MARKER = "pkgsync-layer.json"
 """Written last into a layer, before it is renamed into place."""
-
-
-_leases: dict[Path, int] = {}
-"""The leases of this process, with the open files whose locks say to other hosts that it lives."""
 
 
 @dataclass(frozen=True)
@@ -153,23 +147,6 @@ class Cache:
         return found
 
 
-@functools.cache
-def this_host() -> str:
-    """Return a name for those that see the same processes: the host's, and on Linux that of the container's namespace.
-
-    Containers may have their host's name (hostNetwork), but have numbers of processes of their own.
-    """
-    with contextlib.suppress(OSError):
-        return f"{platform.node()}.{Path('/proc/self/ns/pid').stat().st_ino}"
-    return platform.node()
-
-
-@functools.cache
-def _platform() -> str:
-    """Return the platform of this interpreter as wheels name it, for example ``manylinux_2_36_x86_64``."""
-    return next(sys_tags()).platform
-
-
 def open_cache(configured: str | None = None) -> Cache:
     """Return the cache, whose directories exist and can be written.
 
@@ -220,114 +197,3 @@ def _advice(root: Path) -> str:
         f"Make {root} writable (or free space there), or set pkgsync.cache-directory on that node, for example with "
         "the environment variable DASK_PKGSYNC__CACHE_DIRECTORY."
     )
-
-
-def collect(cache: Cache, *, max_age: float, max_bytes: int) -> tuple[str, ...]:
-    """Remove layers that nobody uses: those unused for too long, and the longest unused while all are too large.
-
-    Parameters
-    ----------
-    cache : Cache
-    max_age : float
-        Seconds since the last use.
-    max_bytes : int
-        Size of all layers together.
-
-    Returns
-    -------
-    tuple of str
-        Digests of the removed layers.
-    """
-    _sweep(cache, max_age)
-    unused = sorted((used, digest) for digest, used in _last_use(cache).items() if not cache.is_leased(digest, max_age))
-    removed = [digest for used, digest in unused if used < time() - max_age and _remove(cache, digest, max_age)]
-    total = sum(_size(cache.layers / digest) for digest in _last_use(cache))
-    for _, digest in unused:
-        if total <= max_bytes:
-            break
-        size = _size(cache.layers / digest) if digest not in removed else 0
-        if size and _remove(cache, digest, max_age):
-            removed.append(digest)
-            total -= size
-    return tuple(removed)
-
-
-def _last_use(cache: Cache) -> dict[str, float]:
-    found = {}
-    for layer in cache.layers.iterdir():
-        with contextlib.suppress(OSError):  # somebody else removed it
-            found[layer.name] = (layer / MARKER).stat().st_mtime
-    return found
-
-
-def _holds(lease: Path, max_age: float) -> bool:
-    try:
-        holder = json.loads(lease.read_text())
-        if holder["host"] != this_host():
-            return lease.stat().st_mtime > time() - max_age or _is_locked(lease)
-        return bool(psutil.Process(holder["pid"]).create_time() == holder["created"])
-    except (OSError, ValueError, KeyError, psutil.Error):  # unreadable, or the process is gone
-        return False
-
-
-def _lock_lease(path: Path) -> None:
-    """Hold a lock on a lease until this process ends, however that comes about."""
-    _unlock_lease(path)
-    with contextlib.suppress(ImportError, OSError):  # Windows; a file system without locks: the age has to do
-        import fcntl
-
-        _leases[path] = os.open(path, os.O_RDWR)
-        fcntl.flock(_leases[path], fcntl.LOCK_SH | fcntl.LOCK_NB)
-
-
-def _unlock_lease(path: Path) -> None:
-    if (file := _leases.pop(path, None)) is not None:
-        os.close(file)
-
-
-def _is_locked(path: Path) -> bool:
-    """Whether somebody holds a lock on a lease."""
-    with contextlib.suppress(ImportError):
-        import fcntl
-
-        file = os.open(path, os.O_RDWR)  # NFS wants it open for writing
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(file)
-    return False
-
-
-def _remove(cache: Cache, digest: str, max_age: float) -> bool:
-    try:
-        with cache.lock(digest, 0.1):
-            if cache.is_leased(digest, max_age):
-                return False
-            aside = cache.aside("removed")
-            (cache.layers / digest).rename(aside)
-            shutil.rmtree(cache.leases / digest, ignore_errors=True)
-    except (OSError, LayerError):  # in the making, or removed by somebody else
-        return False
-    shutil.rmtree(aside, ignore_errors=True)
-    return True
-
-
-def _sweep(cache: Cache, max_age: float) -> None:
-    """Remove what processes that died were building; those of other hosts cannot be seen: there the age says it."""
-    for directory in cache.building.iterdir():
-        with contextlib.suppress(OSError, ValueError):
-            _, pid, rest = directory.name.split("-", 2)
-            is_gone = rest.rpartition("-")[0] == this_host() and not psutil.pid_exists(int(pid))
-            abandoned = is_gone or directory.stat().st_mtime < time() - max(max_age, 3600)
-            if abandoned:
-                directory.unlink() if directory.is_file() else shutil.rmtree(directory, ignore_errors=True)
-
-
-def _size(directory: Path) -> int:
-    """Bytes of a layer, as its marker says: links to the installer's cache are counted as if they were copies."""
-    try:
-        return int(json.loads((directory / MARKER).read_text())["bytes"])
-    except (OSError, ValueError, KeyError):
-        return 0

@@ -221,7 +221,7 @@ def _check_lock(path: str, modules: Any, options: dict[str, Any]) -> Verdict:
     from dask_pkgsync.model.comparison import compare as compare_environments
     from dask_pkgsync.model.lockfiles.lockfile import unpinned
     from dask_pkgsync.model.reports.verdict import LET_IN, Verdict, refused
-    from dask_pkgsync.scheduler.enforcement import read_lock
+    from dask_pkgsync.scanning.lock_file import read_lock
 
     labels = {"expected_label": path, "found_label": "this environment"}
     policy = _configured_policy(options)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
-import time
-import uuid
 import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from distributed import Client
 
-from dask_pkgsync.carry.travel import archive
+from dask_pkgsync.carry.archive import archive
 from dask_pkgsync.client.handshake import take_presented
+from dask_pkgsync.client.plugin import PackageSync, join, register
+from dask_pkgsync.client.progress_events import _events
 from dask_pkgsync.client.session import Membership, sync_on_connect
 from dask_pkgsync.display.reporters import make_reporter
 from dask_pkgsync.model.comparison import compare_critical, critical_versions
@@ -23,20 +22,21 @@ from dask_pkgsync.model.errors import PkgsyncError, WarnsOnlyError
 from dask_pkgsync.model.handshake import versions_in
 from dask_pkgsync.model.mismatch import EnvironmentMismatchWarning
 from dask_pkgsync.model.policy import Policy, policy_to_wire
-from dask_pkgsync.model.reports.progress import OnlyIfNeeded, Reporter, progress_in
-from dask_pkgsync.model.reports.status import ClusterStatus, status_from_wire
-from dask_pkgsync.model.reports.sync import SyncReport, sync_report_from_wire
+from dask_pkgsync.model.reports.progress import OnlyIfNeeded, Reporter
+from dask_pkgsync.model.reports.status import status_from_wire
+from dask_pkgsync.model.reports.sync import sync_report_from_wire
 from dask_pkgsync.model.reports.verdict import LET_IN, UNGUARDED, Verdict, refused, verdict_from_wire
-from dask_pkgsync.model.text import harmless
 from dask_pkgsync.model.wire.protocol import TOPIC
 from dask_pkgsync.options.settings import policy_from, this_person
 from dask_pkgsync.process.state import this_process
-from dask_pkgsync.scheduler.plugin import PackageSync, join, register
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
 
     from dask_pkgsync.model.environments.environment import Environment
+    from dask_pkgsync.model.reports.status import ClusterStatus
+    from dask_pkgsync.model.reports.sync import SyncReport
 
 
 def sync(
@@ -165,50 +165,6 @@ async def _warn_of_what_stays(client: Client, plugin: PackageSync) -> None:
             verdict = await _check(client, plugin.target.environment, plugin.target.policy)
             for note in verdict.notes:
                 warnings.warn(note, stacklevel=2)
-
-
-@contextlib.asynccontextmanager
-async def _events(client: Client, reporter: Reporter) -> AsyncIterator[None]:
-    """Pass the scheduler's events on to the reporter, from the first to the last.
-
-    Events, and the subscription to them, travel on another connection than calls do. So at both ends we wait for an
-    event of our own: what was sent before it has arrived then.
-    """
-    heard: set[str] = set()
-
-    def handle(event: tuple[float, Any]) -> None:
-        _, message = event
-        match message:
-            case {"action": "step"} if (progress := progress_in(message)) is not None:
-                reporter.progressed(progress)
-            case {"action": "waiting", "client": client.id, "owner": str(owner), "packages": [*packages]}:
-                reporter.waits(harmless(owner), [harmless(str(name)) for name in packages])
-            case {"action": "listening", "mark": str(mark)}:
-                heard.add(mark)
-
-    if type(reporter) is Reporter or TOPIC in client._event_handlers:  # noqa: SLF001  # somebody listens already
-        yield
-        return
-    client.subscribe_topic(TOPIC, handle)
-    try:
-        await _wait_for_an_event(client, heard)
-        yield
-        await _wait_for_an_event(client, heard)
-    finally:
-        client.unsubscribe_topic(TOPIC)
-
-
-async def _wait_for_an_event(client: Client, heard: set[str], patience: float = 1.0) -> None:
-    """Log an event until it comes back, or until the patience, in seconds, is over: progress is worth no error."""
-    mark = uuid.uuid4().hex
-    scheduler: Any = client.scheduler
-    deadline = time.monotonic() + patience
-    while mark not in heard and time.monotonic() < deadline:
-        await scheduler.log_event(topic=TOPIC, msg={"action": "listening", "mark": mark})
-        for _ in range(20):
-            if mark in heard:
-                return
-            await asyncio.sleep(0.002)
 
 
 def status(client: Client) -> ClusterStatus:

@@ -14,9 +14,14 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.reports.progress import Progress, StepState
     from dask_pkgsync.model.reports.sync import SyncReport
 
+
 DOING = {"resolve": "resolving", "prepare": "preparing", "drain": "draining", "activate": "activating"}
+
+
 SHOWN = 5
 """Packages that one line names."""
+
+
 DONE = {"resolve": "resolved", "prepare": "prepared", "activate": "ready"}
 
 
@@ -157,3 +162,17 @@ def failure_summary(error: BaseException, seconds: float) -> str:
     if isinstance(error, KeyboardInterrupt):
         return f"interrupted after {duration(seconds)}; the scheduler goes on with the sync by itself"
     return f"sync ended after {duration(seconds)}: {type(error).__name__}"
+
+
+def _headline(board: Board) -> str:
+    now = board.note or _counts(board)
+    return f"Syncing for {duration(board.seconds)}" + (f": {now}" if now else " …")
+
+
+def _counts(board: Board) -> str:
+    return ", ".join(f"{count} {label}" for label, count in board.counts().items())
+
+
+def _rest(board: Board, left_out: int, *, ended: bool) -> str:
+    """Say what is not shown; while the sync runs, the headline has the counts already."""
+    return f"… and {nodes(left_out)} more" + (f"; in all {_counts(board)}" if ended else "")

@@ -25,7 +25,7 @@ from dask_pkgsync.wheels.repack import repack
 
 if TYPE_CHECKING:
     from dask_pkgsync.installers import Installer
-    from dask_pkgsync.layers.build import Base
+    from dask_pkgsync.layers.layer import Base
     from dask_pkgsync.model.environments.distribution import Distribution
     from dask_pkgsync.model.indexes import Indexes
     from dask_pkgsync.model.plan import Install, Plan, Replace

@@ -7,37 +7,15 @@ it on the client.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.model.errors import PkgsyncError, RestartNeededError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 logger = logging.getLogger("distributed.pkgsync")
 """Below Dask's own: of others it shows warnings alone, without a time."""
 
+
 _LOGGERS = ("distributed.core", "distributed.nanny", "distributed.scheduler", "distributed.worker")
 """Which log the exceptions of plugins (distributed 2026.8.0)."""
-
-
-def sentence(event: Mapping[str, Any]) -> str | None:
-    """Return the line of the log for an event; None for one that is not worth a line, or has one already."""
-    line = _LINES.get(event["action"])
-    if line is None or event.get("by") == "":
-        return None
-    shown = {name: ", ".join(map(str, one)) if isinstance(one, list) else one for name, one in event.items()}
-    return line.format_map({**shown, "owner": event.get("owner") or "the operator"})
-
-
-_LINES = {
-    "conflict": "refused: the environment of {with} conflicts with that of {owner}",
-    "released": "released by {by}",
-    "replaced": "the environment of {owner} was replaced by that of {by}",
-    "sync-failed": "a sync failed, and changed nothing: {failed}",
-    "synced": "synced to environment {target:.12} for {owner}",
-    "waiting": "{client} waits until {owner} has disconnected: {packages}",
-}
 
 
 def log_in_sentences() -> None:

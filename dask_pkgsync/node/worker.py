@@ -11,7 +11,7 @@ from distributed.core import Status
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from dask_pkgsync.carry.travel import carried
-from dask_pkgsync.layers.build import Layer, layer_from_wire, layer_to_wire
+from dask_pkgsync.layers.layer import Layer, layer_from_wire, layer_to_wire
 from dask_pkgsync.model.errors import RestartNeededError
 from dask_pkgsync.model.reports.failure import LayerError, failure_to_wire
 from dask_pkgsync.model.reports.sync import node_report, report_to_wire
@@ -19,11 +19,13 @@ from dask_pkgsync.model.target import Target, target_from_wire, target_to_wire
 from dask_pkgsync.node.agent import NodeAgent, expected, failure_of, is_own_process
 from dask_pkgsync.node.log import log_in_sentences
 from dask_pkgsync.process import activation
-from dask_pkgsync.process.preparation import Prepared, verify
 from dask_pkgsync.process.state import this_process
+from dask_pkgsync.process.verification import verify
 
 if TYPE_CHECKING:
     from distributed import Worker
+
+    from dask_pkgsync.process.preparation import Prepared
 
 NAME = "pkgsync"
 

@@ -7,24 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.cache.directory import collect, open_cache
+from dask_pkgsync.cache.collection import collect
+from dask_pkgsync.cache.directory import open_cache
 from dask_pkgsync.installers.find import find_installer
 from dask_pkgsync.layers import build as layers
 from dask_pkgsync.layers.fill import Sources
 from dask_pkgsync.model.blobs import request_for
 from dask_pkgsync.model.comparison import compare_critical, critical_versions
-from dask_pkgsync.model.indexes import OWN, Indexes
-from dask_pkgsync.model.plan import Plan, make_plan
+from dask_pkgsync.model.indexes import OWN
+from dask_pkgsync.model.plan import make_plan
 from dask_pkgsync.model.reports.failure import LayerError
-from dask_pkgsync.process.activation import (
-    base_path,
-    editable_sources,
-    here,
-    imported,
-    left_over,
-    remaining,
-    stays_whole,
-)
+from dask_pkgsync.process.imports import base_path, imported, left_over, remaining, stays_whole
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.scanning.configured_indexes import configured_indexes
 from dask_pkgsync.scanning.installed import scan_installed, this_interpreter
@@ -34,9 +27,11 @@ from dask_pkgsync.wheels.inspection import inspect
 if TYPE_CHECKING:
     from dask_pkgsync.cache.directory import Cache
     from dask_pkgsync.installers import Installer
-    from dask_pkgsync.layers.build import Layer
     from dask_pkgsync.layers.fill import Fetch
+    from dask_pkgsync.layers.layer import Layer
     from dask_pkgsync.model.environments.environment import Environment
+    from dask_pkgsync.model.indexes import Indexes
+    from dask_pkgsync.model.plan import Plan
     from dask_pkgsync.model.target import Target
 
 
@@ -175,26 +170,3 @@ def refuse_critical(target: Target, base: Environment) -> None:
             + str(found),
             advice=f"Install the client's versions of these in {sys.prefix} and start the node again.",
         )
-
-
-def verify(target: Target) -> None:
-    """Raise unless this process, as it is now, matches the target. Blocks: call it in a thread.
-
-    Raises
-    ------
-    LayerError
-        With everything that is missing.
-    """
-    found = here(target)
-    lacking = make_plan(found, target.environment, target.policy)
-    if lacking.empty:
-        this_process().target = target.id
-        this_process().sources = {name: origin.digest for name, origin in editable_sources(found).items()}
-        return
-    steps = [*(f"{step.name} {step.version} is not there" for step in lacking.changes)]
-    steps += [f"{step.name} {step.version} is still importable" for step in lacking.hidden]
-    raise LayerError(
-        "verify",
-        "the process does not have the target: " + "; ".join(steps),
-        advice="Run the sync again; if it stays so, look at what the node's preloads and PYTHONPATH put on sys.path.",
-    )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from dask_pkgsync.layers.build import Layer
+    from dask_pkgsync.layers.layer import Layer
 
 _guard = threading.Lock()
 _users: dict[object, tuple[str, list[str]]] = {}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 from time import monotonic, time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dask_pkgsync.model.errors import PolicyError, WarnsOnlyError
+from dask_pkgsync.model.errors import PkgsyncError, PolicyError, WarnsOnlyError
 from dask_pkgsync.model.operator_policy import Rule
 from dask_pkgsync.model.reports.failure import SyncError, failure_from_wire
 from dask_pkgsync.model.reports.status import ClusterStatus, status_to_wire
@@ -15,7 +15,7 @@ from dask_pkgsync.model.reports.sync import NodeReport, SyncReport, report_from_
 from dask_pkgsync.model.target import own_from_wire
 from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.model.wire.protocol import ONLY_WARNS, TOPIC
-from dask_pkgsync.node.log import log_in_sentences, logger, sentence
+from dask_pkgsync.node.log import log_in_sentences, logger
 from dask_pkgsync.node.worker import NAME
 from dask_pkgsync.options.settings import setting
 from dask_pkgsync.scheduler.admission import Checking
@@ -23,14 +23,17 @@ from dask_pkgsync.scheduler.blob_providers import Inquiries
 from dask_pkgsync.scheduler.blob_service import Supply
 from dask_pkgsync.scheduler.claims import ApartError, MustWaitError, Want, Wants
 from dask_pkgsync.scheduler.drain import Draining
+from dask_pkgsync.scheduler.expiry import Expiry
 from dask_pkgsync.scheduler.gate import Gate
+from dask_pkgsync.scheduler.log import sentence
 from dask_pkgsync.scheduler.nodes import Roster
 from dask_pkgsync.scheduler.own_node import SchedulerNode
 from dask_pkgsync.scheduler.rollout import Leader
-from dask_pkgsync.scheduler.sessions import Expiry, Visitors
+from dask_pkgsync.scheduler.sessions import Visitors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
     from distributed import Scheduler
 
@@ -339,3 +342,22 @@ def _unchanged(report: SyncReport) -> SyncReport:
         for node in report.nodes
     )
     return SyncReport(report.target, tuple(nodes))
+
+
+EXTENSION = "pkgsync"
+
+
+def coordinator_of(scheduler: Scheduler) -> Coordinator:
+    """Return the one coordinator of a scheduler; a newer copy of this package takes over from an older one."""
+    found: Any = scheduler.extensions.get(EXTENSION)
+    if isinstance(found, Coordinator):
+        return found
+    if getattr(found, "is_permanent", False):
+        raise PkgsyncError(
+            "this scheduler has a dask-pkgsync of its own, of another version than this client's: install the same one"
+        )
+    if found is not None:
+        found.gate.open()
+    coordinator = Coordinator(scheduler)
+    scheduler.extensions[EXTENSION] = coordinator
+    return coordinator

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.comparison import compare_critical, critical_versions
 from dask_pkgsync.model.errors import PolicyError
-from dask_pkgsync.model.lockfiles.lockfile import environment_from_lock, unpinned
+from dask_pkgsync.model.lockfiles.lockfile import unpinned
 from dask_pkgsync.model.target import Target
 from dask_pkgsync.node.log import logger
 from dask_pkgsync.options.configuration import place
@@ -20,16 +19,19 @@ from dask_pkgsync.options.settings import (
     seconds_or_never,
     setting,
 )
-from dask_pkgsync.scanning.installed import scan_installed, this_interpreter
+from dask_pkgsync.scanning.installed import scan_installed
+from dask_pkgsync.scanning.lock_file import read_lock
 from dask_pkgsync.scanning.snapshot import with_digests
+from dask_pkgsync.scheduler.controller import coordinator_of
 from dask_pkgsync.scheduler.gate import own_versions
-from dask_pkgsync.scheduler.plugin import OnDuty, coordinator_of
+from dask_pkgsync.scheduler.plugin import OnDuty
 
 if TYPE_CHECKING:
     from distributed import Scheduler
 
     from dask_pkgsync.model.environments.environment import Environment
     from dask_pkgsync.model.operator_policy import Rule
+
 
 OWN = "scheduler"
 
@@ -118,20 +120,3 @@ def _described(rule: Rule) -> str:
     if rule.expected is None:
         return rule.mode
     return f"{rule.mode} (target {setting('target') or OWN}, {len(rule.expected.environment.distributions)} packages)"
-
-
-def read_lock(path: str) -> Environment:
-    """Read a lock file.
-
-    Raises
-    ------
-    PolicyError
-        If it cannot be read.
-    """
-    try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
-    except OSError as error:
-        raise PolicyError(f"{path} cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise PolicyError(f"{path} cannot be read: it is no text in UTF-8") from None
-    return environment_from_lock(path, text, this_interpreter())

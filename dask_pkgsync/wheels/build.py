@@ -6,12 +6,10 @@ import os
 import re
 import shutil
 import sys
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packaging.tags import sys_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
@@ -19,19 +17,17 @@ from dask_pkgsync.installers.calls import last_words, surroundings
 from dask_pkgsync.installers.find import own_uv
 from dask_pkgsync.installers.programs import DeadlineExceededError, run
 from dask_pkgsync.model.errors import WheelError
-from dask_pkgsync.scanning.records import EXTENSIONS, recorded
 from dask_pkgsync.scanning.sources import copy_to, digest_of, project_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from dask_pkgsync.installers.programs import Finished
     from dask_pkgsync.model.environments.distribution import Distribution
-    from dask_pkgsync.scanning.sources import SourceFile
+
 
 BUILD_TIMEOUT = 600.0
 """Seconds that one build may take, unless configured otherwise."""
-_DATE = (1980, 1, 1, 0, 0, 0)
+
+
 _SOURCE_DATE_EPOCH = "315532800"
 """The same date, in seconds since 1970: the earliest that a zip can say."""
 
@@ -160,70 +156,6 @@ def _refuse_another(wheel: Path, distribution: Distribution, source: Path) -> No
             f"the project in {source} builds {wheel.name}, but this environment has it in another name or version",
             advice=f"Install it again, so that its metadata is right: pip install -e {source}",
         )
-
-
-def pack_modules(files: Sequence[SourceFile], distribution: Distribution, directory: Path) -> Path:
-    """Pack loose modules as a wheel: for every platform, unless there are compiled ones among them.
-
-    Raises
-    ------
-    WheelError
-        If the files are not any more what was scanned.
-    """
-    stem = f"{distribution.name.replace('-', '_')}-{distribution.version}"
-    compiled = any(file.path.endswith(EXTENSIONS) for file in files)
-    tag = str(next(sys_tags())) if compiled else "py3-none-any"
-    wheel = directory / f"{stem}-{tag}.whl"
-    try:
-        if digest_of(files) != distribution.identity:
-            raise WheelError(
-                f"{distribution.name} {distribution.version}", "the modules changed after the scan", advice=_AGAIN
-            )
-        with zipfile.ZipFile(wheel, "w", zipfile.ZIP_STORED) as bundle:
-            record = list(_written(bundle, files, stem, compiled=compiled, tag=tag, distribution=distribution))
-            record.append(f"{stem}.dist-info/RECORD,,")
-            bundle.writestr(_entry(f"{stem}.dist-info/RECORD", executable=False), "\n".join(record) + "\n")
-        if digest_of(files) != distribution.identity:
-            raise WheelError(
-                f"{distribution.name} {distribution.version}",
-                "the modules changed while they were packed",
-                advice=_AGAIN,
-            )
-    except OSError as error:
-        raise WheelError(f"{distribution.name} {distribution.version}", str(error), advice=_AGAIN) from None
-    return wheel
-
-
-_AGAIN = "Run the sync again."
-
-
-def _written(
-    bundle: zipfile.ZipFile,
-    files: Sequence[SourceFile],
-    stem: str,
-    *,
-    compiled: bool,
-    tag: str,
-    distribution: Distribution,
-) -> Iterator[str]:
-    """Write everything but RECORD, and yield its lines."""
-    pure = "false" if compiled else "true"
-    metadata = {
-        "METADATA": f"Metadata-Version: 2.1\nName: {distribution.name}\nVersion: {distribution.version}\n"
-        "Summary: Loose modules of a client, packed by dask-pkgsync\n",
-        "WHEEL": f"Wheel-Version: 1.0\nGenerator: dask-pkgsync\nRoot-Is-Purelib: {pure}\nTag: {tag}\n",
-    }
-    texts = [(f"{stem}.dist-info/{name}", text.encode(), False) for name, text in metadata.items()]
-    contents = ((file.path, file.full.read_bytes(), file.executable) for file in files)
-    for path, content, executable in (*contents, *texts):
-        bundle.writestr(_entry(path, executable=executable), content)
-        yield recorded(path, content)
-
-
-def _entry(path: str, *, executable: bool) -> zipfile.ZipInfo:
-    entry = zipfile.ZipInfo(path, _DATE)
-    entry.external_attr = (0o100755 if executable else 0o100644) << 16
-    return entry
 
 
 def discard(directory: Path) -> None:

@@ -21,7 +21,8 @@ from dask_pkgsync.scanning.loose_modules import find_modules
 from dask_pkgsync.scanning.records import entries, installed
 from dask_pkgsync.scanning.snapshot import MODULES_LIMIT, source_directory
 from dask_pkgsync.scanning.sources import sha256_of
-from dask_pkgsync.wheels.build import BUILD_TIMEOUT, build_project, discard, pack_modules
+from dask_pkgsync.wheels.build import BUILD_TIMEOUT, build_project, discard
+from dask_pkgsync.wheels.module_wheel import pack_modules
 from dask_pkgsync.wheels.repack import repack
 
 if TYPE_CHECKING:

@@ -1,0 +1,91 @@
+"""Removes from the cache what nobody uses: what is too old, and what does not fit."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from time import time
+from typing import TYPE_CHECKING
+
+import psutil
+
+from dask_pkgsync.cache.directory import MARKER
+from dask_pkgsync.cache.host import this_host
+from dask_pkgsync.model.reports.failure import LayerError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dask_pkgsync.cache.directory import Cache
+
+
+def collect(cache: Cache, *, max_age: float, max_bytes: int) -> tuple[str, ...]:
+    """Remove layers that nobody uses: those unused for too long, and the longest unused while all are too large.
+
+    Parameters
+    ----------
+    cache : Cache
+    max_age : float
+        Seconds since the last use.
+    max_bytes : int
+        Size of all layers together.
+
+    Returns
+    -------
+    tuple of str
+        Digests of the removed layers.
+    """
+    _sweep(cache, max_age)
+    unused = sorted((used, digest) for digest, used in _last_use(cache).items() if not cache.is_leased(digest, max_age))
+    removed = [digest for used, digest in unused if used < time() - max_age and _remove(cache, digest, max_age)]
+    total = sum(_size(cache.layers / digest) for digest in _last_use(cache))
+    for _, digest in unused:
+        if total <= max_bytes:
+            break
+        size = _size(cache.layers / digest) if digest not in removed else 0
+        if size and _remove(cache, digest, max_age):
+            removed.append(digest)
+            total -= size
+    return tuple(removed)
+
+
+def _last_use(cache: Cache) -> dict[str, float]:
+    found = {}
+    for layer in cache.layers.iterdir():
+        with contextlib.suppress(OSError):  # somebody else removed it
+            found[layer.name] = (layer / MARKER).stat().st_mtime
+    return found
+
+
+def _remove(cache: Cache, digest: str, max_age: float) -> bool:
+    try:
+        with cache.lock(digest, 0.1):
+            if cache.is_leased(digest, max_age):
+                return False
+            aside = cache.aside("removed")
+            (cache.layers / digest).rename(aside)
+            shutil.rmtree(cache.leases / digest, ignore_errors=True)
+    except (OSError, LayerError):  # in the making, or removed by somebody else
+        return False
+    shutil.rmtree(aside, ignore_errors=True)
+    return True
+
+
+def _sweep(cache: Cache, max_age: float) -> None:
+    """Remove what processes that died were building; those of other hosts cannot be seen: there the age says it."""
+    for directory in cache.building.iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            _, pid, rest = directory.name.split("-", 2)
+            is_gone = rest.rpartition("-")[0] == this_host() and not psutil.pid_exists(int(pid))
+            abandoned = is_gone or directory.stat().st_mtime < time() - max(max_age, 3600)
+            if abandoned:
+                directory.unlink() if directory.is_file() else shutil.rmtree(directory, ignore_errors=True)
+
+
+def _size(directory: Path) -> int:
+    """Bytes of a layer, as its marker says: links to the installer's cache are counted as if they were copies."""
+    try:
+        return int(json.loads((directory / MARKER).read_text())["bytes"])
+    except (OSError, ValueError, KeyError):
+        return 0

@@ -1,0 +1,63 @@
+"""Passes the scheduler's events on to whoever shows the progress of a sync."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+from dask_pkgsync.model.reports.progress import Reporter, progress_in
+from dask_pkgsync.model.text import harmless
+from dask_pkgsync.model.wire.protocol import TOPIC
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from typing import Any
+
+    from distributed import Client
+
+
+@contextlib.asynccontextmanager
+async def _events(client: Client, reporter: Reporter) -> AsyncIterator[None]:
+    """Pass the scheduler's events on to the reporter, from the first to the last.
+
+    Events, and the subscription to them, travel on another connection than calls do. So at both ends we wait for an
+    event of our own: what was sent before it has arrived then.
+    """
+    heard: set[str] = set()
+
+    def handle(event: tuple[float, Any]) -> None:
+        _, message = event
+        match message:
+            case {"action": "step"} if (progress := progress_in(message)) is not None:
+                reporter.progressed(progress)
+            case {"action": "waiting", "client": client.id, "owner": str(owner), "packages": [*packages]}:
+                reporter.waits(harmless(owner), [harmless(str(name)) for name in packages])
+            case {"action": "listening", "mark": str(mark)}:
+                heard.add(mark)
+
+    if type(reporter) is Reporter or TOPIC in client._event_handlers:  # noqa: SLF001  # somebody listens already
+        yield
+        return
+    client.subscribe_topic(TOPIC, handle)
+    try:
+        await _wait_for_an_event(client, heard)
+        yield
+        await _wait_for_an_event(client, heard)
+    finally:
+        client.unsubscribe_topic(TOPIC)
+
+
+async def _wait_for_an_event(client: Client, heard: set[str], patience: float = 1.0) -> None:
+    """Log an event until it comes back, or until the patience, in seconds, is over: progress is worth no error."""
+    mark = uuid.uuid4().hex
+    scheduler: Any = client.scheduler
+    deadline = time.monotonic() + patience
+    while mark not in heard and time.monotonic() < deadline:
+        await scheduler.log_event(topic=TOPIC, msg={"action": "listening", "mark": mark})
+        for _ in range(20):
+            if mark in heard:
+                return
+            await asyncio.sleep(0.002)

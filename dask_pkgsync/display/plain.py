@@ -1,0 +1,52 @@
+"""Progress as plain lines, for logs and pipes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dask_pkgsync.display.rollout_progress import Board, duration, failure_summary, summary, waiting
+from dask_pkgsync.model.reports.progress import Reporter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TextIO
+
+    from dask_pkgsync.model.reports.progress import Progress
+    from dask_pkgsync.model.reports.sync import SyncReport
+
+
+class PlainReporter(Reporter):
+    """Writes a line for each step that ends and one at the end: for logs and pipes."""
+
+    def __init__(self, file: TextIO | None, board: Board | None = None) -> None:
+        self._file = file
+        self._board = board or Board()
+
+    def started(self, target: str) -> None:
+        """Write which target it is."""
+        self._write(f"syncing to environment {target[:12]}")
+
+    def waits(self, owner: str, packages: Sequence[str]) -> None:
+        """Write for whom."""
+        self._write(waiting(owner, packages))
+
+    def progressed(self, progress: Progress) -> None:
+        """Write a line if a step ended."""
+        row = self._board.update(progress)
+        if row.took is not None:
+            detail = f": {row.detail}" if row.detail else ""
+            after = "after" if row.state == "waiting" else "in"
+            self._write(f"{row.role} {row.node} {row.label} {after} {duration(row.took)}{detail}")
+
+    def finished(self, report: SyncReport) -> None:
+        """Write how it ended."""
+        self._write(summary(report, self._board.seconds))
+
+    def failed(self, error: BaseException) -> None:
+        """Write that it failed; the error tells the rest."""
+        self._write(failure_summary(error, self._board.seconds))
+
+    def _write(self, line: str) -> None:
+        if self._file is not None and not self._file.closed:
+            self._file.write(f"pkgsync: {line}\n")
+            self._file.flush()

@@ -1,0 +1,109 @@
+"""Progress as a live table in a terminal, drawn with rich."""
+
+from __future__ import annotations
+
+import atexit
+from typing import TYPE_CHECKING
+
+from dask_pkgsync.display.rollout_progress import Board, _headline, _rest, duration, failure_summary, summary, waiting
+from dask_pkgsync.model.reports.progress import Reporter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TextIO
+
+    from rich.console import Console, RenderableType
+
+    from dask_pkgsync.display.rollout_progress import Row
+    from dask_pkgsync.model.reports.progress import Progress
+    from dask_pkgsync.model.reports.sync import SyncReport
+
+
+ROWS_IN_A_TERMINAL = 20
+"""Lines of the table in a terminal, at most; fewer where the window is small."""
+
+
+STYLES = {"started": "cyan", "finished": "green", "waiting": "yellow", "failed": "bold red"}
+"""Colour of a step by its state."""
+
+
+class TerminalReporter(Reporter):
+    """Draws a live table with rich.
+
+    The cursor and the standard streams are given back when the sync ends, and at the latest when the interpreter
+    does: a person who presses Ctrl-C keeps a usable terminal.
+    """
+
+    def __init__(self, file: TextIO, board: Board | None = None) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._board = board or Board()
+        self._console = Console(file=file, highlight=False)
+        self._end: tuple[str, str] | None = None
+        self._live = Live(
+            console=self._console, get_renderable=self._render, refresh_per_second=8, vertical_overflow="crop"
+        )
+
+    def started(self, target: str) -> None:  # noqa: ARG002
+        """Begin to draw."""
+        atexit.register(self._live.stop)
+        self._live.start()
+
+    def waits(self, owner: str, packages: Sequence[str]) -> None:
+        """Take it in; the next frame shows it."""
+        self._board.note = waiting(owner, packages)
+
+    def progressed(self, progress: Progress) -> None:
+        """Take it in; the next frame shows it."""
+        self._board.update(progress)
+
+    def finished(self, report: SyncReport) -> None:
+        """Draw the last frame and how it ended."""
+        self._close(summary(report, self._board.seconds), "bold green")
+
+    def failed(self, error: BaseException) -> None:
+        """Draw the last frame and that it failed; the error tells the rest."""
+        self._close(failure_summary(error, self._board.seconds), "bold red")
+
+    def _close(self, line: str, style: str) -> None:
+        if self._end is not None:  # interrupted here, and ended on the event loop later
+            return
+        self._board.stop()
+        self._end = (line[0].upper() + line[1:], style)
+        if self._live.is_started:
+            self._live.stop()
+        else:
+            self._console.print(self._render())
+        atexit.unregister(self._live.stop)
+
+    def _render(self) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        limit = max(3, min(ROWS_IN_A_TERMINAL, self._console.height - 5))
+        rows, left_out = self._board.rows(limit)
+        head = Text(*self._end) if self._end else Text(_headline(self._board), style="bold")
+        parts: list[RenderableType] = [head]
+        if rows:
+            parts.append(_rich_table(rows, self._board.now(), self._console))
+        if left_out:
+            parts.append(Text(f"  {_rest(self._board, left_out, ended=self._end is not None)}", style="dim"))
+        return Group(*parts)
+
+
+def _rich_table(rows: list[Row], now: float, console: Console) -> RenderableType:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("  node", no_wrap=True)
+    table.add_column("role", no_wrap=True)
+    table.add_column("step", no_wrap=True)
+    table.add_column("elapsed", no_wrap=True, justify="right")
+    table.add_column("detail", no_wrap=True, overflow="ellipsis", max_width=max(10, console.width - 60))
+    for row in rows:
+        style = STYLES[row.state]
+        cells = (f"  {row.node}", row.role, row.label, duration(row.elapsed(now)), row.detail.partition("\n")[0])
+        table.add_row(*(Text(cell, style=style if cell == row.label else "") for cell in cells))
+    return table

@@ -1,0 +1,36 @@
+"""Whether this process, as it is now, has the target."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dask_pkgsync.model.plan import make_plan
+from dask_pkgsync.model.reports.failure import LayerError
+from dask_pkgsync.process.imports import editable_sources, here
+from dask_pkgsync.process.state import this_process
+
+if TYPE_CHECKING:
+    from dask_pkgsync.model.target import Target
+
+
+def verify(target: Target) -> None:
+    """Raise unless this process, as it is now, matches the target. Blocks: call it in a thread.
+
+    Raises
+    ------
+    LayerError
+        With everything that is missing.
+    """
+    found = here(target)
+    lacking = make_plan(found, target.environment, target.policy)
+    if lacking.empty:
+        this_process().target = target.id
+        this_process().sources = {name: origin.digest for name, origin in editable_sources(found).items()}
+        return
+    steps = [*(f"{step.name} {step.version} is not there" for step in lacking.changes)]
+    steps += [f"{step.name} {step.version} is still importable" for step in lacking.hidden]
+    raise LayerError(
+        "verify",
+        "the process does not have the target: " + "; ".join(steps),
+        advice="Run the sync again; if it stays so, look at what the node's preloads and PYTHONPATH put on sys.path.",
+    )
