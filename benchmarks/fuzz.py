@@ -22,8 +22,8 @@ from fuzzing import CLIENT, Fuzzer, padded, presenting, say
 from schedulers import LIMIT, STOCK, scheduler
 
 from dask_pkgsync import scan
-from dask_pkgsync.model.text import shown
 from dask_pkgsync.model.environments.environment import environment_to_wire
+from dask_pkgsync.model.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,11 +16,11 @@ from clusters import CRITICAL_PINS, Venv, base_python, environment_with, uv
 from table import measure, show
 from uv import find_uv_bin
 
-from dask_pkgsync.model.plan import make_plan
 from dask_pkgsync.cache.directory import open_cache
 from dask_pkgsync.installers.uv import Uv
-from dask_pkgsync.layers.layer import Base, Layer
 from dask_pkgsync.layers.build import build
+from dask_pkgsync.layers.layer import Base, Layer
+from dask_pkgsync.model.plan import make_plan
 from dask_pkgsync.scanning.installed import scan_installed
 
 MAIN = ["scikit-learn", "matplotlib", "statsmodels", "xarray", "zarr"]

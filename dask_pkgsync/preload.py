@@ -43,10 +43,10 @@ async def dask_setup(server: Server | Client) -> None:
         return
     if not isinstance(server, Scheduler):
         return
-    from dask_pkgsync.scheduler.enforcement import preside, refuse_everybody
+    from dask_pkgsync.scheduler.enforcement import guard, refuse_everybody
 
     try:
-        await preside(server)
+        await guard(server)
     except BaseException as error:
         logger.critical("this scheduler cannot be guarded as it is configured, and stops", exc_info=True)
         refuse_everybody(server, error)  # Dask would log it, and let everybody in

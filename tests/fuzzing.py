@@ -15,10 +15,9 @@ from distributed.core import clean_exception
 from distributed.protocol.serialize import ToPickle, to_serialize
 from distributed.versions import get_versions
 
-from dask_pkgsync.model.environments.environment import SCHEMA
 from dask_pkgsync.model.environments.environment import environment_to_wire
-from dask_pkgsync.model.policy import policy_to_wire
-from dask_pkgsync.model.policy import Policy
+from dask_pkgsync.model.policy import Policy, policy_to_wire
+from dask_pkgsync.model.wire.protocol import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +85,7 @@ def valid_messages(environment: dict[str, Any], target: str) -> list[tuple[str, 
     """Return one message, or more, for every handler that the gate and the coordinator have."""
     request = ["six", "1.17.0", ""]
     digest = "0" * 64
-    parcel = {
+    blob = {
         "request": request,
         "filename": "six-1.17.0-py2.py3-none-any.whl",
         "digest": digest,
@@ -117,14 +116,14 @@ def valid_messages(environment: dict[str, Any], target: str) -> list[tuple[str, 
         ("pkgsync_release", {"client": "Client-1"}),
         ("pkgsync_check", {"environment": environment, "policy": policy_to_wire(Policy()), "process": "token"}),
         ("pkgsync_drain", {"worker": "tcp://127.0.0.1:9", "node": "tcp://127.0.0.1:9"}),
-        ("pkgsync_parcels", {"requests": [request]}),
-        ("pkgsync_get", {"parcel": parcel, "offset": 0}),
+        ("pkgsync_blobs", {"requests": [request]}),
+        ("pkgsync_get", {"parcel": blob, "offset": 0}),
         (
             "pkgsync_offer",
-            {"parcels": [parcel], "errors": [[request, ["six", "problem", "advice", "words"]]], "store": ""},
+            {"parcels": [blob], "errors": [[request, ["six", "problem", "advice", "words"]]], "store": ""},
         ),
         ("pkgsync_at_work", {"client": "Client-1"}),
-        ("pkgsync_put", {"parcel": parcel, "offset": 0, "data": b"0123456789"}),
+        ("pkgsync_put", {"parcel": blob, "offset": 0, "data": b"0123456789"}),
     ]
 
 
@@ -298,7 +297,7 @@ def large_messages(environment: dict[str, Any], largest: int) -> list[tuple[str,
             ("pkgsync_check", {"environment": environments[0], "policy": one, "process": one}),
             ("pkgsync_failed", {"failure": one}),
             ("pkgsync_report", {"report": one, "target": ""}),
-            ("pkgsync_parcels", {"requests": one}),
+            ("pkgsync_blobs", {"requests": one}),
             ("pkgsync_offer", {"parcels": one, "errors": one, "store": one}),
             ("pkgsync_at_work", {"client": one}),
             ("pkgsync_release", {"client": one}),
@@ -306,8 +305,8 @@ def large_messages(environment: dict[str, Any], largest: int) -> list[tuple[str,
             ("pkgsync_drain", {"worker": one, "node": ""}),
         ]
     found += [
-        ("pkgsync_parcels", {"requests": [request] * min(largest, 20_000)}),
-        ("pkgsync_parcels", {"requests": [[f"p{n}", f"{n}.1rc1", ""] for n in range(min(largest, 20_000))]}),
+        ("pkgsync_blobs", {"requests": [request] * min(largest, 20_000)}),
+        ("pkgsync_blobs", {"requests": [[f"p{n}", f"{n}.1rc1", ""] for n in range(min(largest, 20_000))]}),
         ("pkgsync_offer", {"parcels": [], "errors": [[request, ["a", "b", "c", "d"]]] * min(largest, 20_000)}),
         ("pkgsync_failed", {"failure": {**failure, "packages": words}}),
         ("pkgsync_report", {"report": report, "target": ""}),
@@ -344,7 +343,7 @@ async def say(address: str, op: str, message: dict[str, Any]) -> str:
 
 def left_behind(scheduler: Scheduler) -> dict[str, Any]:
     """Return what messages could leave on a scheduler: of Dask's state the names, of ours how much there is."""
-    coordinator: Any = scheduler.extensions["pkgsync"]
+    controller: Any = scheduler.extensions["pkgsync"]
     return {
         "clients": sorted(scheduler.clients),
         "client_comms": sorted(scheduler.client_comms),
@@ -359,8 +358,8 @@ def left_behind(scheduler: Scheduler) -> dict[str, Any]:
         "nthreads": scheduler.total_nthreads,
         "memory": getattr(scheduler, "total_memory", 0),  # newer than Dask 2024.6.0
         "handlers": sorted(scheduler.handlers),
-        "partial blobs": len(coordinator.supply.blobs._partial),
-        **_sizes(coordinator),
+        "partial blobs": len(controller.blob_service.blobs._partial),
+        **_sizes(controller),
     }
 
 
@@ -370,6 +369,8 @@ def _sizes(part: object) -> dict[str, int]:
     for name, value in vars(part).items():
         if isinstance(value, Sized) and not isinstance(value, str | bytes):
             found[f"{type(part).__name__}.{name}"] = len(value)
-        elif type(value).__module__.startswith(("dask_pkgsync.scheduler", "dask_pkgsync.model")) and hasattr(value, "__dict__"):
+        elif type(value).__module__.startswith(("dask_pkgsync.scheduler", "dask_pkgsync.model")) and hasattr(
+            value, "__dict__"
+        ):
             found.update(_sizes(value))
     return found

@@ -6,8 +6,15 @@ from hypothesis import strategies as st
 
 from dask_pkgsync.model.environments.distribution import Distribution, Fault
 from dask_pkgsync.model.environments.environment import Environment
-from dask_pkgsync.model.environments.origin import FromArchive, FromDirectory, FromIndex, FromModules, FromVcs, Unrecorded
 from dask_pkgsync.model.environments.interpreter import Interpreter
+from dask_pkgsync.model.environments.origin import (
+    FromArchive,
+    FromDirectory,
+    FromIndex,
+    FromModules,
+    FromVcs,
+    Unrecorded,
+)
 from dask_pkgsync.model.policy import CRITICAL, Level, Policy
 
 texts = st.text(st.characters(categories=("L", "N", "P", "S", "Zs")), max_size=20).filter(str.isprintable)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dask_pkgsync.model.reports.failure import LayerError
-from dask_pkgsync.model.errors import MessageError, PolicyError, WheelError
-from dask_pkgsync.model.blobs import Parcel, Request, parcel_from_wire, parcel_to_wire, requests_from_wire
-from dask_pkgsync.wheels.blobs import Blobs
-from dask_pkgsync.cache.directory import Cache, open_cache
 from dask_pkgsync.cache.collection import collect
+from dask_pkgsync.cache.directory import Cache, open_cache
 from dask_pkgsync.cache.host import this_host
-from dask_pkgsync.wheels.store import check_store, fetch_into, put
+from dask_pkgsync.model.blobs import Blob, BlobRequest, blob_from_wire, blob_to_wire, requests_from_wire
+from dask_pkgsync.model.errors import MessageError, PolicyError, WheelError
+from dask_pkgsync.model.reports.failure import LayerError
+from dask_pkgsync.wheels.blob_store import BlobStore
+from dask_pkgsync.wheels.fsspec_store import check_store, fetch_into, put
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 CONTENT = bytes(range(256)) * 40
 
 
-def parcel(content: bytes = CONTENT, name: str = "six") -> Parcel:
+def blob(content: bytes = CONTENT, name: str = "six") -> Blob:
     """Return what announces some bytes."""
     digest = hashlib.sha256(content).hexdigest()
-    return Parcel(Request(name, "1.0"), f"{name}-1.0-py3-none-any.whl", digest, len(content))
+    return Blob(BlobRequest(name, "1.0"), f"{name}-1.0-py3-none-any.whl", digest, len(content))
 
 
 @pytest.fixture
@@ -37,14 +37,14 @@ def cache(tmp_path: Path) -> Cache:
     return open_cache(str(tmp_path / "cache"))
 
 
-def blobs_in(cache: Cache, max_age: float = 3600, max_bytes: int = 100_000) -> Blobs:
+def blobs_in(cache: Cache, max_age: float = 3600, max_bytes: int = 100_000) -> BlobStore:
     """Return the blobs of a cache."""
-    return Blobs(cache, max_age=max_age, max_bytes=max_bytes)
+    return BlobStore(cache, max_age=max_age, max_bytes=max_bytes)
 
 
 def test_a_blob_comes_in_parts_and_is_read_in_parts(cache: Cache) -> None:
     """Parts in their order make a file of the announced name; it is verified whenever it is used."""
-    blobs, one = blobs_in(cache), parcel()
+    blobs, one = blobs_in(cache), blob()
     assert blobs.expect(one) == 0
     assert blobs.append(one, 0, CONTENT[:5000]) == 5000
     assert not blobs.has(one)
@@ -60,7 +60,7 @@ def test_a_blob_comes_in_parts_and_is_read_in_parts(cache: Cache) -> None:
 
 def test_two_clients_that_send_one_blob_help_each_other(cache: Cache) -> None:
     """What one has sent is passed over when the other sends it; both are told where to go on."""
-    blobs, one = blobs_in(cache), parcel()
+    blobs, one = blobs_in(cache), blob()
     assert blobs.expect(one) == blobs.expect(one) == 0
     assert blobs.append(one, 0, CONTENT[:4000]) == 4000
     assert blobs.append(one, 0, CONTENT[:4000]) == 4000
@@ -71,7 +71,7 @@ def test_two_clients_that_send_one_blob_help_each_other(cache: Cache) -> None:
 
 def test_many_at_once_make_one_blob(cache: Cache) -> None:
     """Threads that send the same blob at the same time end with one whole file."""
-    blobs, one = blobs_in(cache), parcel()
+    blobs, one = blobs_in(cache), blob()
 
     def send() -> None:
         offset = blobs.expect(one)
@@ -92,7 +92,7 @@ def test_many_at_once_make_one_blob(cache: Cache) -> None:
 )
 def test_bytes_that_were_not_announced_are_refused(content: bytes, cache: Cache) -> None:
     """Whatever does not have the digest is thrown away, and the next try begins anew."""
-    blobs, one = blobs_in(cache), parcel()
+    blobs, one = blobs_in(cache), blob()
     blobs.expect(one)
     with pytest.raises(LayerError, match="does not have the bytes that the client announced"):
         blobs.append(one, 0, content)
@@ -107,7 +107,7 @@ def test_bytes_that_were_not_announced_are_refused(content: bytes, cache: Cache)
 @pytest.mark.parametrize("damage", [CONTENT[:-1], CONTENT[:-1] + b"x"], ids=["truncated", "flipped"])
 def test_a_blob_that_is_damaged_on_the_disk_is_sent_again(damage: bytes, cache: Cache) -> None:
     """It is removed when it is next used or offered."""
-    blobs, one = blobs_in(cache), parcel()
+    blobs, one = blobs_in(cache), blob()
     blobs.expect(one)
     blobs.append(one, 0, CONTENT)
     blobs.path(one).write_bytes(damage)
@@ -122,36 +122,36 @@ def test_a_blob_that_is_damaged_on_the_disk_is_sent_again(damage: bytes, cache: 
 def test_a_full_store_makes_room_of_what_nobody_uses(cache: Cache) -> None:
     """The longest unused go first; what is leased stays, and then nothing more is taken in."""
     blobs = blobs_in(cache, max_bytes=25_000)
-    parcels = [parcel(CONTENT + bytes([number])) for number in range(4)]
-    for number, one in enumerate(parcels[:2]):
+    blobs = [blob(CONTENT + bytes([number])) for number in range(4)]
+    for number, one in enumerate(blobs[:2]):
         blobs.expect(one)
         blobs.append(one, 0, CONTENT + bytes([number]))
         os.utime(blobs.path(one).parent, (time() - 100 + number, time() - 100 + number))
-    blobs.expect(parcels[2])
-    assert [blobs.has(one) for one in parcels[:2]] == [False, True]
-    cache.lease(parcels[1].digest)
+    blobs.expect(blobs[2])
+    assert [blobs.has(one) for one in blobs[:2]] == [False, True]
+    cache.lease(blobs[1].digest)
     with pytest.raises(LayerError, match="does not fit") as caught:
-        blobs.expect(parcels[3])
+        blobs.expect(blobs[3])
     assert "store-size" in caught.value.advice
-    assert blobs.has(parcels[1])
-    cache.end_leases([parcels[1].digest])
+    assert blobs.has(blobs[1])
+    cache.end_leases([blobs[1].digest])
     blobs.forget_partial(0)
-    assert blobs.expect(parcels[3]) == 0
+    assert blobs.expect(blobs[3]) == 0
 
 
 def test_what_is_too_old_goes(cache: Cache) -> None:
     """A blob that nobody used for the configured time is removed when the next one comes."""
-    blobs, one = blobs_in(cache, max_age=10), parcel()
+    blobs, one = blobs_in(cache, max_age=10), blob()
     blobs.expect(one)
     blobs.append(one, 0, CONTENT)
     os.utime(blobs.path(one).parent, (time() - 60, time() - 60))
-    blobs.expect(parcel(b"another"))
+    blobs.expect(blob(b"another"))
     assert not blobs.has(one)
 
 
 def test_an_upload_that_stopped_is_given_up_after_a_while(cache: Cache) -> None:
     """What came of it is removed; also what a process that died was writing."""
-    blobs, one = blobs_in(cache), parcel()
+    blobs, one = blobs_in(cache), blob()
     blobs.expect(one)
     blobs.append(one, 0, CONTENT[:100])
     blobs.forget_partial(60)
@@ -166,7 +166,7 @@ def test_an_upload_that_stopped_is_given_up_after_a_while(cache: Cache) -> None:
 
 def test_a_disk_that_fails_is_told(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of the disk while a blob is published is a clear one, and nothing stays."""
-    blobs, one = blobs_in(cache), parcel()
+    blobs, one = blobs_in(cache), blob()
     blobs.expect(one)
     cache.blobs.rmdir()
     cache.blobs.write_text("a file where the directory should be")
@@ -176,7 +176,7 @@ def test_a_disk_that_fails_is_told(cache: Cache, monkeypatch: pytest.MonkeyPatch
 
 def test_a_store_holds_blobs_for_every_host(cache: Cache, tmp_path: Path) -> None:
     """Any URL of fsspec: written once, read by each host into its own cache, verified there."""
-    one, store = parcel(), (tmp_path / "store").as_uri()
+    one, store = blob(), (tmp_path / "store").as_uri()
     source = tmp_path / one.filename
     source.write_bytes(CONTENT)
     put(store, one, source)
@@ -214,7 +214,7 @@ def test_the_url_of_a_store_holds_no_secret(url: str) -> None:
     assert "hunter2" not in str(caught.value)
 
 
-WIRE = parcel_to_wire(parcel())
+WIRE = blob_to_wire(blob())
 
 
 @pytest.mark.parametrize(
@@ -235,14 +235,14 @@ WIRE = parcel_to_wire(parcel())
 )
 def test_what_is_announced_is_checked(change: dict[str, object], place: str) -> None:
     """Nothing in an announcement can name a place outside of the store."""
-    assert parcel_from_wire(WIRE) == parcel()
+    assert blob_from_wire(WIRE) == blob()
     with pytest.raises(MessageError) as caught:
-        parcel_from_wire({**WIRE, **change})
+        blob_from_wire({**WIRE, **change})
     assert place in caught.value.place
 
 
 def test_requests_are_checked() -> None:
     """A node asks for names and versions, nothing else."""
-    assert requests_from_wire([["six", "1.0", "abc"]]) == (Request("six", "1.0", "abc"),)
+    assert requests_from_wire([["six", "1.0", "abc"]]) == (BlobRequest("six", "1.0", "abc"),)
     with pytest.raises(MessageError):
         requests_from_wire([["../six", "1.0", ""]])

@@ -57,7 +57,7 @@ def test_a_hostile_target_is_refused_by_every_node(
         def __reduce__(self) -> tuple[Any, ...]:
             from dask_pkgsync.carry.travel import carried
 
-            return carried("dask_pkgsync.scheduler.plugin:package_sync", self.wire)
+            return carried("dask_pkgsync.scheduler.plugin:registered_plugin", self.wire)
 
     plugin = Hostile(environment_with(base_environment, {"six": "1.17.0"}))
     good = target_to_wire(plugin.target)

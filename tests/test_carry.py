@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 import dask_pkgsync
-from dask_pkgsync.carry import bootstrap
+from dask_pkgsync.carry import archive, bootstrap
 from dask_pkgsync.carry import travel as carry
 from dask_pkgsync.process.state import this_process
 
@@ -48,7 +48,7 @@ class TravellingPolicy:
     """A policy made at the other end."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        return carry.carried("dask_pkgsync.model.target:policy_from_wire", STATE)
+        return carry.carried("dask_pkgsync.model.policy:policy_from_wire", STATE)
 
 
 STATE = {"ignore": ["numpy"], "only": None, "extra": [], "strict": False, "platform-specific": [], "levels": []}
@@ -57,13 +57,13 @@ STATE = {"ignore": ["numpy"], "only": None, "extra": [], "strict": False, "platf
 def test_the_archive_is_the_same_for_the_same_source() -> None:
     """Making the archive twice gives the same bytes, so that its digest names the source."""
     package = SOURCE / "dask_pkgsync"
-    assert carry._zipped(package) == carry._zipped(package)
-    assert carry.source_digest() == hashlib.sha256(carry.archive()).hexdigest()
+    assert archive._zipped(package) == archive._zipped(package)
+    assert archive.source_digest() == hashlib.sha256(archive.archive()).hexdigest()
 
 
 def test_only_what_nodes_need_travels() -> None:
     """The command line and the demo stay at home; plugins, core and defaults travel."""
-    names = set(zipfile.ZipFile(io.BytesIO(carry.archive())).namelist())
+    names = set(zipfile.ZipFile(io.BytesIO(archive.archive())).namelist())
     assert {"dask_pkgsync/__init__.py", "dask_pkgsync/pkgsync.yaml", "dask_pkgsync/scheduler/gate.py"} <= names
     assert not names & {"dask_pkgsync/cli/commands.py", "dask_pkgsync/demo/story.py"}
     assert not any("__pycache__" in name for name in names)
@@ -75,9 +75,9 @@ def test_a_process_without_the_package_imports_the_carried_copy(tmp_path: Path) 
     assert finished.returncode == 0, finished.stderr.decode()
     text, file = json.loads(finished.stdout)
     assert "numpy" in text
-    stored = tmp_path / "cache" / "dask-pkgsync" / "carried" / f"dask_pkgsync-{carry.source_digest()[:32]}.zip"
+    stored = tmp_path / "cache" / "dask-pkgsync" / "carried" / f"dask_pkgsync-{archive.source_digest()[:32]}.zip"
     assert file.startswith(str(stored))
-    assert stored.read_bytes() == carry.archive()
+    assert stored.read_bytes() == archive.archive()
 
 
 def test_the_archive_is_written_once(tmp_path: Path) -> None:

@@ -22,16 +22,11 @@ from test_messages import junk
 
 from dask_pkgsync import Distribution, Policy, scan
 from dask_pkgsync.client.api import check
-from dask_pkgsync.scheduler.enforcement import preside
-from dask_pkgsync.scanning.lock_file import read_lock
-from dask_pkgsync.scheduler.controller import coordinator_of
 from dask_pkgsync.client.connection import connect
-from dask_pkgsync.scheduler.claims import Want
+from dask_pkgsync.model.blobs import request_for
+from dask_pkgsync.model.claims import FileConflict
 from dask_pkgsync.model.comparison import Comparison, Difference
 from dask_pkgsync.model.errors import MessageError
-from dask_pkgsync.model.claims import Apart
-from dask_pkgsync.model.target import Target
-from dask_pkgsync.model.blobs import request_for
 from dask_pkgsync.model.policy import Level
 from dask_pkgsync.model.reports.verdict import (
     MUST_PRESENT,
@@ -44,7 +39,12 @@ from dask_pkgsync.model.reports.verdict import (
     verdict_from_wire,
     verdict_to_wire,
 )
+from dask_pkgsync.model.target import Target
 from dask_pkgsync.process.state import this_process
+from dask_pkgsync.scanning.lock_file import read_lock
+from dask_pkgsync.scheduler.claims import Claim
+from dask_pkgsync.scheduler.controller import controller_of
+from dask_pkgsync.scheduler.enforcement import guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,7 +73,7 @@ def ask(
                 Client(scheduler.address, asynchronous=True, set_as_default=False) as client,
             ):
                 if is_guarded:
-                    await preside(scheduler)
+                    await guard(scheduler)
                 prepare(scheduler)
                 found: Any = check(client, environment, policy)
                 verdict: Verdict = await found
@@ -86,11 +86,11 @@ def wanted_by(owner: str, environment: Environment, **rest: Any) -> Callable[[Sc
     """Have somebody on the cluster who has got an environment, with the newest client's name."""
 
     def prepare(scheduler: Scheduler) -> None:
-        coordinator = coordinator_of(scheduler)
+        controller = controller_of(scheduler)
         target = Target(environment, Policy(), owner=owner, **rest)
         name = next(iter(scheduler.clients))
-        coordinator.wants.wants[name] = Want(name, target)
-        coordinator.leader.target = target
+        controller.claims.claims[name] = Claim(name, target)
+        controller.rollout.target = target
 
     return prepare
 
@@ -133,7 +133,7 @@ def test_who_only_adds_is_let_in_and_reads_what_a_sync_would_change() -> None:
 
     def kept(scheduler: Scheduler) -> None:
         wanted_by("ann@laptop", environment_with(HERE, {"click": "0.1"}))(scheduler)
-        coordinator_of(scheduler).wants.forget_all()
+        controller_of(scheduler).claims.forget_all()
 
     version = HERE.distributions["click"].version
     assert ask(HERE, prepare=kept) == Verdict("let in", notes=(f"it would change 1 package: click {version}",))
@@ -145,7 +145,7 @@ def test_what_is_known_to_have_the_same_files_would_conflict() -> None:
     def known(scheduler: Scheduler) -> None:
         wanted_by("ann@laptop", environment_with(HERE, {"hers": "1.0"}))(scheduler)
         pair = [request_for(Distribution(name, "1.0")) for name in ("hers", "mine")]
-        coordinator_of(scheduler).wants.apart[Apart(*pair, "tools.py")] = None
+        controller_of(scheduler).claims.file_conflicts[FileConflict(*pair, "tools.py")] = None
 
     verdict = ask(environment_with(HERE, {"mine": "1.0"}), prepare=known)
     assert (verdict.outcome, [row.name for row in verdict.differences]) == ("conflict", ["tools.py"])
@@ -155,8 +155,8 @@ def test_who_has_gone_and_who_asks_are_in_nobodys_way() -> None:
     """What this very process has got, or somebody who is not connected any more, is no conflict."""
 
     def gone(scheduler: Scheduler) -> None:
-        coordinator = coordinator_of(scheduler)
-        coordinator.wants.wants["Client-gone"] = Want("Client-gone", Target(HERE, Policy(), owner="ann@laptop"))
+        controller = controller_of(scheduler)
+        controller.claims.claims["Client-gone"] = Claim("Client-gone", Target(HERE, Policy(), owner="ann@laptop"))
 
     mine = environment_with(HERE, {"click": "0.1"})
     assert ask(mine, prepare=gone).is_let_in
@@ -170,8 +170,11 @@ def test_what_is_enforced_decides(tmp_path: Path) -> None:
     def verdict(environment: Environment) -> Verdict:
         # (nobody is led to it: the environment of this process cannot be changed)
         def enforce(scheduler: Scheduler) -> None:
-            rule = coordinator_of(scheduler).rule
-            rule.mode, rule.expected = "enforce", Target(read_lock(str(tmp_path / "r.txt")), Policy())
+            operator_policy = controller_of(scheduler).operator_policy
+            operator_policy.mode, operator_policy.expected = (
+                "enforce",
+                Target(read_lock(str(tmp_path / "r.txt")), Policy()),
+            )
 
         return ask(environment, prepare=enforce, policy=Policy.of(ignore=["click"]))
 
@@ -195,7 +198,7 @@ def test_a_cluster_that_nothing_guards_is_told_so() -> None:
     assert ask(HERE, is_guarded=False) == Verdict("let in", notes=(UNGUARDED,))
     verdict = ask(environment_with(HERE, {"tornado": "1.0"}), is_guarded=False)
     assert (verdict.outcome, verdict.notes) == ("refused", (UNGUARDED,))
-    released = ask(HERE, prepare=lambda scheduler: coordinator_of(scheduler).listen(), is_guarded=False)
+    released = ask(HERE, prepare=lambda scheduler: controller_of(scheduler).listen(), is_guarded=False)
     assert released == Verdict("let in", notes=(UNGUARDED, NOBODY_YET))
 
 

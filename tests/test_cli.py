@@ -12,13 +12,13 @@ from click.testing import CliRunner
 
 from dask_pkgsync import scan
 from dask_pkgsync.cli import commands as cli
-from dask_pkgsync.demo import stage as demo_stage
+from dask_pkgsync.cli.pages import scan_page
 from dask_pkgsync.client.connection import security
+from dask_pkgsync.demo import stage as demo_stage
 from dask_pkgsync.model.environments.distribution import Distribution, Fault
 from dask_pkgsync.model.environments.environment import Environment
-from dask_pkgsync.model.environments.origin import FromArchive, FromDirectory, FromIndex, FromVcs, Unrecorded
 from dask_pkgsync.model.environments.interpreter import Interpreter
-from dask_pkgsync.cli.pages import scan_page
+from dask_pkgsync.model.environments.origin import FromArchive, FromDirectory, FromIndex, FromVcs, Unrecorded
 
 PYTHON = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311-cp311-manylinux_2_36_x86_64")
 CRITICAL = {"cloudpickle": "3.1", "dask": "2026.8.0", "distributed": "2026.8.0", "msgpack": "1.1", "tornado": "6.5"}

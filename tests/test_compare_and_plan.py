@@ -20,8 +20,16 @@ from dask_pkgsync.model.comparison import (
 )
 from dask_pkgsync.model.environments.distribution import Distribution, Fault
 from dask_pkgsync.model.environments.environment import Environment
-from dask_pkgsync.model.environments.origin import FromArchive, FromDirectory, FromIndex, FromModules, FromVcs, Origin, Unrecorded
 from dask_pkgsync.model.environments.interpreter import Interpreter
+from dask_pkgsync.model.environments.origin import (
+    FromArchive,
+    FromDirectory,
+    FromIndex,
+    FromModules,
+    FromVcs,
+    Origin,
+    Unrecorded,
+)
 from dask_pkgsync.model.errors import PolicyError
 from dask_pkgsync.model.plan import Hide, Install, Keep, Plan, Replace, Skip, make_plan
 from dask_pkgsync.model.policy import CRITICAL, Level, Policy

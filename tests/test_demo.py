@@ -15,8 +15,8 @@ from dask_pkgsync.demo import stage as demo_stage
 from dask_pkgsync.demo import story as demo
 from dask_pkgsync.model.environments.distribution import Distribution, Fault
 from dask_pkgsync.model.environments.environment import Environment
-from dask_pkgsync.model.environments.origin import FromVcs
 from dask_pkgsync.model.environments.interpreter import Interpreter
+from dask_pkgsync.model.environments.origin import FromVcs
 
 pytestmark = pytest.mark.cluster
 COMMAND = [sys.executable, "-m", "dask", "pkgsync", "demo"]

@@ -9,12 +9,12 @@ import threading
 
 import pytest
 
+from dask_pkgsync.display import reporters as display
+from dask_pkgsync.display import rollout_progress as board_module
+from dask_pkgsync.display.rollout_progress import RolloutProgress, duration
 from dask_pkgsync.model.reports.failure import NodeFailure, SyncError
 from dask_pkgsync.model.reports.progress import OnlyIfNeeded, Progress, Reporter, progress_in
 from dask_pkgsync.model.reports.sync import NodeReport, SyncReport
-from dask_pkgsync.display import rollout_progress as board_module
-from dask_pkgsync.display import reporters as display
-from dask_pkgsync.display.rollout_progress import Board, duration
 
 TARGET = "ab" * 32
 REPORT = SyncReport(
@@ -262,14 +262,14 @@ def test_who_waits_reads_for_whom(terminal):
     assert "waiting until ann@laptop" in notebook._page()
     notebook.progressed(step("tcp://10.0.0.1:1", "prepare", "started"))
     assert "waiting until" not in notebook._page()
-    assert board_module.Row("tcp://x:1", "nanny", "activate", "waiting", "", 0.0, 1.0).label == "waiting"
+    assert board_module.NodeProgress("tcp://x:1", "nanny", "activate", "waiting", "", 0.0, 1.0).label == "waiting"
     Reporter().waits("ann@laptop", ["six"])
 
 
 def test_a_step_is_timed_from_its_own_beginning():
     """A step takes the time from its own start to its end, whatever the node did before."""
     clock = Clock()
-    board = Board(clock)
+    board = RolloutProgress(clock)
     board.update(step("a", "prepare", "started"))
     clock.seconds += 5
     assert board.update(step("a", "prepare", "finished")).took == 5
@@ -282,7 +282,7 @@ def test_a_step_is_timed_from_its_own_beginning():
 def test_stopping_stops_all_clocks():
     """After the end of a sync no node's time goes on."""
     clock = Clock()
-    board = Board(clock)
+    board = RolloutProgress(clock)
     board.update(step("a", "prepare", "started"))
     clock.seconds += 3
     board.stop()
@@ -293,7 +293,7 @@ def test_stopping_stops_all_clocks():
 def test_failed_nodes_come_first_and_finished_ones_give_way():
     """Where not all nodes fit, the failed and the longest-running are shown, and no finished one."""
     clock = Clock()
-    board = Board(clock)
+    board = RolloutProgress(clock)
     for node, state in (("done", "finished"), ("new", "started"), ("bad", "failed")):
         board.update(step(node, "prepare", state))
         clock.seconds += 1
@@ -313,5 +313,5 @@ def test_durations_are_for_people(seconds, text):
 
 def test_an_unknown_step_is_shown_as_it_is():
     """A step that a newer scheduler invents is shown by its own name."""
-    assert Board().update(step("a", "polish", "started")).label == "polish started"
+    assert RolloutProgress().update(step("a", "polish", "started")).label == "polish started"
     assert board_module.nodes(1) == "1 node"

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from index import wheel
 
+from dask_pkgsync.layers.fill import FROM_INDEX, Filler, Sources
+from dask_pkgsync.layers.layer import Base
+from dask_pkgsync.model.blobs import BlobRequest
 from dask_pkgsync.model.environments.distribution import Distribution
 from dask_pkgsync.model.environments.environment import Environment
 from dask_pkgsync.model.environments.origin import FromVcs
 from dask_pkgsync.model.errors import InconsistentEnvironmentWarning, WheelError
-from dask_pkgsync.model.reports.failure import LayerError
-from dask_pkgsync.model.blobs import Request
 from dask_pkgsync.model.plan import Install, Keep, Plan
-from dask_pkgsync.layers.fill import FROM_INDEX, Filling, Sources
-from dask_pkgsync.layers.layer import Base
-from dask_pkgsync.scanning.records import dist_infos
+from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.scanning.consistency import conflicts
 from dask_pkgsync.scanning.installed import scan_installed, this_interpreter
+from dask_pkgsync.scanning.records import dist_infos
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +65,7 @@ class Client:
         self.directory, self.has, self.tag = directory, has, tag
         self.asked: list[str] = []
 
-    def __call__(self, requests: Sequence[Request]) -> dict[Request, tuple[Path, str]]:
+    def __call__(self, requests: Sequence[BlobRequest]) -> dict[BlobRequest, tuple[Path, str]]:
         self.asked += [request.name for request in requests]
         found = {}
         for request in requests:
@@ -91,7 +91,7 @@ def fill(tmp_path: Path, installer: Recorder, client: Client, transport: str, pl
     base = Base(Path(sys.executable), (tmp_path / "base",), Environment.of(this_interpreter(), []))
     sources = Sources(transport, client, target=TARGET)
     (tmp_path / "work").mkdir()
-    return Filling(plan, base, installer, sources, 60).fill(tmp_path / "work" / "layer", tmp_path / "final")
+    return Filler(plan, base, installer, sources, 60).fill(tmp_path / "work" / "layer", tmp_path / "final")
 
 
 def test_only_what_no_index_can_have_comes_from_the_client(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_wheel_for_another_platform_is_told_with_both(tmp_path: Path) -> None:
 def test_a_wheel_that_is_not_what_it_says_is_refused(tmp_path: Path) -> None:
     """Before any installer sees it."""
 
-    def lying(requests: Sequence[Request]) -> dict[Request, tuple[Path, str]]:
+    def lying(requests: Sequence[BlobRequest]) -> dict[BlobRequest, tuple[Path, str]]:
         path = tmp_path / "four-1.0-py3-none-any.whl"
         path.write_bytes(wheel("other", "1.0")[1])
         return {requests[0]: (path, "")}
@@ -200,7 +200,7 @@ def test_a_wheel_that_is_not_what_it_says_is_refused(tmp_path: Path) -> None:
 def test_without_a_client_local_code_is_an_error() -> None:
     """Nobody else has it."""
     with pytest.raises(LayerError, match=r"only a client can give four 1\.0"):
-        FROM_INDEX.fetch([Request("four", "1.0")])
+        FROM_INDEX.fetch([BlobRequest("four", "1.0")])
 
 
 def test_requirements_that_do_not_hold_are_listed(tmp_path: Path) -> None:

@@ -72,8 +72,8 @@ def test_whatever_is_sent_is_answered_and_nothing_stays_behind(mode: str, seed: 
 
     async def story() -> None:
         async with guarded(mode) as scheduler:
-            coordinator: Any = scheduler.extensions["pkgsync"]
-            fuzzer = Fuzzer(seed, scan(modules=False), getattr(coordinator.target, "id", ""), largest=300)
+            controller: Any = scheduler.extensions["pkgsync"]
+            fuzzer = Fuzzer(seed, scan(modules=False), getattr(controller.target, "id", ""), largest=300)
             before = await settled(scheduler)
             for _ in range(600):
                 op, message = fuzzer.message(share_large=0.05)

@@ -13,8 +13,8 @@ from uv import find_uv_bin
 from dask_pkgsync import LayerError
 from dask_pkgsync.cache.directory import open_cache
 from dask_pkgsync.installers import find
+from dask_pkgsync.installers.calls import blamed, call, child_environment, explain, last_words
 from dask_pkgsync.installers.pip import Pip
-from dask_pkgsync.installers.calls import blamed, call, explain, last_words, surroundings
 from dask_pkgsync.installers.uv import Uv
 
 UV = Uv(Path("/bin/uv"), Path("/base/bin/python"), Path("/cache/uv"))
@@ -58,7 +58,7 @@ def test_installers_do_not_see_where_we_come_from(tmp_path: Path, monkeypatch: p
     for name in ("PYTHONPATH", "VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "UV_TARGET", "PIP_TARGET", "CONDA_PREFIX"):
         monkeypatch.setenv(name, "/elsewhere")
     monkeypatch.setenv("UV_DEFAULT_INDEX", "https://index")
-    env = surroundings(tmp_path)
+    env = child_environment(tmp_path)
     assert "/elsewhere" not in env.values()
     assert env["UV_DEFAULT_INDEX"] == "https://index"
     assert env["TMPDIR"] == str(tmp_path)

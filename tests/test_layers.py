@@ -15,20 +15,20 @@ from clusters import SOURCE, Venv, base_python, environment_with, surroundings, 
 from uv import find_uv_bin
 
 from dask_pkgsync import LayerError
+from dask_pkgsync.cache.directory import MARKER, open_cache
+from dask_pkgsync.installers.uv import Uv
+from dask_pkgsync.layers.build import build
+from dask_pkgsync.layers.clashes import clashes
+from dask_pkgsync.layers.layer import BASE_LINK, Base, Layer, base_at, layer_digest, layer_from_wire, layer_to_wire
+from dask_pkgsync.layers.leaks import find_leak
+from dask_pkgsync.layers.verify import verify
 from dask_pkgsync.model.environments.distribution import Distribution
 from dask_pkgsync.model.environments.origin import FromModules
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.plan import Install, Keep, Plan, make_plan
 from dask_pkgsync.model.reports.sync import NodeReport, report_from_wire, report_to_wire
-from dask_pkgsync.cache.directory import MARKER, open_cache
-from dask_pkgsync.installers.uv import Uv
-from dask_pkgsync.layers.layer import BASE_LINK, Base, Layer, base_at, layer_digest, layer_from_wire, layer_to_wire
-from dask_pkgsync.layers.build import build
-from dask_pkgsync.layers.leaks import find_leak
-from dask_pkgsync.layers.clashes import clashes
-from dask_pkgsync.scanning.records import dist_infos, entries, installed, module_name, module_names, recorded
-from dask_pkgsync.layers.verify import verify
 from dask_pkgsync.scanning.installed import scan_installed
+from dask_pkgsync.scanning.records import dist_infos, entries, installed, module_name, module_names, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

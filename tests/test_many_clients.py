@@ -17,17 +17,16 @@ from distributed import Client, Scheduler
 
 import dask_pkgsync as pkgsync
 from dask_pkgsync import ConflictError, PackageSync, PkgsyncError, Policy, scan
-from dask_pkgsync.scheduler.sessions import Visitors
-from dask_pkgsync.scheduler.claims import ApartError, MustWaitError, Want, Wants
+from dask_pkgsync.model.blobs import BlobRequest
+from dask_pkgsync.model.claims import FileConflict, conflict, merge
+from dask_pkgsync.model.clash import Clash
 from dask_pkgsync.model.environments.distribution import Distribution
-from dask_pkgsync.model.environments.environment import Environment
+from dask_pkgsync.model.environments.environment import Environment, environment_to_wire
 from dask_pkgsync.model.environments.interpreter import Interpreter
 from dask_pkgsync.model.environments.origin import Unrecorded
-from dask_pkgsync.model.claims import Apart, conflict, merge
 from dask_pkgsync.model.target import Target
-from dask_pkgsync.model.environments.environment import environment_to_wire
-from dask_pkgsync.model.blobs import Request
-from dask_pkgsync.model.clash import Clash
+from dask_pkgsync.scheduler.claims import Claim, Claims, FileConflictError, MustWaitError
+from dask_pkgsync.scheduler.sessions import Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,19 +104,19 @@ def test_options_that_differ_conflict_however_long_they_are(
 
 def test_who_has_one_of_two_that_differ_never_gets_the_file_of_the_other() -> None:
     """Not even from somebody who has both, and whose own environment is therefore either's; both may have both."""
-    apart = [Apart(Request("six", "1.0"), Request("rich", "15.0"), "shared.py")]
+    file_conflicts = [FileConflict(BlobRequest("six", "1.0"), BlobRequest("rich", "15.0"), "shared.py")]
     one, other = target(six="1.0"), target(rich="15.0")
     both, neither = target(six="1.0", rich="15.0"), target(numpy="2.1")
-    (row,) = conflict(one, other, apart)
+    (row,) = conflict(one, other, file_conflicts)
     assert (row.name, row.expected, row.found) == ("shared.py", "six 1.0", "rich 15.0")
-    (row,) = conflict(one, both, apart)
+    (row,) = conflict(one, both, file_conflicts)
     assert (row.expected, row.found) == ("six 1.0", "rich 15.0, six 1.0")
-    assert conflict(both, other, apart)
-    assert not conflict(both, both, apart)
-    assert not conflict(one, one, apart)
-    assert not conflict(both, neither, apart)
-    assert not conflict(neither, one, apart)
-    assert not [row for row in conflict(one, target(rich="16.0"), apart) if row.name == "shared.py"]
+    assert conflict(both, other, file_conflicts)
+    assert not conflict(both, both, file_conflicts)
+    assert not conflict(one, one, file_conflicts)
+    assert not conflict(both, neither, file_conflicts)
+    assert not conflict(neither, one, file_conflicts)
+    assert not [row for row in conflict(one, target(rich="16.0"), file_conflicts) if row.name == "shared.py"]
 
 
 def test_for_somebody_who_has_gone_while_waiting_nothing_is_done() -> None:
@@ -125,10 +124,10 @@ def test_for_somebody_who_has_gone_while_waiting_nothing_is_done() -> None:
 
     async def wait() -> None:
         scheduler: Any = SimpleNamespace(clients={"ann": object(), "ben": object()})
-        wants = Wants(scheduler, lambda _: None)
-        wants.remember(Want("ann", target(six="1.0")), replaces=True)
-        want = Want("ben", replace(target(six="2.0"), on_conflict="wait", client_process="another", owner="ben@desk"))
-        waiting = asyncio.create_task(wants.wait_for_others(want))
+        claims = Claims(scheduler, lambda _: None)
+        claims.remember(Claim("ann", target(six="1.0")), replaces=True)
+        want = Claim("ben", replace(target(six="2.0"), on_conflict="wait", client_process="another", owner="ben@desk"))
+        waiting = asyncio.create_task(claims.wait_for_others(want))
         await asyncio.sleep(0)
         scheduler.clients.clear()
         with pytest.raises(PkgsyncError, match="ben@desk has gone"):
@@ -144,28 +143,28 @@ def test_who_loses_an_environment_is_told() -> None:
         clients={"ann": object(), "ben": object()},
         client_send=lambda client, message: sent.append((client, message["text"])),
     )
-    wants = Wants(scheduler, lambda _: None)
-    ann = Want("ann", target(six="1.0"))
-    wants.remember(ann, replaces=True)
-    ben = Want("ben", replace(target(six="2.0"), on_conflict="replace", client_process="another", owner="ben@desk"))
-    plan = asyncio.run(wants.beside_others(ben))
+    claims = Claims(scheduler, lambda _: None)
+    ann = Claim("ann", target(six="1.0"))
+    claims.remember(ann, replaces=True)
+    ben = Claim("ben", replace(target(six="2.0"), on_conflict="replace", client_process="another", owner="ben@desk"))
+    plan = asyncio.run(claims.combined_with_others(ben))
     assert plan.replaced == (ann,)
-    assert wants.wants["ann"] is ann  # until it is done
-    asyncio.run(wants.permit([], plan, ben))
-    wants.end(plan.replaced, "ben@desk")
-    wants.remember(ben, replaces=True)
+    assert claims.claims["ann"] is ann  # until it is done
+    asyncio.run(claims.permit([], plan, ben))
+    claims.end(plan.replaced, "ben@desk")
+    claims.remember(ben, replaces=True)
     assert sent.pop()[0] == "ann"
-    wants.remember(Want("ann", replace(target(rich="1.0"), owner="ann@laptop")), replaces=True)
-    wants.forget_all("ann", "ann@laptop")
+    claims.remember(Claim("ann", replace(target(rich="1.0"), owner="ann@laptop")), replaces=True)
+    claims.forget_all("ann", "ann@laptop")
     (client, text) = sent.pop()
     assert client == "ben"
     assert text.startswith("ann@laptop has released this cluster: tasks run in the cluster's own packages")
     assert not sent
-    wants.remember(ben, replaces=True)
-    wants.forget_all()
+    claims.remember(ben, replaces=True)
+    claims.forget_all()
     assert not sent
-    wants.remember(ben, replaces=True)
-    wants.forget_all("Client-pkgsync-look-1")
+    claims.remember(ben, replaces=True)
+    claims.forget_all("Client-pkgsync-look-1")
     assert sent.pop()[1].startswith("somebody has released")
 
 
@@ -173,38 +172,38 @@ def test_what_nodes_have_found_is_known_from_then_on(monkeypatch: pytest.MonkeyP
     """However much is found and forgotten, what was in the way is a conflict when it is looked at again."""
     monkeypatch.setattr("dask_pkgsync.scheduler.claims.MAX_APART", 2)
     scheduler: Any = SimpleNamespace(clients={"ann": object(), "ben": object()})
-    wants = Wants(scheduler, lambda _: None)
-    wants.remember(Want("ann", target(six="1.0", tabulate="1.0", rich="1.0")), replaces=True)
+    claims = Claims(scheduler, lambda _: None)
+    claims.remember(Claim("ann", target(six="1.0", tabulate="1.0", rich="1.0")), replaces=True)
     mine = replace(target(numpy="2.1", six="1.0", tabulate="1.0", rich="1.0"), client_process="another")
-    ben = Want("ben", mine)
-    plan = asyncio.run(wants.beside_others(ben))
+    ben = Claim("ben", mine)
+    plan = asyncio.run(claims.combined_with_others(ben))
     noise = [Clash("six", "tabulate", "a.py"), Clash("rich", "six", "b.py"), Clash("six", "gone", "c.py")]
-    asyncio.run(wants.permit(noise, plan, ben))
-    with pytest.raises(ApartError):
-        asyncio.run(wants.permit([Clash("numpy", "six", "shared.py"), *noise, *noise], plan, ben))
+    asyncio.run(claims.permit(noise, plan, ben))
+    with pytest.raises(FileConflictError):
+        asyncio.run(claims.permit([Clash("numpy", "six", "shared.py"), *noise, *noise], plan, ben))
     with pytest.raises(ConflictError, match=r"shared\.py"):
-        asyncio.run(wants.beside_others(ben))
+        asyncio.run(claims.combined_with_others(ben))
     with pytest.raises(MustWaitError):
-        asyncio.run(wants.beside_others(Want("ben", replace(mine, on_conflict="wait"))))
-    instead = Want("ben", replace(mine, on_conflict="replace"))
-    plan = asyncio.run(wants.beside_others(instead))
+        asyncio.run(claims.combined_with_others(Claim("ben", replace(mine, on_conflict="wait"))))
+    instead = Claim("ben", replace(mine, on_conflict="replace"))
+    plan = asyncio.run(claims.combined_with_others(instead))
     assert plan.target.id == mine.id
-    asyncio.run(wants.permit([Clash("numpy", "six", "shared.py")], plan, instead))
+    asyncio.run(claims.permit([Clash("numpy", "six", "shared.py")], plan, instead))
 
 
 def test_what_somebody_keeps_stays_while_it_is_not_replaced() -> None:
     """Another one who wants the same, or adds to what somebody wants who is still there, does not end it."""
     scheduler: Any = SimpleNamespace(clients={"ann": object(), "ben": object()})
-    wants = Wants(scheduler, lambda _: None)
-    wants.remember(Want("ann", replace(target(six="1.0"), keep=True)), replaces=True)
-    other = Want("ben", replace(target(six="1.0"), client_process="another"))
-    wants.remember(other, replaces=False)
-    assert wants.kept
-    wants.remember(other, replaces=True)
-    assert wants.kept
+    claims = Claims(scheduler, lambda _: None)
+    claims.remember(Claim("ann", replace(target(six="1.0"), keep=True)), replaces=True)
+    other = Claim("ben", replace(target(six="1.0"), client_process="another"))
+    claims.remember(other, replaces=False)
+    assert claims.kept
+    claims.remember(other, replaces=True)
+    assert claims.kept
     del scheduler.clients["ann"]
-    wants.remember(other, replaces=True)
-    assert not wants.kept
+    claims.remember(other, replaces=True)
+    assert not claims.kept
 
 
 SECOND = """
@@ -295,8 +294,8 @@ def test_the_status_of_a_client_says_whose_version_is_which() -> None:
     shown = {"schema": 1, "person": "ben@desk", "environment": environment_to_wire(theirs)}
     state = SimpleNamespace(client_key="Client-1", versions={"packages": {}, "pkgsync": shown})
     scheduler: Any = SimpleNamespace(clients={"Client-1": state}, client_comms={"Client-1": object()})
-    wants = Wants(scheduler, lambda _: None)
-    (found,) = asyncio.run(Visitors(scheduler).status(target(numpy="2.1", six="1.0"), wants))
+    claims = Claims(scheduler, lambda _: None)
+    (found,) = asyncio.run(Sessions(scheduler).status(target(numpy="2.1", six="1.0"), claims))
     assert (found.person, found.state, found.detail) == ("ben@desk", "differs", "numpy: cluster 2.1, client 2.0")
 
 
@@ -378,8 +377,8 @@ async def _race(scheduler: Scheduler, here: Environment, number: int) -> list[Pk
             return None
 
         found = await asyncio.gather(ask(one, "ann@laptop"), ask(other, "benjamin@laptop"))
-        coordinator = scheduler.extensions["pkgsync"]
-        assert [want.target.owner for want in coordinator.wants.wants.values()] == [coordinator.target.owner]
+        controller = scheduler.extensions["pkgsync"]
+        assert [want.target.owner for want in controller.claims.claims.values()] == [controller.target.owner]
         return found
 
 
@@ -396,10 +395,10 @@ def test_in_hundreds_of_rounds_exactly_one_wins(tmp_path: Path, monkeypatch: pyt
                 assert isinstance(refused, ConflictError)
                 winner = ("ann@laptop", "benjamin@laptop")[found.index(None)]
                 assert refused.owner == winner
-            coordinator = scheduler.extensions["pkgsync"]
-            assert len(coordinator.wants.wants) == 1
-            assert len(coordinator.visitors.since) <= 2
-            await coordinator.release()
+            controller = scheduler.extensions["pkgsync"]
+            assert len(controller.claims.claims) == 1
+            assert len(controller.sessions.since) <= 2
+            await controller.release()
             assert not scheduler.plugins.keys() & {"pkgsync"}
 
     asyncio.run(rounds())
@@ -563,19 +562,19 @@ def test_of_two_who_wait_for_the_same_person_one_goes_on_waiting(
 
             assert await ask(people[0]) == people[0]
             asked = {asyncio.create_task(ask(owner)) for owner in people[1:]}
-            coordinator = scheduler.extensions["pkgsync"]
-            while len(coordinator.wants.waiting) < len(asked):  # noqa: ASYNC110
+            controller = scheduler.extensions["pkgsync"]
+            while len(controller.claims.waiting) < len(asked):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-            assert set(coordinator.wants.waiting.values()) == {people[0]}
+            assert set(controller.claims.waiting.values()) == {people[0]}
             await clients[people[0]].close()
             done, waiting = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
             (first,) = (task.result() for task in done)
-            while first not in coordinator.wants.waiting.values():  # noqa: ASYNC110
+            while first not in controller.claims.waiting.values():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             await clients[first].close()
             (last,) = await asyncio.gather(*waiting)
             assert {first, last} == set(people[1:])
-            assert not coordinator.wants.waiting
+            assert not controller.claims.waiting
             await clients[last].close()
 
     asyncio.run(asyncio.wait_for(queue(), 60))

@@ -13,9 +13,9 @@ from clusters import CLIENT_PACKAGES, SOURCE, environment_with, on_workers, surr
 from distributed import Client, Scheduler, Worker
 
 import dask_pkgsync as pkgsync
-from dask_pkgsync.client import api as client_side
-from dask_pkgsync.client.session import Membership
 from dask_pkgsync.cli.commands import connected
+from dask_pkgsync.client import api as client_side
+from dask_pkgsync.client.session import ClientSession
 from dask_pkgsync.model.errors import WarnsOnlyError
 
 if TYPE_CHECKING:
@@ -276,7 +276,7 @@ class Rejoining:
             Worker(scheduler.address, nthreads=1),
             Client(scheduler.address, asynchronous=True, set_as_default=False, timeout=10) as self.client,
         ):
-            Membership(self.client, self.sync).begin()
+            ClientSession(self.client, self.sync).begin()
             self.client.scheduler_comm.comm.abort()
             while self.client.status == "running":  # noqa: ASYNC110
                 await asyncio.sleep(0.001)

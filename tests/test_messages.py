@@ -11,16 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import environments, policies, texts
 
-from dask_pkgsync.model.wire import fields
-from dask_pkgsync.model import target as messages
-from dask_pkgsync.model.environments.environment import Environment
+from dask_pkgsync.model.environments.environment import Environment, environment_from_wire, environment_to_wire
 from dask_pkgsync.model.environments.interpreter import Interpreter
 from dask_pkgsync.model.errors import MessageError
-from dask_pkgsync.model.reports.failure import NodeFailure
-from dask_pkgsync.model.wire.fields import Field
-from dask_pkgsync.model.target import Target
-from dask_pkgsync.model.policy import Policy
+from dask_pkgsync.model.policy import Policy, policy_from_wire, policy_to_wire
+from dask_pkgsync.model.reports.failure import NodeFailure, failure_from_wire, failure_to_wire
+from dask_pkgsync.model.target import Target, target_from_wire, target_to_wire
 from dask_pkgsync.model.text import printable
+from dask_pkgsync.model.wire import fields
+from dask_pkgsync.model.wire.fields import MAX_LONG_TEXT, Field
 
 junk = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.binary(max_size=5),
@@ -31,10 +30,10 @@ targets = st.builds(
     Target, environments(), policies, st.sampled_from(["warn", "refuse"]), st.floats(0, 1e6), st.just("token")
 )
 READERS = [
-    messages.environment_from_wire,
-    messages.policy_from_wire,
-    messages.target_from_wire,
-    messages.failure_from_wire,
+    environment_from_wire,
+    policy_from_wire,
+    target_from_wire,
+    failure_from_wire,
 ]
 
 
@@ -47,7 +46,7 @@ def over_the_wire(data: object) -> object:
 def test_an_environment_survives_the_wire(environment: Environment) -> None:
     """An environment, with its faults, is the same after msgpack and after JSON."""
     for again in (
-        messages.environment_from_wire(over_the_wire(messages.environment_to_wire(environment))),
+        environment_from_wire(over_the_wire(environment_to_wire(environment))),
         Environment.from_json(environment.to_json()),
     ):
         assert again == environment
@@ -58,7 +57,7 @@ def test_an_environment_survives_the_wire(environment: Environment) -> None:
 @given(targets)
 def test_a_target_survives_the_wire(target: Target) -> None:
     """A target is the same after msgpack, and has the same name."""
-    again = messages.target_from_wire(over_the_wire(messages.target_to_wire(target)))
+    again = target_from_wire(over_the_wire(target_to_wire(target)))
     assert again == target
     assert again.id == target.id
 
@@ -67,7 +66,7 @@ def test_a_target_survives_the_wire(target: Target) -> None:
 def test_a_failure_survives_the_wire(node: str, words: str, packages: list[str]) -> None:
     """A failure is the same after msgpack."""
     failure = NodeFailure(node, "install", words, words, words, tuple(packages))
-    assert messages.failure_from_wire(over_the_wire(messages.failure_to_wire(failure))) == failure
+    assert failure_from_wire(over_the_wire(failure_to_wire(failure))) == failure
 
 
 @given(junk)
@@ -81,7 +80,7 @@ def test_junk_is_only_ever_a_message_error(data: object) -> None:
 @given(targets, st.data())
 def test_a_damaged_target_is_a_message_error_or_a_target(target: Target, data: st.DataObject) -> None:
     """Any part of a target replaced by junk is refused, or happens to be well-formed; nothing else is raised."""
-    wire = json.loads(json.dumps(messages.target_to_wire(target)))
+    wire = json.loads(json.dumps(target_to_wire(target)))
     place = wire
     while isinstance(place, dict | list) and place:
         keys = list(place) if isinstance(place, dict) else list(range(len(place)))
@@ -91,7 +90,7 @@ def test_a_damaged_target_is_a_message_error_or_a_target(target: Target, data: s
             break
         place = place[key]
     with contextlib.suppress(MessageError):
-        assert isinstance(messages.target_from_wire(wire), Target)
+        assert isinstance(target_from_wire(wire), Target)
 
 
 @pytest.mark.parametrize(
@@ -174,9 +173,9 @@ def test_limits_hold() -> None:
 def test_another_schema_says_what_to_do() -> None:
     """A message of another version names the version that is understood."""
     with pytest.raises(MessageError, match="same dask-pkgsync on both sides"):
-        messages.environment_from_wire({"schema": 2})
+        environment_from_wire({"schema": 2})
     with pytest.raises(MessageError, match="schema"):
-        messages.environment_from_wire({"schema": True})
+        environment_from_wire({"schema": True})
 
 
 def test_a_name_that_stands_twice_is_refused() -> None:
@@ -189,7 +188,7 @@ def test_a_name_that_stands_twice_is_refused() -> None:
         "faults": [],
     }
     with pytest.raises(MessageError, match="each name once"):
-        messages.environment_from_wire(wire)
+        environment_from_wire(wire)
 
 
 def test_text_that_is_no_json_is_refused() -> None:
@@ -214,7 +213,7 @@ def test_contradicting_options_are_refused_on_the_wire_too() -> None:
     """A policy that the client could not have made is malformed."""
     wire = {"ignore": ["dask"], "only": None, "extra": [], "strict": False, "platform-specific": [], "levels": []}
     with pytest.raises(MessageError, match="options that agree"):
-        messages.policy_from_wire(wire)
+        policy_from_wire(wire)
 
 
 @pytest.mark.parametrize(
@@ -229,10 +228,10 @@ def test_contradicting_options_are_refused_on_the_wire_too() -> None:
 def test_an_unknown_word_is_refused(key: str, expected: str) -> None:
     """What is one of a few words is nothing else."""
     interpreter = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311-cp311-linux_x86_64")
-    wire = messages.target_to_wire(Target(Environment.of(interpreter, []), Policy()))
-    assert messages.target_from_wire(wire)
+    wire = target_to_wire(Target(Environment.of(interpreter, []), Policy()))
+    assert target_from_wire(wire)
     with pytest.raises(MessageError, match=f"target.{key}: expected {expected}, found 'maybe'"):
-        messages.target_from_wire({**wire, key: "maybe"})
+        target_from_wire({**wire, key: "maybe"})
 
 
 def test_what_is_no_dictionary_or_origin_is_refused() -> None:
@@ -242,7 +241,7 @@ def test_what_is_no_dictionary_or_origin_is_refused() -> None:
     row = ["six", "1.0", ["moon", "x"], ""]
     interpreter = ["cpython", "3.11.7", "linux-x86_64", "t"]
     with pytest.raises(MessageError, match="an origin"):
-        messages.environment_from_wire({"schema": 1, "interpreter": interpreter, "distributions": [row], "faults": []})
+        environment_from_wire({"schema": 1, "interpreter": interpreter, "distributions": [row], "faults": []})
 
 
 WIRE = {
@@ -269,26 +268,26 @@ WIRE = {
 )
 def test_no_option_path_or_line_gets_into_an_environment(row: list[object]) -> None:
     """A distribution that an installer could misread is refused, wherever in its row the trick is, with its place."""
-    assert messages.environment_from_wire(WIRE).distributions["six"].version == "1.0"
+    assert environment_from_wire(WIRE).distributions["six"].version == "1.0"
     with pytest.raises(MessageError) as caught:
-        messages.environment_from_wire({**WIRE, "distributions": [row]})
+        environment_from_wire({**WIRE, "distributions": [row]})
     assert caught.value.place.startswith("environment.distributions[0]")
 
 
 @pytest.mark.parametrize("extra", ["-r/etc/passwd", "six\n--pre", "six @ https://x", "../x", "--index-url=http://x"])
 def test_no_option_path_or_line_gets_in_as_an_extra(extra: str) -> None:
     """An extra requirement from the wire is a name with versions, and nothing else."""
-    wire = {**messages.policy_to_wire(Policy()), "extra": [extra]}
+    wire = {**policy_to_wire(Policy()), "extra": [extra]}
     with pytest.raises(MessageError):
-        messages.policy_from_wire(wire)
+        policy_from_wire(wire)
 
 
 @pytest.mark.parametrize("place", ["/a\x1b[2Jb", "/a\nb", "/a\u202eb", "/a\udcffb"])
 def test_the_place_of_a_fault_is_one_printable_line(place: str) -> None:
     """A fault whose place a terminal would obey is refused; what a scan tells never has one."""
     with pytest.raises(MessageError, match=r"faults\[0\]\[1\]"):
-        messages.environment_from_wire({**WIRE, "faults": [["broken", place, "odd", "six"]]})
-    assert messages.environment_from_wire({**WIRE, "faults": [["broken", printable(place), "odd", "six"]]}).faults
+        environment_from_wire({**WIRE, "faults": [["broken", place, "odd", "six"]]})
+    assert environment_from_wire({**WIRE, "faults": [["broken", printable(place), "odd", "six"]]}).faults
 
 
 @given(targets, environments())
@@ -329,20 +328,20 @@ def test_a_requirement_that_is_nested_without_end_is_refused() -> None:
     extra = "six; " + "(" * 900 + "python_version>'3'" + ")" * 900
     wire = {"ignore": [], "only": None, "extra": [extra], "strict": False, "platform-specific": [], "levels": []}
     with pytest.raises(MessageError, match="nested too deeply"):
-        messages.policy_from_wire(wire)
+        policy_from_wire(wire)
 
 
 def test_of_very_long_last_words_the_end_is_sent() -> None:
     """What an installer says last is what matters: the beginning is cut off, and the rest is taken."""
-    failure = NodeFailure("n", "install", "broke", last_words="x" * messages.MAX_LONG_TEXT + "the end")
-    again = messages.failure_from_wire(messages.failure_to_wire(failure))
-    assert again.last_words == failure.last_words[-messages.MAX_LONG_TEXT :]
+    failure = NodeFailure("n", "install", "broke", last_words="x" * MAX_LONG_TEXT + "the end")
+    again = failure_from_wire(failure_to_wire(failure))
+    assert again.last_words == failure.last_words[-MAX_LONG_TEXT:]
     assert again.last_words.endswith("the end")
 
 
 def test_half_a_character_is_refused() -> None:
     """A lone surrogate comes in by pickle only, and could not be sent on: nobody would see a status any more."""
-    wire = messages.failure_to_wire(NodeFailure("n", "install", "half \ud800"))
+    wire = failure_to_wire(NodeFailure("n", "install", "half \ud800"))
     with pytest.raises(MessageError, match="surrogates") as caught:
-        messages.failure_from_wire(wire)
+        failure_from_wire(wire)
     str(caught.value).encode()

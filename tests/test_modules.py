@@ -13,22 +13,22 @@ import pytest
 from click.testing import CliRunner
 
 from dask_pkgsync import NotInstalledWarning, PackageSync, PolicyError, scan
+from dask_pkgsync.cache.directory import open_cache
 from dask_pkgsync.cli import commands as cli
-from dask_pkgsync.scheduler import plugin as scheduler_plugin
+from dask_pkgsync.model.blobs import BlobRequest
 from dask_pkgsync.model.environments.distribution import Distribution
 from dask_pkgsync.model.environments.origin import FromDirectory, FromModules
-from dask_pkgsync.model.wire.names import canonical_name
 from dask_pkgsync.model.errors import WheelError
-from dask_pkgsync.model.blobs import Request
 from dask_pkgsync.model.plan import make_plan
-from dask_pkgsync.wheels.module_wheel import pack_modules
-from dask_pkgsync.cache.directory import open_cache
-from dask_pkgsync.scanning.snapshot import Snapshot, snapshot, source_directory, with_digests
-from dask_pkgsync.scanning.loose_modules import find_modules
-from dask_pkgsync.wheels.pack import Packer
+from dask_pkgsync.model.wire.names import canonical_name
 from dask_pkgsync.scanning.installed import scan_installed
+from dask_pkgsync.scanning.loose_modules import find_modules
+from dask_pkgsync.scanning.snapshot import Snapshot, snapshot, source_directory, with_digests
 from dask_pkgsync.scanning.sources import digest_of, project_files
+from dask_pkgsync.scheduler import plugin as scheduler_plugin
 from dask_pkgsync.wheels.inspection import inspect
+from dask_pkgsync.wheels.module_wheel import pack_modules
+from dask_pkgsync.wheels.pack import Packer
 
 BIG = 10**9
 
@@ -267,11 +267,11 @@ def test_modules_are_packed_into_a_wheel(beside: Path, tmp_path: Path) -> None:
     state = snapshot()
     packer = Packer(state, open_cache(str(tmp_path / "cache")))
     one = state.environment.distributions["module-tools"]
-    request = Request(one.name, one.version, one.identity)
-    parcel, path = packer.pack(request)
-    assert parcel.filename.endswith("-py3-none-any.whl")
+    request = BlobRequest(one.name, one.version, one.identity)
+    blob, path = packer.pack(request)
+    assert blob.filename.endswith("-py3-none-any.whl")
     inspect(path, name=one.name, version=one.version)
-    assert packer.pack(request) == (parcel, path)  # it was kept
+    assert packer.pack(request) == (blob, path)  # it was kept
     write(beside, **{"tools/__init__.py": "changed"})
     with pytest.raises(WheelError, match="changed after the scan"):
         pack_modules(state.modules[one.name].files, one, tmp_path)
@@ -287,9 +287,9 @@ def test_modules_of_an_earlier_scan_are_packed_while_they_are_the_same(beside: P
     write(beside, "helpers.py")
     environment = scan()
     one = environment.distributions["module-helpers"]
-    request = Request(one.name, one.version, one.identity)
-    parcel, path = Packer(Snapshot(environment), open_cache(str(tmp_path / "cache"))).pack(request)
-    assert path.stat().st_size == parcel.size
+    request = BlobRequest(one.name, one.version, one.identity)
+    blob, path = Packer(Snapshot(environment), open_cache(str(tmp_path / "cache"))).pack(request)
+    assert path.stat().st_size == blob.size
     write(beside, **{"helpers.py": "another = 1"})
     with pytest.raises(WheelError, match="has changed since the scan"):
         Packer(Snapshot(environment), open_cache(str(tmp_path / "other"))).pack(request)
@@ -315,9 +315,9 @@ def test_what_this_client_does_not_have_is_refused(tmp_path: Path) -> None:
     """A node that asks for another version, or for what is gone, is told what there is."""
     packer = Packer(snapshot(modules=False), open_cache(str(tmp_path / "cache")))
     with pytest.raises(WheelError, match=r"any more: there is"):
-        packer.pack(Request("click", "0.0.1"))
+        packer.pack(BlobRequest("click", "0.0.1"))
     with pytest.raises(WheelError, match=r"any more: it is not there"):
-        packer.pack(Request("never-installed", "1.0"))
+        packer.pack(BlobRequest("never-installed", "1.0"))
 
 
 def test_a_source_that_is_gone_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,7 +360,7 @@ def test_a_project_in_a_checkout_ships_what_git_knows(tmp_path: Path) -> None:
     environment = with_digests(type(found).of(found.interpreter, [Distribution("mine", "1.5", origin)]))
     one = environment.distributions["mine"]
     packer = Packer(Snapshot(environment), open_cache(str(tmp_path / "cache")))
-    _, path = packer.pack(Request(one.name, one.version, one.identity))
+    _, path = packer.pack(BlobRequest(one.name, one.version, one.identity))
     with zipfile.ZipFile(path) as bundle:
         names = set(bundle.namelist())
     assert {"mine/__init__.py", "mine/data/x.json"} <= names

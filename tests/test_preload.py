@@ -19,11 +19,14 @@ from distributed import Client, Scheduler, Worker
 
 from dask_pkgsync import Policy, PolicyError, scan
 from dask_pkgsync.cli import commands as cli
+from dask_pkgsync.model.comparison import Comparison
+from dask_pkgsync.model.environments.distribution import Distribution
+from dask_pkgsync.model.environments.environment import Environment
+from dask_pkgsync.model.handshake import may_be_on
+from dask_pkgsync.model.lockfiles.lockfile import environment_from_lock
+from dask_pkgsync.model.operator_policy import OperatorPolicy
+from dask_pkgsync.model.target import Target
 from dask_pkgsync.options.configuration import check_configuration, schema
-from dask_pkgsync.scheduler.enforcement import preside
-from dask_pkgsync.scanning.lock_file import read_lock
-from dask_pkgsync.scheduler.gate import Gate, own_versions
-from dask_pkgsync.model.operator_policy import Rule
 from dask_pkgsync.options.settings import (
     defaults,
     install_timeout,
@@ -34,13 +37,10 @@ from dask_pkgsync.options.settings import (
     seconds_or_never,
     setting,
 )
-from dask_pkgsync.model.comparison import Comparison
-from dask_pkgsync.model.environments.distribution import Distribution
-from dask_pkgsync.model.environments.environment import Environment
-from dask_pkgsync.model.handshake import may_be_on
-from dask_pkgsync.model.lockfiles.lockfile import environment_from_lock
-from dask_pkgsync.model.target import Target
 from dask_pkgsync.scanning.installed import this_interpreter
+from dask_pkgsync.scanning.lock_file import read_lock
+from dask_pkgsync.scheduler.enforcement import guard
+from dask_pkgsync.scheduler.gate import Gate, own_versions
 
 PRELOAD = json.dumps(["dask_pkgsync.preload"])
 GUARDED = {"DASK_DISTRIBUTED__SCHEDULER__PRELOAD": PRELOAD}
@@ -153,38 +153,44 @@ def test_the_operator_makes_more_packages_critical(operator: Person, user: Perso
 
 def test_stock_clients_are_held_against_critical_levels_by_what_dask_says() -> None:
     """Dask's handshake names numpy, for example; what is not named, or not there, is no difference."""
-    rule = Rule(policy=Policy.of(levels={"numpy": "critical", "pan*": "critical"}), own={"numpy": "2.1", "six": "1.0"})
-    assert judged(rule, numpy="2.1", pandas="3.0", six="2.0", lz4=None) is None
-    assert judged(rule, numpy=None) is None
-    assert "2.1      2.2     critical" in str(judged(rule, numpy="2.2", python="3.11.7"))
-    rule.stock_clients = "refuse"
-    assert "only clients that say" in str(judged(rule))
-    assert judged(rule, client=f"Client-worker-{uuid.uuid1()}") is None  # of a task
-    assert "only clients that say" in str(judged(rule, client=f"Client-my-worker-{uuid.uuid1()}"))
+    operator_policy = OperatorPolicy(
+        policy=Policy.of(levels={"numpy": "critical", "pan*": "critical"}), own={"numpy": "2.1", "six": "1.0"}
+    )
+    assert judged(operator_policy, numpy="2.1", pandas="3.0", six="2.0", lz4=None) is None
+    assert judged(operator_policy, numpy=None) is None
+    assert "2.1      2.2     critical" in str(judged(operator_policy, numpy="2.2", python="3.11.7"))
+    operator_policy.stock_clients = "refuse"
+    assert "only clients that say" in str(judged(operator_policy))
+    assert judged(operator_policy, client=f"Client-worker-{uuid.uuid1()}") is None  # of a task
+    assert "only clients that say" in str(judged(operator_policy, client=f"Client-my-worker-{uuid.uuid1()}"))
 
 
-def judged(rule: Rule, client: str = "Client-1", host: object = None, **packages: str | None) -> str | None:
+def judged(
+    operator_policy: OperatorPolicy, client: str = "Client-1", host: object = None, **packages: str | None
+) -> str | None:
     """Return what a rule says of a stock client that has Dask's critical packages as the scheduler."""
     message = {"client": client, "versions": {"packages": packages, "host": host}}
-    return rule.judge_client(message, None, Comparison(()))
+    return operator_policy.judge_client(message, None, Comparison(()))
 
 
 def test_where_the_operator_expects_something_all_counts_that_dask_says() -> None:
     """A stock client with another numpy, or without, does not match the operator's; on other platforms a patch may."""
     here = this_interpreter()
     environment = Environment.of(here, [Distribution(name, "2.1.0") for name in ("numpy", "pandas", "six")])
-    rule = Rule("enforce", expected=Target(environment, policy := Policy.of(ignore=["pandas"])), policy=policy)
-    assert judged(rule, numpy="2.1", pandas="1.0", lz4="5", toolz=None) is None
-    assert "2.1.0    2.1.1   exact" in str(judged(rule, numpy="2.1.1"))
-    assert "not there" in str(judged(rule, numpy=None))
+    operator_policy = OperatorPolicy(
+        "enforce", expected=Target(environment, policy := Policy.of(ignore=["pandas"])), policy=policy
+    )
+    assert judged(operator_policy, numpy="2.1", pandas="1.0", lz4="5", toolz=None) is None
+    assert "2.1.0    2.1.1   exact" in str(judged(operator_policy, numpy="2.1.1"))
+    assert "not there" in str(judged(operator_policy, numpy=None))
     other = {"OS": "Plan9", "machine": "mips"}
-    assert judged(rule, host=other, numpy="2.1.1") is None
-    assert "compatible" in str(judged(rule, host=other, numpy="3.0"))
+    assert judged(operator_policy, host=other, numpy="2.1.1") is None
+    assert "compatible" in str(judged(operator_policy, host=other, numpy="3.0"))
     message = {"address": "tcp://x:1", "versions": {"packages": {"numpy": "2.1.1"}}}
-    assert rule.judge_worker(message, Comparison(())) is None  # it will be brought to it
-    rule.mode = "warn"
-    assert "2.1.1" in str(rule.judge_worker(message, Comparison(())))
-    assert "connect again" not in str(rule.judge_worker(message, Comparison(())))
+    assert operator_policy.judge_worker(message, Comparison(())) is None  # it will be brought to it
+    operator_policy.mode = "warn"
+    assert "2.1.1" in str(operator_policy.judge_worker(message, Comparison(())))
+    assert "connect again" not in str(operator_policy.judge_worker(message, Comparison(())))
 
 
 def test_who_came_in_before_the_gate_was_closed_is_judged_then(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +200,7 @@ def test_who_came_in_before_the_gate_was_closed_is_judged_then(monkeypatch: pyte
         async with Scheduler(port=0, dashboard_address=":0") as scheduler:
             async with Client(scheduler.address, asynchronous=True, set_as_default=False, timeout=10) as client:
                 with dask.config.set({"pkgsync.stock-clients": "refuse"}):
-                    await preside(scheduler)
+                    await guard(scheduler)
                 while client.status != "closed":  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
             assert scheduler.client_comms == {}
@@ -261,7 +267,7 @@ def test_whoever_comes_while_the_operators_environment_is_read_waits() -> None:
 
         handlers = {"register-client": original, "register-worker": original, "identity": Scheduler.identity}
         server = SimpleNamespace(handlers=handlers, add_client=partial(Scheduler.add_client, None))
-        gate = Gate(server, Rule(), lambda _: None, lambda: True, lambda _: None)  # type: ignore[arg-type]
+        gate = Gate(server, OperatorPolicy(), lambda _: None, lambda: True, lambda _: None)  # type: ignore[arg-type]
         gate.close()
         gate.ready.clear()
         message = {"client": "c", "versions": {"packages": own_versions()}}
@@ -283,13 +289,13 @@ def test_the_operator_decides_about_stock_clients(stock: str, reason: str) -> No
     """Judged by Dask's own handshake, refused, or let in; what is malformed is refused in any case."""
     told: list[dict[str, Any]] = []
     server = SimpleNamespace(add_client=partial(Scheduler.add_client, None))
-    gate = Gate(server, Rule(stock_clients=stock), lambda _: None, lambda: True, told.append)  # type: ignore[arg-type]
+    gate = Gate(server, OperatorPolicy(stock_clients=stock), lambda _: None, lambda: True, told.append)  # type: ignore[arg-type]
     other = {} if stock == "refuse" else {"tornado": "1.0"}
     message = {"client": "c", "versions": {"packages": {**own_versions(), **other}}}
     found = gate._reason(message, "client", "tcp://1.2.3.4:5")
     assert (found or "") == "" if stock == "allow" else reason in str(found)
     assert "malformed" in str(gate._reason({"client": "c", "versions": {"packages": 5}}, "client", "tcp://1.2.3.4:5"))
-    gate.rule.mode = "warn"
+    gate.operator_policy.mode = "warn"
     assert gate._reason(message, "client", "tcp://1.2.3.4:5") is None
     assert [event["action"] for event in told] == [] if stock == "allow" else ["mismatch"]
 
@@ -558,7 +564,7 @@ def test_a_lock_file_that_nobody_could_match_is_told_at_the_start(change: Any, r
     async def start() -> None:
         async with Scheduler(port=0, dashboard_address=":0") as scheduler:
             with pytest.raises(PolicyError) as caught:
-                await preside(scheduler)
+                await guard(scheduler)
             assert str(caught.value).startswith(f"pkgsync.target: {path} {reason}")
 
     with dask.config.set({"pkgsync.mode": "enforce", "pkgsync.target": str(path)}):

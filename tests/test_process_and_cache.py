@@ -18,8 +18,8 @@ from clusters import SOURCE
 
 from dask_pkgsync import LayerError
 from dask_pkgsync.cache import directory as caches
-from dask_pkgsync.cache.directory import MARKER, Cache, open_cache
 from dask_pkgsync.cache.collection import collect
+from dask_pkgsync.cache.directory import MARKER, Cache, open_cache
 from dask_pkgsync.installers.programs import DeadlineExceededError, run
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from clusters import Venv, base_python, uv
 
 from dask_pkgsync.model.errors import WheelError
 from dask_pkgsync.scanning.records import dist_infos
-from dask_pkgsync.wheels.repack import repack
 from dask_pkgsync.wheels.inspection import inspect
+from dask_pkgsync.wheels.repack import repack
 
 REAL = Path(__file__).with_name("real_distributions.txt").read_text().split()
 """Pure and compiled, with scripts, data, headers, namespaces and odd layouts."""

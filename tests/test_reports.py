@@ -13,14 +13,22 @@ from strategies import environments, texts
 from dask_pkgsync import Distribution, Environment, Interpreter, LayerError, NodeFailure, SyncError
 from dask_pkgsync.model.comparison import compare
 from dask_pkgsync.model.environments.origin import FromArchive, FromVcs
-from dask_pkgsync.model.mismatch import EnvironmentMismatchError
 from dask_pkgsync.model.errors import MessageError, PkgsyncError, PolicyError
+from dask_pkgsync.model.mismatch import EnvironmentMismatchError
 from dask_pkgsync.model.plan import Hide, Install, Keep, Plan, Replace, Skip
 from dask_pkgsync.model.reports.progress import Progress, Reporter
-from dask_pkgsync.model.reports.sync import OUTCOMES, NodeReport, SyncReport, node_report, report_from_wire, report_to_wire, sync_report_from_wire, sync_report_to_wire
-from dask_pkgsync.model.text import human_bytes
 from dask_pkgsync.model.reports.status import ClusterStatus, NodeStatus, status_from_wire, status_to_wire
-from dask_pkgsync.model.text import html_table, text_table
+from dask_pkgsync.model.reports.sync import (
+    OUTCOMES,
+    NodeReport,
+    SyncReport,
+    node_report,
+    report_from_wire,
+    report_to_wire,
+    sync_report_from_wire,
+    sync_report_to_wire,
+)
+from dask_pkgsync.model.text import html_table, human_bytes, text_table
 
 HERE = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311-cp311-linux_x86_64")
 PLAN = Plan(

@@ -351,9 +351,9 @@ def test_who_is_stopped_keeps_others_waiting_for_no_longer_than_the_patience(two
     """The error names who does not answer; once that process runs on, the same sync succeeds."""
 
     def silent(dask_scheduler: Any, patience: float = 2.0) -> int:
-        inquiries = dask_scheduler.extensions["pkgsync"].supply.inquiries
-        inquiries.patience = patience
-        return len(inquiries.silent)
+        providers = dask_scheduler.extensions["pkgsync"].blob_service.providers
+        providers.patience = patience
+        return len(providers.silent)
 
     sync = f"pkgsync.sync(client, progress=False)\nprint({BOTH})"
     with two.cluster.client() as client:

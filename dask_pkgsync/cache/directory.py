@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import locket
 import psutil
 
-from dask_pkgsync.cache.host import _platform, this_host
-from dask_pkgsync.cache.leases import _holds, _lock_lease, _unlock_lease
+from dask_pkgsync.cache.host import this_host, this_platform
+from dask_pkgsync.cache.leases import is_held, lock_lease, unlock_lease
 from dask_pkgsync.model.reports.failure import LayerError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Cache:
     @property
     def tools(self) -> Path:
         """Installers that were fetched: programs of one platform."""
-        return self.root / "tools" / _platform()
+        return self.root / "tools" / this_platform()
 
     @property
     def uv(self) -> Path:
@@ -73,12 +73,12 @@ class Cache:
 
         For each platform its own: tags of wheels that are built from source do not name the libc.
         """
-        return self.root / "uv" / _platform()
+        return self.root / "uv" / this_platform()
 
     @property
     def pip(self) -> Path:
         """The cache of pip."""
-        return self.root / "pip" / _platform()
+        return self.root / "pip" / this_platform()
 
     def aside(self, kind: str) -> Path:
         """Return a path for something in the making; its name says which process of which host makes it."""
@@ -121,14 +121,14 @@ class Cache:
         aside = self.aside("lease")  # nobody may find it half written, and take it for nobody's
         aside.write_text(json.dumps(holder))
         aside.replace(path)
-        _lock_lease(path)
+        lock_lease(path)
 
     def end_leases(self, digests: Iterable[str]) -> None:
         """Say that this process uses them no more."""
         for digest in digests:
             path = self.leases / digest / f"{this_host()}-{os.getpid()}.json"
             path.unlink(missing_ok=True)
-            _unlock_lease(path)
+            unlock_lease(path)
 
     def is_leased(self, digest: str, max_age: float) -> bool:
         """Whether a living process uses a layer or blob.
@@ -139,7 +139,7 @@ class Cache:
         directory = self.leases / digest
         found = False
         for lease in directory.iterdir() if directory.is_dir() else ():
-            if _holds(lease, max_age):
+            if is_held(lease, max_age):
                 found = True
             else:
                 with contextlib.suppress(OSError):

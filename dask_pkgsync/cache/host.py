@@ -22,6 +22,6 @@ def this_host() -> str:
 
 
 @functools.cache
-def _platform() -> str:
+def this_platform() -> str:
     """Return the platform of this interpreter as wheels name it, for example ``manylinux_2_36_x86_64``."""
     return next(sys_tags()).platform

@@ -20,7 +20,8 @@ _leases: dict[Path, int] = {}
 """The leases of this process, with the open files whose locks say to other hosts that it lives."""
 
 
-def _holds(lease: Path, max_age: float) -> bool:
+def is_held(lease: Path, max_age: float) -> bool:
+    """Whether the process that a lease names is alive, as far as that can be seen from here."""
     try:
         holder = json.loads(lease.read_text())
         if holder["host"] != this_host():
@@ -30,9 +31,9 @@ def _holds(lease: Path, max_age: float) -> bool:
         return False
 
 
-def _lock_lease(path: Path) -> None:
+def lock_lease(path: Path) -> None:
     """Hold a lock on a lease until this process ends, however that comes about."""
-    _unlock_lease(path)
+    unlock_lease(path)
     with contextlib.suppress(ImportError, OSError):  # Windows; a file system without locks: the age has to do
         import fcntl
 
@@ -40,7 +41,8 @@ def _lock_lease(path: Path) -> None:
         fcntl.flock(_leases[path], fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
-def _unlock_lease(path: Path) -> None:
+def unlock_lease(path: Path) -> None:
+    """Give up the lock on a lease that this process holds."""
     if (file := _leases.pop(path, None)) is not None:
         os.close(file)
 

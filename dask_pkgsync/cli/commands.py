@@ -343,10 +343,10 @@ def _snapshot(modules: Any, **rest: Any) -> Snapshot:
 def _scan(python: str | None, modules: Any = None) -> Environment:
     if python is None:
         return _snapshot(modules).environment
-    from dask_pkgsync.scanning.other_interpreter import scan_foreign
+    from dask_pkgsync.scanning.other_interpreter import scan_other_interpreter
     from dask_pkgsync.scanning.snapshot import with_digests
 
-    return with_digests(scan_foreign(python))
+    return with_digests(scan_other_interpreter(python))
 
 
 def _read(source: str) -> Environment:

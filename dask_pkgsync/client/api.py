@@ -13,8 +13,8 @@ from distributed import Client
 from dask_pkgsync.carry.archive import archive
 from dask_pkgsync.client.handshake import take_presented
 from dask_pkgsync.client.plugin import PackageSync, join, register
-from dask_pkgsync.client.progress_events import _events
-from dask_pkgsync.client.session import Membership, sync_on_connect
+from dask_pkgsync.client.progress_events import events_reported_to
+from dask_pkgsync.client.session import ClientSession, sync_on_connect
 from dask_pkgsync.display.reporters import make_reporter
 from dask_pkgsync.model.comparison import compare_critical, critical_versions
 from dask_pkgsync.model.environments.environment import environment_to_wire
@@ -137,7 +137,7 @@ async def _sync(client: Client, make: Callable[[], PackageSync], reporter: Repor
             reporter.finished(report)
             return report
         await asyncio.to_thread(archive)
-        async with _events(client, reporter):
+        async with events_reported_to(client, reporter):
             await register(client, plugin, plugin.name, idempotent=False)
         report = sync_report_from_wire(await _call(client, "pkgsync_last"))
         await _warn_of_what_stays(client, plugin)
@@ -197,7 +197,7 @@ def release(client: Client) -> SyncReport:
 
 async def _release(client: Client) -> SyncReport:
     report = sync_report_from_wire(await _call(client, "pkgsync_release", client=client.id, person=this_person()))
-    Membership.end(client)
+    ClientSession.end(client)
     return report
 
 

@@ -8,13 +8,13 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-from dask_pkgsync.model.blobs import parcel_to_wire, requests_from_wire, requests_to_wire, wheel_error_to_wire
+from dask_pkgsync.model.blobs import blob_to_wire, requests_from_wire, requests_to_wire, wheel_error_to_wire
 from dask_pkgsync.model.errors import WheelError
 from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.model.wire.protocol import WANTED
 from dask_pkgsync.options.settings import packer
-from dask_pkgsync.wheels.blobs import CHUNK
-from dask_pkgsync.wheels.store import put
+from dask_pkgsync.wheels.blob_store import CHUNK
+from dask_pkgsync.wheels.fsspec_store import put
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from dask_pkgsync.model.blobs import Parcel, Request
+    from dask_pkgsync.model.blobs import Blob, BlobRequest
     from dask_pkgsync.scanning.snapshot import Snapshot
 
 logger = logging.getLogger("dask_pkgsync")
@@ -39,7 +39,7 @@ _TRIES = 3
 """How often a blob is sent whose bytes came out wrong."""
 
 
-class Supplier:
+class BlobProvider:
     """Packs and uploads what the scheduler asks for.
 
     Parameters
@@ -67,7 +67,7 @@ class Supplier:
         """Answer from now on, also for what the client has synced just before: nodes may still ask for that."""
         handlers = self.client._stream_handlers  # noqa: SLF001  # no public way to be asked
         before = getattr(handlers.get(WANTED), "__self__", None)
-        if isinstance(before, Supplier):
+        if isinstance(before, BlobProvider):
             self.snapshots += before.snapshots[: _REMEMBERED - 1]
         handlers[WANTED] = self.handle_wanted
 
@@ -88,12 +88,12 @@ class Supplier:
             if self.at_work:
                 await asyncio.wait(set(self.at_work), timeout=self.sign)
 
-    async def _give(self, request: Request) -> None:
+    async def _give(self, request: BlobRequest) -> None:
         try:
             async with self.builds:
-                parcel, path = await asyncio.to_thread(self._pack, request)
+                blob, path = await asyncio.to_thread(self._pack, request)
             async with self.uploads:
-                await self._persist(self._upload, parcel, path)
+                await self._persist(self._upload, blob, path)
         except WheelError as error:
             await self._refuse(request, error)
         except LayerError as error:
@@ -111,14 +111,14 @@ class Supplier:
             await asyncio.sleep(pause)
         return await function(*arguments)
 
-    def _pack(self, request: Request) -> tuple[Parcel, Path]:
+    def _pack(self, request: BlobRequest) -> tuple[Blob, Path]:
         """Pack from the snapshot that has what is asked for; the newest one says what is there instead."""
         for snapshot in self.snapshots:
             if request.is_met_by(snapshot.environment.distributions.get(request.name)):
                 return packer(snapshot).pack(request)
         return packer(self.snapshots[0]).pack(request)
 
-    async def _refuse(self, request: Request, error: WheelError) -> None:
+    async def _refuse(self, request: BlobRequest, error: WheelError) -> None:
         """Tell those who wait; if even that cannot be told as it is, tell it in plain characters."""
         for shown in (error, WheelError(ascii(error.package)[:200], ascii(error.problem)[:2000])):
             wire = [requests_to_wire([request])[0], wheel_error_to_wire(shown)]
@@ -131,18 +131,18 @@ class Supplier:
         return None
 
     async def _tell(self, wire: list[Any]) -> None:
-        await self._scheduler.pkgsync_offer(parcels=[], errors=[wire])
+        await self._scheduler.pkgsync_offer(blobs=[], errors=[wire])
 
-    async def _upload(self, parcel: Parcel, path: Path) -> None:
-        wire = parcel_to_wire(parcel)
+    async def _upload(self, blob: Blob, path: Path) -> None:
+        wire = blob_to_wire(blob)
         if self.store:
-            await asyncio.to_thread(put, self.store, parcel, path)
+            await asyncio.to_thread(put, self.store, blob, path)
         for _ in range(_TRIES):
-            (offset,) = (await self._scheduler.pkgsync_offer(parcels=[wire], errors=[], store=self.store))["offsets"]
-            answer = await self._send(wire, path, offset, parcel.size)
+            (offset,) = (await self._scheduler.pkgsync_offer(blobs=[wire], errors=[], store=self.store))["offsets"]
+            answer = await self._send(wire, path, offset, blob.size)
             if "failure" not in answer:
                 return
-        raise WheelError(parcel.filename, f"it could not be uploaded: {answer['failure']}")
+        raise WheelError(blob.filename, f"it could not be uploaded: {answer['failure']}")
 
     async def _send(self, wire: dict[str, Any], path: Path, offset: int, size: int) -> dict[str, Any]:
         """Send what is missing of a blob; a part is read while the one before it is on its way."""
@@ -155,7 +155,7 @@ class Supplier:
                 )
             offset, following = answer["offset"], answer["offset"] + len(data)
             ahead = asyncio.create_task(asyncio.to_thread(_read, path, following))
-            answer = await self._scheduler.pkgsync_put(parcel=wire, offset=offset, data=data)
+            answer = await self._scheduler.pkgsync_put(blob=wire, offset=offset, data=data)
             data = await ahead
             if answer.get("offset", following) != following:  # another client sends the same
                 data = await asyncio.to_thread(_read, path, answer["offset"])

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from distributed import Worker
 
-from dask_pkgsync.model.environments.environment import SCHEMA, environment_to_wire
+from dask_pkgsync.model.environments.environment import environment_to_wire
 from dask_pkgsync.model.errors import PkgsyncError
+from dask_pkgsync.model.wire.protocol import SCHEMA
 from dask_pkgsync.options.settings import local_snapshot, this_person
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from dask_pkgsync.scanning.snapshot import Snapshot
 
 KEY = "pkgsync"
-
-
 _presented: list[Snapshot] = []
 """What was scanned last, for the client that syncs right after it has presented it."""
 

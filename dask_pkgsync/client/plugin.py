@@ -5,16 +5,17 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
+from distributed import Client
+from distributed.diagnostics.plugin import SchedulerPlugin
+
 from dask_pkgsync.carry.travel import carried
-from dask_pkgsync.client.blob_provider import Supplier
-from dask_pkgsync.client.session import Membership
-from dask_pkgsync.model.comparison import critical_versions
+from dask_pkgsync.client.blob_provider import BlobProvider
+from dask_pkgsync.client.session import ClientSession
 from dask_pkgsync.model.environments.origin import FromDirectory
 from dask_pkgsync.model.errors import InconsistentEnvironmentWarning, NotInstalledWarning, WarnsOnlyError, WheelError
 from dask_pkgsync.model.policy import Level
 from dask_pkgsync.model.reports.failure import SyncError
-from dask_pkgsync.model.target import Target, own_to_wire, target_from_wire, target_to_wire
-from dask_pkgsync.model.wire.fields import Field
+from dask_pkgsync.model.target import Target, own_to_wire, target_to_wire
 from dask_pkgsync.model.wire.protocol import ONLY_WARNS, TOPIC
 from dask_pkgsync.options.settings import (
     client_indexes,
@@ -32,20 +33,16 @@ from dask_pkgsync.options.settings import (
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.scanning.consistency import conflicts
 from dask_pkgsync.scanning.snapshot import Snapshot
-from dask_pkgsync.scheduler.controller import coordinator_of
-from dask_pkgsync.scheduler.plugin import OnDuty
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-    from distributed import Client, Scheduler
-
     from dask_pkgsync.model.environments.environment import Environment
     from dask_pkgsync.options.settings import Options
 
 
-class PackageSync(OnDuty):
+class PackageSync(SchedulerPlugin):
     """Makes every node of a cluster match an environment, and keeps clients out that do not fit.
 
     ``client.register_plugin(PackageSync())`` returns when every node matches the environment of this process.
@@ -158,41 +155,8 @@ class PackageSync(OnDuty):
                 warnings.warn(InconsistentEnvironmentWarning(found), stacklevel=3)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel with the package's own source."""
-        return carried(f"{__name__}:package_sync", [target_to_wire(self.target), self.client])
-
-    async def start(self, scheduler: Scheduler) -> None:
-        """Judge the client, close the gate, and sync; what is raised here reaches the caller on the client."""
-        from dask_pkgsync.scheduler.gate import mismatch  # a client needs nothing of all that
-
-        coordinator = coordinator_of(scheduler)
-        if coordinator.rule.decides(self.target):
-            await coordinator.settled()
-            self._take_over(scheduler)
-            return
-        if (misfit := mismatch(critical_versions(self.target.environment))) is not None:
-            raise misfit
-        coordinator.registering += 1
-        try:
-            coordinator.listen()
-            await coordinator.sync(self.target, self.client)
-        except SyncError as error:
-            if error.adopted:
-                self._take_over(scheduler)
-                scheduler.add_plugin(self)  # Dask adds no plugin whose start failed, but this gate is to stay
-            raise
-        else:
-            self._take_over(scheduler)
-        finally:
-            coordinator.registering -= 1
-            if coordinator.target is None and not coordinator.is_permanent:
-                coordinator.gate.open()
-
-    def _take_over(self, scheduler: Scheduler) -> None:
-        """Take the place of an earlier registration, which Dask would warn of."""
-        for name, other in list(scheduler.plugins.items()):
-            if getattr(other, "is_pkgsync", False) and not getattr(other, "is_permanent", False):
-                del scheduler.plugins[name]
+        """Travel with the package's own source, and be at the scheduler what a client has registered there."""
+        return carried("dask_pkgsync.scheduler.plugin:registered_plugin", [target_to_wire(self.target), self.client])
 
 
 def make_target(environment: Environment, options: Options) -> Target:
@@ -226,16 +190,6 @@ def _refuse_what_cannot_be_read(target: Target) -> None:
             )
 
 
-def package_sync(state: object) -> PackageSync:
-    """Make the plugin again at the other end."""
-    target, client = Field(state, "plugin").row(2)
-    plugin = PackageSync.__new__(PackageSync)
-    plugin.target = target_from_wire(target.value)
-    plugin.snapshot = Snapshot(plugin.target.environment)
-    plugin.client = client.text(200)
-    return plugin
-
-
 async def join(client: Client, plugin: PackageSync) -> dict[str, Any] | None:
     """Take part in what the cluster has, if that is just what this client wants; return the report, as plain data.
 
@@ -253,7 +207,7 @@ async def join(client: Client, plugin: PackageSync) -> dict[str, Any] | None:
     async def again() -> Any:
         return await register(client, plugin, None, idempotent=False)
 
-    Supplier(client, plugin.snapshot, plugin.target.store).listen()
+    BlobProvider(client, plugin.snapshot, plugin.target.store).listen()
     plugin.client = client.id
     answer: dict[str, Any] | None = await scheduler.pkgsync_join(
         client=client.id, target=plugin.target.id, rest=own_to_wire(plugin.target)
@@ -261,7 +215,7 @@ async def join(client: Client, plugin: PackageSync) -> dict[str, Any] | None:
     if answer == ONLY_WARNS:
         raise WarnsOnlyError
     if answer is not None:
-        Membership(client, again).begin()
+        ClientSession(client, again).begin()
     return answer
 
 
@@ -271,7 +225,7 @@ async def register(client: Client, plugin: PackageSync, name: str | None, idempo
     async def again() -> Any:
         return await client._register_scheduler_plugin(plugin, name or plugin.name, idempotent)  # noqa: SLF001
 
-    Supplier(client, plugin.snapshot, plugin.target.store).listen()
+    BlobProvider(client, plugin.snapshot, plugin.target.store).listen()
     plugin.client = client.id
     is_set = False
     try:
@@ -282,7 +236,7 @@ async def register(client: Client, plugin: PackageSync, name: str | None, idempo
         raise
     finally:
         if is_set:
-            Membership(client, again).begin()
+            ClientSession(client, again).begin()
     return answer
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.asynccontextmanager
-async def _events(client: Client, reporter: Reporter) -> AsyncIterator[None]:
+async def events_reported_to(client: Client, reporter: Reporter) -> AsyncIterator[None]:
     """Pass the scheduler's events on to the reporter, from the first to the last.
 
     Events, and the subscription to them, travel on another connection than calls do. So at both ends we wait for an

@@ -23,7 +23,7 @@ _PAUSE = 1.0
 _MEMBERSHIP = "_pkgsync_membership"
 
 
-class Membership:
+class ClientSession:
     """Keeps what a client has synced in force, for as long as the client lives.
 
     Parameters
@@ -41,7 +41,7 @@ class Membership:
     def begin(self) -> None:
         """Look at every new connection from now on; a membership that is there already only syncs the new way."""
         known = vars(self.client).get(_MEMBERSHIP)
-        if isinstance(known, Membership):
+        if isinstance(known, ClientSession):
             known.sync = self.sync
             return
         vars(self.client)[_MEMBERSHIP] = self

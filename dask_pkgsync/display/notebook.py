@@ -6,7 +6,15 @@ import threading
 from html import escape
 from typing import TYPE_CHECKING, Protocol
 
-from dask_pkgsync.display.rollout_progress import Board, _headline, _rest, duration, failure_summary, summary, waiting
+from dask_pkgsync.display.rollout_progress import (
+    RolloutProgress,
+    duration,
+    failure_summary,
+    headline,
+    left_out_line,
+    summary,
+    waiting,
+)
 from dask_pkgsync.model.reports.progress import Reporter
 from dask_pkgsync.model.text import html_table
 
@@ -47,10 +55,10 @@ class NotebookReporter(Reporter):
         canvas: Canvas | None = None,
         html: Callable[[str], Any] | None = None,
         *,
-        board: Board | None = None,
+        rollout: RolloutProgress | None = None,
         interval: float = 0.25,
     ) -> None:
-        self._board = board or Board()
+        self._rollout = rollout or RolloutProgress()
         self._end = ""
         if canvas is None or html is None:
             from IPython.display import HTML, display  # type: ignore[import-not-found,unused-ignore]
@@ -69,24 +77,24 @@ class NotebookReporter(Reporter):
 
     def waits(self, owner: str, packages: Sequence[str]) -> None:
         """Take it in; the next frame shows it."""
-        self._board.note = waiting(owner, packages)
+        self._rollout.note = waiting(owner, packages)
 
     def progressed(self, progress: Progress) -> None:
         """Take it in; the next frame shows it."""
-        self._board.update(progress)
+        self._rollout.update(progress)
 
     def finished(self, report: SyncReport) -> None:
         """Draw the last frame and how it ended."""
-        self._close(summary(report, self._board.seconds))
+        self._close(summary(report, self._rollout.seconds))
 
     def failed(self, error: BaseException) -> None:
         """Draw the last frame and that it failed; the error tells the rest."""
-        self._close(failure_summary(error, self._board.seconds))
+        self._close(failure_summary(error, self._rollout.seconds))
 
     def _close(self, line: str) -> None:
         if self._end:  # interrupted here, and ended on the event loop later
             return
-        self._board.stop()
+        self._rollout.stop()
         self._end = line[0].upper() + line[1:]
         self._stop.set()
         if self._thread.is_alive():
@@ -101,12 +109,12 @@ class NotebookReporter(Reporter):
         self._canvas.update(self._html(self._page()))
 
     def _page(self) -> str:
-        rows, left_out = self._board.rows(ROWS_IN_A_NOTEBOOK)
-        now = self._board.now()
+        rows, left_out = self._rollout.rows(ROWS_IN_A_NOTEBOOK)
+        now = self._rollout.now()
         cells = [[row.node, row.role, row.label, duration(row.elapsed(now)), row.detail] for row in rows]
-        page = f"<b>{escape(self._end or _headline(self._board))}</b>"
+        page = f"<b>{escape(self._end or headline(self._rollout))}</b>"
         if cells:
             page += html_table(["node", "role", "step", "elapsed", "detail"], cells)
         if left_out:
-            page += f"<i>{escape(_rest(self._board, left_out, ended=bool(self._end)))}</i>"
+            page += f"<i>{escape(left_out_line(self._rollout, left_out, ended=bool(self._end)))}</i>"
         return page

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.display.rollout_progress import Board, duration, failure_summary, summary, waiting
+from dask_pkgsync.display.rollout_progress import RolloutProgress, duration, failure_summary, summary, waiting
 from dask_pkgsync.model.reports.progress import Reporter
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class PlainReporter(Reporter):
     """Writes a line for each step that ends and one at the end: for logs and pipes."""
 
-    def __init__(self, file: TextIO | None, board: Board | None = None) -> None:
+    def __init__(self, file: TextIO | None, rollout: RolloutProgress | None = None) -> None:
         self._file = file
-        self._board = board or Board()
+        self._rollout = rollout or RolloutProgress()
 
     def started(self, target: str) -> None:
         """Write which target it is."""
@@ -32,7 +32,7 @@ class PlainReporter(Reporter):
 
     def progressed(self, progress: Progress) -> None:
         """Write a line if a step ended."""
-        row = self._board.update(progress)
+        row = self._rollout.update(progress)
         if row.took is not None:
             detail = f": {row.detail}" if row.detail else ""
             after = "after" if row.state == "waiting" else "in"
@@ -40,11 +40,11 @@ class PlainReporter(Reporter):
 
     def finished(self, report: SyncReport) -> None:
         """Write how it ended."""
-        self._write(summary(report, self._board.seconds))
+        self._write(summary(report, self._rollout.seconds))
 
     def failed(self, error: BaseException) -> None:
         """Write that it failed; the error tells the rest."""
-        self._write(failure_summary(error, self._board.seconds))
+        self._write(failure_summary(error, self._rollout.seconds))
 
     def _write(self, line: str) -> None:
         if self._file is not None and not self._file.closed:

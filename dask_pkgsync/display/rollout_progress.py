@@ -16,17 +16,13 @@ if TYPE_CHECKING:
 
 
 DOING = {"resolve": "resolving", "prepare": "preparing", "drain": "draining", "activate": "activating"}
-
-
 SHOWN = 5
 """Packages that one line names."""
-
-
 DONE = {"resolve": "resolved", "prepare": "prepared", "activate": "ready"}
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class NodeProgress:
     """One node and the latest that was heard of it."""
 
     node: str
@@ -58,7 +54,7 @@ class Row:
         return now - self.since if self.took is None else self.took
 
 
-class Board:
+class RolloutProgress:
     """All nodes of one sync. Threads may write and read it at the same time.
 
     Parameters
@@ -70,7 +66,7 @@ class Board:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = Lock()
-        self._rows: dict[str, Row] = {}
+        self._rows: dict[str, NodeProgress] = {}
         self.began = clock()
         self.note = ""
         """What is waited for before anything is done."""
@@ -84,7 +80,7 @@ class Board:
         """Return the time by the board's clock, in seconds."""
         return self._clock()
 
-    def update(self, progress: Progress) -> Row:
+    def update(self, progress: Progress) -> NodeProgress:
         """Note one step's beginning or end and return the node's new row."""
         now = self._clock()
         with self._lock:
@@ -92,7 +88,9 @@ class Board:
             same = old is not None and old.step == progress.step and old.state == "started"
             since = old.since if same and old is not None else now
             took = None if progress.state == "started" else now - since
-            row = Row(progress.node, progress.role, progress.step, progress.state, progress.detail, since, took)
+            row = NodeProgress(
+                progress.node, progress.role, progress.step, progress.state, progress.detail, since, took
+            )
             self._rows[progress.node] = row
             self.note = ""
         return row
@@ -110,7 +108,7 @@ class Board:
         with self._lock:
             return dict(sorted(Counter(row.label for row in self._rows.values()).items()))
 
-    def rows(self, limit: int) -> tuple[list[Row], int]:
+    def rows(self, limit: int) -> tuple[list[NodeProgress], int]:
         """Return the rows to show and how many are left out.
 
         All nodes where they fit. Else the failed ones and those that something is being done to, the longest first.
@@ -164,15 +162,17 @@ def failure_summary(error: BaseException, seconds: float) -> str:
     return f"sync ended after {duration(seconds)}: {type(error).__name__}"
 
 
-def _headline(board: Board) -> str:
-    now = board.note or _counts(board)
-    return f"Syncing for {duration(board.seconds)}" + (f": {now}" if now else " …")
+def headline(rollout: RolloutProgress) -> str:
+    """Say in one line for how long the sync has run, and how many nodes are at each step."""
+    now = rollout.note or counts_line(rollout)
+    return f"Syncing for {duration(rollout.seconds)}" + (f": {now}" if now else " …")
 
 
-def _counts(board: Board) -> str:
-    return ", ".join(f"{count} {label}" for label, count in board.counts().items())
+def counts_line(rollout: RolloutProgress) -> str:
+    """Say how many nodes are at each step."""
+    return ", ".join(f"{count} {label}" for label, count in rollout.counts().items())
 
 
-def _rest(board: Board, left_out: int, *, ended: bool) -> str:
+def left_out_line(rollout: RolloutProgress, left_out: int, *, ended: bool) -> str:
     """Say what is not shown; while the sync runs, the headline has the counts already."""
-    return f"… and {nodes(left_out)} more" + (f"; in all {_counts(board)}" if ended else "")
+    return f"… and {nodes(left_out)} more" + (f"; in all {counts_line(rollout)}" if ended else "")

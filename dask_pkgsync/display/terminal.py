@@ -5,7 +5,15 @@ from __future__ import annotations
 import atexit
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.display.rollout_progress import Board, _headline, _rest, duration, failure_summary, summary, waiting
+from dask_pkgsync.display.rollout_progress import (
+    RolloutProgress,
+    duration,
+    failure_summary,
+    headline,
+    left_out_line,
+    summary,
+    waiting,
+)
 from dask_pkgsync.model.reports.progress import Reporter
 
 if TYPE_CHECKING:
@@ -14,15 +22,13 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-    from dask_pkgsync.display.rollout_progress import Row
+    from dask_pkgsync.display.rollout_progress import NodeProgress
     from dask_pkgsync.model.reports.progress import Progress
     from dask_pkgsync.model.reports.sync import SyncReport
 
 
 ROWS_IN_A_TERMINAL = 20
 """Lines of the table in a terminal, at most; fewer where the window is small."""
-
-
 STYLES = {"started": "cyan", "finished": "green", "waiting": "yellow", "failed": "bold red"}
 """Colour of a step by its state."""
 
@@ -34,11 +40,11 @@ class TerminalReporter(Reporter):
     does: a person who presses Ctrl-C keeps a usable terminal.
     """
 
-    def __init__(self, file: TextIO, board: Board | None = None) -> None:
+    def __init__(self, file: TextIO, rollout: RolloutProgress | None = None) -> None:
         from rich.console import Console
         from rich.live import Live
 
-        self._board = board or Board()
+        self._rollout = rollout or RolloutProgress()
         self._console = Console(file=file, highlight=False)
         self._end: tuple[str, str] | None = None
         self._live = Live(
@@ -52,24 +58,24 @@ class TerminalReporter(Reporter):
 
     def waits(self, owner: str, packages: Sequence[str]) -> None:
         """Take it in; the next frame shows it."""
-        self._board.note = waiting(owner, packages)
+        self._rollout.note = waiting(owner, packages)
 
     def progressed(self, progress: Progress) -> None:
         """Take it in; the next frame shows it."""
-        self._board.update(progress)
+        self._rollout.update(progress)
 
     def finished(self, report: SyncReport) -> None:
         """Draw the last frame and how it ended."""
-        self._close(summary(report, self._board.seconds), "bold green")
+        self._close(summary(report, self._rollout.seconds), "bold green")
 
     def failed(self, error: BaseException) -> None:
         """Draw the last frame and that it failed; the error tells the rest."""
-        self._close(failure_summary(error, self._board.seconds), "bold red")
+        self._close(failure_summary(error, self._rollout.seconds), "bold red")
 
     def _close(self, line: str, style: str) -> None:
         if self._end is not None:  # interrupted here, and ended on the event loop later
             return
-        self._board.stop()
+        self._rollout.stop()
         self._end = (line[0].upper() + line[1:], style)
         if self._live.is_started:
             self._live.stop()
@@ -82,17 +88,17 @@ class TerminalReporter(Reporter):
         from rich.text import Text
 
         limit = max(3, min(ROWS_IN_A_TERMINAL, self._console.height - 5))
-        rows, left_out = self._board.rows(limit)
-        head = Text(*self._end) if self._end else Text(_headline(self._board), style="bold")
+        rows, left_out = self._rollout.rows(limit)
+        head = Text(*self._end) if self._end else Text(headline(self._rollout), style="bold")
         parts: list[RenderableType] = [head]
         if rows:
-            parts.append(_rich_table(rows, self._board.now(), self._console))
+            parts.append(_rich_table(rows, self._rollout.now(), self._console))
         if left_out:
-            parts.append(Text(f"  {_rest(self._board, left_out, ended=self._end is not None)}", style="dim"))
+            parts.append(Text(f"  {left_out_line(self._rollout, left_out, ended=self._end is not None)}", style="dim"))
         return Group(*parts)
 
 
-def _rich_table(rows: list[Row], now: float, console: Console) -> RenderableType:
+def _rich_table(rows: list[NodeProgress], now: float, console: Console) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 

@@ -81,7 +81,7 @@ def index_options(indexes: Indexes, main: str, further: str) -> list[str]:
     return options + [part for place in indexes.find_links for part in ("--find-links", place)]
 
 
-def surroundings(temporary: Path) -> dict[str, str]:
+def child_environment(temporary: Path) -> dict[str, str]:
     """Return the environment for an installer: this process's, without what would lead it elsewhere."""
     env = {
         name: value
@@ -102,7 +102,7 @@ def call(argv: Sequence[str], step: str, pins: Sequence[str], *, timeout: float,
         If it fails, hangs or is killed: with its last words, the pins that it blames, and what to do.
     """
     try:
-        finished = run(argv, timeout=timeout, env=surroundings(temporary), cwd=temporary)
+        finished = run(argv, timeout=timeout, env=child_environment(temporary), cwd=temporary)
     except DeadlineExceededError as error:
         raise LayerError(
             step,

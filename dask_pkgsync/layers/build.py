@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from dask_pkgsync.cache.directory import MARKER
 from dask_pkgsync.layers.clashes import clashes
-from dask_pkgsync.layers.fill import FROM_INDEX, Filling
+from dask_pkgsync.layers.fill import FROM_INDEX, Filler
 from dask_pkgsync.layers.layer import BASE_LINK, FORMAT, Layer, layer_digest, link_to
-from dask_pkgsync.layers.leaks import _loose, find_leak
+from dask_pkgsync.layers.leaks import find_leak, loose_names
 from dask_pkgsync.layers.verify import verify
 from dask_pkgsync.model.clash import clash_from_wire, clash_to_wire
 from dask_pkgsync.model.reports.failure import LayerError
@@ -103,7 +103,7 @@ def _published(
         aside.mkdir()
         built = aside / "layer"
         final = cache.layers / digest
-        filling = Filling(plan, base, installer, sources, timeout)
+        filling = Filler(plan, base, installer, sources, timeout)
         notes = filling.fill(built, final)
         layer = Layer(digest, built, plan.complete, plan.pins, notes=notes)
         size = verify(layer.site_packages, plan.pins)
@@ -112,7 +112,7 @@ def _published(
             return _complete_instead(plan, base, cache, installer, digest, timeout, leak, aside, sources)
         if not plan.complete:
             (layer.site_packages / BASE_LINK).write_text(link_to(base))
-        apart = clashes(dist_infos(layer.site_packages), _loose(sources.target))
+        apart = clashes(dist_infos(layer.site_packages), loose_names(sources.target))
         notes = (*notes, *map(str, apart))
         wire = [clash_to_wire(one) for one in apart]
         _publish(

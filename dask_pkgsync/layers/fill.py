@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from packaging.tags import sys_tags
 from packaging.utils import parse_wheel_filename
 
-from dask_pkgsync.model.blobs import Request
+from dask_pkgsync.model.blobs import BlobRequest
 from dask_pkgsync.model.errors import WheelError
 from dask_pkgsync.model.indexes import OWN
 from dask_pkgsync.model.plan import Keep, pin
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
     Step: TypeAlias = Install | Replace | Keep
 
-Fetch: TypeAlias = Callable[[Sequence[Request]], Mapping[Request, tuple[Path, str]]]
+Fetch: TypeAlias = Callable[[Sequence[BlobRequest]], Mapping[BlobRequest, tuple[Path, str]]]
 """Returns a wheel of the client for each request, verified, and a note for people."""
 
 ROUNDS = 3
 """How often an installer may name what the index lacks, before the client is asked for everything."""
 
 
-def _nobody(requests: Sequence[Request]) -> Mapping[Request, tuple[Path, str]]:
+def _nobody(requests: Sequence[BlobRequest]) -> Mapping[BlobRequest, tuple[Path, str]]:
     names = ", ".join(f"{request.name} {request.version}" for request in requests)
     raise LayerError("receive", f"only a client can give {names}", advice="Sync from a client that has it.")
 
@@ -60,7 +60,7 @@ class Sources:
 FROM_INDEX = Sources()
 
 
-class Filling:
+class Filler:
     """One attempt to fill one layer.
 
     Parameters
@@ -127,7 +127,7 @@ class Filling:
 
     def _fetch(self, names: Sequence[str], work: Path) -> None:
         """Get wheels: of what the client has from there, of what only the base has from the base."""
-        requests: dict[str, Request] = {}
+        requests: dict[str, BlobRequest] = {}
         for name in names:
             step = self.held[name]
             if (request := self._request(step)) is not None:
@@ -141,12 +141,12 @@ class Filling:
             self.wheels[name] = path
             self.notes += [note] if note else []
 
-    def _request(self, step: Step) -> Request | None:
+    def _request(self, step: Step) -> BlobRequest | None:
         """Return what to ask the client for; None where it does not have this version at all."""
         have = self.sources.target.get(step.name)
         if isinstance(step, Keep) and (have is None or not have.same_version(step.version)):
             return None
-        return Request(step.name, have.version if have else step.version, step.identity)
+        return BlobRequest(step.name, have.version if have else step.version, step.identity)
 
     def _from_base(self, step: Keep, work: Path) -> Path:
         dist_info = installed(self.base.site_packages).get(step.name)
@@ -157,7 +157,7 @@ class Filling:
         except WheelError as error:
             raise LayerError("pack", f"of the base: {error.package}: {error.problem}", advice=error.advice) from None
 
-    def _check(self, path: Path, request: Request) -> None:
+    def _check(self, path: Path, request: BlobRequest) -> None:
         """Look at a wheel that came from elsewhere before any installer does."""
         try:
             inspect(path, name=request.name, version=request.version)

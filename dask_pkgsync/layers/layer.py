@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 """Changes whenever the same pins would give another layer."""
-
-
 BASE_LINK = "zzz_dask_pkgsync_base.pth"
 """The last .pth file of a delta: adds the base behind the layer."""
 

@@ -32,7 +32,7 @@ def find_leak(layer: Layer, plan: Plan, base: Base, target: Mapping[str, Distrib
             if isinstance(origin, FromDirectory) and origin.editable:
                 return f"{step.name} is installed in the base in editable mode"
     kept = {step.name for step in plan.steps if isinstance(step, Keep)}
-    wanted, modules, in_layer = kept & target.keys(), _loose(target), dist_infos(layer.site_packages)
+    wanted, modules, in_layer = kept & target.keys(), loose_names(target), dist_infos(layer.site_packages)
     ours = _top_levels(layer.site_packages, in_layer)
     loose = {name for name, regular in _top_levels(layer.site_packages, modules).items() if regular}
     for site_packages in base.site_packages:
@@ -48,7 +48,8 @@ def find_leak(layer: Layer, plan: Plan, base: Base, target: Mapping[str, Distrib
     return None
 
 
-def _loose(target: Mapping[str, Distribution]) -> frozenset[str]:
+def loose_names(target: Mapping[str, Distribution]) -> frozenset[str]:
+    """Return the names of the loose modules among some distributions."""
     return frozenset(name for name, one in target.items() if isinstance(one.origin, FromModules))
 
 

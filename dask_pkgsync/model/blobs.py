@@ -21,7 +21,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Request:
+class BlobRequest:
     """A distribution that only the client can give."""
 
     name: str
@@ -36,16 +36,16 @@ class Request:
         return distribution.same_version(self.version)
 
 
-def request_for(distribution: Distribution) -> Request:
+def request_for(distribution: Distribution) -> BlobRequest:
     """Return what to ask for to get just this distribution."""
-    return Request(distribution.name, distribution.version, distribution.identity)
+    return BlobRequest(distribution.name, distribution.version, distribution.identity)
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class Blob:
     """A wheel of the client, by the digest of its bytes."""
 
-    request: Request
+    request: BlobRequest
     filename: str
     digest: str
     """SHA-256, 64 hexadecimal digits."""
@@ -56,12 +56,12 @@ class Parcel:
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class BlobLocation:
     """A wheel of a client, and where its bytes are."""
 
-    parcel: Parcel
+    blob: Blob
     store: str = ""
-    """URL of that client's store (`wheels.store`); empty: on the scheduler's disk."""
+    """URL of that client's store (`wheels.fsspec_store`); empty: on the scheduler's disk."""
 
 
 def check_digest(field: Field) -> str:
@@ -72,34 +72,34 @@ def check_digest(field: Field) -> str:
     return found
 
 
-def requests_to_wire(requests: Iterable[Request]) -> list[list[str]]:
+def requests_to_wire(requests: Iterable[BlobRequest]) -> list[list[str]]:
     """Return requests as plain data."""
     return [[one.name, one.version, one.identity] for one in requests]
 
 
-def requests_from_wire(data: object, place: str = "requests") -> tuple[Request, ...]:
+def requests_from_wire(data: object, place: str = "requests") -> tuple[BlobRequest, ...]:
     """Check and read what `requests_to_wire` wrote."""
     return tuple(_request(entry) for entry in Field(data, place).items())
 
 
-def _request(field: Field) -> Request:
+def _request(field: Field) -> BlobRequest:
     name, version, identity = field.row(3)
-    return Request(name.name(), version.version(), identity.text(200))
+    return BlobRequest(name.name(), version.version(), identity.text(200))
 
 
-def parcel_to_wire(parcel: Parcel) -> dict[str, Any]:
+def blob_to_wire(blob: Blob) -> dict[str, Any]:
     """Return a parcel as plain data."""
     return {
-        "request": requests_to_wire([parcel.request])[0],
-        "filename": parcel.filename,
-        "digest": parcel.digest,
-        "size": parcel.size,
-        "note": parcel.note,
+        "request": requests_to_wire([blob.request])[0],
+        "filename": blob.filename,
+        "digest": blob.digest,
+        "size": blob.size,
+        "note": blob.note,
     }
 
 
-def parcel_from_wire(data: object, place: str = "parcel") -> Parcel:
-    """Check and read what `parcel_to_wire` wrote; the file name is that of a wheel of what was asked for."""
+def blob_from_wire(data: object, place: str = "parcel") -> Blob:
+    """Check and read what `blob_to_wire` wrote; the file name is that of a wheel of what was asked for."""
     field = Field(data, place).only("request", "filename", "digest", "size", "note")
     request = _request(field.key("request"))
     filename = field.key("filename").text(500)
@@ -111,18 +111,18 @@ def parcel_from_wire(data: object, place: str = "parcel") -> Parcel:
         raise MessageError(f"{place}.filename", f"a wheel of {request.name} {request.version}", filename)
     if not (size := field.key("size").count()):
         raise MessageError(f"{place}.size", "the bytes of a wheel", size)
-    return Parcel(request, filename, check_digest(field.key("digest")), size, field.key("note").text())
+    return Blob(request, filename, check_digest(field.key("digest")), size, field.key("note").text())
 
 
-def delivery_to_wire(delivery: Delivery) -> list[Any]:
+def location_to_wire(location: BlobLocation) -> list[Any]:
     """Return a delivery as plain data."""
-    return [parcel_to_wire(delivery.parcel), delivery.store]
+    return [blob_to_wire(location.blob), location.store]
 
 
-def delivery_from_wire(data: object, place: str = "delivery") -> Delivery:
-    """Check and read what `delivery_to_wire` wrote."""
-    parcel, store = Field(data, place).row(2)
-    return Delivery(parcel_from_wire(parcel.value, parcel.place), store.text())
+def location_from_wire(data: object, place: str = "delivery") -> BlobLocation:
+    """Check and read what `location_to_wire` wrote."""
+    blob, store = Field(data, place).row(2)
+    return BlobLocation(blob_from_wire(blob.value, blob.place), store.text())
 
 
 def wheel_error_to_wire(error: WheelError) -> list[str]:
@@ -136,6 +136,6 @@ def wheel_error_from_wire(data: object, place: str = "error") -> WheelError:
     return WheelError(package, problem, advice=advice, last_words=last_words)
 
 
-def canonical_request(name: str, version: str) -> Request:
+def canonical_request(name: str, version: str) -> BlobRequest:
     """Return a request for what an index has, from any spelling of a name."""
-    return Request(str(canonicalize_name(name)), version)
+    return BlobRequest(str(canonicalize_name(name)), version)

@@ -13,23 +13,21 @@ from dask_pkgsync.model.text import harmless
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from dask_pkgsync.model.blobs import Request
+    from dask_pkgsync.model.blobs import BlobRequest
     from dask_pkgsync.model.target import Target
 
 
 INTERPRETER = "python"
-
-
 LONGEST = 60
 """Characters of the value of an option that a table shows."""
 
 
 @dataclass(frozen=True, slots=True)
-class Apart:
+class FileConflict:
     """Two distributions of which one environment holds only the one or the other: they differ in a file of one path."""
 
-    one: Request
-    other: Request
+    one: BlobRequest
+    other: BlobRequest
     path: str
 
     def between(self, current: Target, asked: Target) -> Difference | None:
@@ -41,12 +39,12 @@ class Apart:
                 return Difference(self.path, Level.EXACT, expected, found, "different code of one name")
         return None
 
-    def _in(self, target: Target) -> set[Request]:
+    def _in(self, target: Target) -> set[BlobRequest]:
         there = target.environment.distributions
         return {one for one in (self.one, self.other) if one.is_met_by(there.get(one.name))}
 
 
-def conflict(current: Target, asked: Target, apart: Iterable[Apart] = ()) -> Comparison:
+def conflict(current: Target, asked: Target, file_conflicts: Iterable[FileConflict] = ()) -> Comparison:
     """Return what keeps a second client from having its environment beside the first one's; false if nothing does.
 
     Packages that both have must be the same; so must the options, as nodes follow one set of them. What only one has is
@@ -57,7 +55,7 @@ def conflict(current: Target, asked: Target, apart: Iterable[Apart] = ()) -> Com
     found = compare(current.environment, asked.environment, asked.policy, **labels)
     rows = [row for row in found if asked.policy.strict or row.name in shared or row.name == INTERPRETER]
     rows += _other_options(current.policy, asked.policy)
-    rows += filter(None, (one.between(current, asked) for one in apart))
+    rows += filter(None, (one.between(current, asked) for one in file_conflicts))
     return Comparison(tuple(rows), **labels)
 
 

@@ -27,7 +27,7 @@ NO_FINGERPRINT = (
 
 
 @dataclass
-class Rule:
+class OperatorPolicy:
     """Who has a say. By default clients set the target, and stock ones are judged by Dask's own handshake."""
 
     mode: str = "sync"

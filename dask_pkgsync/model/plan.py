@@ -162,14 +162,14 @@ def make_plan(base: Environment, target: Environment, policy: Policy | None = No
 def _step(want: Distribution, have: Distribution | None, level: Level, *, broken: bool) -> Step:
     if have is not None and not broken and satisfied(want, have, level):
         return Keep(want.name, have.version, want.identity)
-    if (reason := why_it_stays(want.origin)) is not None:
+    if (reason := why_it_cannot_travel(want.origin)) is not None:
         return Skip(want.name, want.version, reason)
     if have is None:
         return Install(want.name, want.version, want.identity)
     return Replace(want.name, want.version, have.label, want.identity)
 
 
-def why_it_stays(origin: Origin) -> str | None:
+def why_it_cannot_travel(origin: Origin) -> str | None:
     """Return why a distribution cannot travel at all, or None if it can."""
     if isinstance(origin, Unrecorded):
         return (

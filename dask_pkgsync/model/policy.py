@@ -24,12 +24,8 @@ if TYPE_CHECKING:
 
 CRITICAL = ("cloudpickle", "dask", "distributed", "msgpack", "tornado")
 """Packages that both ends of a Dask connection must have in the same version: they make and read its messages."""
-
-
 TOOLS = frozenset({"dask-pkgsync", "pip", "setuptools", "wheel"})
 """Packages that install packages: not shipped unless ``only`` or ``extra`` asks for them."""
-
-
 PLATFORM_SPECIFIC = frozenset(
     {
         "appnope",
@@ -49,12 +45,8 @@ PLATFORM_SPECIFIC = frozenset(
     }
 )
 """Packages that exist for one operating system only: skipped where the platforms differ."""
-
-
 MAX_LEVELS = 200
 """Names and patterns with a level: every package is held against them."""
-
-
 _PATTERN = re.compile(r"[A-Za-z0-9._*?\[\]!-]{1,200}")
 """Letters of names (PEP 503), and those of `fnmatch`."""
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.model.environments.environment import SCHEMA, environment_from_wire, environment_to_wire
+from dask_pkgsync.model.environments.environment import environment_from_wire, environment_to_wire
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.indexes import OWN, indexes_from_wire, indexes_to_wire
 from dask_pkgsync.model.policy import policy_from_wire, policy_to_wire
 from dask_pkgsync.model.wire.fields import Field
+from dask_pkgsync.model.wire.protocol import SCHEMA
 
 if TYPE_CHECKING:
     from typing import Any
@@ -45,7 +46,7 @@ class Target:
     indexes: Indexes = OWN
     """The client's indexes, without credentials, for nodes that have none configured."""
     store: str = ""
-    """URL where the client's wheels are (`wheels.store`); empty: on the scheduler's disk."""
+    """URL where the client's wheels are (`wheels.fsspec_store`); empty: on the scheduler's disk."""
     on_conflict: str = "refuse"
     """What happens where another client has set another environment: ``refuse``, ``wait`` or ``replace``."""
     restart: str = "drained"
@@ -85,14 +86,8 @@ def target_to_wire(target: Target) -> dict[str, Any]:
 
 
 ON_CONFLICT = ("refuse", "wait", "replace")
-
-
 RESTARTS = ("drained", "now")
-
-
 _SHARED = ("schema", "environment", "policy", "scheduler", "install-timeout", "transport", "indexes", "restart")
-
-
 _OWN = ("client-process", "store", "on-conflict", "keep", "owner")
 
 

@@ -11,7 +11,7 @@ from dask_pkgsync.model.plan import Plan
 from dask_pkgsync.model.reports.failure import LayerError, NodeFailure, failure_to_wire
 from dask_pkgsync.model.reports.sync import node_report, report_to_wire
 from dask_pkgsync.model.target import target_from_wire
-from dask_pkgsync.node.blob_fetcher import Fetcher
+from dask_pkgsync.node.blob_fetcher import BlobFetcher
 from dask_pkgsync.options.settings import node_settings
 from dask_pkgsync.process.preparation import Prepared, prepare
 from dask_pkgsync.process.state import this_process
@@ -65,7 +65,7 @@ class NodeAgent:
             prepared = Prepared(Plan(()), None)
         else:
             settings = node_settings()
-            fetch = Fetcher(self.server.scheduler, settings, target.install_timeout)
+            fetch = BlobFetcher(self.server.scheduler, settings, target.install_timeout)
             prepared = await asyncio.to_thread(prepare, target, settings, fetch)
         self.ready = {target.id: (target, prepared)}
         return prepared

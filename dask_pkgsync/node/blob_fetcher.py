@@ -6,20 +6,20 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.cache.directory import open_cache
-from dask_pkgsync.model.blobs import delivery_from_wire, parcel_to_wire, requests_to_wire
+from dask_pkgsync.model.blobs import blob_to_wire, location_from_wire, requests_to_wire
 from dask_pkgsync.model.reports.failure import LayerError, failure_from_wire
-from dask_pkgsync.wheels.blobs import Blobs
-from dask_pkgsync.wheels.store import fetch_into
+from dask_pkgsync.wheels.blob_store import BlobStore
+from dask_pkgsync.wheels.fsspec_store import fetch_into
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
     from pathlib import Path
 
-    from dask_pkgsync.model.blobs import Delivery, Request
+    from dask_pkgsync.model.blobs import BlobLocation, BlobRequest
     from dask_pkgsync.process.preparation import NodeSettings
 
 
-class Fetcher:
+class BlobFetcher:
     """Called in the thread that builds a layer; the messages go through the node's event loop.
 
     Parameters
@@ -35,7 +35,7 @@ class Fetcher:
         self.scheduler, self.settings, self.timeout = scheduler, settings, timeout
         self.loop = asyncio.get_running_loop()
 
-    def __call__(self, requests: Sequence[Request]) -> dict[Request, tuple[Path, str]]:
+    def __call__(self, requests: Sequence[BlobRequest]) -> dict[BlobRequest, tuple[Path, str]]:
         """Return the wheel for each request, on this host's disk and verified, with a note for people.
 
         Raises
@@ -44,7 +44,7 @@ class Fetcher:
             If the client cannot give one, or the connection broke.
         """
         try:
-            answer = self._call(self.scheduler.pkgsync_parcels(requests=requests_to_wire(requests)))
+            answer = self._call(self.scheduler.pkgsync_blobs(requests=requests_to_wire(requests)))
             if "failure" in answer:
                 failure = failure_from_wire(answer["failure"])
                 raise LayerError(
@@ -55,26 +55,26 @@ class Fetcher:
                     packages=failure.packages,
                 )
             cache = open_cache(self.settings.cache_directory)
-            blobs = Blobs(cache, max_age=self.settings.max_age, max_bytes=self.settings.store_bytes)
-            found = [delivery_from_wire(entry) for entry in answer["deliveries"]]
-            return {one.parcel.request: (self._here(one, blobs), one.parcel.note) for one in found}
+            blobs = BlobStore(cache, max_age=self.settings.max_age, max_bytes=self.settings.store_bytes)
+            found = [location_from_wire(entry) for entry in answer["locations"]]
+            return {one.blob.request: (self._here(one, blobs), one.blob.note) for one in found}
         except OSError as error:
             raise LayerError(
                 "receive", f"the scheduler could not be asked for wheels: {error}", advice="Run the sync again."
             ) from None
 
-    def _here(self, delivery: Delivery, blobs: Blobs) -> Path:
-        parcel = delivery.parcel
-        with blobs.cache.lock(f"blob-{parcel.digest}", self.timeout):
-            if delivery.store:
-                fetch_into(blobs, delivery.store, parcel)
-            offset = blobs.expect(parcel)
-            while offset < parcel.size:
-                answer = self._call(self.scheduler.pkgsync_get(parcel=parcel_to_wire(parcel), offset=offset))
+    def _here(self, location: BlobLocation, blobs: BlobStore) -> Path:
+        blob = location.blob
+        with blobs.cache.lock(f"blob-{blob.digest}", self.timeout):
+            if location.store:
+                fetch_into(blobs, location.store, blob)
+            offset = blobs.expect(blob)
+            while offset < blob.size:
+                answer = self._call(self.scheduler.pkgsync_get(blob=blob_to_wire(blob), offset=offset))
                 if not answer.get("data"):
                     raise LayerError("receive", answer.get("failure", "the blob ended early"), advice="Sync again.")
-                offset = blobs.append(parcel, offset, answer["data"])
-            return blobs.verify(parcel)
+                offset = blobs.append(blob, offset, answer["data"])
+            return blobs.verify(blob)
 
     def _call(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()

@@ -12,8 +12,6 @@ from dask_pkgsync.model.errors import PkgsyncError, RestartNeededError
 
 logger = logging.getLogger("distributed.pkgsync")
 """Below Dask's own: of others it shows warnings alone, without a time."""
-
-
 _LOGGERS = ("distributed.core", "distributed.nanny", "distributed.scheduler", "distributed.worker")
 """Which log the exceptions of plugins (distributed 2026.8.0)."""
 

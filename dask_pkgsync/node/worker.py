@@ -18,7 +18,7 @@ from dask_pkgsync.model.reports.sync import node_report, report_to_wire
 from dask_pkgsync.model.target import Target, target_from_wire, target_to_wire
 from dask_pkgsync.node.agent import NodeAgent, expected, failure_of, is_own_process
 from dask_pkgsync.node.log import log_in_sentences
-from dask_pkgsync.process import activation
+from dask_pkgsync.process import activation, imports
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.process.verification import verify
 
@@ -80,9 +80,9 @@ class WorkerSync(WorkerPlugin):
             raise
 
     async def _go_live(self) -> None:
-        if changed := await asyncio.to_thread(activation.stale, self.target):
+        if changed := await asyncio.to_thread(imports.stale, self.target):
             raise RestartNeededError(f"imported before an edit: {', '.join(changed)}")
-        lacking = await asyncio.to_thread(activation.remaining, self.target)
+        lacking = await asyncio.to_thread(imports.remaining, self.target)
         if not lacking.empty or str(self.layer.root if self.layer else "") != this_process().layer:
             if reason := await asyncio.to_thread(activation.why_restart, self.layer, lacking):
                 raise RestartNeededError(reason)
@@ -123,7 +123,7 @@ class WorkerAgent(NodeAgent):
         if is_own_process(target):
             this_process().target = target.id
             return "left alone", ""
-        if stale := await asyncio.to_thread(activation.stale, target):
+        if stale := await asyncio.to_thread(imports.stale, target):
             raise LayerError(
                 "activate",
                 f"a worker without a nanny cannot be restarted, and has imported before an edit: {', '.join(stale)}",
@@ -131,7 +131,7 @@ class WorkerAgent(NodeAgent):
             )
         changed = prepared.layer is not None and str(prepared.layer.root) != this_process().layer
         if changed:
-            lacking = await asyncio.to_thread(activation.remaining, target)
+            lacking = await asyncio.to_thread(imports.remaining, target)
             if reason := await asyncio.to_thread(activation.why_restart, prepared.layer, lacking):
                 raise LayerError(
                     "activate",
@@ -145,7 +145,7 @@ class WorkerAgent(NodeAgent):
 
     async def handle_release(self) -> dict[str, Any]:
         """Go back to the base, as far as a running process can."""
-        still = activation.loaded_from(this_process().layer) if this_process().layer else ()
+        still = imports.loaded_from(this_process().layer) if this_process().layer else ()
         activation.deactivate()
         _forget_versions()
         note = f"still has modules of the released environment: {', '.join(still[:5])}; restart it" if still else ""

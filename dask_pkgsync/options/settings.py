@@ -21,7 +21,7 @@ from dask_pkgsync.model.text import printable
 from dask_pkgsync.options.configuration import DURATION, SIZE, bytes_in, place, seconds_in
 from dask_pkgsync.scanning.configured_indexes import configured_indexes, for_nodes
 from dask_pkgsync.scanning.snapshot import snapshot
-from dask_pkgsync.wheels.store import check_store
+from dask_pkgsync.wheels.fsspec_store import check_store
 
 if TYPE_CHECKING:
     from dask_pkgsync.model.indexes import Indexes

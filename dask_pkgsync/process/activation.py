@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.layers.layer import BASE_LINK
-from dask_pkgsync.process.imports import _below, _imported_from, dropped, imported
+from dask_pkgsync.process.imports import distributions_imported_from, dropped, imported, is_below
 from dask_pkgsync.process.state import this_process
 
 if TYPE_CHECKING:
@@ -72,10 +72,10 @@ def deactivate() -> None:
     if not state.layer:
         return
     root = state.layer
-    state.leftovers.update(_imported_from(root))
-    sys.path[:] = [entry for entry in sys.path if not _below(entry, root)]
+    state.leftovers.update(distributions_imported_from(root))
+    sys.path[:] = [entry for entry in sys.path if not is_below(entry, root)]
     paths = os.environ.get("PATH", "").split(os.pathsep)
-    os.environ["PATH"] = os.pathsep.join(entry for entry in paths if not _below(entry, root))
+    os.environ["PATH"] = os.pathsep.join(entry for entry in paths if not is_below(entry, root))
     sys.executable = state.python
     multiprocessing.set_executable(state.python)
     state.layer = ""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def base_path() -> list[str]:
     """Return `sys.path` without what our layer put there."""
     root = this_process().layer
-    return [entry for entry in sys.path if not (root and _below(entry, root))]
+    return [entry for entry in sys.path if not (root and is_below(entry, root))]
 
 
 def remaining(target: Target) -> Plan:
@@ -91,7 +91,7 @@ def _is_loaded(name: str, layer: Layer | None) -> bool:
     if module is None:
         return False
     file = getattr(module, "__file__", None)
-    return not (layer is not None and isinstance(file, str) and _below(file, str(layer.root)))
+    return not (layer is not None and isinstance(file, str) and is_below(file, str(layer.root)))
 
 
 def dropped(layer: Layer | None) -> tuple[str, ...]:
@@ -103,16 +103,16 @@ def dropped(layer: Layer | None) -> tuple[str, ...]:
     if not root or (layer is not None and root == str(layer.root)):
         return ()
     there = installed([*base_path(), *([layer.site_packages] if layer else [])])
-    here = installed([entry for entry in sys.path if _below(entry, root)])
+    here = installed([entry for entry in sys.path if is_below(entry, root)])
     loaded = {
         name: [module for module in module_names(here[name]) if module in sys.modules] for name in here.keys() - there
     }
     return tuple(sorted(name for name, modules in loaded.items() if modules))
 
 
-def _imported_from(root: str) -> dict[str, tuple[str, str]]:
+def distributions_imported_from(root: str) -> dict[str, tuple[str, str]]:
     """Return the distributions of a layer of which this process has imported anything."""
-    places = [entry for entry in sys.path if _below(entry, root)]
+    places = [entry for entry in sys.path if is_below(entry, root)]
     there, directories = scan_installed(places).distributions, installed(places)
     return {
         name: (one.version, one.identity)
@@ -135,8 +135,9 @@ def left_over(target: Target) -> set[str]:
 def loaded_from(root: str) -> tuple[str, ...]:
     """Return the modules that this process has imported from a directory."""
     files = ((name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items()))
-    return tuple(sorted(name for name, file in files if isinstance(file, str) and _below(file, root)))
+    return tuple(sorted(name for name, file in files if isinstance(file, str) and is_below(file, root)))
 
 
-def _below(path: str, root: str) -> bool:
+def is_below(path: str, root: str) -> bool:
+    """Whether a path is a directory or lies in it."""
     return path == root or path.startswith(root + os.sep)

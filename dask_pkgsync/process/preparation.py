@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from dask_pkgsync.cache.collection import collect
 from dask_pkgsync.cache.directory import open_cache
 from dask_pkgsync.installers.find import find_installer
-from dask_pkgsync.layers import build as layers
+from dask_pkgsync.layers.build import build
 from dask_pkgsync.layers.fill import Sources
+from dask_pkgsync.layers.layer import base_at
 from dask_pkgsync.model.blobs import request_for
 from dask_pkgsync.model.comparison import compare_critical, critical_versions
 from dask_pkgsync.model.indexes import OWN
@@ -111,9 +112,9 @@ def _build(plan: Plan, base: Environment, target: Target, settings: NodeSettings
     if plan.empty:
         return Prepared(plan, None)
     cache = open_cache(settings.cache_directory)
-    own = layers.base_at(Path(this_process().python), base_path(), base)
+    own = base_at(Path(this_process().python), base_path(), base)
     sources = Sources(target.transport, fetch, indexes_for(target, settings), target.environment.distributions)
-    layer = layers.build(
+    layer = build(
         plan, own, cache, lambda: installer(cache, target, fetch), timeout=target.install_timeout, sources=sources
     )
     if not layer.reused:

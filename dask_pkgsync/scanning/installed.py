@@ -36,26 +36,16 @@ if TYPE_CHECKING:
 
 
 _VERSION = re.compile(VERSION_PATTERN, re.VERBOSE | re.IGNORECASE | re.ASCII)
-
-
 _PLAIN_NAME = re.compile(r"[a-z0-9]+")
-
-
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
 # Two small files of each distribution are read: file objects would take twice the time of the descriptors below them.
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
-
-
 _CHUNK = 16_384
-
-
 _PER_MACHINE = re.compile(
     r"\.pyc,|\.dist-info/(?:RECORD|INSTALLER|REQUESTED|direct_url\.json|uv_cache\.json),|/bin/|/Scripts/"
 )
-
-
 _LONGEST = 200
 """Characters in a name or version; no more are taken from another process either (`model.target`)."""
 

@@ -23,7 +23,7 @@ print(scan_installed(path).to_json())
 """
 
 
-class ForeignScanError(PkgsyncError):
+class InterpreterScanError(PkgsyncError):
     """Another interpreter could not be scanned.
 
     Attributes
@@ -43,7 +43,7 @@ class ForeignScanError(PkgsyncError):
         return f"{self.python} could not be scanned; its last words:\n{self.last_words or '(none)'}"
 
 
-def scan_foreign(python: str, *, timeout: float = 60) -> Environment:
+def scan_other_interpreter(python: str, *, timeout: float = 60) -> Environment:
     """Run the scan in another interpreter.
 
     Parameters
@@ -55,7 +55,7 @@ def scan_foreign(python: str, *, timeout: float = 60) -> Environment:
 
     Raises
     ------
-    ForeignScanError
+    InterpreterScanError
         If it does not run, or is no Python that this package knows.
     """
     with tempfile.TemporaryDirectory(prefix="dask-pkgsync-scan-") as directory:
@@ -64,9 +64,9 @@ def scan_foreign(python: str, *, timeout: float = 60) -> Environment:
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise ForeignScanError(python, str(error)) from None
+            raise InterpreterScanError(python, str(error)) from None
     if done.returncode:
-        raise ForeignScanError(python, "\n".join(done.stderr.strip().splitlines()[-3:]))
+        raise InterpreterScanError(python, "\n".join(done.stderr.strip().splitlines()[-3:]))
     return Environment.from_json(done.stdout)
 
 

@@ -16,10 +16,10 @@ from dask_pkgsync.model.reports.verdict import (
     ONLY_WARNS,
     UNGUARDED,
     Verdict,
+    judge,
+    local_code_left_out,
     refused,
-    stays_at_home,
     verdict_to_wire,
-    weigh,
 )
 from dask_pkgsync.model.target import Target
 from dask_pkgsync.model.wire.fields import Field
@@ -28,33 +28,33 @@ from dask_pkgsync.scheduler.gate import own_versions
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dask_pkgsync.model.claims import Apart
+    from dask_pkgsync.model.claims import FileConflict
     from dask_pkgsync.model.environments.environment import Environment
-    from dask_pkgsync.scheduler.claims import Wants
+    from dask_pkgsync.scheduler.claims import Claims
     from dask_pkgsync.scheduler.gate import Gate
 
 
 @dataclass(frozen=True)
-class Situation:
+class AdmissionBasis:
     """What an environment is held against."""
 
     target: Target | None
     """What the cluster has."""
     others: tuple[Target, ...]
     """What other people want who are connected."""
-    apart: tuple[Apart, ...]
+    file_conflicts: tuple[FileConflict, ...]
     """What is known to have the same files."""
     notes: tuple[str, ...]
     """What everybody should know."""
 
 
-class Checking:
+class Admission:
     """Answers who asks before connecting.
 
     Parameters
     ----------
     gate : Gate
-    wants : Wants
+    claims : Claims
     target : callable
         Returns what the cluster has.
     is_guarded : callable
@@ -62,14 +62,14 @@ class Checking:
     """
 
     def __init__(
-        self, gate: Gate, wants: Wants, target: Callable[[], Target | None], is_guarded: Callable[[], bool]
+        self, gate: Gate, claims: Claims, target: Callable[[], Target | None], is_guarded: Callable[[], bool]
     ) -> None:
         self.gate = gate
-        self.rule = gate.rule
-        self.wants = wants
+        self.operator_policy = gate.operator_policy
+        self.claims = claims
         self.target = target
         self.is_guarded = is_guarded
-        self.turn = asyncio.Lock()
+        self.lock = asyncio.Lock()
 
     async def handle_check(self, environment: object, policy: object = None, process: object = "") -> dict[str, Any]:
         """Return whether a client with an environment would be let in, as plain data.
@@ -82,31 +82,31 @@ class Checking:
         process : str
             Token of the process that asks: what it wants itself is in nobody's way.
         """
-        others = [one.target for one in self.wants.besides(Field(process, "process").text(200))]
-        notes = [MUST_PRESENT] if self.rule.stock_clients == "refuse" else []
+        others = [one.target for one in self.claims.of_other_processes(Field(process, "process").text(200))]
+        notes = [MUST_PRESENT] if self.operator_policy.stock_clients == "refuse" else []
         notes += [] if self.is_guarded() else [UNGUARDED]
-        situation = Situation(self.target(), tuple(others), tuple(self.wants.apart), tuple(notes))
-        async with self.turn:  # one at a time, and not in the way of those who register
+        situation = AdmissionBasis(self.target(), tuple(others), tuple(self.claims.file_conflicts), tuple(notes))
+        async with self.lock:  # one at a time, and not in the way of those who register
             return await asyncio.to_thread(self._check, environment, policy, situation)
 
-    def _check(self, environment: object, policy: object, situation: Situation) -> dict[str, Any]:
+    def _check(self, environment: object, policy: object, situation: AdmissionBasis) -> dict[str, Any]:
         found = environment_from_wire(environment)
         asked = Target(found, Policy() if policy is None else policy_from_wire(policy))
         verdict = self._verdict(asked, situation)
         return verdict_to_wire(replace(verdict, notes=(*situation.notes, *verdict.notes)))
 
-    def _verdict(self, asked: Target, situation: Situation) -> Verdict:
-        differences, is_enforced = self._differences(asked.environment), self.rule.enforced is not None
-        if self.rule.only_warns:
+    def _verdict(self, asked: Target, situation: AdmissionBasis) -> Verdict:
+        differences, is_enforced = self._differences(asked.environment), self.operator_policy.enforced is not None
+        if self.operator_policy.only_warns:
             return Verdict(LET_IN, differences=differences, notes=(ONLY_WARNS,))
         if differences:
             return refused(differences, enforced=is_enforced)
-        if self.rule.enforced is not None:
-            return Verdict(LET_IN, notes=stays_at_home(asked.environment, self.rule.enforced))
-        return weigh(asked, situation.target, situation.others, situation.apart)
+        if self.operator_policy.enforced is not None:
+            return Verdict(LET_IN, notes=local_code_left_out(asked.environment, self.operator_policy.enforced))
+        return judge(asked, situation.target, situation.others, situation.file_conflicts)
 
     def _differences(self, found: Environment) -> Comparison:
         """Return what keeps a client out, or would if differences were not only told."""
         here = {**own_versions(), "implementation": sys.implementation.name}
         critical = compare_critical(here, critical_versions(found), expected_label="cluster", found_label="client")
-        return critical.and_also(self.rule.differing_from(found))
+        return critical.and_also(self.operator_policy.differing_from(found))

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from distributed import Scheduler
 
-    from dask_pkgsync.model.blobs import Delivery, Request
-    from dask_pkgsync.scheduler.claims import Want
+    from dask_pkgsync.model.blobs import BlobLocation, BlobRequest
+    from dask_pkgsync.scheduler.claims import Claim
 
 PATIENCE = 30.0
 """Seconds without any sign of a client that was asked, after which it is given up on (`supplier.SIGN` says how often
@@ -28,11 +28,11 @@ AT_ONCE = 500
 
 
 @dataclass
-class Inquiry:
+class PendingBlob:
     """Something that a client was asked for."""
 
-    answer: asyncio.Future[Delivery]
-    want: Want
+    answer: asyncio.Future[BlobLocation]
+    claim: Claim
     """Of the client that was asked."""
     connection: object
     """Dask's state of that client: once it has come back it has another one, and knows nothing of the inquiry."""
@@ -40,7 +40,7 @@ class Inquiry:
     """Looks since there was a sign of it."""
 
 
-class Inquiries:
+class BlobProviders:
     """What is asked of clients just now; each thing of one client at a time.
 
     Parameters
@@ -48,7 +48,7 @@ class Inquiries:
     scheduler : Scheduler
     owners : callable
         Returns what the clients have asked for whose environment holds something.
-    tell : callable
+    log_event : callable
         Receives an event (a dictionary) for every client that is given up on.
     patience, pause : float
         See the constants.
@@ -57,24 +57,24 @@ class Inquiries:
     def __init__(
         self,
         scheduler: Scheduler,
-        owners: Callable[[Request], list[Want]],
-        tell: Callable[[dict[str, Any]], None],
+        owners: Callable[[BlobRequest], list[Claim]],
+        log_event: Callable[[dict[str, Any]], None],
         *,
         patience: float = PATIENCE,
         pause: float = PAUSE,
     ) -> None:
         self.scheduler = scheduler
         self.owners = owners
-        self.tell = tell
+        self.log_event = log_event
         self.patience, self.pause = patience, pause
-        self.newest: Want | None = None
+        self.newest: Claim | None = None
         """Of the client that syncs, or has synced last: it is asked first."""
-        self.open: dict[Request, Inquiry] = {}
+        self.open: dict[BlobRequest, PendingBlob] = {}
         self.silent: dict[str, object] = {}
         """Clients that were given up on, and their connections; until there is a sign of them."""
         self.timer: asyncio.TimerHandle | None = None
 
-    async def ask(self, requests: Sequence[Request]) -> list[Delivery]:
+    async def ask(self, requests: Sequence[BlobRequest]) -> list[BlobLocation]:
         """Return where the wheels for some requests are, once all of them are there.
 
         Raises
@@ -85,7 +85,7 @@ class Inquiries:
         for request in requests:
             if request not in self.open and self.whom(request) is None:
                 raise self._not_to_be_had(request)
-        answers: list[asyncio.Future[Delivery]] = []
+        answers: list[asyncio.Future[BlobLocation]] = []
         for start in range(0, len(requests), AT_ONCE):
             some = requests[start : start + AT_ONCE]
             new = {request: _answer() for request in some if request not in self.open}
@@ -96,33 +96,33 @@ class Inquiries:
             await asyncio.wait(answers, return_when=asyncio.FIRST_EXCEPTION)
         return [answer.result() for answer in answers if answer.done()]  # one that failed raises, else all are done
 
-    def whom(self, request: Request) -> Want | None:
+    def whom(self, request: BlobRequest) -> Claim | None:
         """Return whom to ask for something: the newest client, or another that has it; None if nobody answers.
 
         What nobody is known to have (extra requirements that the index does not give) the newest one is asked for.
         """
-        theirs = {want.client: want for want in self.owners(request)}
+        theirs = {claim.client: claim for claim in self.owners(request)}
         newest = self.newest
         if newest is not None and (newest.client in theirs or newest.has(request) or not theirs):
             theirs.pop(newest.client, None)
             theirs[newest.client] = newest
-        there = [want for want in theirs.values() if self._may_answer(want.client)]
+        there = [claim for claim in theirs.values() if self._may_answer(claim.client)]
         return there[-1] if there else None
 
     def _may_answer(self, client: str) -> bool:
         connection = self.scheduler.clients.get(client)
         return connection is not None and self.silent.get(client) is not connection
 
-    def _send(self, answers: Mapping[Request, asyncio.Future[Delivery]]) -> None:
+    def _send(self, answers: Mapping[BlobRequest, asyncio.Future[BlobLocation]]) -> None:
         """Ask for what is not known yet, or say that it is not to be had."""
-        asked: dict[str, list[Request]] = {}
+        asked: dict[str, list[BlobRequest]] = {}
         for request, answer in answers.items():
-            if (want := self.whom(request)) is None:
+            if (claim := self.whom(request)) is None:
                 self.open.pop(request, None)
                 _refuse(answer, self._not_to_be_had(request))
                 continue
-            self.open[request] = Inquiry(answer, want, self.scheduler.clients[want.client])
-            asked.setdefault(want.client, []).append(request)
+            self.open[request] = PendingBlob(answer, claim, self.scheduler.clients[claim.client])
+            asked.setdefault(claim.client, []).append(request)
         for client, theirs in asked.items():
             self.scheduler.client_send(client, {"op": WANTED, "requests": requests_to_wire(theirs)})
         self._look_later()
@@ -139,7 +139,7 @@ class Inquiries:
         self.timer = None
         again = {}
         for request, inquiry in self.open.items():
-            client = inquiry.want.client
+            client = inquiry.claim.client
             inquiry.quiet += 1
             if self.scheduler.clients.get(client) is not inquiry.connection:
                 again[request] = inquiry.answer
@@ -147,8 +147,8 @@ class Inquiries:
                 again[request] = inquiry.answer
                 if self.silent.get(client) is not inquiry.connection:
                     self.silent[client] = inquiry.connection
-                    owner = inquiry.want.target.owner
-                    self.tell({"action": "no-answer", "client": client, "owner": owner, "seconds": self.patience})
+                    owner = inquiry.claim.target.owner
+                    self.log_event({"action": "no-answer", "client": client, "owner": owner, "seconds": self.patience})
         self.silent = {name: one for name, one in self.silent.items() if self.scheduler.clients.get(name) is one}
         self._send(again)
         self._look_later()
@@ -159,37 +159,37 @@ class Inquiries:
         """Take note that a client is there, and at work."""
         self.silent.pop(client, None)
         for inquiry in self.open.values():
-            if inquiry.want.client == client:
+            if inquiry.claim.client == client:
                 inquiry.quiet = 0
 
-    def goes_on(self, request: Request) -> None:
+    def goes_on(self, request: BlobRequest) -> None:
         """Take note that something which was asked for is on its way, whoever sends it."""
         self.open[request].quiet = 0
 
-    def store_for(self, request: Request) -> str:
+    def store_for(self, request: BlobRequest) -> str:
         """Return the URL of the store that the client which was asked for this has said it uses; empty for none."""
-        return self.open[request].want.target.store
+        return self.open[request].claim.target.store
 
-    def answer(self, delivery: Delivery) -> bool:
+    def answer(self, location: BlobLocation) -> bool:
         """Let those go on that wait for this; return whether it was asked for."""
-        inquiry = self.open.pop(delivery.parcel.request, None)
+        inquiry = self.open.pop(location.blob.request, None)
         if inquiry is not None:
-            inquiry.answer.set_result(delivery)
+            inquiry.answer.set_result(location)
         return inquiry is not None
 
-    def fail(self, request: Request, reason: LayerError) -> bool:
+    def fail(self, request: BlobRequest, reason: LayerError) -> bool:
         """Tell those that wait for this why it cannot be had; return whether it was asked for."""
         inquiry = self.open.pop(request, None)
         if inquiry is not None:
             _refuse(inquiry.answer, reason)
         return inquiry is not None
 
-    def _not_to_be_had(self, request: Request) -> LayerError:
+    def _not_to_be_had(self, request: BlobRequest) -> LayerError:
         """Say who has something, and why it does not come."""
-        wants = {want.client: want for want in [*self.owners(request), *filter(None, [self.newest])]}
-        theirs = [want for want in wants.values() if want.has(request)] or list(wants.values())
+        claims = {claim.client: claim for claim in [*self.owners(request), *filter(None, [self.newest])]}
+        theirs = [claim for claim in claims.values() if claim.has(request)] or list(claims.values())
         label = f"{request.name} {request.version}"
-        if silent := [want for want in theirs if want.client in self.scheduler.clients]:
+        if silent := [claim for claim in theirs if claim.client in self.scheduler.clients]:
             people = _people(silent)
             return LayerError(
                 "pack",
@@ -204,14 +204,14 @@ class Inquiries:
         )
 
 
-def _answer() -> asyncio.Future[Delivery]:
+def _answer() -> asyncio.Future[BlobLocation]:
     return asyncio.get_running_loop().create_future()
 
 
-def _refuse(answer: asyncio.Future[Delivery], reason: LayerError) -> None:
+def _refuse(answer: asyncio.Future[BlobLocation], reason: LayerError) -> None:
     answer.set_exception(reason)
     answer.exception()  # seen, also where nobody waits any more
 
 
-def _people(wants: Iterable[Want]) -> str:
-    return " and ".join(sorted({want.target.owner for want in wants} - {""})) or "a client"
+def _people(claims: Iterable[Claim]) -> str:
+    return " and ".join(sorted({claim.target.owner for claim in claims} - {""})) or "a client"

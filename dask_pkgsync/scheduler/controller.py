@@ -7,8 +7,9 @@ from dataclasses import replace
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
+from dask_pkgsync.model.comparison import critical_versions
 from dask_pkgsync.model.errors import PkgsyncError, PolicyError, WarnsOnlyError
-from dask_pkgsync.model.operator_policy import Rule
+from dask_pkgsync.model.operator_policy import OperatorPolicy
 from dask_pkgsync.model.reports.failure import SyncError, failure_from_wire
 from dask_pkgsync.model.reports.status import ClusterStatus, status_to_wire
 from dask_pkgsync.model.reports.sync import NodeReport, SyncReport, report_from_wire, sync_report_to_wire
@@ -18,18 +19,18 @@ from dask_pkgsync.model.wire.protocol import ONLY_WARNS, TOPIC
 from dask_pkgsync.node.log import log_in_sentences, logger
 from dask_pkgsync.node.worker import NAME
 from dask_pkgsync.options.settings import setting
-from dask_pkgsync.scheduler.admission import Checking
-from dask_pkgsync.scheduler.blob_providers import Inquiries
-from dask_pkgsync.scheduler.blob_service import Supply
-from dask_pkgsync.scheduler.claims import ApartError, MustWaitError, Want, Wants
-from dask_pkgsync.scheduler.drain import Draining
+from dask_pkgsync.scheduler.admission import Admission
+from dask_pkgsync.scheduler.blob_providers import BlobProviders
+from dask_pkgsync.scheduler.blob_service import BlobService
+from dask_pkgsync.scheduler.claims import Claim, Claims, FileConflictError, MustWaitError
+from dask_pkgsync.scheduler.drain import Drain
 from dask_pkgsync.scheduler.expiry import Expiry
-from dask_pkgsync.scheduler.gate import Gate
+from dask_pkgsync.scheduler.gate import Gate, mismatch
 from dask_pkgsync.scheduler.log import sentence
-from dask_pkgsync.scheduler.nodes import Roster
+from dask_pkgsync.scheduler.nodes import Nodes
 from dask_pkgsync.scheduler.own_node import SchedulerNode
-from dask_pkgsync.scheduler.rollout import Leader
-from dask_pkgsync.scheduler.sessions import Visitors
+from dask_pkgsync.scheduler.rollout import Rollout
+from dask_pkgsync.scheduler.sessions import Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,25 +42,25 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.target import Target
 
 
-class Coordinator:
+class Controller:
     """One for each scheduler, however often the plugin is registered."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         log_in_sentences()
         self.scheduler = scheduler
-        self.rule = Rule()
-        self.wants = Wants(scheduler, self.tell)
-        self.visitors = Visitors(scheduler)
+        self.operator_policy = OperatorPolicy()
+        self.claims = Claims(scheduler, self.log_event)
+        self.sessions = Sessions(scheduler)
         self.expiry = Expiry(scheduler, self.is_unused, self.release_unused)
-        self.supply = Supply(Inquiries(scheduler, self.wants.owners, self.tell), self.tell)
-        self.draining = Draining(scheduler, self.tell)
-        itself = SchedulerNode(scheduler, self.supply)
-        self.roster = Roster(scheduler, itself.address, self.tell)
-        self.draining.began = lambda node: self.roster.step(node, "nanny", "drain", "started")
-        self.leader = Leader(scheduler, itself, self.roster, self.draining, self.tell)
-        self.gate = Gate(scheduler, self.rule, self.judge_worker, self.is_on_duty, self.tell)
-        self.checking = Checking(
-            self.gate, self.wants, lambda: self.target, lambda: self.is_permanent or self._has_plugin
+        self.blob_service = BlobService(BlobProviders(scheduler, self.claims.owners, self.log_event), self.log_event)
+        self.drain = Drain(scheduler, self.log_event)
+        itself = SchedulerNode(scheduler, self.blob_service)
+        self.nodes = Nodes(scheduler, itself.address, self.log_event)
+        self.drain.began = lambda node: self.nodes.step(node, "nanny", "drain", "started")
+        self.rollout = Rollout(scheduler, itself, self.nodes, self.drain, self.log_event)
+        self.gate = Gate(scheduler, self.operator_policy, self.judge_worker, self.is_active, self.log_event)
+        self.admission = Admission(
+            self.gate, self.claims, lambda: self.target, lambda: self.is_permanent or self._has_plugin
         )
         self.asked: Target | None = None
         """What clients have asked for, all together; the target has the extra requirements resolved."""
@@ -71,7 +72,7 @@ class Coordinator:
     @property
     def target(self) -> Target | None:
         """What the cluster has."""
-        return self.leader.target
+        return self.rollout.target
 
     def listen(self) -> None:
         """Close the gate, and answer nodes and clients from now on."""
@@ -83,9 +84,9 @@ class Coordinator:
             pkgsync_last=self.handle_last,
             pkgsync_join=self.handle_join,
             pkgsync_release=self.handle_release,
-            pkgsync_check=self.checking.handle_check,
-            pkgsync_drain=self.draining.handle_drain,
-            **self.supply.handlers,
+            pkgsync_check=self.admission.handle_check,
+            pkgsync_drain=self.drain.handle_drain,
+            **self.blob_service.handlers,
         )
 
     def announce(self) -> None:
@@ -93,17 +94,17 @@ class Coordinator:
         if self.asked is None and not self.is_permanent:
             self.scheduler.task_metadata.pop(TOPIC, None)
             return
-        known = {"mode": self.rule.mode, "target": self.asked.id if self.asked else ""}
+        known = {"mode": self.operator_policy.mode, "target": self.asked.id if self.asked else ""}
         self.scheduler.set_metadata(keys=[TOPIC], value=known)
 
     # -- who comes and goes -------------------------------------------------------------------------------------------
 
-    def is_on_duty(self) -> bool:
+    def is_active(self) -> bool:
         """Whether the plugin is on the scheduler, or on its way there, or the operator's."""
         if self.registering or self._has_plugin:
             return True
         reason = "the plugin was removed from the scheduler without a release"
-        self.tell({"action": "plugin-removed" if self.is_permanent else "gate-open", "reason": reason})
+        self.log_event({"action": "plugin-removed" if self.is_permanent else "gate-open", "reason": reason})
         logger.warning("%s", reason)
         return self.is_permanent
 
@@ -111,24 +112,24 @@ class Coordinator:
     def _has_plugin(self) -> bool:
         return any(getattr(plugin, "is_pkgsync", False) for plugin in self.scheduler.plugins.values())
 
-    def came(self, client: str) -> None:
+    def client_connected(self, client: str) -> None:
         """Take note of a client."""
-        self.visitors.came(client)
+        self.sessions.connected(client)
         self.expiry.look()
 
-    def left(self, client: str) -> None:
+    def client_disconnected(self, client: str) -> None:
         """Take note that a client has gone."""
-        self.visitors.left(client)
+        self.sessions.disconnected(client)
         self.expiry.look()
 
     def is_unused(self) -> bool:
         """Whether there is a target that a client has set, and no client any more."""
-        is_set = self.target is not None and self.rule.enforced is None and not self.wants.kept
-        return is_set and not self.visitors.anybody and not self.wants.anybody
+        is_set = self.target is not None and self.operator_policy.enforced is None and not self.claims.kept
+        return is_set and not self.sessions.anybody and not self.claims.anybody
 
     def judge_worker(self, message: dict[str, Any]) -> str | None:
         """Say why a worker with a nanny may not register: it was not verified against the target."""
-        if self.target is None or self.leader.adopting or not message.get("nanny"):
+        if self.target is None or self.rollout.adopting or not message.get("nanny"):
             # While a target is adopted, whoever comes in is brought to it before the sync ends. Without a nanny a
             # worker is verified by the plugin that it gets with the answer.
             return None
@@ -142,6 +143,32 @@ class Coordinator:
         )
 
     # -- a sync -------------------------------------------------------------------------------------------------------
+
+    async def register(self, asked: Target, client: str) -> None:
+        """Judge a client that asks for a target, close the gate, and sync.
+
+        Raises
+        ------
+        EnvironmentMismatchError
+            If the client differs from the scheduler in a critical package, or from what the operator enforces.
+        WarnsOnlyError
+            If nothing is ever installed here.
+        ConflictError, SyncError
+            As for `sync`.
+        """
+        if self.operator_policy.decides(asked):
+            await self.settled()
+            return
+        if (misfit := mismatch(critical_versions(asked.environment))) is not None:
+            raise misfit
+        self.registering += 1
+        try:
+            self.listen()
+            await self.sync(asked, client)
+        finally:
+            self.registering -= 1
+            if self.target is None and not self.is_permanent:
+                self.gate.open()
 
     async def sync(self, asked: Target, client: str = "") -> SyncReport:
         """Lead every node to a target.
@@ -159,49 +186,51 @@ class Coordinator:
         SyncError
             If any node cannot have it.
         """
-        want = Want(client, asked)
+        claim = Claim(client, asked)
         while True:
-            await self.wants.wait_for_others(want)
-            async with self.leader.turn:
-                self.wants.refuse_the_gone(want)
-                with contextlib.suppress(ApartError, MustWaitError):  # then the next round looks at who is in the way
-                    return await self._sync(want)
+            await self.claims.wait_for_others(claim)
+            async with self.rollout.lock:
+                self.claims.refuse_if_gone(claim)
+                with contextlib.suppress(
+                    FileConflictError, MustWaitError
+                ):  # then the next round looks at who is in the way
+                    return await self._sync(claim)
 
-    async def _sync(self, want: Want) -> SyncReport:
-        plan = await self.wants.beside_others(want)
+    async def _sync(self, claim: Claim) -> SyncReport:
+        plan = await self.claims.combined_with_others(claim)
         asked = plan.target
-        before = await self.supply.serve(want)
+        before = await self.blob_service.serve(claim)
         if self._is_synced(asked.id):
-            self.wants.end(plan.replaced, want.target.owner)
-            return self._join(want)
-        had, known = self.target, self.roster.begin()
+            self.claims.end(plan.replaced, claim.target.owner)
+            return self._join(claim)
+        had, known = self.target, self.nodes.begin()
         try:
-            self.report = await self.leader.lead(asked, lambda clashes: self.wants.permit(clashes, plan, want))
+            self.report = await self.rollout.roll_out(asked, lambda clashes: self.claims.permit(clashes, plan, claim))
         except BaseException:
             if self.target is had:
-                self.roster.restore(known)
-                await self.supply.serve_again(before)  # late nodes still want the target that is
+                self.nodes.restore(known)
+                await self.blob_service.serve_again(before)  # late nodes still want the target that is
             raise
         assert self.target is not None  # noqa: S101  # that is what leading is
         self.asked = asked
         self.announce()
-        self.wants.end(plan.replaced, want.target.owner)
-        self.wants.remember(want, replaces=True)
+        self.claims.end(plan.replaced, claim.target.owner)
+        self.claims.remember(claim, replaces=True)
         self.expiry.look()  # the client may have gone meanwhile
-        await self.supply.keep(self.target)
-        if self.roster.failures:
-            raise SyncError(self.roster.failures, adopted=True)
+        await self.blob_service.keep(self.target)
+        if self.nodes.failures:
+            raise SyncError(self.nodes.failures, adopted=True)
         return self.report
 
     async def settled(self) -> None:
         """Wait until nobody changes the target."""
-        async with self.leader.turn:
+        async with self.rollout.lock:
             return
 
-    def _join(self, want: Want) -> SyncReport:
+    def _join(self, claim: Claim) -> SyncReport:
         """Remember somebody who wants what the cluster has."""
         assert self.report is not None  # noqa: S101  # a target is adopted together with a report
-        self.wants.remember(want, replaces=False)
+        self.claims.remember(claim, replaces=False)
         self.expiry.look()
         self.report = _unchanged(self.report)
         return self.report
@@ -209,9 +238,9 @@ class Coordinator:
     def _is_synced(self, asked: str) -> bool:
         if self.asked is None or self.target is None or asked != self.asked.id:
             return False
-        return not self.roster.unverified(self.target) and not self.roster.waiting()
+        return not self.nodes.unverified(self.target) and not self.nodes.waiting()
 
-    def tell(self, event: dict[str, Any]) -> None:
+    def log_event(self, event: dict[str, Any]) -> None:
         """Log an event on the topic ``pkgsync``, and for the weighty ones a line."""
         if (line := sentence(event)) is not None:
             logger.info("%s", line)
@@ -223,28 +252,28 @@ class Coordinator:
         """Take note of a node that could not come in."""
         found = failure_from_wire(failure)
         logger.warning("a node could not be verified: %s", found)
-        self.roster.fail(found, "nanny" if self.roster.is_nanny(found.node) else "worker")
+        self.nodes.fail(found, "nanny" if self.nodes.is_nanny(found.node) else "worker")
 
     async def handle_report(self, report: object, target: str) -> None:
         """Take note of a worker without a nanny that came in by itself."""
         if self.target is not None and target == self.target.id:
             found = report_from_wire(report)
-            self.roster.reports[found.address] = found
-            self.roster.step(found.address, found.role, "activate", "finished", found.outcome)
+            self.nodes.reports[found.address] = found
+            self.nodes.step(found.address, found.role, "activate", "finished", found.outcome)
 
     async def handle_status(self) -> dict[str, Any]:
         """Return every node and client against the target."""
         target = self.target
-        clients = await self.visitors.status(target or self.rule.expected, self.wants)
-        mode = f"mode {self.rule.mode}" if self.is_permanent else ""
+        clients = await self.sessions.status(target or self.operator_policy.expected, self.claims)
+        mode = f"mode {self.operator_policy.mode}" if self.is_permanent else ""
         note = "; ".join(filter(None, (mode, self.expiry.note)))
-        status = ClusterStatus(target.id if target else "", self.roster.status(target), clients, time(), note)
+        status = ClusterStatus(target.id if target else "", self.nodes.status(target), clients, time(), note)
         return status_to_wire(status)
 
     async def handle_last(self) -> dict[str, Any] | None:
         """Return the report of the last sync; where the operator decides, how each node is now."""
-        if self.rule.enforced is not None and self.target is not None:
-            nodes = self.roster.status(self.target)
+        if self.operator_policy.enforced is not None and self.target is not None:
+            nodes = self.nodes.status(self.target)
             now = [NodeReport(one.address, one.role, _OUTCOMES.get(one.state, "matched")) for one in nodes]
             return sync_report_to_wire(SyncReport(self.target.id, tuple(now)))
         return sync_report_to_wire(self.report) if self.report else None
@@ -261,18 +290,18 @@ class Coordinator:
         rest : dict
             What is its own besides (`model.target.own_to_wire`).
         """
-        if self.rule.only_warns:
+        if self.operator_policy.only_warns:
             return ONLY_WARNS
         name, wanted = Field(client, "client").text(500), Field(target, "target").text(100)
         own = own_from_wire(rest)
-        async with self.leader.turn:
+        async with self.rollout.lock:
             is_there = name in self.scheduler.clients and self._has_plugin
             if self.asked is None or not is_there or not self._is_synced(wanted):
                 return None
-            want = Want(name, replace(self.asked, **own))
-            if self.rule.enforced is None:
-                await self.supply.serve(want)
-                return sync_report_to_wire(self._join(want))
+            claim = Claim(name, replace(self.asked, **own))
+            if self.operator_policy.enforced is None:
+                await self.blob_service.serve(claim)
+                return sync_report_to_wire(self._join(claim))
             return sync_report_to_wire(_unchanged(self.report)) if self.report else None
 
     async def handle_release(self, client: str = "", person: str = "") -> dict[str, Any]:
@@ -290,16 +319,16 @@ class Coordinator:
         PolicyError
             If the operator has configured what the cluster is to have.
         """
-        if self.rule.enforced is not None:
+        if self.operator_policy.enforced is not None:
             raise PolicyError("this cluster has what its operator configured (pkgsync.mode is enforce)")
-        if self.rule.only_warns:
+        if self.operator_policy.only_warns:
             raise WarnsOnlyError
         by = Field(client, "client").text(500), Field(person, "person").text(200)
         return sync_report_to_wire(await self.release(*by))
 
     async def release_unused(self) -> bool:
         """Release if still nobody is connected; return whether it was done."""
-        async with self.leader.turn:
+        async with self.rollout.lock:
             if self.is_unused():
                 await self._release()
                 return True
@@ -307,25 +336,25 @@ class Coordinator:
 
     async def release(self, client: str = "", person: str = "") -> SyncReport:
         """Give every node its base back; the gate stays where it is the operator's."""
-        async with self.leader.turn:
+        async with self.rollout.lock:
             return await self._release(client, person)
 
     async def _release(self, client: str = "", person: str = "") -> SyncReport:
         started = monotonic()
         self.asked = None
         self.announce()
-        self.wants.forget_all(client, person)
+        self.claims.forget_all(client, person)
         self.expiry.stop()
-        self.draining.begin(setting("restart"))
-        reports = await self.leader.release()
+        self.drain.begin(setting("restart"))
+        reports = await self.rollout.release()
         for name, plugin in list(self.scheduler.plugins.items()):
             if getattr(plugin, "is_pkgsync", False) and not getattr(plugin, "is_permanent", False):
                 self.scheduler.remove_plugin(name)
         if not self.is_permanent:
             self.gate.open()
         self.report = None
-        await self.supply.drop()
-        self.tell({"action": "released", "by": person})
+        await self.blob_service.drop()
+        self.log_event({"action": "released", "by": person})
         return SyncReport("", tuple(reports), monotonic() - started)
 
 
@@ -347,10 +376,10 @@ def _unchanged(report: SyncReport) -> SyncReport:
 EXTENSION = "pkgsync"
 
 
-def coordinator_of(scheduler: Scheduler) -> Coordinator:
+def controller_of(scheduler: Scheduler) -> Controller:
     """Return the one coordinator of a scheduler; a newer copy of this package takes over from an older one."""
     found: Any = scheduler.extensions.get(EXTENSION)
-    if isinstance(found, Coordinator):
+    if isinstance(found, Controller):
         return found
     if getattr(found, "is_permanent", False):
         raise PkgsyncError(
@@ -358,6 +387,6 @@ def coordinator_of(scheduler: Scheduler) -> Coordinator:
         )
     if found is not None:
         found.gate.open()
-    coordinator = Coordinator(scheduler)
-    scheduler.extensions[EXTENSION] = coordinator
-    return coordinator
+    controller = Controller(scheduler)
+    scheduler.extensions[EXTENSION] = controller
+    return controller

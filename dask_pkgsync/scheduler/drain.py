@@ -26,7 +26,7 @@ _LONG_PAUSE = 1.0
 """The same where nobody waits for it."""
 
 
-class Draining:
+class Drain:
     """Lets workers that hold results or run tasks be restarted a few at a time, others at once.
 
     A worker that cannot be emptied is held: it ends what it was given, its peers can fetch what it has, and it is given
@@ -35,13 +35,13 @@ class Draining:
     Parameters
     ----------
     scheduler : Scheduler
-    tell : callable
+    log_event : callable
         Receives an event (a dictionary) for each worker that was drained, or could not be.
     """
 
-    def __init__(self, scheduler: Scheduler, tell: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, scheduler: Scheduler, log_event: Callable[[dict[str, Any]], None]) -> None:
         self.scheduler = scheduler
-        self.tell = tell
+        self.log_event = log_event
         self.began: Callable[[str], None] = lambda _: None
         """Receives the address of each node whose worker begins to be emptied."""
         self.places = asyncio.Semaphore(1)
@@ -99,7 +99,9 @@ class Draining:
         parts += [f"{running} {'task' if running == 1 else 'tasks'} that did not end in time"] if running else []
         left = " and ".join(parts)
         go = self.at_once or not left
-        self.tell({"action": "drained", "worker": worker, "node": node, "lost": lost, "running": running, "go": go})
+        self.log_event(
+            {"action": "drained", "worker": worker, "node": node, "lost": lost, "running": running, "go": go}
+        )
         if not go:
             logger.warning("%s cannot be restarted yet: it has %s", worker, left)
         elif left:

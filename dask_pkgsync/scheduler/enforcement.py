@@ -22,28 +22,21 @@ from dask_pkgsync.options.settings import (
 from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.lock_file import read_lock
 from dask_pkgsync.scanning.snapshot import with_digests
-from dask_pkgsync.scheduler.controller import coordinator_of
+from dask_pkgsync.scheduler.controller import controller_of
 from dask_pkgsync.scheduler.gate import own_versions
-from dask_pkgsync.scheduler.plugin import OnDuty
+from dask_pkgsync.scheduler.plugin import PermanentHooks
 
 if TYPE_CHECKING:
     from distributed import Scheduler
 
     from dask_pkgsync.model.environments.environment import Environment
-    from dask_pkgsync.model.operator_policy import Rule
+    from dask_pkgsync.model.operator_policy import OperatorPolicy
 
 
 OWN = "scheduler"
 
 
-class Presiding(OnDuty):
-    """Keeps the gate on duty for as long as the scheduler runs; holds nothing."""
-
-    name = "pkgsync-preload"
-    is_permanent = True
-
-
-async def preside(scheduler: Scheduler) -> None:
+async def guard(scheduler: Scheduler) -> None:
     """Close the gate, and lead the cluster to the operator's environment, if one is configured.
 
     Raises
@@ -55,38 +48,46 @@ async def preside(scheduler: Scheduler) -> None:
     if wanted is not None and mode == "sync":
         raise PolicyError(f"pkgsync.target: is for the modes enforce and warn only, and mode is sync{place('target')}")
     seconds_or_never("release-after")
-    coordinator = coordinator_of(scheduler)
-    coordinator.is_permanent = True
-    rule, gate = coordinator.rule, coordinator.gate
+    controller = controller_of(scheduler)
+    controller.is_permanent = True
+    operator_policy, gate = controller.operator_policy, controller.gate
     gate.ready.clear()  # (Dask listens already)
-    coordinator.listen()
-    scheduler.add_plugin(Presiding())
-    rule.mode, rule.stock_clients, rule.policy = mode, setting("stock-clients"), policy_from({})
-    rule.target = lambda: coordinator.target
-    if rule.has_critical_levels:
+    controller.listen()
+    scheduler.add_plugin(PermanentHooks())
+    operator_policy.mode, operator_policy.stock_clients, operator_policy.policy = (
+        mode,
+        setting("stock-clients"),
+        policy_from({}),
+    )
+    operator_policy.target = lambda: controller.target
+    if operator_policy.has_critical_levels:
         here = await asyncio.to_thread(scan_installed)
-        rule.own = {name: one.version for name, one in here.distributions.items()}
+        operator_policy.own = {name: one.version for name, one in here.distributions.items()}
     if mode != "sync":
         environment = await asyncio.to_thread(_operators, wanted or OWN)
-        rule.expected = Target(
-            environment, rule.policy, scheduler_rule({}), install_timeout({}), "", "index", client_indexes()
+        operator_policy.expected = Target(
+            environment, operator_policy.policy, scheduler_rule({}), install_timeout({}), "", "index", client_indexes()
         )
-    coordinator.announce()
+    controller.announce()
     gate.ready.set()
-    logger.info("dask_pkgsync guards this scheduler: mode %s, stock clients: %s", _described(rule), rule.stock_clients)
+    logger.info(
+        "dask_pkgsync guards this scheduler: mode %s, stock clients: %s",
+        _described(operator_policy),
+        operator_policy.stock_clients,
+    )
     await gate.judge_those_inside()
-    if rule.enforced is not None:
-        await coordinator.sync(rule.enforced)
+    if operator_policy.enforced is not None:
+        await controller.sync(operator_policy.enforced)
 
 
 def refuse_everybody(scheduler: Scheduler, error: BaseException) -> None:
     """Let nobody into a scheduler that cannot be guarded."""
-    coordinator = coordinator_of(scheduler)
-    coordinator.is_permanent = True
-    scheduler.add_plugin(Presiding(), idempotent=True)
-    coordinator.rule.broken = f"this cluster's scheduler cannot be guarded as it is configured: {error}"
-    coordinator.listen()
-    coordinator.gate.ready.set()
+    controller = controller_of(scheduler)
+    controller.is_permanent = True
+    scheduler.add_plugin(PermanentHooks(), idempotent=True)
+    controller.operator_policy.broken = f"this cluster's scheduler cannot be guarded as it is configured: {error}"
+    controller.listen()
+    controller.gate.ready.set()
 
 
 def _operators(wanted: str) -> Environment:
@@ -116,7 +117,7 @@ def _matchable(path: str, environment: Environment) -> Environment:
     return environment
 
 
-def _described(rule: Rule) -> str:
-    if rule.expected is None:
-        return rule.mode
-    return f"{rule.mode} (target {setting('target') or OWN}, {len(rule.expected.environment.distributions)} packages)"
+def _described(operator_policy: OperatorPolicy) -> str:
+    if operator_policy.expected is None:
+        return operator_policy.mode
+    return f"{operator_policy.mode} (target {setting('target') or OWN}, {len(operator_policy.expected.environment.distributions)} packages)"

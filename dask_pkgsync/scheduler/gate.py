@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from distributed import Scheduler
     from distributed.comm.core import Comm
 
-    from dask_pkgsync.model.operator_policy import Rule
+    from dask_pkgsync.model.operator_policy import OperatorPolicy
 
     P = ParamSpec("P")
     T = TypeVar("T")
@@ -62,31 +62,31 @@ class Gate:
     Parameters
     ----------
     scheduler : Scheduler
-    rule : Rule
+    operator_policy : OperatorPolicy
         What the operator has configured.
     judge_worker : callable
         Says why a worker, whose handshake is otherwise in order, may not register; None if it may.
-    is_on_duty : callable
+    is_active : callable
         False once the plugin was taken off the scheduler behind our back: then everybody is let through.
-    tell : callable
+    log_event : callable
         Receives an event (a dictionary) for every refusal.
     """
 
     def __init__(
         self,
         scheduler: Scheduler,
-        rule: Rule,
+        operator_policy: OperatorPolicy,
         judge_worker: Callable[[dict[str, Any]], str | None],
-        is_on_duty: Callable[[], bool],
-        tell: Callable[[dict[str, Any]], None],
+        is_active: Callable[[], bool],
+        log_event: Callable[[dict[str, Any]], None],
     ) -> None:
         self.scheduler = scheduler
-        self.rule = rule
+        self.operator_policy = operator_policy
         self.judge_worker = judge_worker
-        self.is_on_duty = is_on_duty
-        self.tell = tell
+        self.is_active = is_active
+        self.log_event = log_event
         self.originals: dict[str, Handler] = {}
-        self.turn = asyncio.Lock()
+        self.lock = asyncio.Lock()
         self.ready = asyncio.Event()
         """Set once it is known by which rule to judge; until then whoever comes waits."""
         self.ready.set()
@@ -120,13 +120,13 @@ class Gate:
         original = self.originals[CLIENT]
         reason = None
         await self.ready.wait()
-        if self.is_on_duty():
+        if self.is_active():
             reason = self._weigh(message, "client", await self._client_objection(message), comm.peer_address)
         if reason is None:
             await original(comm, **message)
             return
         event = {"action": "client-refused", "client": _shown(message.get("client")), "address": comm.peer_address}
-        self.tell({**event, "person": presented_person(message.get("versions")), "reason": _cut(reason)})
+        self.log_event({**event, "person": presented_person(message.get("versions")), "reason": _cut(reason)})
         self._log("refused", "client", message, comm.peer_address, reason)
         await _answer(comm, [{"op": "stream-start", "error": reason}])
 
@@ -134,11 +134,11 @@ class Gate:
         """Judge a worker; delegate, or answer so that it fails to start and logs our text."""
         original = self.originals[WORKER]
         await self.ready.wait()
-        reason = self._reason(message, "worker", comm.peer_address) if self.is_on_duty() else None
+        reason = self._reason(message, "worker", comm.peer_address) if self.is_active() else None
         if reason is None:
             await original(comm, **message)
             return
-        self.tell({"action": "worker-refused", "worker": _shown(message.get("address")), "reason": _cut(reason)})
+        self.log_event({"action": "worker-refused", "worker": _shown(message.get("address")), "reason": _cut(reason)})
         self._log("refused", "worker", message, comm.peer_address, reason)
         await _answer(comm, {"status": "error", "message": reason, "time": time()})
 
@@ -154,10 +154,10 @@ class Gate:
         for worker in list(self.scheduler.workers.values()):
             message = {"address": worker.address, "versions": worker.versions}
             critical = compare_critical(own_versions(), versions_in(message), **_WORKER)
-            reason = self.rule.judge_worker(message, critical)
+            reason = self.operator_policy.judge_worker(message, critical)
             objection = Objection(reason, is_final=False) if reason else None
             if (reason := self._weigh(message, "worker", objection, worker.address)) is not None:
-                self.tell({"action": "worker-refused", "worker": worker.address, "reason": reason})
+                self.log_event({"action": "worker-refused", "worker": worker.address, "reason": reason})
                 await self.scheduler.remove_worker(address=worker.address, stimulus_id="pkgsync-refused", close=True)
 
     async def _client_objection(self, message: dict[str, Any]) -> Objection | None:
@@ -175,14 +175,14 @@ class Gate:
 
         More threads than one would not be quicker, and the event loop would have to wait for each of them.
         """
-        async with self.turn:
+        async with self.lock:
             return await asyncio.to_thread(function, *args, **kwargs)
 
     def objection(self, message: dict[str, Any], who: str) -> Objection | None:
         """Return what there is against a handshake; changes nothing."""
         reason = None
-        if self.rule.broken:
-            return Objection(self.rule.broken, is_final=True)
+        if self.operator_policy.broken:
+            return Objection(self.operator_policy.broken, is_final=True)
         try:
             identity(message, who)
             reason = self._difference(message, who)
@@ -194,12 +194,12 @@ class Gate:
     def _difference(self, message: dict[str, Any], who: str) -> str | None:
         found = versions_in(message)
         environment = presented(message) if who == "client" else None
-        if who == "client" and self.rule.lets_in(environment):
+        if who == "client" and self.operator_policy.lets_in(environment):
             return None
         critical = compare_critical(own_versions(), found, expected_label="scheduler", found_label=who)
         if who == "worker":
-            return self.rule.judge_worker(message, critical) or self.judge_worker(message)
-        return self.rule.judge_client(message, environment, critical)
+            return self.operator_policy.judge_worker(message, critical) or self.judge_worker(message)
+        return self.operator_policy.judge_client(message, environment, critical)
 
     def _check(self, message: dict[str, Any], who: str) -> None:
         """Look at everything else in a handshake before Dask sees any of it."""
@@ -220,11 +220,11 @@ class Gate:
 
     def _weigh(self, message: dict[str, Any], who: str, objection: Objection | None, address: str) -> str | None:
         """Return why somebody is refused; where only differences are told, tell them and return None."""
-        if objection is None or objection.is_final or not self.rule.only_warns:
+        if objection is None or objection.is_final or not self.operator_policy.only_warns:
             return objection.reason if objection else None
         name = _shown(message.get("client" if who == "client" else "address"))
         event = {"action": "mismatch", who: name, "person": presented_person(message.get("versions"))}
-        self.tell({**event, "reason": _cut(objection.reason)})
+        self.log_event({**event, "reason": _cut(objection.reason)})
         self._log("let in all the same (mode is warn)", who, message, address, objection.reason)
         return None
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.scheduler.nodes import Node
 
 
-class Conversation:
+class NodeRpc:
     """Asks nodes over the scheduler's own connections; whatever goes wrong is an answer, too."""
 
     def __init__(self, scheduler: Scheduler) -> None:

@@ -48,7 +48,7 @@ class Node:
     """Address of the worker, which Dask's own logs and dashboard name."""
 
 
-class Roster:
+class Nodes:
     """The nodes of one cluster, with reports, failures and states.
 
     Parameters
@@ -56,18 +56,18 @@ class Roster:
     scheduler : Scheduler
     itself : str
         Address of the scheduler, which is a node, too.
-    tell : callable
+    log_event : callable
         Receives an event (a dictionary) for every step of a node.
     """
 
-    def __init__(self, scheduler: Scheduler, itself: str, tell: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, scheduler: Scheduler, itself: str, log_event: Callable[[dict[str, Any]], None]) -> None:
         self.scheduler = scheduler
         self.itself = itself
-        self.tell = tell
+        self.log_event = log_event
         self.reports: dict[str, NodeReport] = {}
         self.failures: dict[str, NodeFailure] = {}
         self.states: dict[str, NodeStatus] = {}
-        self.led: dict[str, str] = {}
+        self.last_target: dict[str, str] = {}
         """By the address of a node, the target that it was last led to; of others their workers say it alone."""
 
     def begin(self) -> Known:
@@ -79,7 +79,7 @@ class Roster:
     def begin_released(self, reports: Iterable[NodeReport]) -> None:
         """Forget everything, as there is no target any more, but who still runs in the last one."""
         self.begin()
-        self.led = {}
+        self.last_target = {}
         for report in reports:
             if report.outcome in (LEFT_ALONE, WAITING, "failed"):
                 shown = NodeStatus(report.address, report.role, report.outcome, "; ".join(report.notes), since=time())
@@ -91,7 +91,7 @@ class Roster:
 
     # -- who is there -------------------------------------------------------------------------------------------------
 
-    def nodes(self) -> list[Node]:
+    def connected(self) -> list[Node]:
         """Return the nodes that are connected, in order."""
         found = {_node_of(ws).address: _node_of(ws) for ws in self.scheduler.workers.values()}
         return [found[address] for address in sorted(found)]
@@ -111,7 +111,7 @@ class Roster:
 
     def waiting(self) -> list[Node]:
         """Return the nodes that are connected and wait until they can be restarted."""
-        return [node for node in self.nodes() if self._state(node.address) == WAITING]
+        return [node for node in self.connected() if self._state(node.address) == WAITING]
 
     def is_verified(self, node: Node, target: Target) -> bool:
         """Whether the worker that a node has now came with the target."""
@@ -124,7 +124,7 @@ class Roster:
     def _came_with(self, ws: WorkerState, target: Target) -> bool:
         """Whether a worker registered in the target, and was not led to another one since."""
         shown = (ws.extra or {}).get(NAME) or {}
-        return bool(shown.get("target") == target.id == self.led.get(ws.nanny or ws.address, target.id))
+        return bool(shown.get("target") == target.id == self.last_target.get(ws.nanny or ws.address, target.id))
 
     def _is_settled(self, node: Node) -> bool:
         return node.address in self.reports and self._state(node.address) in (MATCHES, LEFT_ALONE, WAITING)
@@ -140,7 +140,9 @@ class Roster:
         shown = "failed" if state == "failed" else _SHOWN[step, state]
         self.states[address] = NodeStatus(address, role, shown, detail, since=time())
         self._forget_the_gone()
-        self.tell({"action": "step", "node": address, "role": role, "step": step, "state": state, "detail": detail})
+        self.log_event(
+            {"action": "step", "node": address, "role": role, "step": step, "state": state, "detail": detail}
+        )
 
     def fail(self, failure: NodeFailure, role: str) -> None:
         """Note that a node cannot have the target."""
@@ -154,7 +156,7 @@ class Roster:
         verified = {_node_of(ws).address for ws in workers if target is not None and self._came_with(ws, target)}
         unheard = BASE if target is None else "unknown"
         found = [self.states.get(self.itself, NodeStatus(self.itself, "scheduler", unheard))]
-        for node in self.nodes():
+        for node in self.connected():
             known = self.states.get(node.address, NodeStatus(node.address, node.role, unheard))
             if node.address in verified and known.state not in (MATCHES, LEFT_ALONE):  # whatever was the last we heard
                 known = replace(known, state=MATCHES, detail="")
@@ -172,13 +174,13 @@ class Roster:
         """Bound what is remembered of nodes that left: an adaptive cluster sees thousands of them."""
         if len(self.states) <= 2 * len(self.scheduler.workers) + REMEMBERED:
             return
-        present = {self.itself, *(node.address for node in self.nodes())}
+        present = {self.itself, *(node.address for node in self.connected())}
         gone = [address for address in self.states if address not in present]
         for address in gone[: -REMEMBERED // 2]:
             self.states.pop(address, None)
             self.reports.pop(address, None)
             self.failures.pop(address, None)
-            self.led.pop(address, None)
+            self.last_target.pop(address, None)
 
 
 def _node_of(ws: WorkerState) -> Node:

@@ -12,6 +12,7 @@ from dask_pkgsync.model.reports.sync import NodeReport, node_report
 from dask_pkgsync.node.agent import is_own_process
 from dask_pkgsync.options.settings import node_settings
 from dask_pkgsync.process import activation
+from dask_pkgsync.process.imports import loaded_from
 from dask_pkgsync.process.preparation import TOO_LATE, Prepared, prepare_running
 from dask_pkgsync.process.state import this_process
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from distributed import Scheduler
 
     from dask_pkgsync.model.target import Target
-    from dask_pkgsync.scheduler.blob_service import Supply
+    from dask_pkgsync.scheduler.blob_service import BlobService
 
 
 KEEPS_BASE = "strict holds for the workers: a running scheduler keeps its base behind the layer"
@@ -28,9 +29,9 @@ KEEPS_BASE = "strict holds for the workers: a running scheduler keeps its base b
 class SchedulerNode:
     """The process that the coordinator itself runs in."""
 
-    def __init__(self, scheduler: Scheduler, supply: Supply) -> None:
+    def __init__(self, scheduler: Scheduler, blob_service: BlobService) -> None:
         self.scheduler = scheduler
-        self.supply = supply
+        self.blob_service = blob_service
         self.prepared: Prepared | None = None
 
     @property
@@ -53,7 +54,7 @@ class SchedulerNode:
         # A running process cannot lose its base: under strict, too, it gets what it lacks, so that graphs unpickle.
         open_target = replace(target, policy=replace(target.policy, strict=False))
         self.prepared = prepared = await asyncio.to_thread(
-            prepare_running, open_target, node_settings(), self.supply.fetch_here()
+            prepare_running, open_target, node_settings(), self.blob_service.fetch_here()
         )
         late = [step for step in prepared.plan.skipped if step.reason == TOO_LATE]
         if late and target.scheduler == "refuse":
@@ -93,7 +94,7 @@ class SchedulerNode:
 
     def release(self) -> NodeReport:
         """Go back to the base, as far as a running process can."""
-        still = activation.loaded_from(this_process().layer) if this_process().layer else ()
+        still = loaded_from(this_process().layer) if this_process().layer else ()
         activation.deactivate()
         self.prepared = None
         notes = (f"the scheduler still has modules of the released environment: {', '.join(still[:5])}",)

@@ -25,7 +25,7 @@ from dask_pkgsync.node.nanny import NannySync
 from dask_pkgsync.node.worker import NAME, WorkerSync
 from dask_pkgsync.options.settings import node_settings
 from dask_pkgsync.process.preparation import resolve_extra
-from dask_pkgsync.scheduler.node_rpc import Conversation
+from dask_pkgsync.scheduler.node_rpc import NodeRpc
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.clash import Clash
     from dask_pkgsync.model.reports.sync import NodeReport
     from dask_pkgsync.model.target import Target
-    from dask_pkgsync.scheduler.drain import Draining
-    from dask_pkgsync.scheduler.nodes import Node, Roster
+    from dask_pkgsync.scheduler.drain import Drain
+    from dask_pkgsync.scheduler.nodes import Node, Nodes
     from dask_pkgsync.scheduler.own_node import SchedulerNode
 
 ROUNDS = 5
 """How often nodes that came in while a sync was under way are looked for before what is left is given up."""
 
 
-class Leader:
+class Rollout:
     """Brings the nodes of one cluster to a target.
 
     Parameters
@@ -51,11 +51,11 @@ class Leader:
     scheduler : Scheduler
     itself : SchedulerNode
         The scheduler's own process.
-    roster : Roster
+    nodes : Nodes
         Receives what is done to each node.
-    draining : Draining
+    drain : Drain
         Sees to it that restarts lose no results.
-    tell : callable
+    log_event : callable
         Receives an event (a dictionary) for every decision.
     """
 
@@ -63,27 +63,27 @@ class Leader:
         self,
         scheduler: Scheduler,
         itself: SchedulerNode,
-        roster: Roster,
-        draining: Draining,
-        tell: Callable[[dict[str, Any]], None],
+        nodes: Nodes,
+        drain: Drain,
+        log_event: Callable[[dict[str, Any]], None],
     ) -> None:
         self.scheduler = scheduler
         self.itself = itself
-        self.roster = roster
-        self.draining = draining
-        self.tell = tell
-        self.nodes = Conversation(scheduler)
+        self.nodes = nodes
+        self.drain = drain
+        self.log_event = log_event
+        self.rpc = NodeRpc(scheduler)
         self.target: Target | None = None
         """What new nodes start in."""
         self.adopting = False
         """Whether nodes that come in are still to be brought to the target."""
-        self.turn = asyncio.Lock()
+        self.lock = asyncio.Lock()
         """Held by whoever changes the target, or a node."""
         self.plugins: tuple[Target | None, dict[str, bytes]] = None, {}
         """A target, and what brings it to nannies and to workers without one."""
         self.later: set[asyncio.Task[None]] = set()
 
-    async def lead(self, asked: Target, permit: Callable[[Collection[Clash]], Awaitable[None]]) -> SyncReport:
+    async def roll_out(self, asked: Target, permit: Callable[[Collection[Clash]], Awaitable[None]]) -> SyncReport:
         """Prepare, adopt and activate; nothing has changed if this raises.
 
         Parameters
@@ -102,28 +102,28 @@ class Leader:
         target = await self._resolve(asked)
         resolved = monotonic()
         await self._prepare_all(target)
-        await permit({clash for report in self.roster.reports.values() for clash in report.clashes})
+        await permit({clash for report in self.nodes.reports.values() for clash in report.clashes})
         prepared = monotonic()
         await self._adopt(target, target.restart)
         if failures := self._nobody_works():
             await self._go_back(before)
             raise self._not_adopted(failures)
-        for node in self.roster.waiting():
+        for node in self.nodes.waiting():
             self._do_later(self._restart_when_free(node, target))
         steps = {
             "resolve": resolved - started,
             "prepare": prepared - resolved,
             "activate": monotonic() - prepared,
         }
-        waiting = [node.address for node in self.roster.waiting()]
-        told = {"failed": sorted(self.roster.failures), "waiting": waiting, "owner": asked.owner}
-        self.tell({"action": "synced", "target": target.id, **told})
-        return SyncReport(target.id, self.roster.ordered_reports(), monotonic() - started, steps)
+        waiting = [node.address for node in self.nodes.waiting()]
+        told = {"failed": sorted(self.nodes.failures), "waiting": waiting, "owner": asked.owner}
+        self.log_event({"action": "synced", "target": target.id, **told})
+        return SyncReport(target.id, self.nodes.ordered_reports(), monotonic() - started, steps)
 
     async def _adopt(self, target: Target, restart: str) -> None:
         self.adopting = True
         self._stop_what_was_for_later()
-        self.draining.begin(restart)
+        self.drain.begin(restart)
         try:
             await self._activate_all(target)
         finally:  # also after what nobody expected: a worker without a nanny is verified by this plugin alone
@@ -133,19 +133,19 @@ class Leader:
     async def _go_back(self, before: Target | None) -> None:
         """Give every node what it had: the workers still run in it, and take tasks again."""
         if before is None:
-            self.draining.begin("drained", patience=0)
+            self.drain.begin("drained", patience=0)
             await self.release(holds=False)
         else:
-            self.roster.begin()
+            self.nodes.begin()
             await self._prepare_all(before)
             await self._adopt(before, "drained")
 
     def _nobody_works(self) -> dict[str, NodeFailure]:
         """Return why no worker takes tasks, where every one of them waits for its restart."""
-        waiting = self.roster.waiting()
-        if not waiting or len(waiting) < len(self.roster.nodes()):
+        waiting = self.nodes.waiting()
+        if not waiting or len(waiting) < len(self.nodes.connected()):
             return {}
-        return {node.address: _waits(self.roster.reports[node.address]) for node in waiting}
+        return {node.address: _waits(self.nodes.reports[node.address]) for node in waiting}
 
     async def _resolve(self, asked: Target) -> Target:
         """Turn the extra requirements into exact versions, once for all nodes."""
@@ -153,12 +153,12 @@ class Leader:
         if not asked.policy.extra:
             return asked
         here = self.itself.address
-        self.roster.step(here, "scheduler", "resolve", "started")
+        self.nodes.step(here, "scheduler", "resolve", "started")
         try:
             pins = await asyncio.to_thread(resolve_extra, asked, node_settings())
         except LayerError as error:
             raise self._not_adopted({here: failure_of(here, error)}) from None
-        self.roster.step(here, "scheduler", "resolve", "finished", f"{len(pins)} packages")
+        self.nodes.step(here, "scheduler", "resolve", "finished", f"{len(pins)} packages")
         pairs = (pin.split("==", 1) for pin in pins)
         extra = [Distribution(name, version) for name, version in pairs if name not in environment.distributions]
         more = type(environment).of(environment.interpreter, [*environment.distributions.values(), *extra])
@@ -166,16 +166,16 @@ class Leader:
 
     async def _prepare_all(self, target: Target) -> None:
         """Let every node prepare; raise if none can."""
-        nodes = self.roster.nodes()
+        nodes = self.nodes.connected()
         await asyncio.gather(self._prepare_itself(target), *(self._prepare(node, target) for node in nodes))
-        failed = set(self.roster.failures)
+        failed = set(self.nodes.failures)
         if self.itself.address in failed or (nodes and failed.issuperset(node.address for node in nodes)):
-            raise self._not_adopted(self.roster.failures)
+            raise self._not_adopted(self.nodes.failures)
 
     def _not_adopted(self, failures: dict[str, NodeFailure]) -> SyncError:
         for failure in failures.values():
             logger.warning("not synced: %s", failure)
-        self.tell({"action": "sync-failed", "failed": sorted(failures)})
+        self.log_event({"action": "sync-failed", "failed": sorted(failures)})
         return SyncError(failures)
 
     async def _activate_all(self, target: Target) -> None:
@@ -188,20 +188,20 @@ class Leader:
         await self._activate_itself(target)
         for _ in range(ROUNDS):
             await self._started_nannies()
-            nodes = [node for node in self.roster.unverified(target) if node.address not in self.roster.failures]
+            nodes = [node for node in self.nodes.unverified(target) if node.address not in self.nodes.failures]
             if not nodes:
                 break
             await asyncio.gather(*(self._bring_in(node, target) for node in nodes))
-        while unverified := self.roster.unverified(target):
+        while unverified := self.nodes.unverified(target):
             for node in unverified:
                 await self._expel(node)
         # Nothing is awaited from here to the end of the adoption, after which only the verified may register.
 
     async def _bring_in(self, node: Node, target: Target) -> None:
         """Activate a node, which is prepared first if it came too late for that."""
-        if node.address not in self.roster.reports:
+        if node.address not in self.nodes.reports:
             await self._prepare(node, target)
-        if node.address in self.roster.reports:
+        if node.address in self.nodes.reports:
             await self._activate(node, target)
 
     async def _started_nannies(self) -> None:
@@ -222,38 +222,38 @@ class Leader:
         self._stop_what_was_for_later()
         self.scheduler.nanny_plugins.pop(NAME, None)
         self.scheduler.worker_plugins.pop(NAME, None)
-        nodes = self.roster.nodes()
+        nodes = self.nodes.connected()
         reports = await asyncio.gather(*(self._release(node) for node in nodes))
         left = [node for node, report in zip(nodes, reports, strict=True) if report.outcome == LEFT_ALONE]
         if holds and len(left) < len(nodes):
             reports = [replace(one, outcome="waiting") if one.outcome == LEFT_ALONE else one for one in reports]
         else:
             for node in left:
-                self.draining.free(node.worker)
-        self.roster.begin_released(reports)
+                self.drain.free(node.worker)
+        self.nodes.begin_released(reports)
         for node in left if holds else ():
             self._do_later(self._release_when_free(node))
         return [self.itself.release(), *reports]
 
     async def _release(self, node: Node) -> NodeReport:
-        report = await self.nodes.release(node)
-        self.draining.done(node.address)
+        report = await self.rpc.release(node)
+        self.drain.done(node.address)
         if report.outcome != LEFT_ALONE:
-            self.draining.free(node.worker)
+            self.drain.free(node.worker)
         return report
 
     async def _release_when_free(self, node: Node) -> None:
         """Give a node its base back that could not be emptied, once it can; whoever syncs ends this."""
-        outcome, holds = LEFT_ALONE, node.worker in self.draining.held
+        outcome, holds = LEFT_ALONE, node.worker in self.drain.held
         while outcome == LEFT_ALONE:
-            await self.draining.wait_until_free(node.worker, holds=holds)
-            async with self.turn:
-                if node.address not in {one.address for one in self.roster.nodes()}:
+            await self.drain.wait_until_free(node.worker, holds=holds)
+            async with self.lock:
+                if node.address not in {one.address for one in self.nodes.connected()}:
                     return
                 outcome = (await self._release(node)).outcome
                 if not holds:
-                    self.draining.free(node.worker)
-        self.roster.states.pop(node.address, None)
+                    self.drain.free(node.worker)
+        self.nodes.states.pop(node.address, None)
 
     def _plugin(self, role: str, target: Target) -> bytes:
         known, plugins = self.plugins
@@ -265,53 +265,53 @@ class Leader:
     # -- one node -----------------------------------------------------------------------------------------------------
 
     async def _prepare(self, node: Node, target: Target) -> None:
-        self.roster.step(node.address, node.role, "prepare", "started")
-        answer = await self.nodes.prepare(node, target, self._plugin(node.role, target))
+        self.nodes.step(node.address, node.role, "prepare", "started")
+        answer = await self.rpc.prepare(node, target, self._plugin(node.role, target))
         if isinstance(answer, NodeFailure):
-            self.roster.fail(answer, node.role)
+            self.nodes.fail(answer, node.role)
             return
-        self.roster.reports[node.address] = answer
-        self.roster.step(node.address, node.role, "prepare", "finished", _summary(answer))
+        self.nodes.reports[node.address] = answer
+        self.nodes.step(node.address, node.role, "prepare", "finished", _summary(answer))
 
     async def _activate(self, node: Node, target: Target) -> None:
         started = monotonic()
-        self.roster.step(node.address, node.role, "activate", "started")
-        self.roster.led[node.address] = target.id
-        answer = await self.nodes.activate(node, target)
-        self.draining.done(node.address)
-        told = self.roster.failures.get(node.address)  # by the worker itself, which knows better than its nanny
+        self.nodes.step(node.address, node.role, "activate", "started")
+        self.nodes.last_target[node.address] = target.id
+        answer = await self.rpc.activate(node, target)
+        self.drain.done(node.address)
+        told = self.nodes.failures.get(node.address)  # by the worker itself, which knows better than its nanny
         match told or answer:
             case NodeFailure() as failure:
-                self.roster.fail(failure, node.role)
+                self.nodes.fail(failure, node.role)
             case (outcome, detail):
-                report = self.roster.reports[node.address]
-                self.roster.reports[node.address] = replace(
+                report = self.nodes.reports[node.address]
+                self.nodes.reports[node.address] = replace(
                     report,
                     outcome="left alone" if report.outcome == "left alone" else outcome,
                     seconds=report.seconds + monotonic() - started,
                     notes=(*report.notes, detail) if detail else report.notes,
                 )
                 if outcome == "waiting":
-                    self.roster.step(node.address, node.role, "activate", "waiting", detail)
+                    self.nodes.step(node.address, node.role, "activate", "waiting", detail)
                 else:
-                    self.draining.free(node.worker)
-                    shown = self.roster.reports[node.address].outcome
-                    self.roster.step(node.address, node.role, "activate", "finished", shown)
+                    self.drain.free(node.worker)
+                    shown = self.nodes.reports[node.address].outcome
+                    self.nodes.step(node.address, node.role, "activate", "finished", shown)
 
     async def _restart_when_free(self, node: Node, target: Target) -> None:
         """Bring in a node that could not be drained, once it can; whoever comes with another target ends this."""
-        while node.address in {one.address for one in self.roster.waiting()}:
-            await self.draining.wait_until_free(node.worker)
-            async with self.turn:
-                if node.address not in {one.address for one in self.roster.nodes()}:
+        while node.address in {one.address for one in self.nodes.waiting()}:
+            await self.drain.wait_until_free(node.worker)
+            async with self.lock:
+                if node.address not in {one.address for one in self.nodes.connected()}:
                     return
-                if self.roster.is_verified(node, target):  # it died, and came back in the target
-                    self.roster.step(node.address, node.role, "activate", "finished", "restarted")
+                if self.nodes.is_verified(node, target):  # it died, and came back in the target
+                    self.nodes.step(node.address, node.role, "activate", "finished", "restarted")
                     return
                 await self._prepare(node, target)  # again: it may have prepared what somebody else asked for in vain
-                if node.address in self.roster.reports:
+                if node.address in self.nodes.reports:
                     await self._activate(node, target)
-                if node.address in self.roster.failures:
+                if node.address in self.nodes.failures:
                     await self._expel(node)
 
     def _do_later(self, work: Any) -> None:
@@ -325,27 +325,27 @@ class Leader:
 
     async def _prepare_itself(self, target: Target) -> None:
         here = self.itself.address
-        self.roster.step(here, "scheduler", "prepare", "started")
+        self.nodes.step(here, "scheduler", "prepare", "started")
         try:
             report = await self.itself.prepare(target)
         except Exception as error:  # noqa: BLE001  # also what nobody expected must not leave the others half-way
-            self.roster.fail(failure_of(here, expected(error)), "scheduler")
+            self.nodes.fail(failure_of(here, expected(error)), "scheduler")
             return
-        self.roster.reports[here] = report
-        self.roster.step(here, "scheduler", "prepare", "finished", _summary(report))
+        self.nodes.reports[here] = report
+        self.nodes.step(here, "scheduler", "prepare", "finished", _summary(report))
 
     async def _activate_itself(self, target: Target) -> None:
         here = self.itself.address
-        self.roster.step(here, "scheduler", "activate", "started")
-        report = self.roster.reports[here] = await self.itself.activate(target, self.roster.reports[here])
-        self.roster.step(here, "scheduler", "activate", "finished", report.outcome)
+        self.nodes.step(here, "scheduler", "activate", "started")
+        report = self.nodes.reports[here] = await self.itself.activate(target, self.nodes.reports[here])
+        self.nodes.step(here, "scheduler", "activate", "finished", report.outcome)
 
     async def _expel(self, node: Node) -> None:
         never = NodeFailure(node.address, "activate", "its worker was never verified", "Start it again.")
-        failure = self.roster.failures.setdefault(node.address, never)
-        self.tell({"action": "node-expelled", "node": node.address, "reason": str(failure)})
+        failure = self.nodes.failures.setdefault(node.address, never)
+        self.log_event({"action": "node-expelled", "node": node.address, "reason": str(failure)})
         logger.warning("out of the cluster: %s", failure)
-        await self.nodes.expel(node)
+        await self.rpc.expel(node)
 
 
 def _waits(report: NodeReport) -> NodeFailure:

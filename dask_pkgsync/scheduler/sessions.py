@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from distributed.scheduler import ClientState
 
     from dask_pkgsync.model.target import Target
-    from dask_pkgsync.scheduler.claims import Want, Wants
+    from dask_pkgsync.scheduler.claims import Claim, Claims
 
 
 SHOWN = 5
 """Differences that the status of one client names."""
 
 
-class Visitors:
+class Sessions:
     """The clients that are connected.
 
     Parameters
@@ -36,11 +36,11 @@ class Visitors:
         self.scheduler = scheduler
         self.since: dict[str, float] = {}
 
-    def came(self, client: str) -> None:
+    def connected(self, client: str) -> None:
         """Note when a client connected."""
         self.since[client] = time()
 
-    def left(self, client: str) -> None:
+    def disconnected(self, client: str) -> None:
         """Forget it."""
         self.since.pop(client, None)
 
@@ -59,12 +59,12 @@ class Visitors:
     def _is_connected(self, client: str) -> bool:
         return client in self.since or client in self.scheduler.client_comms  # Dask tells of it before it has a comm
 
-    async def status(self, target: Target | None, wants: Wants) -> tuple[ClientStatus, ...]:
+    async def status(self, target: Target | None, claims: Claims) -> tuple[ClientStatus, ...]:
         """Return every client against the target."""
         there = [
             state for name, state in self.scheduler.clients.items() if self._is_connected(name) and not only_looks(name)
         ]
-        known, waiting = dict(wants.wants), dict(wants.waiting)
+        known, waiting = dict(claims.claims), dict(claims.waiting)
         return await asyncio.to_thread(
             lambda: tuple(
                 self._status(state, known.get(state.client_key), waiting.get(state.client_key), target)
@@ -73,15 +73,15 @@ class Visitors:
         )
 
     def _status(
-        self, client: ClientState, want: Want | None, waits_for: str | None, target: Target | None
+        self, client: ClientState, claim: Claim | None, waits_for: str | None, target: Target | None
     ) -> ClientStatus:
         name = client.client_key
         message = {"versions": client.versions}
-        person = want.target.owner if want else presented_person(client.versions)
+        person = claim.target.owner if claim else presented_person(client.versions)
         since = self.since.get(name, 0.0)
         if waits_for is not None:
             return ClientStatus(name, person, "waiting", f"until {waits_for} has disconnected", since)
-        if want is not None:
+        if claim is not None:
             return ClientStatus(name, person, "synced", "", since)
         if is_of_worker(name):
             return ClientStatus(name, person, "worker", "", since)

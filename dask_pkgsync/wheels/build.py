@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
-from dask_pkgsync.installers.calls import last_words, surroundings
+from dask_pkgsync.installers.calls import child_environment, last_words
 from dask_pkgsync.installers.find import own_uv
 from dask_pkgsync.installers.programs import DeadlineExceededError, run
 from dask_pkgsync.model.errors import WheelError
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 BUILD_TIMEOUT = 600.0
 """Seconds that one build may take, unless configured otherwise."""
-
-
 _SOURCE_DATE_EPOCH = "315532800"
 """The same date, in seconds since 1970: the earliest that a zip can say."""
 
@@ -135,7 +133,7 @@ def _environment(distribution: Distribution, directory: Path) -> dict[str, str]:
     name = distribution.name.upper().replace("-", "_").replace(".", "_")
     version = distribution.version
     return {
-        **surroundings(directory),
+        **child_environment(directory),
         "SOURCE_DATE_EPOCH": _SOURCE_DATE_EPOCH,
         f"SETUPTOOLS_SCM_PRETEND_VERSION_FOR_{name}": version,
         "PDM_BUILD_SCM_VERSION": version,

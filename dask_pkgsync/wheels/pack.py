@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from time import time
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.model.blobs import Parcel, Request
+from dask_pkgsync.model.blobs import Blob, BlobRequest
 from dask_pkgsync.model.environments.origin import FromDirectory, FromModules, Unrecorded
 from dask_pkgsync.model.errors import WheelError
-from dask_pkgsync.model.plan import why_it_stays
+from dask_pkgsync.model.plan import why_it_cannot_travel
 from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.loose_modules import find_modules
@@ -48,7 +48,7 @@ class Packer:
     timeout: float = BUILD_TIMEOUT
     """Seconds that one build may take."""
 
-    def pack(self, request: Request) -> tuple[Parcel, Path]:
+    def pack(self, request: BlobRequest) -> tuple[Blob, Path]:
         """Return the wheel that a node asks for, and where it is. Blocks.
 
         Raises
@@ -61,7 +61,7 @@ class Packer:
         if found is None or not request.is_met_by(found):
             there = f"there is {found.label}" if found else "it is not there"
             raise WheelError(label, f"this client does not have it any more: {there}", advice="Run the sync again.")
-        if isinstance(found.origin, Unrecorded) and (reason := why_it_stays(found.origin)) is not None:
+        if isinstance(found.origin, Unrecorded) and (reason := why_it_cannot_travel(found.origin)) is not None:
             raise WheelError(label, reason)
         key = self._key(found)
         try:
@@ -80,18 +80,18 @@ class Packer:
             facts.append(_record_of(found))
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
-    def _packed(self, request: Request, key: str) -> tuple[Parcel, Path] | None:
+    def _packed(self, request: BlobRequest, key: str) -> tuple[Blob, Path] | None:
         """Return what was packed earlier."""
         try:
             facts = json.loads((self.cache.wheels / key / "parcel.json").read_text())
-            parcel = Parcel(request, facts["filename"], facts["digest"], facts["size"], facts["note"])
-            path = self.cache.wheels / key / parcel.filename
+            blob = Blob(request, facts["filename"], facts["digest"], facts["size"], facts["note"])
+            path = self.cache.wheels / key / blob.filename
             os.utime(path.parent)
-            return (parcel, path) if path.stat().st_size == parcel.size else None
+            return (blob, path) if path.stat().st_size == blob.size else None
         except (OSError, ValueError, KeyError):
             return None
 
-    def _pack(self, request: Request, found: Distribution, key: str) -> tuple[Parcel, Path]:
+    def _pack(self, request: BlobRequest, found: Distribution, key: str) -> tuple[Blob, Path]:
         work = self.cache.aside("wheel")
         work.mkdir()
         try:
@@ -99,8 +99,8 @@ class Packer:
             result = work / "result"
             result.mkdir()
             path = path.rename(result / path.name)
-            parcel = Parcel(request, path.name, sha256_of(path), path.stat().st_size, note)
-            facts = {"filename": parcel.filename, "digest": parcel.digest, "size": parcel.size, "note": note}
+            blob = Blob(request, path.name, sha256_of(path), path.stat().st_size, note)
+            facts = {"filename": blob.filename, "digest": blob.digest, "size": blob.size, "note": note}
             (result / "parcel.json").write_text(json.dumps(facts))
             final = self.cache.wheels / key
             final.parent.mkdir(exist_ok=True)
@@ -109,7 +109,7 @@ class Packer:
             result.rename(final)
         finally:
             discard(work)
-        return parcel, final / parcel.filename
+        return blob, final / blob.filename
 
     def _forget_the_old(self) -> None:
         """Remove wheels that were not asked for in a long time: every edit of a project leaves one."""

@@ -12,8 +12,8 @@ from dask_pkgsync.model.environments.origin import (
     FromDirectory,
     FromIndex,
     FromVcs,
-    _origin_from_wire,
     identity,
+    origin_from_wire,
 )
 from dask_pkgsync.model.wire.names import CANONICAL, NORMAL
 
@@ -75,14 +75,15 @@ def _short(digest: str) -> str:
     return digest.partition("=")[2][:8] or "?"
 
 
-def _distribution(entry: Field) -> Distribution:
+def distribution_from_wire(entry: Field) -> Distribution:
+    """Check and read one distribution."""
     match entry.value:
         case [str(name), str(version), ["index"], str(installer)] if _is_plain(name, version, installer):
             # What almost all are, at once: piece by piece, 5,000 of them hold a scheduler up for too long.
             return Distribution(name, version, _FROM_INDEX, installer)
         case _:
             fields = entry.row(4)
-            origin, installer = _origin_from_wire(fields[2]), fields[3].text(200)
+            origin, installer = origin_from_wire(fields[2]), fields[3].text(200)
             return Distribution(fields[0].name(), fields[1].version(), origin, installer)
 
 

@@ -11,21 +11,18 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_version
 
-from dask_pkgsync.model.environments.distribution import Fault, _distribution
+from dask_pkgsync.model.environments.distribution import Fault, distribution_from_wire
 from dask_pkgsync.model.environments.interpreter import Interpreter
-from dask_pkgsync.model.environments.origin import _origin_to_wire
+from dask_pkgsync.model.environments.origin import origin_to_wire
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.wire.fields import Field
+from dask_pkgsync.model.wire.protocol import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
     from dask_pkgsync.model.environments.distribution import Distribution
-
-
-SCHEMA = 1
-"""Version of the form of an environment, in files and on the wire."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,6 @@ class Environment:
 
     def to_json(self) -> str:
         """Write as JSON; the inverse of `from_json`."""
-
         return json.dumps(environment_to_wire(self), indent=1, sort_keys=True)
 
     @classmethod
@@ -113,7 +109,7 @@ def environment_to_wire(environment: Environment) -> dict[str, Any]:
         "schema": SCHEMA,
         "interpreter": [interpreter.implementation, interpreter.version, interpreter.platform, interpreter.tag],
         "distributions": [
-            [d.name, d.version, _origin_to_wire(d.origin), d.installer] for d in environment.distributions.values()
+            [d.name, d.version, origin_to_wire(d.origin), d.installer] for d in environment.distributions.values()
         ],
         "faults": [[fault.kind, fault.place, fault.detail, fault.name] for fault in environment.faults],
     }
@@ -126,7 +122,7 @@ def environment_from_wire(data: object, place: str = "environment") -> Environme
     field.only("schema", "interpreter", "distributions", "faults")
     implementation, version, platform, tag = (part.text(200) for part in field.key("interpreter").row(4))
     Field(version, f"{place}.interpreter[1]").version()
-    distributions = [_distribution(entry) for entry in field.key("distributions").items()]
+    distributions = [distribution_from_wire(entry) for entry in field.key("distributions").items()]
     names = {distribution.name for distribution in distributions}
     if len(names) != len(distributions):
         raise MessageError(f"{place}.distributions", "each name once", f"{len(distributions) - len(names)} repeated")

@@ -80,7 +80,8 @@ def identity(origin: Origin) -> str:
             return ""
 
 
-def _origin_to_wire(origin: Origin) -> list[Any]:
+def origin_to_wire(origin: Origin) -> list[Any]:
+    """Return an origin as plain data."""
     match origin:
         case FromIndex():
             return ["index"]
@@ -96,7 +97,8 @@ def _origin_to_wire(origin: Origin) -> list[Any]:
             return ["unrecorded"]
 
 
-def _origin_from_wire(field: Field) -> Origin:
+def origin_from_wire(field: Field) -> Origin:
+    """Check and read what `origin_to_wire` wrote."""
     parts = list(field.items())
     match [parts[0].text(20) if parts else "", len(parts)]:
         case ["index", 1]:

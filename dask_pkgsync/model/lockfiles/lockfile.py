@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from dask_pkgsync.model.environments.distribution import Distribution
 from dask_pkgsync.model.environments.environment import Environment
 from dask_pkgsync.model.errors import PolicyError
-from dask_pkgsync.model.lockfiles.requirements import _from_requirements
-from dask_pkgsync.model.lockfiles.tables import _KINDS, _from_toml
+from dask_pkgsync.model.lockfiles.requirements import pins_of_requirements
+from dask_pkgsync.model.lockfiles.tables import KINDS, pins_of_toml
 from dask_pkgsync.model.policy import CRITICAL
 
 if TYPE_CHECKING:
@@ -37,14 +37,14 @@ def environment_from_lock(name: str, text: str, interpreter: Interpreter) -> Env
             return Environment.from_json(text)
         except ValueError as error:
             raise PolicyError(f"{name}: {error}") from None
-    pins = _from_toml(name, text) if name.endswith((".toml", ".lock")) else _from_requirements(name, text)
+    pins = pins_of_toml(name, text) if name.endswith((".toml", ".lock")) else pins_of_requirements(name, text)
     found: dict[str, Distribution] = {}
     for package, version in pins:
         known = found.setdefault(package, Distribution(package, version))
         if not known.same_version(version):
             raise PolicyError(f"{name}: pins {package} twice: {known.version} and {version}")
     if not found:
-        raise PolicyError(f"{name}: pins nothing; expected {_KINDS}")
+        raise PolicyError(f"{name}: pins nothing; expected {KINDS}")
     return Environment.of(interpreter, found.values())
 
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 
 _HASH = re.compile(r"\s--hash=\S+")
-
-
 _OPTION = re.compile(
     r"(-[if]\b|--(index-url|extra-index-url|find-links|no-index|trusted-host|pre|prefer-binary|no-binary|only-binary|"
     r"require-hashes|use-feature|hash)\b)"
@@ -24,7 +22,7 @@ _OPTION = re.compile(
 """Options that say where packages come from, and not which."""
 
 
-def _from_requirements(name: str, text: str) -> Iterator[tuple[str, str]]:
+def pins_of_requirements(name: str, text: str) -> Iterator[tuple[str, str]]:
     """Yield the pins of a requirements file, as pip-compile, uv and Poetry write it."""
     joined = text.replace("\\\r\n", " ").replace("\\\n", " ")
     for number, line in enumerate(joined.splitlines(), 1):

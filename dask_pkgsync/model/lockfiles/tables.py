@@ -16,14 +16,15 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-_KINDS = "requirements.txt with pins, pylock.toml, uv.lock, poetry.lock, or what `dask pkgsync scan --json` writes"
+KINDS = "requirements.txt with pins, pylock.toml, uv.lock, poetry.lock, or what `dask pkgsync scan --json` writes"
 
 
-def _from_toml(name: str, text: str) -> Iterator[tuple[str, str]]:
+def pins_of_toml(name: str, text: str) -> Iterator[tuple[str, str]]:
+    """Yield the pins of a lock file in TOML, as names and versions."""
     data = _toml(name, text)
     listed = data.get("packages" if "lock-version" in data else "package")
     if not isinstance(listed, list):
-        raise PolicyError(f"{name}: holds no list of packages; expected {_KINDS}")
+        raise PolicyError(f"{name}: holds no list of packages; expected {KINDS}")
     for entry in listed:
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
             raise PolicyError(f"{name}: an entry has no name: {entry!r:.100}")

@@ -6,23 +6,17 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.model.environments.environment import SCHEMA
 from dask_pkgsync.model.text import html_table, human_time, text_table
 from dask_pkgsync.model.wire.fields import Field
+from dask_pkgsync.model.wire.protocol import SCHEMA
 
 if TYPE_CHECKING:
     from typing import Any
 
 
 BASE = "base"
-
-
 MATCHES = "matches"
-
-
 LEFT_ALONE = "left alone"
-
-
 WAITING = "waiting"
 
 

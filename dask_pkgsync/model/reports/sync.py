@@ -7,11 +7,11 @@ from html import escape
 from typing import TYPE_CHECKING, Literal
 
 from dask_pkgsync.model.clash import MAX_CLASHES, clash_from_wire, clash_to_wire
-from dask_pkgsync.model.environments.environment import SCHEMA
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.plan import Install, Replace
 from dask_pkgsync.model.text import html_table, human_bytes, text_table
 from dask_pkgsync.model.wire.fields import Field
+from dask_pkgsync.model.wire.protocol import SCHEMA
 
 if TYPE_CHECKING:
     from typing import Any
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 
 Outcome = Literal["matched", "live", "restarted", "started", "waiting", "left alone", "failed"]
-
-
 OUTCOMES: tuple[Outcome, ...] = ("matched", "live", "restarted", "started", "waiting", "left alone", "failed")
 
 

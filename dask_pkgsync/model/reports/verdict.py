@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.model.claims import conflict
 from dask_pkgsync.model.comparison import MISSING, Comparison, Difference, compare
-from dask_pkgsync.model.environments.environment import SCHEMA
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.policy import TOOLS, Level
 from dask_pkgsync.model.text import harmless
 from dask_pkgsync.model.wire.fields import MAX_LONG_TEXT, Field
+from dask_pkgsync.model.wire.protocol import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from dask_pkgsync.model.claims import Apart
+    from dask_pkgsync.model.claims import FileConflict
     from dask_pkgsync.model.environments.environment import Environment
     from dask_pkgsync.model.target import Target
 
@@ -73,7 +73,9 @@ class Verdict:
                 return "would be let in."
 
 
-def weigh(asked: Target, current: Target | None, others: Iterable[Target], apart: Collection[Apart] = ()) -> Verdict:
+def judge(
+    asked: Target, current: Target | None, others: Iterable[Target], file_conflicts: Collection[FileConflict] = ()
+) -> Verdict:
     """Say what becomes of an environment that no rule of the cluster keeps out.
 
     Parameters
@@ -83,16 +85,16 @@ def weigh(asked: Target, current: Target | None, others: Iterable[Target], apart
         What the cluster has.
     others : iterable of Target
         What other people want who are connected.
-    apart : collection of Apart
+    file_conflicts : collection of FileConflict
         Distributions that are known to have the same files.
     """
     for one in others:
-        if differences := conflict(one, asked, apart):
+        if differences := conflict(one, asked, file_conflicts):
             return Verdict(CONFLICT, "", one.owner, differences)
     return Verdict(LET_IN, notes=(NOBODY_YET,) if current is None else _changes(asked, current))
 
 
-def stays_at_home(environment: Environment, enforced: Target) -> tuple[str, ...]:
+def local_code_left_out(environment: Environment, enforced: Target) -> tuple[str, ...]:
     """Say which local code a client has that the operator's environment has not: tasks cannot import it."""
     names = [
         name

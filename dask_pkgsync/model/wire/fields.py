@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from packaging.version import InvalidVersion, Version
 
-from dask_pkgsync.model.environments.environment import SCHEMA
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.text import shown
 from dask_pkgsync.model.wire.names import CANONICAL, NORMAL, canonical_name
+from dask_pkgsync.model.wire.protocol import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,12 +21,8 @@ if TYPE_CHECKING:
 
 MAX_TEXT = 2_000
 """Characters in one text."""
-
-
 MAX_LONG_TEXT = 20_000
 """Characters in an installer's last words."""
-
-
 MAX_ITEMS = 20_000
 """Entries in one list: more distributions than any environment has."""
 

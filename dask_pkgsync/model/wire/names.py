@@ -26,8 +26,6 @@ def canonical_name(text: str) -> str:
 
 CANONICAL = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 """A name in the canonical spelling (PEP 503), as almost all come in."""
-
-
 NORMAL = re.compile(
     r"(?:[0-9]+!)?[0-9]+(?:\.[0-9]+)*(?:(?:a|b|rc)[0-9]+)?(?:\.post[0-9]+)?(?:\.dev[0-9]+)?"
     r"(?:\+[a-z0-9]+(?:\.[a-z0-9]+)*)?"

@@ -1,5 +1,7 @@
 """Names that schedulers and clients know each other's messages by."""
 
+SCHEMA = 1
+"""Version of the form of messages, and of environments in files."""
 TOPIC = "pkgsync"
 """Of the events of a scheduler, and in its metadata of its mode and the target's name."""
 TOLD = "pkgsync-told"

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dask_pkgsync.cache.directory import Cache
-    from dask_pkgsync.model.blobs import Parcel
+    from dask_pkgsync.model.blobs import Blob
 
 CHUNK = 8 << 20
 """Bytes of one message: what an upload or a fetch holds in memory at once."""
 
 
-class Blobs:
+class BlobStore:
     """The blobs of one cache. What is there was verified when it came in, and is verified again before it is used.
 
     Parameters
@@ -41,26 +41,26 @@ class Blobs:
         self._partial: dict[str, _Partial] = {}
         self._lock = threading.Lock()
 
-    def path(self, parcel: Parcel) -> Path:
+    def path(self, blob: Blob) -> Path:
         """Return where a blob is, or will be: installers read the name of a wheel from the name of its file."""
-        return self.cache.blobs / parcel.digest / parcel.filename
+        return self.cache.blobs / blob.digest / blob.filename
 
-    def has(self, parcel: Parcel) -> bool:
+    def has(self, blob: Blob) -> bool:
         """Whether a blob is there; marks it as used."""
         with contextlib.suppress(OSError):
-            os.utime(self.path(parcel).parent)
-            return self.path(parcel).stat().st_size == parcel.size
+            os.utime(self.path(blob).parent)
+            return self.path(blob).stat().st_size == blob.size
         return False
 
-    def verify(self, parcel: Parcel) -> Path:
+    def verify(self, blob: Blob) -> Path:
         """Return the path of a blob whose bytes are what they were; raise, and remove it, if they are not."""
-        path = self.path(parcel)
-        if sha256_of(path) != parcel.digest:
+        path = self.path(blob)
+        if sha256_of(path) != blob.digest:
             shutil.rmtree(path.parent, ignore_errors=True)
-            raise _damaged(parcel)
+            raise _damaged(blob)
         return path
 
-    def expect(self, parcel: Parcel) -> int:
+    def expect(self, blob: Blob) -> int:
         """Return how many bytes of a blob are there: all, some of an earlier try, or none. Blocks.
 
         A blob that has been here since an earlier sync, or an earlier scheduler, is read again, and removed if it is
@@ -72,17 +72,17 @@ class Blobs:
             If there is no room for it.
         """
         with self._lock:
-            if self.has(parcel):
+            if self.has(blob):
                 with contextlib.suppress(LayerError):
-                    self.verify(parcel)
-                    return parcel.size
-            known = self._partial.get(parcel.digest)
+                    self.verify(blob)
+                    return blob.size
+            known = self._partial.get(blob.digest)
             if known is None:
-                self._make_room(parcel)
-                known = self._partial[parcel.digest] = _Partial(self.cache.aside("blob"), parcel.size)
+                self._make_room(blob)
+                known = self._partial[blob.digest] = _Partial(self.cache.aside("blob"), blob.size)
             return known.size
 
-    def append(self, parcel: Parcel, offset: int, data: bytes) -> int:
+    def append(self, blob: Blob, offset: int, data: bytes) -> int:
         """Take a part of a blob, and return how many bytes are there now.
 
         What does not begin where the last part ended (another client sends the same blob) is passed over: the answer
@@ -94,44 +94,42 @@ class Blobs:
             If the bytes are not those of the digest, or the disk is full. Nothing of it is kept.
         """
         with self._lock:
-            if self.has(parcel):
-                return parcel.size
-            partial = self._partial.get(parcel.digest)
+            if self.has(blob):
+                return blob.size
+            partial = self._partial.get(blob.digest)
             if partial is None:
-                raise LayerError(
-                    "receive", f"the upload of {parcel.filename} was given up", advice="Run the sync again."
-                )
+                raise LayerError("receive", f"the upload of {blob.filename} was given up", advice="Run the sync again.")
             if offset != partial.size:
                 return partial.size
             try:
                 partial.append(data)
-                if partial.size < parcel.size:
+                if partial.size < blob.size:
                     return partial.size
-                self._publish(parcel, partial)
+                self._publish(blob, partial)
             except OSError as error:
-                self._drop(parcel.digest)
+                self._drop(blob.digest)
                 raise LayerError(
-                    "store", f"{parcel.filename} could not be stored: {error.strerror}", advice=_ADVICE
+                    "store", f"{blob.filename} could not be stored: {error.strerror}", advice=_ADVICE
                 ) from None
-            return parcel.size
+            return blob.size
 
-    def _publish(self, parcel: Parcel, partial: _Partial) -> None:
-        if partial.size != parcel.size or partial.digest.hexdigest() != parcel.digest:
-            self._drop(parcel.digest)
-            raise _damaged(parcel)
+    def _publish(self, blob: Blob, partial: _Partial) -> None:
+        if partial.size != blob.size or partial.digest.hexdigest() != blob.digest:
+            self._drop(blob.digest)
+            raise _damaged(blob)
         directory = partial.path.with_name(f"{partial.path.name}-done")
         try:
             directory.mkdir()
-            partial.path.rename(directory / parcel.filename)
-            shutil.rmtree(self.path(parcel).parent, ignore_errors=True)
-            directory.rename(self.path(parcel).parent)
+            partial.path.rename(directory / blob.filename)
+            shutil.rmtree(self.path(blob).parent, ignore_errors=True)
+            directory.rename(self.path(blob).parent)
         finally:
             shutil.rmtree(directory, ignore_errors=True)
-        del self._partial[parcel.digest]
+        del self._partial[blob.digest]
 
-    def read(self, parcel: Parcel, offset: int, length: int = CHUNK) -> bytes:
+    def read(self, blob: Blob, offset: int, length: int = CHUNK) -> bytes:
         """Return a part of a blob."""
-        with self.path(parcel).open("rb") as file:
+        with self.path(blob).open("rb") as file:
             file.seek(offset)
             return file.read(length)
 
@@ -145,9 +143,9 @@ class Blobs:
                 if partial.touched < time() - idle:
                     self._drop(digest)
 
-    def _make_room(self, parcel: Parcel) -> None:
+    def _make_room(self, blob: Blob) -> None:
         """Remove what is too old, then what was not used for the longest time; raise if that is not enough."""
-        total = parcel.size + sum(partial.total for partial in self._partial.values())
+        total = blob.size + sum(partial.total for partial in self._partial.values())
         found = ((self.cache.is_leased(one.name, self.max_age), used, size, one) for used, size, one in self._all())
         for leased, used, size, directory in sorted(found, reverse=True):
             if leased or (used > time() - self.max_age and total + size <= self.max_bytes):
@@ -157,7 +155,7 @@ class Blobs:
         if total > self.max_bytes:
             raise LayerError(
                 "store",
-                f"{parcel.filename} ({parcel.size} bytes) does not fit: {total} bytes would be more than the "
+                f"{blob.filename} ({blob.size} bytes) does not fit: {total} bytes would be more than the "
                 f"{self.max_bytes} that are allowed",
                 advice="Raise pkgsync.store-size on that node, or release what is not needed any more.",
             )
@@ -190,9 +188,9 @@ class _Partial:
         self.touched = time()
 
 
-def _damaged(parcel: Parcel) -> LayerError:
+def _damaged(blob: Blob) -> LayerError:
     return LayerError(
         "receive",
-        f"{parcel.filename} does not have the bytes that the client announced (SHA-256 {parcel.digest[:16]}…)",
+        f"{blob.filename} does not have the bytes that the client announced (SHA-256 {blob.digest[:16]}…)",
         advice="Run the sync again: it is sent anew. If it stays so, something between the two changes bytes.",
     )

@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 
 from dask_pkgsync.model.errors import PolicyError, WheelError
 from dask_pkgsync.model.reports.failure import LayerError
-from dask_pkgsync.wheels.blobs import CHUNK
+from dask_pkgsync.wheels.blob_store import CHUNK
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dask_pkgsync.model.blobs import Parcel
-    from dask_pkgsync.wheels.blobs import Blobs
+    from dask_pkgsync.model.blobs import Blob
+    from dask_pkgsync.wheels.blob_store import BlobStore
 
 
 def check_store(url: str) -> str:
@@ -39,7 +39,7 @@ def check_store(url: str) -> str:
     return url.rstrip("/")
 
 
-def put(store: str, parcel: Parcel, path: Path) -> None:
+def put(store: str, blob: Blob, path: Path) -> None:
     """Write a blob into the store, unless it is there; whole or not at all. Blocks.
 
     Raises
@@ -48,8 +48,8 @@ def put(store: str, parcel: Parcel, path: Path) -> None:
         If the store cannot be written.
     """
     try:
-        files, place = _locate(store, parcel)
-        if files.exists(place) and files.size(place) == parcel.size:
+        files, place = _locate(store, blob)
+        if files.exists(place) and files.size(place) == blob.size:
             return
         files.makedirs(place.rpartition("/")[0], exist_ok=True)
         with files.transaction, path.open("rb") as source, files.open(place, "wb") as target:
@@ -57,13 +57,13 @@ def put(store: str, parcel: Parcel, path: Path) -> None:
                 target.write(chunk)
     except Exception as error:  # noqa: BLE001  # every kind of store has its own
         raise WheelError(
-            parcel.filename,
+            blob.filename,
             f"it could not be written to the store {store}: {type(error).__name__}: {error}",
             advice="See that fsspec can write there from the client, or leave the option store out.",
         ) from None
 
 
-def fetch_into(blobs: Blobs, store: str, parcel: Parcel) -> None:
+def fetch_into(blobs: BlobStore, store: str, blob: Blob) -> None:
     """Fetch a blob from the store, if it is not here yet. Blocks.
 
     Raises
@@ -71,29 +71,29 @@ def fetch_into(blobs: Blobs, store: str, parcel: Parcel) -> None:
     LayerError
         If the store cannot be read, or does not give the bytes of the digest.
     """
-    offset = blobs.expect(parcel)
-    if offset == parcel.size:
+    offset = blobs.expect(blob)
+    if offset == blob.size:
         return
     try:
-        files, place = _locate(store, parcel)
+        files, place = _locate(store, blob)
         with files.open(place, "rb") as source:
             source.seek(offset)
             while chunk := source.read(CHUNK):
-                offset = blobs.append(parcel, offset, chunk)
+                offset = blobs.append(blob, offset, chunk)
     except LayerError:
         raise
     except Exception as error:  # noqa: BLE001  # every kind of store has its own
         raise LayerError(
             "receive",
-            f"{parcel.filename} could not be read from the store {store}: {type(error).__name__}: {error}",
+            f"{blob.filename} could not be read from the store {store}: {type(error).__name__}: {error}",
             advice="See that fsspec can read there from this node: its package for that URL, and credentials.",
         ) from None
-    if offset != parcel.size:
-        raise LayerError("receive", f"{parcel.filename} ends early in the store {store}", advice="Run the sync again.")
+    if offset != blob.size:
+        raise LayerError("receive", f"{blob.filename} ends early in the store {store}", advice="Run the sync again.")
 
 
-def _locate(store: str, parcel: Parcel) -> tuple[Any, str]:
+def _locate(store: str, blob: Blob) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
 
     files, root = url_to_fs(store)
-    return files, f"{root.rstrip('/')}/{parcel.digest}/{parcel.filename}"
+    return files, f"{root.rstrip('/')}/{blob.digest}/{blob.filename}"
