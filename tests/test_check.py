@@ -43,8 +43,8 @@ from dask_pkgsync.model.target import Target
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.scanning.lock_file import read_lock
 from dask_pkgsync.scheduler.claims import Claim
-from dask_pkgsync.scheduler.controller import controller_of
 from dask_pkgsync.scheduler.enforcement import guard
+from dask_pkgsync.scheduler.extension import controller_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -236,13 +236,13 @@ def policy_to_wire(policy: Policy) -> dict[str, Any]:
         "extra": list(policy.extra),
         "strict": policy.strict,
         "platform-specific": sorted(policy.platform_specific),
-        "levels": [[pattern, level.value] for pattern, level in policy.levels],
+        "levels": [{"pattern": pattern, "level": level.value} for pattern, level in policy.levels],
     }
 
 
 def policy_from_wire(data: object, place: str = "policy") -> Policy:
     """Check and read what `policy_to_wire` wrote."""
-    field = Field(data, place).only("ignore", "only", "extra", "strict", "platform-specific", "levels")
+    field = Field(data, place)
     only = field.key("only")
     try:
         return Policy.of(
@@ -258,5 +258,4 @@ def policy_from_wire(data: object, place: str = "policy") -> Policy:
 
 
 def _level(entry: Field) -> tuple[str, str]:
-    pattern, level = entry.row(2)
-    return pattern.text(200), level.text(20)
+    return entry.key("pattern").text(200), entry.key("level").text(20)

@@ -22,7 +22,7 @@ from dask_pkgsync.options.settings import (
 from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.lock_file import read_lock
 from dask_pkgsync.scanning.snapshot import with_digests
-from dask_pkgsync.scheduler.controller import controller_of
+from dask_pkgsync.scheduler.extension import controller_of
 from dask_pkgsync.scheduler.gate import own_versions
 from dask_pkgsync.scheduler.plugin import PermanentHooks
 
@@ -120,4 +120,5 @@ def _matchable(path: str, environment: Environment) -> Environment:
 def _described(operator_policy: OperatorPolicy) -> str:
     if operator_policy.expected is None:
         return operator_policy.mode
-    return f"{operator_policy.mode} (target {setting('target') or OWN}, {len(operator_policy.expected.environment.distributions)} packages)"
+    count = len(operator_policy.expected.environment.distributions)
+    return f"{operator_policy.mode} (target {setting('target') or OWN}, {count} packages)"

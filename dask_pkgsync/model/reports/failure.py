@@ -150,7 +150,7 @@ def failure_to_wire(failure: NodeFailure) -> dict[str, Any]:
 
 def failure_from_wire(data: object, place: str = "failure") -> NodeFailure:
     """Check and read what `failure_to_wire` wrote."""
-    field = Field(data, place).only("node", "step", "problem", "advice", "last-words", "packages")
+    field = Field(data, place)
     return NodeFailure(
         field.key("node").text(),
         field.key("step").text(),
