@@ -185,7 +185,7 @@ def test_the_page_of_an_environment_shows_origins_and_faults():
 
 def test_json_is_what_other_programs_can_read():
     """The JSON of a scan is one object with a schema version."""
-    assert json.loads(invoke("scan", "--json").stdout)["schema"] == 1
+    assert json.loads(invoke("scan", "--json").stdout)["schema"] == 2
 
 
 @pytest.mark.cluster

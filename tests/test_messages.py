@@ -277,7 +277,7 @@ def test_no_option_path_or_line_gets_into_an_environment(name: object, entry: ob
 
 
 def test_what_another_release_adds_is_passed_over() -> None:
-    """Keys that this release does not know change nothing, at any depth; those that it can do without may be missing."""
+    """Keys that this release does not know change nothing, at any depth; those that it can do without may miss."""
     more = {"later": {"nested": [1, 2]}}
     interpreter = {**WIRE["interpreter"], **more}  # type: ignore[dict-item]
     distributions = {

@@ -64,7 +64,7 @@ class ReleaseMismatchError(PkgsyncError):
         wanted = FIRST_RELEASES.get(self.newer.oldest, self.newer.version)
         return (
             f"{self.older} on {self.place} speaks {self.older.schemas} of the protocol, and {self.newer} on "
-            f"{self.other} speaks {self.newer.schemas}: they cannot work together. Upgrade dask-pkgsync on {self.place} to "
+            f"{self.other} speaks {self.newer.schemas}: they cannot work together. Upgrade it on {self.place} to "
             f"{wanted} or newer: pip install 'dask-pkgsync>={wanted}'."
         )
 
