@@ -12,7 +12,7 @@ from packaging.version import InvalidVersion, Version
 from dask_pkgsync.model.environments.origin import FromDirectory, FromModules, FromVcs
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.policy import CRITICAL, Level, Policy
-from dask_pkgsync.model.text import html_table, text_table
+from dask_pkgsync.model.text import counted, html_table, text_table
 from dask_pkgsync.model.wire.fields import MAX_LONG_TEXT
 
 if TYPE_CHECKING:
@@ -88,6 +88,11 @@ class Comparison:
     def _table(self) -> tuple[list[str], list[list[str]]]:
         head = ["package", self.expected_label, self.found_label, "level"]
         return head, [[row.name, row.expected, row.found, row.level.value] for row in self.differences]
+
+    def __repr__(self) -> str:
+        """Say in one line how many differences there are."""
+        between = f"{self.expected_label} and {self.found_label}"
+        return f"<Comparison of {between}: {counted(len(self), 'difference')}, {len(self.critical)} critical>"
 
     def __str__(self) -> str:
         """Lay the differences out as a table."""

@@ -14,6 +14,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from dask_pkgsync.model.errors import MessageError, PolicyError
+from dask_pkgsync.model.text import shown
 from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.model.wire.names import canonical_name
 
@@ -148,6 +149,15 @@ class Policy:
         if chosen is not None and (both := named - chosen.union(CRITICAL)):
             raise PolicyError(f"levels: {', '.join(sorted(both))} stands in levels, and not in only")
         return cls(ignored, chosen, requirements, bool(strict), PLATFORM_SPECIFIC | more, rules)
+
+    def __repr__(self) -> str:
+        """Say in one line what is otherwise than by default."""
+        parts = [f"ignore {', '.join(sorted(self.ignore))}"] if self.ignore else []
+        parts += [f"only {', '.join(sorted(self.only))}"] if self.only is not None else []
+        parts += [f"extra {', '.join(self.extra)}"] if self.extra else []
+        parts += [f"{pattern} {level.value}" for pattern, level in self.levels]
+        parts += ["strict"] if self.strict else []
+        return f"<Policy: {shown('; '.join(parts) or 'by default', 200)}>"
 
     @property
     def extra_names(self) -> frozenset[str]:

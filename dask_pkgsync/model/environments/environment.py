@@ -20,6 +20,7 @@ from dask_pkgsync.model.environments.distribution import (
 from dask_pkgsync.model.environments.interpreter import interpreter_from_wire, interpreter_to_wire
 from dask_pkgsync.model.environments.schema_1 import from_schema_1
 from dask_pkgsync.model.errors import MessageError
+from dask_pkgsync.model.text import counted
 from dask_pkgsync.model.wire.fields import MAX_ITEMS, Field
 from dask_pkgsync.model.wire.protocol import SCHEMA
 
@@ -72,8 +73,7 @@ class Environment:
         """Say in one line which environment it is."""
         one = self.interpreter
         name = _IMPLEMENTATIONS.get(one.implementation, one.implementation)
-        count = len(self.distributions)
-        packages = f"{count} distribution{'s' * (count != 1)}"
+        packages = counted(len(self.distributions), "distribution")
         return f"<Environment {self.fingerprint[:12]}…: {name} {one.version}, {one.platform}, {packages}>"
 
     @cached_property
@@ -102,7 +102,7 @@ class Environment:
 
     def to_json(self) -> str:
         """Write as JSON; the inverse of `from_json`."""
-        return json.dumps(environment_to_wire(self), indent=1, sort_keys=True)
+        return json.dumps(environment_to_wire(self), indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> Environment:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.model.text import html_table, human_time, text_table
+from dask_pkgsync.model.text import counted, html_table, human_time, text_table
 from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.model.wire.protocol import SCHEMA
 
@@ -93,6 +93,13 @@ class ClusterStatus:
     def _head(self) -> str:
         head = f"target {self.target[:12]}" if self.target else "no target: no client's environment is in force"
         return f"{head}; {self.note}" if self.note else head
+
+    def __repr__(self) -> str:
+        """Say in one line how many nodes match."""
+        matching = sum(node.state in (MATCHES, LEFT_ALONE) for node in self.nodes)
+        target = f"{self.target[:12]}…" if self.target else "without a target"
+        clients = counted(len(self.clients), "client")
+        return f"<ClusterStatus {target}: {matching} of {counted(len(self.nodes), 'node')} match, {clients}>"
 
     def __str__(self) -> str:
         """Lay nodes and clients out as tables."""
