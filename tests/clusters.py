@@ -310,7 +310,7 @@ class Cluster:
         """Connect, and wait for workers."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", VersionMismatchWarning)  # numpy differs between here and there
-            client = Client(self.address, security=self.security, set_as_default=False, timeout=30)
+            client = Client(self.address, security=self.security, set_as_default=False, timeout=60)
         with client:
             if workers is not None:
                 client.wait_for_workers(workers, timeout=60)
@@ -341,8 +341,8 @@ class Cluster:
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.kill()
         for process in self.processes.values():
-            process.wait(30)
-        _, alive = psutil.wait_procs(left, timeout=10)
+            process.wait(60)
+        _, alive = psutil.wait_procs(left, timeout=60)
         assert not alive
 
 

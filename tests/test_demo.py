@@ -80,7 +80,7 @@ def test_an_interrupted_demo_leaves_nothing(place, number, moment):
     try:
         until(lambda: moment in log.read_text() or process.poll() is not None, 120, "the demo did not get there")
         process.send_signal(number)
-        assert process.wait(timeout=30) != 0, log.read_text()
+        assert process.wait(timeout=60) != 0, log.read_text()
     finally:
         process.kill()
         process.wait()

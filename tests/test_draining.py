@@ -108,7 +108,7 @@ def test_what_nobody_can_take_is_left_alone_unless_it_is_to_be_now(
             pkgsync.sync(client, other_six(base_environment), progress=False)
         assert not caught.value.adopted
         assert "restart='now'" in str(caught.value)
-        assert client.submit(imported_version, "six", pure=False).result(timeout=30) == "1.15.0"
+        assert client.submit(imported_version, "six", pure=False).result(timeout=60) == "1.15.0"
         assert future.result() == before
         del future
         pkgsync.sync(client, other_six(base_environment), progress=False)
@@ -139,10 +139,10 @@ def test_a_release_names_who_keeps_what_was_released(run_cluster: Any, base_envi
         assert states["nanny"].state == "left alone"
         assert "1 result that no peer could take" in states["nanny"].detail
         assert held.result() == before
-        assert client.submit(imported_version, "six", pure=False).result(timeout=30) == "1.17.0"
+        assert client.submit(imported_version, "six", pure=False).result(timeout=60) == "1.17.0"
         del held
         cluster.wait_for(lambda: {one.state for one in pkgsync.status(client).nodes} == {"base"}, "the last worker")
-        client.wait_for_workers(1, timeout=30)
+        client.wait_for_workers(1, timeout=60)
         assert set(on_workers(client, imported_version, "six").values()) == {"1.15.0"}
 
 
@@ -163,7 +163,7 @@ def test_a_release_leaves_no_mixture(run_cluster: Any, base_environment: Environ
         (tmp_path / "may end").touch()
         assert len(long.result(timeout=60)) == 32
         cluster.wait_for(lambda: {one.state for one in pkgsync.status(client).nodes} == {"base"}, "the last worker")
-        client.wait_for_workers(2, timeout=30)
+        client.wait_for_workers(2, timeout=60)
         assert set(on_workers(client, imported_version, "six").values()) == {"1.15.0"}
         assert len(long.result()) == 32
 
@@ -178,7 +178,7 @@ def test_one_that_waits_leaves_the_others_at_work(
         behind = client.submit(unrepeatable, 1, pure=False, workers=[_runs(client, long)])  # in its queue
         report = pkgsync.sync(client, other_six(base_environment), progress=False)
         assert sorted(node.outcome for node in report.nodes[1:]) == ["restarted", "waiting"]
-        assert client.submit(imported_version, "six", pure=False).result(timeout=30) == "1.17.0"
+        assert client.submit(imported_version, "six", pure=False).result(timeout=60) == "1.17.0"
         other = environment_with(base_environment, {"six": "1.17.0", "toolz": "0.12.0"})
         with pytest.raises(pkgsync.SyncError, match="imported other versions already of: toolz"):
             pkgsync.sync(client, other, scheduler="refuse", progress=False)  # prepared everywhere, and then nobody's

@@ -31,7 +31,7 @@ import sys, warnings
 warnings.simplefilter("ignore")
 from distributed import Client
 try:
-    with Client(sys.argv[1], timeout=20) as client:
+    with Client(sys.argv[1], timeout=60) as client:
         print("CONNECTED", client.submit(sum, [1, 2]).result())
 except ImportError as error:
     print("REFUSED", error)
@@ -101,7 +101,7 @@ import sys, warnings
 warnings.simplefilter("ignore")
 from distributed import Client
 import dask_pkgsync
-with Client(sys.argv[1], timeout=20) as client:
+with Client(sys.argv[1], timeout=60) as client:
     try:
         client.register_plugin(dask_pkgsync.PackageSync(modules=False))
     except dask_pkgsync.EnvironmentMismatchError as error:

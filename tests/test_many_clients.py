@@ -220,7 +220,7 @@ import dask_pkgsync as pkgsync
 address, path, choice = sys.argv[1:]
 environment = pkgsync.Environment.from_json(open(path).read())
 if __name__ == "__main__":
-    with Client(address, timeout=20) as client:
+    with Client(address, timeout=60) as client:
         try:
             report = pkgsync.sync(client, environment, progress=choice == "wait", on_conflict=choice)
             print("OK", report.changed)

@@ -311,7 +311,7 @@ class Rejoining:
         async with (
             Scheduler(port=0, dashboard_address=":0") as scheduler,
             Worker(scheduler.address, nthreads=1),
-            Client(scheduler.address, asynchronous=True, set_as_default=False, timeout=10) as self.client,
+            Client(scheduler.address, asynchronous=True, set_as_default=False, timeout=60) as self.client,
         ):
             Membership(self.client, self.sync).begin()
             self.client.scheduler_comm.comm.abort()

@@ -192,7 +192,7 @@ def test_who_came_in_before_the_gate_was_closed_is_judged_then(monkeypatch: pyte
 
     async def late() -> None:
         async with Scheduler(port=0, dashboard_address=":0") as scheduler:
-            async with Client(scheduler.address, asynchronous=True, set_as_default=False, timeout=10) as client:
+            async with Client(scheduler.address, asynchronous=True, set_as_default=False, timeout=60) as client:
                 with dask.config.set({"pkgsync.stock-clients": "refuse"}):
                     await preside(scheduler)
                 while client.status != "closed":  # noqa: ASYNC110

@@ -38,7 +38,7 @@ time.sleep(600)
 def test_what_a_program_says_is_returned(tmp_path: Path) -> None:
     """Status, both outputs and the surroundings are the program's own."""
     code = "import os, sys; print(os.getcwd()); print(os.environ['X'], file=sys.stderr); sys.exit(3)"
-    finished = run([sys.executable, "-c", code], timeout=30, env={**os.environ, "X": "ü"}, cwd=tmp_path)
+    finished = run([sys.executable, "-c", code], timeout=120, env={**os.environ, "X": "ü"}, cwd=tmp_path)
     assert (finished.returncode, finished.stdout.strip()) == (3, str(tmp_path))
     assert finished.stderr.strip() == "ü"
     assert finished.seconds > 0
