@@ -15,9 +15,10 @@ import sys
 from typing import TYPE_CHECKING
 
 import dask
-from distributed import Client, Scheduler, Worker, versions
+from distributed import Client, Scheduler
 
 from dask_pkgsync.client.api import sync_at_connection
+from dask_pkgsync.client.dask_internals import change_handshake, workers_here
 from dask_pkgsync.client.handshake import presenting
 from dask_pkgsync.node.log import logger
 from dask_pkgsync.options.configuration import check_configuration
@@ -32,7 +33,7 @@ _COMMANDS = {"distributed.cli.dask_scheduler", "distributed.cli.dask_spec"}
 check_configuration()
 is_presenting = __name__ in dask.config.get("distributed.client.preload", default=[])  # a list, or one name
 if is_presenting:
-    versions.get_versions = presenting(versions.get_versions)
+    change_handshake(presenting)
 
 
 async def dask_setup(server: Server | Client) -> None:
@@ -59,4 +60,4 @@ async def dask_setup(server: Server | Client) -> None:
 def _is_of_a_worker_here(client: Client) -> bool:
     """Whether this process holds a worker of the client's cluster: what a task connects with has nothing to sync."""
     address = getattr(client.scheduler, "address", None)
-    return any(worker.scheduler.address == address for worker in Worker._instances)  # noqa: SLF001  # no public list
+    return any(worker.scheduler.address == address for worker in workers_here())

@@ -10,6 +10,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 
 from dask_pkgsync.carry.travel import carried
 from dask_pkgsync.client.blob_provider import BlobProvider
+from dask_pkgsync.client.dask_internals import register_at_scheduler, register_by
 from dask_pkgsync.client.session import ClientSession
 from dask_pkgsync.model.environments.origin import FromDirectory
 from dask_pkgsync.model.errors import InconsistentEnvironmentWarning, NotInstalledWarning, WarnsOnlyError, WheelError
@@ -223,7 +224,7 @@ async def register(client: Client, plugin: PackageSync, name: str | None, idempo
     """Register the plugin, with the client behind it answering for what nodes cannot get elsewhere."""
 
     async def again() -> Any:
-        return await client._register_scheduler_plugin(plugin, name or plugin.name, idempotent)  # noqa: SLF001
+        return await register_at_scheduler(client, plugin, name or plugin.name, idempotent)
 
     BlobProvider(client, plugin.snapshot, plugin.target.store).listen()
     plugin.client = client.id
@@ -246,7 +247,7 @@ def _teach(clients: type[Client]) -> None:
     def register_plugin(self: Client, plugin: PackageSync, name: str | None, idempotent: bool) -> Any:  # noqa: FBT001
         return self.sync(register, self, plugin, name, idempotent)
 
-    vars(clients)["_register_plugin"].register(PackageSync, register_plugin)
+    register_by(clients, PackageSync, register_plugin)
 
 
 _teach(Client)
