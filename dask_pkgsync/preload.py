@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from typing import TYPE_CHECKING
 
 import dask
@@ -27,9 +26,6 @@ from dask_pkgsync.options.settings import setting  # with the defaults
 if TYPE_CHECKING:
     from distributed.core import Server
 
-_COMMANDS = {"distributed.cli.dask_scheduler", "distributed.cli.dask_spec"}
-"""What runs in a process that is there for a scheduler alone. Others are a person's, with a cluster of their own."""
-
 check_configuration()
 is_presenting = __name__ in dask.config.get("distributed.client.preload", default=[])  # a list, or one name
 if is_presenting:
@@ -44,6 +40,7 @@ async def dask_setup(server: Server | Client) -> None:
         return
     if not isinstance(server, Scheduler):
         return
+    from dask_pkgsync.scheduler.dask_internals import runs_a_scheduler_alone
     from dask_pkgsync.scheduler.enforcement import guard, refuse_everybody
 
     try:
@@ -51,7 +48,7 @@ async def dask_setup(server: Server | Client) -> None:
     except BaseException as error:
         logger.critical("this scheduler cannot be guarded as it is configured, and stops", exc_info=True)
         refuse_everybody(server, error)  # Dask would log it, and let everybody in
-        if _COMMANDS & sys.modules.keys():
+        if runs_a_scheduler_alone():  # others are a person's, with a cluster of their own
             logging.shutdown()
             os._exit(1)
         raise

@@ -54,7 +54,8 @@ def plugin_loggers() -> list[logging.Logger]:
 
     Notes
     -----
-    Uses the names of Dask's loggers, one for each of its modules: distributed 2024.6.0 and 2026.8.0.
+    Uses the names of Dask's loggers, one for each of its modules: distributed 2024.6.0 and 2026.8.0. In 2024.6.0
+    nannies and running workers do not log it at all.
     If it changes: our errors stand in the logs with a traceback; look for the name at the beginning of those lines.
     """
     names = ("distributed.core", "distributed.nanny", "distributed.scheduler", "distributed.worker")

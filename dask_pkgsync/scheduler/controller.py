@@ -16,6 +16,7 @@ from dask_pkgsync.model.reports.sync import NodeReport, SyncReport, report_from_
 from dask_pkgsync.model.target import own_from_wire
 from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.model.wire.protocol import ONLY_WARNS, TOPIC
+from dask_pkgsync.node.dask_internals import answer_calls
 from dask_pkgsync.node.log import log_in_sentences, logger
 from dask_pkgsync.node.worker import NAME
 from dask_pkgsync.options.settings import setting
@@ -23,6 +24,7 @@ from dask_pkgsync.scheduler.admission import Admission
 from dask_pkgsync.scheduler.blob_providers import BlobProviders
 from dask_pkgsync.scheduler.blob_service import BlobService
 from dask_pkgsync.scheduler.claims import Claim, Claims, FileConflictError, MustWaitError
+from dask_pkgsync.scheduler.dask_internals import extension_of, forget_metadata, keep_extension
 from dask_pkgsync.scheduler.drain import Drain
 from dask_pkgsync.scheduler.expiry import Expiry
 from dask_pkgsync.scheduler.gate import Gate, mismatch
@@ -77,7 +79,8 @@ class Controller:
     def listen(self) -> None:
         """Close the gate, and answer nodes and clients from now on."""
         self.gate.close()
-        self.scheduler.handlers.update(
+        answer_calls(
+            self.scheduler,
             pkgsync_failed=self.handle_failed,
             pkgsync_report=self.handle_report,
             pkgsync_status=self.handle_status,
@@ -92,7 +95,7 @@ class Controller:
     def announce(self) -> None:
         """Let every client see in the scheduler's metadata what it can expect, before it brings its own."""
         if self.asked is None and not self.is_permanent:
-            self.scheduler.task_metadata.pop(TOPIC, None)
+            forget_metadata(self.scheduler, TOPIC)
             return
         known = {"mode": self.operator_policy.mode, "target": self.asked.id if self.asked else ""}
         self.scheduler.set_metadata(keys=[TOPIC], value=known)
@@ -378,7 +381,7 @@ EXTENSION = "pkgsync"
 
 def controller_of(scheduler: Scheduler) -> Controller:
     """Return the one coordinator of a scheduler; a newer copy of this package takes over from an older one."""
-    found: Any = scheduler.extensions.get(EXTENSION)
+    found: Any = extension_of(scheduler, EXTENSION)
     if isinstance(found, Controller):
         return found
     if getattr(found, "is_permanent", False):
@@ -388,5 +391,5 @@ def controller_of(scheduler: Scheduler) -> Controller:
     if found is not None:
         found.gate.open()
     controller = Controller(scheduler)
-    scheduler.extensions[EXTENSION] = controller
+    keep_extension(scheduler, EXTENSION, controller)
     return controller
