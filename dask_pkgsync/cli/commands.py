@@ -113,7 +113,7 @@ def scan(as_json: bool, files: bool, python: str | None, **options: Any) -> None
 
     with sentences():
         if files:
-            from dask_pkgsync.options.settings import policy_from
+            from dask_pkgsync.options.person import policy_from
 
             click.echo(files_page(_snapshot(chosen, modules_limit=sys.maxsize), policy_from({})))
             return
@@ -310,7 +310,7 @@ def _policy(**options: Any) -> Policy:
 
 def _configured_policy(options: dict[str, Any]) -> Policy:
     """Return the policy of the options, and for what is not given that of the configuration, as a sync has it."""
-    from dask_pkgsync.options.settings import policy_from
+    from dask_pkgsync.options.person import policy_from
 
     given = _given(options)
     with sentences():
@@ -335,7 +335,7 @@ def _modules(options: dict[str, Any]) -> Any:
 
 
 def _snapshot(modules: Any, **rest: Any) -> Snapshot:
-    from dask_pkgsync.options.settings import local_snapshot
+    from dask_pkgsync.options.person import local_snapshot
 
     return local_snapshot({"modules": modules}, **rest)
 

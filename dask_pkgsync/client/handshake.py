@@ -10,7 +10,7 @@ from distributed import Worker
 from dask_pkgsync.model.environments.environment import environment_to_wire
 from dask_pkgsync.model.errors import PkgsyncError
 from dask_pkgsync.model.wire.protocol import SCHEMA
-from dask_pkgsync.options.settings import local_snapshot, this_person
+from dask_pkgsync.options.person import local_snapshot, this_person
 
 if TYPE_CHECKING:
     from collections.abc import Callable

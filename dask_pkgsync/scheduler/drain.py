@@ -11,7 +11,7 @@ from distributed.core import Status
 
 from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.node.log import logger
-from dask_pkgsync.options.settings import drain_share, drain_timeout
+from dask_pkgsync.options.scheduler import drain_share, drain_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,7 +23,7 @@ from dask_pkgsync.node.agent import expected, failure_of
 from dask_pkgsync.node.log import logger
 from dask_pkgsync.node.nanny import NannySync
 from dask_pkgsync.node.worker import NAME, WorkerSync
-from dask_pkgsync.options.settings import node_settings
+from dask_pkgsync.options.node import node_settings
 from dask_pkgsync.process.preparation import resolve_extra
 from dask_pkgsync.scheduler.node_rpc import NodeRpc
 
