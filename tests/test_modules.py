@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from dask_pkgsync import NotInstalledWarning, PackageSync, PolicyError, scan
 from dask_pkgsync.cache.directory import open_cache
-from dask_pkgsync.cli import commands as cli
+from dask_pkgsync.cli import group as cli
 from dask_pkgsync.client import plugin as client_plugin
 from dask_pkgsync.model.blobs import BlobRequest
 from dask_pkgsync.model.environments.distribution import Distribution

@@ -18,7 +18,7 @@ from clusters import SOURCE, Cluster, Person, Venv, running, uv
 from distributed import Client, Scheduler, Worker
 
 from dask_pkgsync import Policy, PolicyError, scan
-from dask_pkgsync.cli import commands as cli
+from dask_pkgsync.cli import group as cli
 from dask_pkgsync.model.comparison import Comparison
 from dask_pkgsync.model.environments.distribution import Distribution
 from dask_pkgsync.model.environments.environment import Environment
@@ -103,7 +103,7 @@ def test_an_enforced_environment_lets_in_who_matches_and_nobody_else(
         assert checked.stdout.splitlines()[-1] == f"{cluster.address}: would be let in."
 
 
-CHECK = "import sys; from dask_pkgsync.cli.commands import pkgsync; pkgsync(['check', *sys.argv[1:]])"
+CHECK = "import sys; from dask_pkgsync.cli.group import pkgsync; pkgsync(['check', *sys.argv[1:]])"
 
 
 @pytest.mark.cluster
