@@ -1,7 +1,12 @@
 """Every option, once.
 
 Keywords, flags of the command line, configuration, its checks, its schema and the tables of the reference come from
-here. After a change run ``python -m dask_pkgsync.options``, which writes the files that are made of it.
+here. To add an option:
+
+1. Define it in `person`, `scheduler` or `node`, at the place where people are to read it.
+2. A keyword of `sync` and `PackageSync`: name it in `keywords.Options` too, for type checkers.
+3. Read it with `values.read`, in the file beside this folder that is named after who reads it.
+4. Run ``python -m dask_pkgsync.options``, which writes what is made of the definitions.
 """
 
 from __future__ import annotations
