@@ -36,7 +36,7 @@ UPLOAD = """
 import asyncio, time
 from pathlib import Path
 from dask_pkgsync.client.blob_provider import Supplier
-from dask_pkgsync.options.settings import local_snapshot, packer
+from dask_pkgsync.options.person import local_snapshot, packer
 from dask_pkgsync.model.blobs import Request
 client.wait_for_workers(8)
 result = {}

@@ -21,7 +21,7 @@ from dask_pkgsync.client.dask_internals import change_handshake, workers_here
 from dask_pkgsync.client.handshake import presenting
 from dask_pkgsync.node.log import logger
 from dask_pkgsync.options.configuration import check_configuration
-from dask_pkgsync.options.settings import setting  # with the defaults
+from dask_pkgsync.options.person import syncs_on_connect
 
 if TYPE_CHECKING:
     from distributed.core import Server
@@ -35,7 +35,7 @@ if is_presenting:
 async def dask_setup(server: Server | Client) -> None:
     """Set a scheduler up, or a client: a scheduler that cannot be guarded does not run."""
     if isinstance(server, Client):
-        if is_presenting and setting("on-connect") == "sync" and not _is_of_a_worker_here(server):
+        if is_presenting and syncs_on_connect() and not _is_of_a_worker_here(server):
             await sync_at_connection(server)
         return
     if not isinstance(server, Scheduler):

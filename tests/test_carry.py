@@ -65,7 +65,7 @@ def test_only_what_nodes_need_travels() -> None:
     """The command line and the demo stay at home; plugins, core and defaults travel."""
     names = set(zipfile.ZipFile(io.BytesIO(archive.archive())).namelist())
     assert {"dask_pkgsync/__init__.py", "dask_pkgsync/pkgsync.yaml", "dask_pkgsync/scheduler/gate.py"} <= names
-    assert not names & {"dask_pkgsync/cli/commands.py", "dask_pkgsync/demo/story.py"}
+    assert not names & {"dask_pkgsync/cli/group.py", "dask_pkgsync/cli/sync.py", "dask_pkgsync/demo/story.py"}
     assert not any("__pycache__" in name for name in names)
 
 

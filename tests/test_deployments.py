@@ -44,7 +44,7 @@ from uv import find_uv_bin
 
 import dask_pkgsync as pkgsync
 from dask_pkgsync import Policy
-from dask_pkgsync.cli import commands as cli
+from dask_pkgsync.cli import group as cli
 from dask_pkgsync.layers.layer import Base, layer_digest
 from dask_pkgsync.model.plan import make_plan
 from dask_pkgsync.options.configuration import check_configuration

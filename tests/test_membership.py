@@ -20,7 +20,7 @@ from clusters import (
 from distributed import Client, Scheduler, Worker
 
 import dask_pkgsync as pkgsync
-from dask_pkgsync.cli.commands import connected
+from dask_pkgsync.cli.connection import connected
 from dask_pkgsync.client import api as client_side
 from dask_pkgsync.client.session import ClientSession
 from dask_pkgsync.model.errors import WarnsOnlyError

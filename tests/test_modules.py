@@ -14,7 +14,8 @@ from click.testing import CliRunner
 
 from dask_pkgsync import NotInstalledWarning, PackageSync, PolicyError, scan
 from dask_pkgsync.cache.directory import open_cache
-from dask_pkgsync.cli import commands as cli
+from dask_pkgsync.cli import group as cli
+from dask_pkgsync.client import plugin as client_plugin
 from dask_pkgsync.model.blobs import BlobRequest
 from dask_pkgsync.model.environments.distribution import Distribution
 from dask_pkgsync.model.environments.origin import FromDirectory, FromModules
@@ -25,7 +26,6 @@ from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.loose_modules import find_modules
 from dask_pkgsync.scanning.snapshot import Snapshot, snapshot, source_directory, with_digests
 from dask_pkgsync.scanning.sources import digest_of, project_files
-from dask_pkgsync.scheduler import plugin as scheduler_plugin
 from dask_pkgsync.wheels.inspection import inspect
 from dask_pkgsync.wheels.module_wheel import pack_modules
 from dask_pkgsync.wheels.pack import Packer
@@ -330,7 +330,7 @@ def test_a_source_that_is_gone_is_a_fault(tmp_path: Path, monkeypatch: pytest.Mo
     assert (fault.name, fault.kind) == ("mine", "unreadable")
     (step,) = (step for step in make_plan(found, environment).skipped if step.name == "mine")
     assert "source directory cannot be read" in step.reason  # and no index is asked for that name
-    monkeypatch.setattr(scheduler_plugin, "local_snapshot", lambda _: Snapshot(environment))
+    monkeypatch.setattr(client_plugin, "local_snapshot", lambda _: Snapshot(environment))
     with pytest.raises(WheelError, match=r"mine 1\.0: its source cannot be read"):
         PackageSync()
     assert PackageSync(ignore=["mine"])

@@ -17,11 +17,11 @@ from typing import Any
 import dask
 import pytest
 from click.testing import CliRunner
-from clusters import Cluster, Person, Venv, running, uv
+from clusters import SOURCE, Cluster, Person, Venv, running, uv
 from distributed import Client, Scheduler, Worker
 
 from dask_pkgsync import Policy, PolicyError, scan
-from dask_pkgsync.cli import commands as cli
+from dask_pkgsync.cli import group as cli
 from dask_pkgsync.model.comparison import Comparison
 from dask_pkgsync.model.environments.distribution import Distribution
 from dask_pkgsync.model.environments.environment import Environment
@@ -29,17 +29,12 @@ from dask_pkgsync.model.handshake import may_be_on
 from dask_pkgsync.model.lockfiles.lockfile import environment_from_lock
 from dask_pkgsync.model.operator_policy import OperatorPolicy
 from dask_pkgsync.model.target import Target
-from dask_pkgsync.options.configuration import check_configuration, schema
-from dask_pkgsync.options.settings import (
-    defaults,
-    install_timeout,
-    local_snapshot,
-    node_settings,
-    policy_from,
-    scheduler_rule,
-    seconds_or_never,
-    setting,
-)
+from dask_pkgsync.options.configuration import check_configuration
+from dask_pkgsync.options.documents import schema
+from dask_pkgsync.options.node import node_settings
+from dask_pkgsync.options.person import install_timeout, local_snapshot, policy_from, scheduler_rule
+from dask_pkgsync.options.scheduler import release_after
+from dask_pkgsync.options.values import defaults, setting
 from dask_pkgsync.scanning.installed import this_interpreter
 from dask_pkgsync.scanning.lock_file import read_lock
 from dask_pkgsync.scheduler.enforcement import guard
@@ -76,7 +71,7 @@ def test_an_enforced_environment_lets_in_who_matches_and_nobody_else(
 ) -> None:
     """Clients are judged by what they present; workers are brought to it; nobody changes or releases it."""
     uv(["pip", "uninstall", "--python", operator.venv.python, "dask-pkgsync"])
-    operator.install(str(Path(cli.__file__).parents[1]))
+    operator.install(str(SOURCE))
     with guarded(operator, tmp_path, DASK_PKGSYNC__MODE="enforce") as cluster:
         assert user.run(cluster, FINE, **PRESENTING) == ["1.15.0"]
         assert user.run(cluster, FINE) == ["1.15.0"]  # a stock client, by Dask's own handshake
@@ -111,7 +106,7 @@ def test_an_enforced_environment_lets_in_who_matches_and_nobody_else(
         assert checked.stdout.splitlines()[-1] == f"{cluster.address}: would be let in."
 
 
-CHECK = "import sys; from dask_pkgsync.cli.commands import pkgsync; pkgsync(['check', *sys.argv[1:]])"
+CHECK = "import sys; from dask_pkgsync.cli.group import pkgsync; pkgsync(['check', *sys.argv[1:]])"
 
 
 @pytest.mark.cluster
@@ -468,7 +463,7 @@ def test_times_that_may_be_nothing_or_never_are_let_through() -> None:
         ("modules", "mine", local_snapshot, "pkgsync.modules: expected true, false or a list, found 'mine'"),
         ("modules-limit", "much", local_snapshot, "pkgsync.modules-limit: expected a size such as"),
         ("cache-age", "old", lambda _: node_settings(), "pkgsync.cache-age: expected a time such as"),
-        ("release-after", "0s", lambda _: seconds_or_never("release-after"), "pkgsync.release-after: expected a time"),
+        ("release-after", "0s", lambda _: release_after(), "pkgsync.release-after: expected a time"),
     ],
 )
 def test_a_wrong_value_is_told_with_its_key_and_its_variable(

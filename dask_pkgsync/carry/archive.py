@@ -8,7 +8,15 @@ import zipfile
 from functools import cache
 from pathlib import Path
 
-CLIENT_ONLY = ("cli/", "demo/", "scanning/other_interpreter.py", "wheels/build.py", "wheels/pack.py")
+CLIENT_ONLY = (
+    "cli/",
+    "demo/",
+    "options/__main__.py",
+    "options/documents.py",
+    "scanning/other_interpreter.py",
+    "wheels/build.py",
+    "wheels/pack.py",
+)
 """Folders and files that only the person's side runs. Not the preload: workers may be configured as clients are."""
 
 

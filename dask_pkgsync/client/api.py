@@ -28,36 +28,29 @@ from dask_pkgsync.model.reports.progress import OnlyIfNeeded, Reporter
 from dask_pkgsync.model.reports.status import status_from_wire
 from dask_pkgsync.model.reports.sync import sync_report_from_wire
 from dask_pkgsync.model.reports.verdict import LET_IN, UNGUARDED, Verdict, refused, verdict_from_wire
-from dask_pkgsync.options.settings import policy_from, this_person
+from dask_pkgsync.options.keywords import refuse_unknown, takes_options
+from dask_pkgsync.options.person import policy_from, this_person
 from dask_pkgsync.process.state import this_process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable
     from typing import Any
+
+    from typing_extensions import Unpack
 
     from dask_pkgsync.model.environments.environment import Environment
     from dask_pkgsync.model.reports.status import ClusterStatus
     from dask_pkgsync.model.reports.sync import SyncReport
+    from dask_pkgsync.options.keywords import Options
 
 
+@takes_options
 def sync(
     client: Client,
     environment: Environment | None = None,
     *,
-    ignore: Iterable[str] | None = None,
-    only: Iterable[str] | None = None,
-    extra: Iterable[str] | None = None,
-    strict: bool | None = None,
-    scheduler: str | None = None,
-    install_timeout: float | str | None = None,
-    transport: str | None = None,
-    modules: bool | Iterable[str] | None = None,
-    store: str | None = None,
-    on_conflict: str | None = None,
-    levels: Mapping[str, str] | None = None,
-    restart: str | None = None,
-    keep: bool | None = None,
     progress: bool | Reporter | None = None,
+    **options: Unpack[Options],
 ) -> SyncReport:
     """Make every node of a cluster match this environment, and show how it goes.
 
@@ -65,9 +58,10 @@ def sync(
     ----------
     client : distributed.Client
         A connected client; an asynchronous one gets an awaitable back.
-    environment, ignore, only, extra, strict, scheduler, install_timeout, transport, modules, store, on_conflict,
-    levels, restart, keep
-        As for `PackageSync`.
+    environment : Environment, optional
+        What the cluster is to have; by default this interpreter, as it is now.
+    **options
+        Keywords of `Options`; the reference and ``help(sync)`` describe each. None: as Dask's configuration has it.
     progress : bool or Reporter, optional
         False shows nothing; by default it is shown in the way that fits the terminal or notebook.
 
@@ -85,25 +79,13 @@ def sync(
     SyncError
         If a node could not be made to match.
     """
+    refuse_unknown(sync, options)
     if not isinstance(client, Client):
         raise TypeError(f"expected a distributed.Client, found {client!r:.100}; connect first: Client({client!r:.50})")
-    make = functools.partial(
-        PackageSync,
-        environment,
-        ignore=ignore,
-        only=only,
-        extra=extra,
-        strict=strict,
-        scheduler=scheduler,
-        install_timeout=install_timeout,
-        transport=transport,
-        modules=modules,
-        store=store,
-        on_conflict=on_conflict,
-        levels=levels,
-        restart=restart,
-        keep=keep,
-    )
+    return _sync_and_wait(client, functools.partial(PackageSync, environment, **options), progress=progress)
+
+
+def _sync_and_wait(client: Client, make: Callable[[], PackageSync], *, progress: bool | Reporter | None) -> SyncReport:
     reporter = progress if isinstance(progress, Reporter) else make_reporter(progress)
     try:
         report: SyncReport = client.sync(_sync, client, make, reporter)

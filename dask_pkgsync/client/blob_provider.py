@@ -13,7 +13,7 @@ from dask_pkgsync.model.blobs import blob_to_wire, requests_from_wire, requests_
 from dask_pkgsync.model.errors import WheelError
 from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.model.wire.protocol import WANTED
-from dask_pkgsync.options.settings import packer
+from dask_pkgsync.options.person import packer
 from dask_pkgsync.wheels.blob_store import CHUNK
 from dask_pkgsync.wheels.fsspec_store import put
 

@@ -9,7 +9,7 @@ from dask_pkgsync.client.dask_internals import workers_here
 from dask_pkgsync.model.errors import PkgsyncError
 from dask_pkgsync.model.presentation import Presentation, presentation_to_wire
 from dask_pkgsync.model.wire.protocol import PRESENTED
-from dask_pkgsync.options.settings import local_snapshot, this_person
+from dask_pkgsync.options.person import local_snapshot, this_person
 
 if TYPE_CHECKING:
     from collections.abc import Callable

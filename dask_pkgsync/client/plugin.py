@@ -14,7 +14,8 @@ from dask_pkgsync.model.environments.origin import FromDirectory
 from dask_pkgsync.model.errors import InconsistentEnvironmentWarning, NotInstalledWarning, WheelError
 from dask_pkgsync.model.policy import Level
 from dask_pkgsync.model.target import Target, target_to_wire
-from dask_pkgsync.options.settings import (
+from dask_pkgsync.options.keywords import refuse_unknown, takes_options
+from dask_pkgsync.options.person import (
     client_indexes,
     install_timeout,
     keep,
@@ -32,13 +33,15 @@ from dask_pkgsync.scanning.consistency import conflicts
 from dask_pkgsync.scanning.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
     from typing import Any
 
+    from typing_extensions import Unpack
+
     from dask_pkgsync.model.environments.environment import Environment
-    from dask_pkgsync.options.settings import Options
+    from dask_pkgsync.options.keywords import Options
 
 
+@takes_options
 class PackageSync(Registrable):
     """Makes every node of a cluster match an environment, and keeps clients out that do not fit.
 
@@ -48,40 +51,8 @@ class PackageSync(Registrable):
     ----------
     environment : Environment, optional
         What the cluster is to have; by default this interpreter, as it is when the plugin is made.
-    ignore : iterable of str, optional
-        Packages that are neither compared nor shipped. Critical packages cannot be ignored.
-    only : iterable of str, optional
-        If given, no other packages are shipped; critical ones are compared all the same.
-    extra : iterable of str, optional
-        Requirements (PEP 508, without URLs) that are installed on the cluster though the client lacks them.
-    strict : bool, optional
-        Nothing but the client's packages is importable on the workers.
-    scheduler : {"warn", "refuse"}, optional
-        What to do when the scheduler has already imported another version of something.
-    install_timeout : float or str, optional
-        Time that one installer may take on one node: seconds, or a text such as ``"10m"``.
-    transport : {"auto", "index", "client"}, optional
-        Where nodes get packages from. ``index``: from the index; only local code travels from this client.
-        ``client``: everything that they lack travels from here, and nothing is fetched. ``auto``: from the index, and
-        from here what the index does not give.
-    modules : bool or iterable of str, optional
-        Loose modules, those beside the script or notebook and on ``PYTHONPATH``: whether they travel, or which (names
-        of modules, paths of modules, packages or directories).
-    store : str, optional
-        URL, of any kind that fsspec knows, where this client puts wheels and every host fetches them; by default they
-        go through the scheduler.
-    on_conflict : {"refuse", "wait", "replace"}, optional
-        What happens where another client, which is still connected, has set an environment that conflicts with this
-        one: `ConflictError`; wait until it has gone; or take its place.
-    levels : mapping of str to str, optional
-        Package, or pattern such as ``*-stubs``, to ``critical``, ``exact``, ``compatible`` or ``ignore``; names come
-        before patterns, and patterns count in their order.
-    restart : {"drained", "now"}, optional
-        What happens to a worker that has to be restarted, and holds results that no other worker can take or runs tasks
-        that do not end in time: it waits, and takes no tasks until then; or is restarted, and they are lost.
-    keep : bool, optional
-        Whether the cluster keeps this environment when its last client has gone; otherwise it is released after
-        ``pkgsync.release-after``.
+    **options
+        Keywords of `Options`; the reference and ``help(PackageSync)`` describe each.
 
     Raises
     ------
@@ -96,42 +67,10 @@ class PackageSync(Registrable):
 
     name = "pkgsync"
 
-    def __init__(
-        self,
-        environment: Environment | None = None,
-        *,
-        ignore: Iterable[str] | None = None,
-        only: Iterable[str] | None = None,
-        extra: Iterable[str] | None = None,
-        strict: bool | None = None,
-        scheduler: str | None = None,
-        install_timeout: float | str | None = None,
-        transport: str | None = None,
-        modules: bool | Iterable[str] | None = None,
-        store: str | None = None,
-        on_conflict: str | None = None,
-        levels: Mapping[str, str] | None = None,
-        restart: str | None = None,
-        keep: bool | None = None,
-    ) -> None:
-        options: Options = {
-            "ignore": ignore,
-            "only": only,
-            "extra": extra,
-            "strict": strict,
-            "scheduler": scheduler,
-            "install_timeout": install_timeout,
-            "transport": transport,
-            "modules": modules,
-            "store": store,
-            "on_conflict": on_conflict,
-            "levels": levels,
-            "restart": restart,
-            "keep": keep,
-        }
-        is_scanned = environment is None
-        snapshot = Snapshot(environment) if environment is not None else local_snapshot(options)
-        self._take(snapshot, options, is_scanned=is_scanned)
+    def __init__(self, environment: Environment | None = None, **options: Unpack[Options]) -> None:
+        refuse_unknown(PackageSync.__init__, options)
+        snapshot = local_snapshot(options) if environment is None else Snapshot(environment)
+        self._take(snapshot, options, is_scanned=environment is None)
 
     @classmethod
     def of_snapshot(cls, snapshot: Snapshot) -> PackageSync:

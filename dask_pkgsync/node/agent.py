@@ -13,7 +13,7 @@ from dask_pkgsync.model.reports.sync import node_report, report_to_wire
 from dask_pkgsync.model.target import target_from_wire
 from dask_pkgsync.node.blob_fetcher import BlobFetcher
 from dask_pkgsync.node.dask_internals import answer_calls
-from dask_pkgsync.options.settings import node_settings
+from dask_pkgsync.options.node import node_settings
 from dask_pkgsync.process.preparation import Prepared, prepare
 from dask_pkgsync.process.state import this_process
 

@@ -18,7 +18,7 @@ from dask_pkgsync.model.blobs import (
 from dask_pkgsync.model.reports.failure import LayerError, failure_to_wire
 from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.node.agent import failure_of
-from dask_pkgsync.options.settings import node_settings
+from dask_pkgsync.options.node import node_settings
 from dask_pkgsync.wheels.blob_store import BlobStore
 from dask_pkgsync.wheels.fsspec_store import fetch_into
 

@@ -16,7 +16,7 @@ from dask_pkgsync.model.wire.protocol import TOPIC
 from dask_pkgsync.node.dask_internals import answer_calls
 from dask_pkgsync.node.log import log_in_sentences, logger
 from dask_pkgsync.node.worker import NAME
-from dask_pkgsync.options.settings import setting
+from dask_pkgsync.options.scheduler import restart_for_a_release
 from dask_pkgsync.scheduler.admission import Admission
 from dask_pkgsync.scheduler.blob_providers import BlobProviders
 from dask_pkgsync.scheduler.blob_service import BlobService
@@ -317,7 +317,7 @@ class Controller:
         self.announce()
         self.claims.forget_all(client, person)
         self.expiry.stop()
-        self.drain.begin(setting("restart"))
+        self.drain.begin(restart_for_a_release())
         reports = await self.rollout.release()
         for name, plugin in list(self.scheduler.plugins.items()):
             if getattr(plugin, "is_pkgsync", False) and not getattr(plugin, "is_permanent", False):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.node.log import logger
-from dask_pkgsync.options.settings import drain_share, drain_timeout
+from dask_pkgsync.options.scheduler import drain_share, drain_timeout
 from dask_pkgsync.scheduler.dask_internals import free_worker, hold_worker
 
 if TYPE_CHECKING:

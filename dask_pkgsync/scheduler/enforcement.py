@@ -10,15 +10,9 @@ from dask_pkgsync.model.errors import PolicyError
 from dask_pkgsync.model.lockfiles.lockfile import unpinned
 from dask_pkgsync.model.target import Target
 from dask_pkgsync.node.log import logger
-from dask_pkgsync.options.configuration import place
-from dask_pkgsync.options.settings import (
-    client_indexes,
-    install_timeout,
-    policy_from,
-    scheduler_rule,
-    seconds_or_never,
-    setting,
-)
+from dask_pkgsync.options.person import client_indexes, install_timeout, policy_from, scheduler_rule
+from dask_pkgsync.options.places import place
+from dask_pkgsync.options.scheduler import operator_mode, operator_target, release_after, stock_clients
 from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.lock_file import read_lock
 from dask_pkgsync.scanning.snapshot import with_digests
@@ -44,10 +38,10 @@ async def guard(scheduler: Scheduler) -> None:
     PolicyError
         If the configuration contradicts itself, or its lock file cannot be read.
     """
-    mode, wanted = setting("mode"), setting("target")
+    mode, wanted = operator_mode(), operator_target()
     if wanted is not None and mode == "sync":
         raise PolicyError(f"pkgsync.target: is for the modes enforce and warn only, and mode is sync{place('target')}")
-    seconds_or_never("release-after")
+    release_after()  # which may be wrong
     controller = controller_of(scheduler)
     controller.is_permanent = True
     operator_policy, gate = controller.operator_policy, controller.gate
@@ -56,7 +50,7 @@ async def guard(scheduler: Scheduler) -> None:
     scheduler.add_plugin(PermanentHooks())
     operator_policy.mode, operator_policy.stock_clients, operator_policy.policy = (
         mode,
-        setting("stock-clients"),
+        stock_clients(),
         policy_from({}),
     )
     operator_policy.target = lambda: controller.target
@@ -121,4 +115,4 @@ def _described(operator_policy: OperatorPolicy) -> str:
     if operator_policy.expected is None:
         return operator_policy.mode
     count = len(operator_policy.expected.environment.distributions)
-    return f"{operator_policy.mode} (target {setting('target') or OWN}, {count} packages)"
+    return f"{operator_policy.mode} (target {operator_target() or OWN}, {count} packages)"

@@ -9,7 +9,7 @@ from distributed import Status
 
 from dask_pkgsync.model.text import human_time
 from dask_pkgsync.node.log import logger
-from dask_pkgsync.options.settings import seconds_or_never
+from dask_pkgsync.options.scheduler import release_after
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -42,7 +42,7 @@ class Expiry:
         """Begin to wait, or stop waiting, whenever somebody has come or gone."""
         if not self.is_due():
             self.stop()
-        elif self.timer is None and (seconds := seconds_or_never("release-after")) is not None:
+        elif self.timer is None and (seconds := release_after()) is not None:
             self.timer = asyncio.get_running_loop().call_later(seconds, self._now)
 
     def stop(self) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.model.reports.sync import NodeReport, node_report
 from dask_pkgsync.node.agent import is_own_process
-from dask_pkgsync.options.settings import node_settings
+from dask_pkgsync.options.node import node_settings
 from dask_pkgsync.process import activation
 from dask_pkgsync.process.imports import loaded_from
 from dask_pkgsync.process.preparation import TOO_LATE, Prepared, prepare_running

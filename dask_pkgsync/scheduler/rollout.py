@@ -22,7 +22,7 @@ from dask_pkgsync.node.dask_internals import pickled
 from dask_pkgsync.node.log import logger
 from dask_pkgsync.node.nanny import NannySync
 from dask_pkgsync.node.worker import NAME, WorkerSync
-from dask_pkgsync.options.settings import node_settings
+from dask_pkgsync.options.node import node_settings
 from dask_pkgsync.process.preparation import resolve_extra
 from dask_pkgsync.scheduler.dask_internals import give_new_nannies, give_new_workers, started_nannies
 from dask_pkgsync.scheduler.node_rpc import NodeRpc

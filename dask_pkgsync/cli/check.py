@@ -1,0 +1,72 @@
+"""``dask pkgsync check``: whether this environment would be let in, by a cluster or where a lock file is enforced."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dask_pkgsync.cli.arguments import address_argument, flags, keywords, take_modules
+from dask_pkgsync.cli.connection import connected
+from dask_pkgsync.cli.environments import this_snapshot
+
+if TYPE_CHECKING:
+    from dask_pkgsync.model.policy import Policy
+    from dask_pkgsync.model.reports.verdict import Verdict
+
+LOCK_SUFFIXES = (".json", ".lock", ".toml", ".txt")
+"""Of what is no address: a lock file that is not there is told as such."""
+
+
+@click.command()
+@address_argument
+@flags("check")
+def check(address: str, **given: Any) -> None:
+    """Say whether this environment would be let in, for pipelines: exit status 0 if so, 1 if not.
+
+    ADDRESS is that of a scheduler, or the path of a lock file: requirements.txt with pins, pylock.toml, uv.lock,
+    poetry.lock, or what `scan --json` writes. The last line is the verdict; what it is about stands above.
+    """
+    from dask_pkgsync.options.person import policy_from
+
+    modules, policy = take_modules(given), policy_from(keywords(given))
+    if Path(address).is_file() or Path(address).suffix in LOCK_SUFFIXES:
+        verdict = _check_lock(address, policy, modules=modules)
+    else:
+        verdict = _check_cluster(address, policy, given, modules=modules)
+    click.echo(verdict.page(address))
+    if not verdict.is_let_in:
+        sys.exit(1)
+
+
+def _check_cluster(address: str, policy: Policy, given: dict[str, Any], *, modules: bool | list[str] | None) -> Verdict:
+    from dask_pkgsync.client.api import check as check_cluster
+    from dask_pkgsync.client.connection import RefusedError
+    from dask_pkgsync.client.handshake import take_presented
+
+    try:
+        with connected(address, given, modules=modules) as client:
+            return check_cluster(client, take_presented().environment, policy)
+    except RefusedError as error:
+        click.echo(f"{error}\n")
+        click.echo(f"{address}: would be refused, for the reason above.")
+        sys.exit(1)
+
+
+def _check_lock(path: str, policy: Policy, *, modules: bool | list[str] | None) -> Verdict:
+    from dask_pkgsync.model.comparison import compare
+    from dask_pkgsync.model.lockfiles.lockfile import unpinned
+    from dask_pkgsync.model.reports.verdict import LET_IN, Verdict, refused
+    from dask_pkgsync.scanning.lock_file import read_lock
+
+    labels = {"expected_label": path, "found_label": "this environment"}
+    expected = read_lock(path)
+    comparison = compare(expected, this_snapshot(modules=modules).environment, policy, **labels)
+    if not comparison:
+        return Verdict(LET_IN)
+    missing = ", ".join(unpinned(expected))
+    note = f"{path} does not pin {missing}, which Dask needs: a scheduler that is to enforce it does not start"
+    return replace(refused(comparison, enforced=True), notes=(note,) if missing else ())

@@ -1,0 +1,47 @@
+"""The environments that commands are about: of this interpreter, of another one, from a file or standard input."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from dask_pkgsync.model.environments.environment import Environment
+    from dask_pkgsync.scanning.snapshot import Snapshot
+
+
+def this_snapshot(*, modules: bool | list[str] | None = None, **rest: Any) -> Snapshot:
+    """Scan this environment, with the loose modules that were chosen; None: as configured."""
+    from dask_pkgsync.options.person import local_snapshot
+
+    return local_snapshot({"modules": modules}, **rest)
+
+
+def environment_of(python: str) -> Environment:
+    """Scan the environment of another interpreter."""
+    from dask_pkgsync.scanning.other_interpreter import scan_other_interpreter
+    from dask_pkgsync.scanning.snapshot import with_digests
+
+    return with_digests(scan_other_interpreter(python))
+
+
+def read_environment(source: str) -> Environment:
+    """Read an environment from a file, from standard input (``-``), or from this interpreter (``.``)."""
+    from dask_pkgsync.model.environments.environment import Environment
+
+    if source == ".":
+        return this_snapshot().environment
+    try:
+        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error  # (without the path again)
+        raise click.ClickException(f"cannot read {source}: {reason}") from error
+    return Environment.from_json(text)
+
+
+def label(source: str) -> str:
+    """Say what `read_environment` reads, for the head of a table."""
+    return {".": "this environment", "-": "standard input"}.get(source, source)

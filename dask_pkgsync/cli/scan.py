@@ -1,0 +1,32 @@
+"""``dask pkgsync scan``: what is installed here."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from dask_pkgsync.cli.arguments import flags, take_modules
+from dask_pkgsync.cli.environments import environment_of, this_snapshot
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print what `compare` reads.")
+@click.option("--files", is_flag=True, help="List the files of local code that would travel, and what stays, and why.")
+@flags("scan")
+@click.argument("python", required=False, type=click.Path(exists=True, dir_okay=False))
+def scan(python: str | None, *, as_json: bool, files: bool, **given: Any) -> None:
+    """List the packages of this Python environment, or of another PYTHON (a path of an interpreter)."""
+    if files and python:
+        raise click.UsageError("--files is for this environment only.")
+    modules = take_modules(given)
+    from dask_pkgsync.cli.pages import files_page, scan_page
+
+    if files:
+        from dask_pkgsync.options.person import policy_from
+
+        click.echo(files_page(this_snapshot(modules=modules, modules_limit=sys.maxsize), policy_from({})))
+        return
+    environment = environment_of(python) if python else this_snapshot(modules=modules).environment
+    click.echo(environment.to_json() if as_json else scan_page(environment))

@@ -1,0 +1,32 @@
+"""``python -m dask_pkgsync.options``, in a checkout: writes the files that are made of the definitions."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from dask_pkgsync.options.documents import defaults_file, reference_file, schema_file
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def made_files() -> dict[Path, str]:
+    """Return the files that are made of the definitions, with what they are to hold."""
+    reference = PACKAGE.parent / "docs" / "reference.md"
+    return {
+        PACKAGE / "pkgsync.yaml": defaults_file(),
+        PACKAGE / "pkgsync-schema.yaml": schema_file(),
+        reference: reference_file(reference.read_text(encoding="utf-8")),
+    }
+
+
+def main() -> None:
+    """Write those that are not as they are to be, and name them."""
+    for path, text in made_files().items():
+        if path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            sys.stdout.write(f"wrote {path}\n")
+
+
+if __name__ == "__main__":
+    main()

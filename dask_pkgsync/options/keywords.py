@@ -1,0 +1,99 @@
+"""The options as keywords of `sync` and `PackageSync`, for type checkers, editors, `help` and people."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+import textwrap
+from collections.abc import Iterable, Mapping  # noqa: TC003  # get_type_hints(Options) looks for them here
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+
+from dask_pkgsync.options.definitions import KEYWORDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dask_pkgsync.options.option import Option
+
+    Documented = TypeVar("Documented", bound=Callable[..., Any])
+
+_WIDTH = 116
+
+
+class Options(TypedDict, total=False):
+    """The keywords, for type checkers, which cannot read the definitions; None or absent: as configured."""
+
+    ignore: Iterable[str] | None
+    only: Iterable[str] | None
+    extra: Iterable[str] | None
+    strict: bool | None
+    scheduler: str | None
+    install_timeout: float | str | None
+    transport: str | None
+    modules: bool | Iterable[str] | None
+    store: str | None
+    on_conflict: str | None
+    levels: Mapping[str, str] | None
+    restart: str | None
+    keep: bool | None
+
+
+def takes_options(documented: Documented) -> Documented:
+    """Show each option in the signature and the docstring of a function or class that takes them as ``**options``."""
+    function: Any = vars(documented)["__init__"] if isinstance(documented, type) else documented
+    vars(function)["__signature__"] = _signature(function)
+    if documented.__doc__:  # (python -OO leaves none)
+        documented.__doc__ = _with_parameters(documented.__doc__)
+    return documented
+
+
+def refuse_unknown(function: Callable[..., Any], options: Mapping[str, object]) -> None:
+    """Raise for keywords that are no options, in the words that Python (3.13) has for it.
+
+    Parameters
+    ----------
+    function : callable
+        What was called; it has the decorator `takes_options`.
+    options : mapping
+        Its ``**options``.
+
+    Raises
+    ------
+    TypeError
+    """
+    known = {option.name for option in KEYWORDS}
+    for name in (name for name in options if name not in known):
+        close = difflib.get_close_matches(name, inspect.signature(function).parameters, 1)
+        hint = f". Did you mean '{close[0]}'?" if close else ""
+        raise TypeError(f"{function.__qualname__}() got an unexpected keyword argument '{name}'{hint}")
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature with every option in the place of ``**options``, before other keywords."""
+    signature = inspect.signature(function)
+    options = [
+        inspect.Parameter(
+            option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=f"{option.kind.annotation} | None"
+        )
+        for option in KEYWORDS
+    ]
+    own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    positional = [one for one in own if one.kind is not inspect.Parameter.KEYWORD_ONLY]
+    return signature.replace(parameters=[*positional, *options, *own[len(positional) :]])
+
+
+def _with_parameters(docstring: str) -> str:
+    """Put a parameter for each option where ``**options`` is described."""
+    found = re.search(r"^( *)\*\*options.*\n(?:\1 +.*\n)+", docstring, re.MULTILINE)
+    if found is None:
+        raise ValueError(f"expected a description of **options, found {docstring!r}")
+    entries = "".join(_entry(option, found[1]) for option in KEYWORDS)
+    return docstring[: found.start()] + entries + docstring[found.end() :]
+
+
+def _entry(option: Option[Any], indent: str) -> str:
+    text = option.description.replace("`", "``")
+    inner = f"{indent}    "
+    lines = textwrap.wrap(text, _WIDTH - len(inner), break_on_hyphens=False, break_long_words=False)
+    return f"{indent}{option.name} : {option.kind.text}, optional\n" + "".join(f"{inner}{line}\n" for line in lines)

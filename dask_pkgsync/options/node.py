@@ -1,0 +1,45 @@
+"""What the operator of a node has decided."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dask_pkgsync.model.errors import MessageError, PolicyError
+from dask_pkgsync.model.indexes import indexes_from_wire
+from dask_pkgsync.options.definitions import node as definitions
+from dask_pkgsync.options.definitions import person
+from dask_pkgsync.options.values import chosen, read
+
+if TYPE_CHECKING:
+    from dask_pkgsync.model.indexes import Indexes
+    from dask_pkgsync.process.preparation import NodeSettings
+
+
+def node_settings() -> NodeSettings:
+    """Return what the operator of this node has configured."""
+    from dask_pkgsync.process.preparation import NodeSettings  # clients need nothing of it
+
+    return NodeSettings(
+        read(definitions.CACHE_DIRECTORY),
+        read(definitions.CACHE_AGE),
+        read(definitions.CACHE_SIZE),
+        read(definitions.STORE_SIZE),
+        own_indexes(),
+    )
+
+
+def own_indexes() -> Indexes:
+    """Return the indexes in our own configuration, on a node or a client, which come before those of uv and pip."""
+    try:
+        return indexes_from_wire(
+            {
+                "default": chosen(person.INDEX_URL, {}) or "",
+                "extra": chosen(person.EXTRA_INDEX_URLS, {}),
+                "find-links": chosen(person.FIND_LINKS, {}),
+                "no-index": chosen(person.NO_INDEX, {}),
+                "equal": False,
+            },
+            "pkgsync",
+        )
+    except MessageError as error:
+        raise PolicyError(f"{error.place}: expected {error.expected}, found {error.found!r}") from None
