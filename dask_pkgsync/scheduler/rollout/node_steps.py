@@ -13,7 +13,7 @@ from dask_pkgsync.node.dask_internals import pickled
 from dask_pkgsync.node.log import logger
 from dask_pkgsync.node.nanny import NannySync
 from dask_pkgsync.node.worker import WorkerSync
-from dask_pkgsync.scheduler.node_rpc import NodeRpc
+from dask_pkgsync.scheduler.rollout.node_rpc import NodeRpc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from dask_pkgsync.model.reports.sync import NodeReport
     from dask_pkgsync.model.target import Target
-    from dask_pkgsync.scheduler.drain import Drain
-    from dask_pkgsync.scheduler.nodes import Node, Nodes
-    from dask_pkgsync.scheduler.own_node import SchedulerNode
+    from dask_pkgsync.scheduler.rollout.drain import Drain
+    from dask_pkgsync.scheduler.rollout.nodes import Node, Nodes
+    from dask_pkgsync.scheduler.rollout.own_node import SchedulerNode
 
 
 class NodeSteps:

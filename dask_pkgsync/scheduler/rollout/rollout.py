@@ -23,7 +23,7 @@ from dask_pkgsync.node.worker import NAME
 from dask_pkgsync.options.node import node_settings
 from dask_pkgsync.process.preparation import resolve_extra
 from dask_pkgsync.scheduler.dask_internals import give_new_nannies, give_new_workers, started_nannies
-from dask_pkgsync.scheduler.node_steps import NodeSteps
+from dask_pkgsync.scheduler.rollout.node_steps import NodeSteps
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.clash import Clash
     from dask_pkgsync.model.reports.sync import NodeReport
     from dask_pkgsync.model.target import Target
-    from dask_pkgsync.scheduler.drain import Drain
-    from dask_pkgsync.scheduler.nodes import Node, Nodes
-    from dask_pkgsync.scheduler.own_node import SchedulerNode
+    from dask_pkgsync.scheduler.rollout.drain import Drain
+    from dask_pkgsync.scheduler.rollout.nodes import Node, Nodes
+    from dask_pkgsync.scheduler.rollout.own_node import SchedulerNode
 
 ROUNDS = 5
 """How often nodes that came in while a sync was under way are looked for before what is left is given up."""
