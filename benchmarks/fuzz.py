@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from distributed.versions import get_versions
-from fuzzing import CLIENT, Fuzzer, padded, presenting, say, with_other_versions
+from malformed_messages import CLIENT, Fuzzer, padded, presenting, say, with_other_versions
 from schedulers import LIMIT, STOCK, scheduler
 
 from dask_pkgsync import scan

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from distributed.comm import connect
 from distributed.versions import get_versions
-from fuzzing import CLIENT, WORKER, padded, presenting, say, worker_handshake
+from malformed_messages import CLIENT, WORKER, padded, presenting, say, worker_handshake
 from schedulers import STOCK, scheduler
 from table import show
 

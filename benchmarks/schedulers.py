@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import dask
 import psutil
 from distributed import Scheduler, protocol, rpc
-from fuzzing import left_behind
+from malformed_messages import left_behind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

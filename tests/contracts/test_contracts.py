@@ -13,10 +13,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from clusters import SOURCE
+from clusters import OLDEST, OLDEST_PINS, SOURCE
 from contracts.__main__ import ROOMS
 from contracts.law import CONTRACTS, Contract
-from test_oldest_dask import OLDEST, PINS
 
 from dask_pkgsync.client import dask_internals as client_internals
 from dask_pkgsync.node import dask_internals as node_internals
@@ -47,7 +46,9 @@ def test_this_dask_keeps_the_law(name: str) -> None:
 def under_the_oldest(venvs: Venvs) -> dict[str, str]:
     """Check all contracts in one process with the oldest Dask that we support; return what is broken, by name."""
     path = os.pathsep.join(map(str, (SOURCE, SOURCE / "tests")))
-    done = venvs.make_or_skip(*PINS).run("from contracts.__main__ import main; main()", check=False, PYTHONPATH=path)
+    done = venvs.make_or_skip(*OLDEST_PINS).run(
+        "from contracts.__main__ import main; main()", check=False, PYTHONPATH=path
+    )
     assert done.returncode == 0, done.stderr
     found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
     return found

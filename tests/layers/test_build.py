@@ -200,7 +200,7 @@ print(layer.reused)
 
 def test_four_processes_build_one_layer_once(small: Venv, cache: Cache) -> None:
     """Processes that want the same layer at once wait for the one that builds it."""
-    argv = [sys.executable, "-c", BUILD, str(small.root), str(cache.root), str(SOURCE), str(Path(__file__).parent)]
+    argv = [sys.executable, "-c", BUILD, str(small.root), str(cache.root), str(SOURCE), str(Path(__file__).parents[1])]
     running = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     said = sorted(process.communicate(timeout=120)[0].strip() for process in running)
     assert said == ["False", "True", "True", "True"]

@@ -9,8 +9,8 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up_environments import environments, policies, texts
 from packaging.requirements import InvalidRequirement, Requirement
-from strategies import environments, policies, texts
 
 from dask_pkgsync.model.environments.distribution import Distribution
 from dask_pkgsync.model.environments.environment import Environment, environment_from_wire, environment_to_wire
