@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import types
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import cast
 
 _NAME = "_dask_pkgsync_process"
@@ -40,4 +40,7 @@ def this_process() -> ProcessState:
         holder = types.ModuleType(_NAME, __doc__)
         holder.state = ProcessState()  # type: ignore[attr-defined]
         sys.modules[_NAME] = holder
+    for field_ in fields(ProcessState):  # an older release may have made the object, without fields that came later
+        if not hasattr(holder.state, field_.name):
+            setattr(holder.state, field_.name, getattr(ProcessState(), field_.name))
     return cast("ProcessState", holder.state)

@@ -159,3 +159,14 @@ def test_the_state_of_a_process_survives_a_newer_copy() -> None:
         "before = module.this_process(); sys.exit(importlib.reload(module).this_process() is not before)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_the_state_of_a_process_gets_what_a_newer_release_adds() -> None:
+    """An object that an older release has made is completed with the defaults of fields that came later."""
+    program = (
+        "import sys, types; from dask_pkgsync.process import state; holder = types.ModuleType('holder'); "
+        "holder.state = types.SimpleNamespace(token='old', layer='/layers/a'); sys.modules[state._NAME] = holder; "
+        "found = state.this_process(); sys.exit((found.token, found.layer, found.sources, found.target) "
+        "!= ('old', '/layers/a', {}, ''))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
