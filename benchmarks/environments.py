@@ -14,13 +14,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import msgpack
-from malformed_messages import padded, presenting
+from malformed_messages import padded, presenting, with_other_versions
 
 from benchmarks.race import Race, Scale
 from dask_pkgsync import Environment, compare, scan
 from dask_pkgsync.model.environments.environment import environment_from_wire, environment_to_wire
-from dask_pkgsync.model.operator_policy import presented
 from dask_pkgsync.model.plan import make_plan
+from dask_pkgsync.model.presentation import presented
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ def of_size(count: int) -> Iterator[Race]:
     """Do all of it with so many distributions."""
     wire = padded(environment_to_wire(scan(modules=False)), count)
     one, same = environment_from_wire(wire), environment_from_wire(wire)
-    other = environment_from_wire({**wire, "distributions": [[name, "0.1", *rest] for name, _, *rest in _rows(wire)]})
+    other = environment_from_wire(with_other_versions(wire))
     message = {"client": "Client-1", "versions": presenting(wire)}
     packed = msgpack.packb(wire)
     loops = max(1, 5_000 // count)
@@ -60,11 +60,6 @@ def of_size(count: int) -> Iterator[Race]:
         floor = partial(plain, one, found)
         yield race(f"compare, {title}", partial(compare, one, found), floor, "names and versions as texts")
         yield race(f"plan, {title}", partial(make_plan, found, one), floor, "names and versions as texts")
-
-
-def _rows(wire: dict[str, Any]) -> list[list[Any]]:
-    rows: list[list[Any]] = wire["distributions"]
-    return rows
 
 
 def benchmark(scale: Scale) -> Iterator[Race]:

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from distributed import Scheduler
 from distributed.versions import error_message, get_versions
-from malformed_messages import padded, presenting, worker_handshake
+from malformed_messages import padded, presenting, with_other_versions, worker_handshake
 
 from benchmarks.race import Measured, Race, Scale
 from benchmarks.schedulers import LIMIT
@@ -59,7 +59,7 @@ def judged(title: str, at: Gate, message: dict[str, Any], who: str, *, passes: b
 def benchmark(scale: Scale) -> Iterator[Race]:
     """Judge stock clients, workers, and clients that present what they have."""
     wire = environment_to_wire(scan(modules=False))
-    wire["distributions"] = wire["distributions"][:50]
+    wire["distributions"] = dict(list(wire["distributions"].items())[:50])
     clients = gate(OperatorPolicy())
     yield judged("a stock client", clients, {"client": "Client-1", "versions": get_versions()}, "client")
     yield judged("a worker", clients, worker_handshake("tcp://127.0.0.1:9", "one"), "worker")
@@ -67,8 +67,7 @@ def benchmark(scale: Scale) -> Iterator[Race]:
         shown = padded(wire, count)
         message = {"client": "Client-1", "versions": presenting(shown)}
         target = Target(environment_from_wire(shown), Policy())
-        others = {**shown, "distributions": [[name, "0.1", *rest] for name, _, *rest in shown["distributions"]]}
-        other = {"client": "Client-1", "versions": presenting(others)}
+        other = {"client": "Client-1", "versions": presenting(with_other_versions(shown))}
         enforced = gate(OperatorPolicy(mode="enforce", expected=target))
         yield judged(f"presents {count:,}, clients decide", clients, message, "client")
         yield judged(f"presents {count:,}, as is enforced", enforced, message, "client")
