@@ -129,9 +129,8 @@ def _directories() -> Iterator[str]:
     yield os.path.join(cache, "dask-pkgsync", "carried")
     private = os.path.join(tempfile.gettempdir(), "dask-pkgsync-%d" % getattr(os, "getuid", int)())
     os.makedirs(private, mode=0o700, exist_ok=True)
-    if (
-        not hasattr(os, "getuid") or os.stat(private).st_uid == os.getuid()
-    ):  # another user could put code into a directory of theirs
+    # Not a directory of another user, who could put code into it.
+    if not hasattr(os, "getuid") or os.stat(private).st_uid == os.getuid():
         yield os.path.join(private, "carried")
 
 
