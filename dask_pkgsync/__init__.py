@@ -2,7 +2,7 @@
 
 >>> client.register_plugin(PackageSync())  # doctest: +SKIP
 
-The names are imported when they are first used: scanning an environment needs no Dask.
+Each public name is imported when it is first used, so that `scan` works where Dask is not installed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.reports.sync import SyncReport
     from dask_pkgsync.scanning.snapshot import scan
 
-_HOMES = {
+_MODULES = {
     "ClusterStatus": "model.reports.status",
     "Comparison": "model.comparison",
     "ConflictError": "model.claims",
@@ -98,9 +98,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used (PEP 562)."""
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

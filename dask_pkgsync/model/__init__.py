@@ -1,5 +1,5 @@
-"""Data and decisions, without any I/O: the standard library and packaging alone.
+"""Data and decisions without any I/O.
 
-No clock, no files, no logging, no configuration, no Dask. Everything here can be called with plain values and
-answers with plain values.
+This package imports only the standard library and `packaging`. It uses no clock, files, logging, configuration or Dask:
+its functions take plain values and return plain values.
 """

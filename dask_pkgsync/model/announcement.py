@@ -1,4 +1,4 @@
-"""What a scheduler says of itself in Dask's metadata, so that a client knows what to expect."""
+"""What a scheduler publishes about itself in Dask's metadata, so that a client knows how to send its sync."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from dask_pkgsync.model.wire.releases import THIS, Release, release_from_wire, r
 
 @dataclass(frozen=True)
 class Announcement:
-    """No more than a hint: anybody on a cluster can write metadata."""
+    """A scheduler's mode, target and release. It is only a hint: any client of a cluster can write metadata."""
 
     mode: str
     """``sync``, ``enforce`` or ``warn``."""
     target: str
-    """Name of what the clients have asked for, empty where nobody has."""
+    """Name of the target (`Target.id`), empty while no client has synced."""
     is_guarded: bool = False
-    """Whether the gate is the operator's: then the scheduler keeps its own dask-pkgsync, and clients send messages."""
+    """Whether the operator installed the gate (by the preload). Such a scheduler keeps its own dask-pkgsync: a client
+    syncs by the message ``pkgsync_sync``, and brings no scheduler plugin."""
     release: Release = THIS
-    """The scheduler's dask-pkgsync."""
+    """The release of dask-pkgsync on the scheduler."""
 
 
 def announcement_to_wire(announcement: Announcement) -> dict[str, Any]:
-    """Return it as plain data."""
+    """Return an announcement as plain data."""
     return {
         "mode": announcement.mode,
         "target": announcement.target,
@@ -35,7 +36,7 @@ def announcement_to_wire(announcement: Announcement) -> dict[str, Any]:
 
 
 def announcement_from_wire(data: object) -> Announcement | None:
-    """Read what `announcement_to_wire` wrote; None for what nobody of ours has written."""
+    """Read what `announcement_to_wire` wrote; return None for any other data."""
     if not data:
         return None
     field = Field(data, "metadata")

@@ -1,4 +1,4 @@
-"""Wheels that travel from the client: what a node asks for, and what the client answers."""
+"""Wheels that travel from a client to the nodes: what a node requests, and what the client provides."""
 
 from __future__ import annotations
 
@@ -22,59 +22,61 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True, order=True)
 class BlobRequest:
-    """A distribution that only the client can give."""
+    """A distribution whose wheel a node asks a client for."""
 
     name: str
+    """Canonical name (PEP 503)."""
     version: str
     identity: str = ""
-    """What tells it apart from others of that version (`model.environments.origin`); empty for what an index has."""
+    """The commit or digest that tells it from other distributions of this name and version (`origin.identity`); empty
+    for a distribution from an index."""
 
     def is_met_by(self, distribution: Distribution | None) -> bool:
-        """Whether this distribution is what is asked for."""
+        """Whether a distribution is the requested one."""
         if distribution is None or distribution.identity != self.identity:
             return False
         return distribution.same_version(self.version)
 
 
 def request_for(distribution: Distribution) -> BlobRequest:
-    """Return what to ask for to get just this distribution."""
+    """Return the request for exactly this distribution."""
     return BlobRequest(distribution.name, distribution.version, distribution.identity)
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A wheel of the client, by the digest of its bytes."""
+    """A wheel that a client provides, identified by the digest of its bytes."""
 
     request: BlobRequest
     filename: str
     digest: str
     """SHA-256, 64 hexadecimal digits."""
     size: int
-    """Bytes."""
+    """Size in bytes."""
     note: str = ""
-    """What the person should know of it, for example files that were changed after they were installed."""
+    """What the user should know about the wheel, for example that its files were changed after installation."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlobLocation:
-    """A wheel of a client, and where its bytes are."""
+    """A wheel that a client provides, and where its bytes are."""
 
     blob: Blob
     store: str = ""
-    """URL of that client's store (`wheels.fsspec_store`); empty: on the scheduler's disk."""
+    """URL of the client's store (`wheels.fsspec_store`); empty if the bytes are on the scheduler's disk."""
 
 
 def check_digest(field: Field) -> str:
-    """Return a SHA-256 digest."""
-    found = field.text(64)
-    if not _DIGEST.fullmatch(found):
-        raise MessageError(field.place, "a SHA-256 digest of 64 hexadecimal digits", found)
-    return found
+    """Return the value of a field if it is a SHA-256 digest, else raise `MessageError`."""
+    digest = field.text(64)
+    if not _DIGEST.fullmatch(digest):
+        raise MessageError(field.place, "a SHA-256 digest of 64 hexadecimal digits", digest)
+    return digest
 
 
 def requests_to_wire(requests: Iterable[BlobRequest]) -> list[dict[str, str]]:
     """Return requests as plain data."""
-    return [{"name": one.name, "version": one.version, "identity": one.identity} for one in requests]
+    return [{"name": request.name, "version": request.version, "identity": request.identity} for request in requests]
 
 
 def requests_from_wire(data: object, place: str = "requests") -> tuple[BlobRequest, ...]:
@@ -99,7 +101,7 @@ def blob_to_wire(blob: Blob) -> dict[str, Any]:
 
 
 def blob_from_wire(data: object, place: str = "blob") -> Blob:
-    """Check and read what `blob_to_wire` wrote; the file name is that of a wheel of what was asked for."""
+    """Check and read what `blob_to_wire` wrote; the file name must be that of a wheel of the requested distribution."""
     field = Field(data, place)
     request = _request(field.key("request"))
     filename = field.key("filename").text(500)
@@ -110,12 +112,12 @@ def blob_from_wire(data: object, place: str = "blob") -> Blob:
     if "/" in filename or "\\" in filename or name != request.name or version != Version(request.version):
         raise MessageError(f"{place}.filename", f"a wheel of {request.name} {request.version}", filename)
     if not (size := field.key("size").count()):
-        raise MessageError(f"{place}.size", "the bytes of a wheel", size)
+        raise MessageError(f"{place}.size", "the size of a wheel in bytes, more than 0", size)
     return Blob(request, filename, check_digest(field.key("digest")), size, field.optional("note", "").text())
 
 
 def location_to_wire(location: BlobLocation) -> dict[str, Any]:
-    """Return the place of a blob as plain data."""
+    """Return the location of a blob as plain data."""
     return {"blob": blob_to_wire(location.blob), "store": location.store}
 
 
@@ -127,7 +129,7 @@ def location_from_wire(data: object, place: str = "location") -> BlobLocation:
 
 
 def wheel_error_to_wire(error: WheelError) -> dict[str, str]:
-    """Return an error as plain data."""
+    """Return a wheel error as plain data."""
     return {
         "package": error.package,
         "problem": error.problem,
@@ -145,5 +147,5 @@ def wheel_error_from_wire(data: object, place: str = "error") -> WheelError:
 
 
 def canonical_request(name: str, version: str) -> BlobRequest:
-    """Return a request for what an index has, from any spelling of a name."""
+    """Return the request for a distribution from an index; the name may have any spelling."""
     return BlobRequest(str(canonicalize_name(name)), version)

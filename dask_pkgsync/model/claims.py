@@ -1,4 +1,4 @@
-"""Whether what two clients want of one cluster goes together, and what it is then."""
+"""Whether the targets that two clients claim of one cluster conflict, and the merged target if they do not."""
 
 from __future__ import annotations
 
@@ -18,84 +18,108 @@ if TYPE_CHECKING:
 
 
 INTERPRETER = "python"
-LONGEST = 60
-"""Characters of the value of an option that a table shows."""
+MAX_OPTION_TEXT = 60
+"""The most characters of an option's value that a table shows."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileConflict:
-    """Two distributions of which one environment holds only the one or the other: they differ in a file of one path."""
+    """Two distributions that install different files at one path, so that an environment can hold only one of them."""
 
     one: BlobRequest
     other: BlobRequest
     path: str
+    """Path of the file, relative to ``site-packages``."""
 
     def between(self, current: Target, asked: Target) -> Difference | None:
-        """Return what is in the way where somebody has just one of them, and would get the file of the other."""
-        has = [self._in(target) for target in (current, asked)]
-        for mine, theirs in (has, reversed(has)):
+        """Return a difference if one target has only one of the distributions, and the other target has the other one.
+
+        In a merged environment the first client could get the file of the distribution that it does not have.
+        """
+        present = [self._in(target) for target in (current, asked)]
+        for mine, theirs in (present, reversed(present)):
             if len(mine) == 1 and not theirs <= mine:
-                expected, found = (", ".join(sorted(f"{one.name} {one.version}" for one in side)) for side in has)
+                expected, found = (
+                    ", ".join(sorted(f"{request.name} {request.version}" for request in side)) for side in present
+                )
                 return Difference(self.path, Level.EXACT, expected, found, "different code of one name")
         return None
 
     def _in(self, target: Target) -> set[BlobRequest]:
-        there = target.environment.distributions
-        return {one for one in (self.one, self.other) if one.is_met_by(there.get(one.name))}
+        """Return which of the two distributions a target has."""
+        distributions = target.environment.distributions
+        return {request for request in (self.one, self.other) if request.is_met_by(distributions.get(request.name))}
 
 
 def conflict(current: Target, asked: Target, file_conflicts: Iterable[FileConflict] = ()) -> Comparison:
-    """Return what keeps a second client from having its environment beside the first one's; false if nothing does.
+    """Compare two targets of one cluster and return the differences that keep them from being merged.
 
-    Packages that both have must be the same; so must the options, as nodes follow one set of them. What only one has is
-    no conflict, unless nothing else may be importable (``strict``), or it is known to have the other's files.
+    A package that both targets have must be the same in both. The options must be the same too, because a node follows
+    one set of options. A package that only one target has is no conflict, unless the policy that is asked for is
+    ``strict`` (nothing else may be importable), or the package is known to differ in a file from one of the other target.
+
+    Parameters
+    ----------
+    current : Target
+        The target of the cluster.
+    asked : Target
+        The target that another client asks for.
+    file_conflicts : iterable of FileConflict
+        Pairs of distributions that are known to differ in a file.
+
+    Returns
+    -------
+    Comparison
+        False if the targets can be merged.
     """
     labels = {"expected_label": "cluster", "found_label": "yours"}
     shared = current.environment.distributions.keys() & asked.environment.distributions.keys()
-    found = compare(current.environment, asked.environment, asked.policy, **labels)
-    rows = [row for row in found if asked.policy.strict or row.name in shared or row.name == INTERPRETER]
-    rows += _other_options(current.policy, asked.policy)
-    rows += filter(None, (one.between(current, asked) for one in file_conflicts))
+    differences = compare(current.environment, asked.environment, asked.policy, **labels)
+    rows = [row for row in differences if asked.policy.strict or row.name in shared or row.name == INTERPRETER]
+    rows += _differing_options(current.policy, asked.policy)
+    rows += filter(None, (file_conflict.between(current, asked) for file_conflict in file_conflicts))
     return Comparison(tuple(rows), **labels)
 
 
-def _other_options(current: Policy, asked: Policy) -> Iterator[Difference]:
-    for one in fields(Policy):
-        theirs, yours = getattr(current, one.name), getattr(asked, one.name)
+def _differing_options(current: Policy, asked: Policy) -> Iterator[Difference]:
+    for option in fields(Policy):
+        theirs, yours = getattr(current, option.name), getattr(asked, option.name)
         if theirs != yours:
-            name = f"(option {one.name.replace('_', '-')})"
-            shown = (_shown(theirs, yours), _shown(yours, theirs))
-            yield Difference(name, Level.EXACT, *shown, "nodes follow one set of options")
+            name = f"(option {option.name.replace('_', '-')})"
+            texts = (_option_text(theirs, yours), _option_text(yours, theirs))
+            yield Difference(name, Level.EXACT, *texts, "nodes follow one set of options")
 
 
-def _shown(value: object, other: object) -> str:
-    """Return the value of an option for a table; of a list what the other one does not have."""
+def _option_text(value: object, other: object) -> str:
+    """Return the value of an option for a table; of a list only the entries that the other value lacks."""
     if value is None:
         return "none"
     if not isinstance(value, frozenset | tuple):
         return str(value).lower()
-    besides = other if isinstance(other, frozenset | tuple) else ()
-    names = [one if isinstance(one, str) else f"{one[0]}: {one[1].value}" for one in value if one not in besides]
+    others = other if isinstance(other, frozenset | tuple) else ()
+    names = [
+        entry if isinstance(entry, str) else f"{entry[0]}: {entry[1].value}" for entry in value if entry not in others
+    ]
     text = ", ".join(sorted(names) if isinstance(value, frozenset) else names)
-    nothing = "in another order" if value and len(value) == len(besides) else "without these"
-    return (text if len(text) <= LONGEST else f"{text[:LONGEST]}…") or nothing
+    without_names = "in another order" if value and len(value) == len(others) else "without these"
+    return (text if len(text) <= MAX_OPTION_TEXT else f"{text[:MAX_OPTION_TEXT]}…") or without_names
 
 
 def merge(current: Target, asked: Target) -> Target:
-    """Return a target that has what both want, where they do not conflict."""
+    """Return a target with the distributions of two targets that do not conflict (see `conflict`)."""
     both = [*current.environment.distributions.values(), *asked.environment.distributions.values()]
     return asked.with_environment(type(asked.environment).of(asked.environment.interpreter, both))
 
 
 class ConflictError(PkgsyncError):
-    """Another client has set what the cluster is to have, is still connected, and it does not go together with this.
+    """The environment of another client, which is still connected, conflicts with the one that this client asks for.
 
     Attributes
     ----------
     owner : str
-        Who that is, for example ``ann@laptop``.
+        User of the other client, for example ``ann@laptop``.
     comparison : Comparison
-        Every difference that is in the way.
+        Every difference that keeps the cluster from having both environments.
     """
 
     def __init__(self, owner: str, comparison: Comparison) -> None:
@@ -103,7 +127,7 @@ class ConflictError(PkgsyncError):
         self.owner, self.comparison = owner, comparison
 
     def __str__(self) -> str:
-        """Say who, what, and which choices there are."""
+        """Name the other user, the differences and the user's choices."""
         return harmless(
             f"This cluster has the environment of {self.owner}, who is still connected, and yours conflicts with it. "
             f"Nothing was changed.\n\n{self.comparison}\n\n"
@@ -116,8 +140,8 @@ class ConflictError(PkgsyncError):
         loose = [name for name in names if name.startswith("module-")]
         if loose:
             yield (
-                f"{', '.join(loose)}, from beside a script or from PYTHONPATH: where your tasks do not need yours, "
-                "name\n  in modules=[...] what they need, else give yours another name"
+                f"{', '.join(loose)} (modules beside a script or on PYTHONPATH): if your tasks do not need yours, "
+                "list\n  in modules=[...] the modules that they do need; else rename yours"
             )
         if len(loose) < len(names):
             yield "install the versions of the cluster, or name these packages in ignore"

@@ -1,4 +1,4 @@
-"""Two distributions with different files of one path, of which an environment can hold only one."""
+"""Two distributions that install different files at one path."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Clash:
-    """Two distributions that have different files of one path, of which an environment can hold only one."""
+    """Two distributions that install different files at one path, so that an environment can hold only one of them."""
 
     one: str
+    """Canonical name of one distribution."""
     other: str
+    """Canonical name of the other distribution."""
     path: str
-    """The first of them, or that of a module whose name is a package in the other."""
+    """The first path in which they differ, or the path of a module that is a package in the other distribution."""
     more: int = 0
-    """How many there are besides."""
+    """Number of further paths in which they differ."""
 
     def __str__(self) -> str:
-        """Say what differs."""
+        """Name the two distributions and the paths in which they differ."""
         more = f" (and {self.more} more file{'s' * (self.more > 1)})" if self.more else ""
         return f"{self.one} and {self.other} differ in {self.path}{more}, and only one of them is there"
 
 
 MAX_CLASHES = 1_000
-"""Pairs of distributions that one report names."""
+"""The most pairs of distributions that one report names."""
 
 
 def clash_to_wire(clash: Clash) -> dict[str, Any]:

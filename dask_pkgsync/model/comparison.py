@@ -28,28 +28,33 @@ MISSING = "not there"
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One package (or ``python``, ``platform``) that is not the same."""
+    """One package (or ``python``, ``implementation``) that differs between two environments."""
 
     name: str
+    """Canonical name of the package."""
     level: Level
+    """How closely the policy wants the package to match."""
     expected: str
-    """Version on the expecting side, or ``not there``."""
+    """Version in the expected environment, or ``not there``."""
     found: str
-    """Version on the other side, or ``not there``."""
+    """Version in the environment that was found, or ``not there``."""
     reason: str = ""
-    """Why it counts, or what is wrong, for people."""
+    """Why the policy has this level, or what is wrong with the package; a text for people."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All differences between what is expected and what was found; critical ones first.
+    """All differences between an expected environment and one that was found; critical ones first.
 
-    A comparison is the collection of its differences: it is false when there are none.
+    A comparison behaves as the collection of its differences: it has a length, can be iterated over, and is false when
+    there are no differences. ``str(comparison)`` is a table.
     """
 
     differences: tuple[Difference, ...]
     expected_label: str = "expected"
+    """Heading of the column of expected versions, for example ``cluster``."""
     found_label: str = "found"
+    """Heading of the column of found versions, for example ``client``."""
 
     def __bool__(self) -> bool:
         """Whether there is any difference."""
@@ -68,17 +73,17 @@ class Comparison:
 
     @property
     def critical(self) -> Comparison:
-        """Only the critical differences."""
+        """A comparison that holds only the critical differences."""
         rows = tuple(row for row in self.differences if row.level is Level.CRITICAL)
         return Comparison(rows, self.expected_label, self.found_label)
 
     @property
     def only_critical(self) -> bool:
-        """Whether there are no others."""
+        """Whether all differences are critical."""
         return all(row.level is Level.CRITICAL for row in self.differences)
 
     def and_also(self, other: Comparison | None) -> Comparison:
-        """Return the differences of both, those of one name once; what is compared is called as the other does."""
+        """Return the differences of both comparisons, each name once, with the labels of the other comparison."""
         if not other:
             return self
         known = {row.name for row in self.differences}
@@ -116,16 +121,20 @@ def compare(
 ) -> Comparison:
     """List every difference between two environments.
 
-    What only ``found`` has is a difference under a strict policy alone: it cannot break what ``expected`` can run.
+    A package that only ``found`` has is a difference only under a strict policy: an additional package does not break
+    code that runs in ``expected``.
 
     Parameters
     ----------
-    expected, found : Environment
-        The target, and what is held against it.
+    expected : Environment
+        The environment to match, for example the target of a cluster.
+    found : Environment
+        The environment that is compared with it.
     policy : Policy, optional
-        Levels by package; the default one has critical packages exact, and the rest exact on the same platform.
+        How closely each package has to match. By default critical packages match exactly; all others match exactly on
+        the same platform, and across platforms by a compatible version (``~=``).
     expected_label, found_label : str
-        What the two are called in tables.
+        Headings of the two columns of versions in tables.
 
     Returns
     -------
@@ -133,10 +142,10 @@ def compare(
         False if there is no difference.
     """
     policy = policy or Policy()
-    same = expected.interpreter.same_platform(found.interpreter)
+    same_platform = expected.interpreter.same_platform(found.interpreter)
     rows = list(_interpreter_differences(expected, found))
     for name in sorted({*expected.distributions, *found.distributions, *CRITICAL}):
-        rule = policy.rule(name, same_platform=same)
+        rule = policy.rule(name, same_platform=same_platform)
         want, have = expected.distributions.get(name), found.distributions.get(name)
         if rule.level is Level.IGNORE:
             continue
@@ -159,13 +168,16 @@ def compare(
 def compare_critical(
     expected: Mapping[str, str | None], found: Mapping[str, str | None], *, expected_label: str, found_label: str
 ) -> Comparison:
-    """Compare only the critical packages and Python's X.Y, by the versions that Dask's own handshake carries.
+    """Compare the critical packages, and Python's X.Y, by the versions that Dask's own handshake carries.
 
     Parameters
     ----------
     expected, found : mapping of str to str or None
-        Package to version; under ``python`` the interpreter's, of which X.Y counts. Under ``implementation`` the
-        interpreter's implementation, which counts where both sides say it.
+        Package to version, None for a package that is not installed. The key ``python`` holds the version of the
+        interpreter, of which only X.Y is compared. The key ``implementation`` holds its implementation, for example
+        ``cpython``, which is compared if both mappings have it.
+    expected_label, found_label : str
+        Headings of the two columns of versions in tables.
     """
     rows = []
     if all(side.get("implementation") for side in (expected, found)):
@@ -184,7 +196,7 @@ def compare_critical(
 
 
 def critical_versions(environment: Environment) -> dict[str, str | None]:
-    """Return what `compare_critical` needs of an environment."""
+    """Return the versions of an environment in the form that `compare_critical` takes."""
     versions: dict[str, str | None] = {
         "implementation": environment.interpreter.implementation,
         "python": environment.interpreter.version,
@@ -204,11 +216,11 @@ def _interpreter_differences(expected: Environment, found: Environment) -> Itera
 
 
 def satisfied(want: Distribution, have: Distribution, level: Level) -> bool:
-    """Whether what is there will do for what is wanted.
+    """Whether an installed distribution matches a wanted one at a level.
 
-    Of Dask's critical packages the version alone counts, as its handshake says no more. Local code has to be the same
-    code on every platform. What an index has may have been installed from a file, but not from a checkout, which can
-    hold anything under that version.
+    Of a critical package only the version is compared, because Dask's handshake says no more. Local code must be the
+    same code on every platform. A wanted distribution from an index may have been installed from a file, but not from a
+    checkout (version control, editable, loose modules), which can hold any code under that version.
     """
     if want.name in CRITICAL:
         return want.same_version(have.version)
@@ -225,17 +237,17 @@ def _is_checkout(distribution: Distribution) -> bool:
 
 
 def compatible(want: str, have: str) -> bool:
-    """Whether a version is a compatible release (``~=``, PEP 440) of another, or the same."""
+    """Whether the version ``have`` equals the version ``want`` or is a compatible release of it (``~=``, PEP 440)."""
     if same_version(want, have):
         return True
     try:
         return SpecifierSet(f"~={Version(want).public}").contains(have, prereleases=True)
-    except (InvalidSpecifier, InvalidVersion):  # a version of one number has no compatible releases; junk has none
+    except (InvalidSpecifier, InvalidVersion):  # ~= needs at least two numbers, and versions as PEP 440 has them
         return False
 
 
 def same_version(want: str, have: str) -> bool:
-    """Compare as PEP 440 does; what is no version is like nothing."""
+    """Whether two versions are equal by PEP 440; a text that is no version equals nothing."""
     try:
         return Version(want) == Version(have)
     except InvalidVersion:
@@ -272,7 +284,7 @@ def _difference(entry: Field) -> Difference:
     try:
         known = Level(level.text(20))
     except ValueError:
-        raise MessageError(level.place, " or ".join(one.value for one in Level), level.value) from None
-    # (a version may stand there with its URL)
+        raise MessageError(level.place, " or ".join(choice.value for choice in Level), level.value) from None
+    # Versions may be long texts: a version can stand there together with its URL.
     expected, found, reason = (entry.key(name).text(MAX_LONG_TEXT) for name in ("expected", "found", "reason"))
     return Difference(entry.key("name").text(200), known, expected, found, reason)

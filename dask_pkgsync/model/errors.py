@@ -1,4 +1,4 @@
-"""Every error that dask-pkgsync raises, and the sentence each one says."""
+"""The root of all errors of dask-pkgsync, and the errors and warnings that belong to no narrower subject."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ class MessageError(PkgsyncError, ValueError):
     Attributes
     ----------
     place : str
-        Where in the message, for example ``target.environment.distributions[3].name``.
-    expected, found : str
-        What the protocol allows there, and what was there (shortened).
+        Path of the faulty value in the message, for example ``target.environment.distributions[3].name``.
+    expected : str
+        What the protocol allows in that place.
+    found : str
+        The value that was there, shortened.
     """
 
     def __init__(self, place: str, expected: str, found: object) -> None:
@@ -31,33 +33,34 @@ class MessageError(PkgsyncError, ValueError):
         self.place, self.expected, self.found = place, expected, text
 
     def __str__(self) -> str:
-        """Say where, what was expected, what was found."""
+        """Name the place, what the protocol allows there, and what was found."""
         return f"malformed message at {self.place}: expected {self.expected}, found {self.found!r}"
 
 
 class PolicyError(PkgsyncError, ValueError):
-    """The options contradict each other or name something impossible."""
+    """An option has an invalid value, or two options contradict each other."""
 
 
 class WarnsOnlyError(PolicyError):
-    """The cluster's operator has configured that it only compares, and installs nothing."""
+    """The operator of the cluster has set ``pkgsync.mode`` to ``warn``: the cluster compares but installs nothing."""
 
     def __str__(self) -> str:
-        """Say so."""
+        """Name the mode and its consequence."""
         return "this cluster is configured to install nothing (pkgsync.mode is warn): it only compares"
 
 
 class RestartNeededError(PkgsyncError):
-    """A worker cannot take its layer live; only its nanny sees this."""
+    """A worker cannot activate its layer live and must be restarted. Its nanny catches this error."""
 
 
 class InconsistentEnvironmentWarning(UserWarning):
-    """The client's environment does not satisfy its own requirements; it is replicated as it is.
+    """A distribution in the client's environment lacks a requirement; the cluster gets the environment all the same.
 
     Attributes
     ----------
     conflicts : tuple of str
-        Each as a sentence, for example ``pandas 2.2.3 requires numpy>=1.26, and 1.25.0 is installed``.
+        One sentence for each unmet requirement, for example ``pandas 2.2.3 requires numpy>=1.26, and 1.25.0 is
+        installed``.
     """
 
     def __init__(self, conflicts: tuple[str, ...]) -> None:
@@ -68,18 +71,18 @@ class InconsistentEnvironmentWarning(UserWarning):
         """List the conflicts."""
         listed = "\n".join(f"  {conflict}" for conflict in self.conflicts)
         return (
-            "this environment does not satisfy its own requirements; the cluster gets it as it is. Installing or "
-            f"removing what is named here settles it:\n{listed}"
+            "this environment does not satisfy the requirements of its own packages; the cluster gets it as it is. "
+            f"To resolve this, install or remove the packages named here:\n{listed}"
         )
 
 
 class NotInstalledWarning(UserWarning):
-    """An option names packages that the client does not have: perhaps they are misspelt.
+    """The option ``only`` names packages that the client does not have: perhaps they are misspelt.
 
     Attributes
     ----------
     names : tuple of str
-        As they were given, in canonical spelling.
+        Names of the missing packages, in canonical spelling (PEP 503).
     """
 
     def __init__(self, names: tuple[str, ...]) -> None:
@@ -87,23 +90,23 @@ class NotInstalledWarning(UserWarning):
         self.names = names
 
     def __str__(self) -> str:
-        """Say which, and what that means."""
-        return f"only: not installed here, so that nothing is shipped for it: {', '.join(self.names)}"
+        """Name the missing packages and the consequence."""
+        return f"only: not installed here (misspelt?), so that nothing is shipped for them: {', '.join(self.names)}"
 
 
 class WheelError(PkgsyncError):
-    """A package of the client cannot be made into a wheel, or a wheel is not what it says it is.
+    """A package of the client cannot be made into a wheel, or a wheel is not what its name or digest says.
 
     Attributes
     ----------
     package : str
         Name, or name and version, of the package.
     problem : str
-        One sentence: what is wrong.
+        One sentence that says what is wrong.
     advice : str
-        What the person can do now.
+        What the user can do now.
     last_words : str
-        The end of the build backend's own output, empty if nothing was built.
+        The end of the build backend's output, empty if no build ran.
     """
 
     def __init__(self, package: str, problem: str, *, advice: str = "", last_words: str = "") -> None:
@@ -115,7 +118,7 @@ class WheelError(PkgsyncError):
         return _wheel_error, (self.package, self.problem, self.advice, self.last_words)
 
     def __str__(self) -> str:
-        """Say what is wrong with which package, what its build backend said, and what to do."""
+        """Name the package, the problem, the end of the build backend's output, and what to do."""
         lines = [f"{self.package}: {self.problem}"]
         if self.last_words:
             lines += ["  the last words of the build:", *(f"  | {line}" for line in self.last_words.splitlines())]

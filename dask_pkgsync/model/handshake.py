@@ -1,7 +1,7 @@
-"""Checks what clients and workers say in Dask's own handshake, whole, before Dask does anything with it.
+"""Checks the handshakes of clients and workers completely before Dask handles them.
 
-What Dask does with a malformed handshake leaves state behind for ever (distributed 2026.8.0): a client that never goes,
-or a worker without numbers of its memory, over which the active memory manager stumbles from then on.
+Dask (distributed 2026.8.0) keeps state of a malformed handshake for ever: a client that is never removed, or a worker
+without figures of its memory, at which the active memory manager fails from then on.
 """
 
 from __future__ import annotations
@@ -18,49 +18,57 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 MAX_PACKAGES = 200
-"""Entries in the versions of a handshake: Dask names about ten, and compares each with those of every worker."""
+"""The most entries in the versions of a handshake: Dask sends about ten, and compares each with every worker's."""
 _OF_WORKER = re.compile(r"Client-worker-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MAX_NAME = 500
-"""Characters of an address, or of the name of a client or worker."""
+"""The most characters of an address, or of the name of a client or worker."""
 MAX_ENTRIES = 1_000
-"""Entries of one of a worker's metrics: Dask adds them all up."""
+"""The most entries in one metric of a worker: Dask adds up all of them."""
 
 
-def identity(message: dict[str, Any], who: str) -> str:
-    """Check and return the name of a client, or the address of a worker."""
-    return Field(message, "handshake").key("client" if who == "client" else "address").text(MAX_NAME)
+def identity(message: dict[str, Any], role: str) -> str:
+    """Check and return the name of a client (role ``client``) or the address of a worker in its handshake."""
+    return Field(message, "handshake").key("client" if role == "client" else "address").text(MAX_NAME)
 
 
 def is_of_worker(client: str) -> bool:
-    """Whether this is Dask's name for the client that a task gets on a worker (`distributed.Worker`, 2026.8.0)."""
+    """Whether a client's name is one that Dask gives to the client of a task on a worker (distributed 2026.8.0)."""
     return _OF_WORKER.fullmatch(client) is not None
 
 
 LOOKING = "pkgsync-look"
-"""What a client is called that only looks (`distributed.Client`, ``name``)."""
+"""The name (`distributed.Client`, ``name``) of clients that only read, such as that of ``dask pkgsync status``."""
 
 
 def only_looks(client: str) -> bool:
-    """Whether this is the name of a client of a command such as ``dask pkgsync status``, which uses no package."""
+    """Whether a client's name is that of a command such as ``dask pkgsync status``, which only reads."""
     return client.startswith(f"Client-{LOOKING}-")
 
 
 def versions_in(message: dict[str, Any]) -> dict[str, str | None]:
-    """Check the versions in a handshake, whole, and return the critical ones."""
+    """Check all versions in a handshake; return those of Python and of the critical packages."""
     packages = Field(message, "handshake").key("versions").key("packages")
-    found: dict[str, str | None] = {}
+    versions: dict[str, str | None] = {}
     for name, version in packages.entries(MAX_PACKAGES):
         Field(name, f"{packages.place} (a name)").text(200)
-        found[name] = None if version.value is None else version.text(200)
-    return {name: found.get(name) for name in ("python", *CRITICAL)}
+        versions[name] = None if version.value is None else version.text(200)
+    return {name: versions.get(name) for name in ("python", *CRITICAL)}
 
 
 _SYSTEMS = {"linux": "linux", "darwin": "macosx", "windows": "win"}
-"""What `sysconfig.get_platform` calls what `platform.system` says."""
+"""The names of operating systems: that of `platform.system` to that of `sysconfig.get_platform`."""
 
 
 def may_be_on(message: dict[str, Any], platform: str) -> bool:
-    """Whether a client or worker may be on a platform (`sysconfig.get_platform`), by what Dask's handshake says."""
+    """Whether a client or worker may be on a platform, by the system and machine in its handshake.
+
+    Parameters
+    ----------
+    message : dict
+        The handshake. One that names no system or machine may come from any platform.
+    platform : str
+        As `sysconfig.get_platform` writes it, for example ``linux-x86_64``.
+    """
     host = Field(message, "handshake").key("versions").value.get("host")
     system, machine = (host.get("OS"), host.get("machine")) if isinstance(host, dict) else (None, None)
     if not isinstance(system, str) or not isinstance(machine, str):
@@ -72,14 +80,19 @@ def may_be_on(message: dict[str, Any], platform: str) -> bool:
 
 
 def check_worker(message: dict[str, Any], statuses: Collection[str]) -> None:
-    """Refuse a worker's handshake that Dask would stumble over half-way (`Scheduler.add_worker`).
+    """Refuse a worker's handshake at which Dask's handler (`Scheduler.add_worker`) would fail half-way.
 
     Parameters
     ----------
     message : dict
-        Every part is there, and no other: that can be seen from the signature of Dask's handler.
+        The handshake. It has exactly the keys that the signature of Dask's handler names.
     statuses : collection of str
-        What Dask calls the states of a worker.
+        Dask's names of the states of a worker (`distributed.core.Status`).
+
+    Raises
+    ------
+    MessageError
+        If a value in the handshake is not what Dask expects.
     """
     root = Field(message, "handshake")
     if "://" not in root.key("address").text(MAX_NAME):
@@ -107,12 +120,12 @@ def check_worker(message: dict[str, Any], statuses: Collection[str]) -> None:
 def _check_resources(resources: Field) -> None:
     for key, amount in resources.entries(MAX_ENTRIES):
         Field(key, amount.place).text(200)
-        if amount.value != inf:  # (as much as anybody wants)
+        if amount.value != inf:  # an unlimited resource
             amount.finite()
 
 
 def _check_name(name: Field) -> None:
-    """Check the name of a worker, which may be a number, or a tuple of such."""
+    """Check the name of a worker, which may be a text, a number, or a tuple of texts and numbers."""
     for part in name.items(10) if isinstance(name.value, tuple) else (name,):
         if isinstance(part.value, str):
             part.text(MAX_NAME)
@@ -121,7 +134,7 @@ def _check_name(name: Field) -> None:
 
 
 def _check_metrics(metrics: Field) -> None:
-    """Check those that the scheduler itself reads; people add others."""
+    """Check the metrics that the scheduler reads; workers may send others (`distributed.Worker`, ``metrics``)."""
     metrics.key("memory").finite()
     for name in ("memory", "disk"):
         metrics.key("spilled_bytes").key(name).finite()
@@ -132,7 +145,7 @@ def _check_metrics(metrics: Field) -> None:
             Field(key, entry.place).text()
             total, count = (part.finite() for part in entry.row(2))
             if count <= 0:
-                raise MessageError(entry.place, "a sum and how many it is of", [total, count])
+                raise MessageError(entry.place, "a sum and a positive count", [total, count])
     for key, value in metrics.key("digests_total_since_heartbeat").entries(MAX_ENTRIES):
         if not isinstance(key, str | tuple):
             raise MessageError(value.place, "a name", key)

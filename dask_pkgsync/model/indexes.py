@@ -1,4 +1,4 @@
-"""Where packages come from: indexes and directories of wheels."""
+"""Which package indexes and directories of wheels an installer uses."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ _SCHEMES = ("https://", "http://", "file://")
 
 @dataclass(frozen=True)
 class Indexes:
-    """What an installer is told about where to look. Empty: whatever it looks at by itself."""
+    """The indexes that an installer uses. An empty one leaves the choice to the installer's own configuration."""
 
     default: str = ""
     """URL of the main index (PEP 503)."""
     extra: tuple[str, ...] = ()
-    """URLs of further ones."""
+    """URLs of additional indexes."""
     find_links: tuple[str, ...] = ()
-    """URLs of pages, or directories, with links to wheels."""
+    """URLs of pages, or absolute paths of directories, that list wheels."""
     no_index: bool = False
-    """Whether indexes are not looked at."""
+    """Whether the installer uses no index at all."""
     equal: bool = False
-    """Whether the best version of all indexes is taken, as pip does, or that of the first index which knows the
-    package, as uv does (so that nobody can put a package of the same name into another index)."""
+    """True: the installer takes the best version of all indexes, as pip does. False: it takes a version of the first
+    index that has the package, as uv does, so that nobody can supply a package of that name on another index."""
 
     @property
     def configured(self) -> bool:
-        """Whether anything is said at all."""
+        """Whether any of the settings differs from its default."""
         return self != OWN
 
     def nowhere(self) -> Indexes:
-        """Return what says: look at no index."""
+        """Return settings that keep an installer from using any index."""
         return Indexes(no_index=True)
 
 
 OWN = Indexes()
-"""What the installer looks at by itself."""
+"""No settings: the installer uses the indexes of its own configuration."""
 
 
 def indexes_to_wire(indexes: Indexes) -> dict[str, Any]:
@@ -77,8 +77,8 @@ def _bounded(field: Field) -> Sequence[Field]:
 
 
 def _url(field: Field, *also: str) -> str:
-    found = field.text()
-    if not found.startswith((*_SCHEMES, *also)) or any(character.isspace() for character in found):
-        scheme, separator, _ = found.partition("://")  # the rest may hold a password
+    url = field.text()
+    if not url.startswith((*_SCHEMES, *also)) or any(character.isspace() for character in url):
+        scheme, separator, _ = url.partition("://")  # the error must not show the rest, which may hold a password
         raise MessageError(field.place, "the URL of an index", f"{scheme}{separator}…" if separator else "no URL")
-    return found
+    return url

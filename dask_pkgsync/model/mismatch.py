@@ -1,4 +1,4 @@
-"""Two environments that differ: as an error, and as a warning where differences are only told."""
+"""The error about two environments that differ, and the warning that replaces it in mode ``warn``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 class EnvironmentMismatchError(PkgsyncError, ImportError):
-    """Two environments differ in a package that must be the same everywhere.
+    """The environments of a client and its cluster differ in a package that must be the same in both.
 
-    Also an `ImportError`, because that is what Dask's own handshake raises for a refused client.
+    It is also an `ImportError`, because Dask itself raises that in ``Client(...)`` for a refused client.
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class EnvironmentMismatchError(PkgsyncError, ImportError):
         self.comparison = comparison
 
     def __str__(self) -> str:
-        """Say what differs and what to do."""
+        """List the differences and say what to do."""
         ours, theirs = self.comparison.expected_label, self.comparison.found_label
         critical = " in packages that must be the same everywhere" if self.comparison.only_critical else ""
         return (
@@ -36,7 +36,7 @@ class EnvironmentMismatchError(PkgsyncError, ImportError):
 
 
 class EnvironmentMismatchWarning(UserWarning):
-    """The cluster has other packages than this client, and its operator wants that to be told only.
+    """The cluster has other packages than this client, and only warns (``pkgsync.mode`` is ``warn``).
 
     Attributes
     ----------

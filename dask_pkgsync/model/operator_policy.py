@@ -1,4 +1,4 @@
-"""On the scheduler: what the operator has configured, beside which clients have no say."""
+"""The operator policy: what the operator of a cluster has configured about clients, workers and the target."""
 
 from __future__ import annotations
 
@@ -18,94 +18,114 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.target import Target
 
 NO_FINGERPRINT = (
-    "This cluster lets in only clients that say what they have. Install dask-pkgsync, and put dask_pkgsync.preload "
-    "into distributed.client.preload of your Dask configuration."
+    "This cluster lets in only clients that say what they have installed. Install dask-pkgsync, and add "
+    "dask_pkgsync.preload to distributed.client.preload in your Dask configuration."
 )
 
 
 @dataclass
 class OperatorPolicy:
-    """Who has a say. By default clients set the target, and stock ones are judged by Dask's own handshake."""
+    """What the operator has configured. By default clients set the target, and Dask's handshake decides about clients.
+
+    The scheduler asks the operator policy whether to admit a client or worker, and whether a client may sync.
+    """
 
     mode: str = "sync"
-    """``sync``, ``enforce`` or ``warn``."""
+    """``sync``: clients set the target. ``enforce``: the operator sets it. ``warn``: nothing is installed, and
+    differences are only reported."""
     stock_clients: str = "judge"
-    """Clients that present nothing: ``judge``, ``refuse`` or ``allow``."""
+    """What happens to clients that present no environment: ``judge`` (by the versions in Dask's handshake), ``refuse``
+    or ``allow``."""
     expected: Target | None = None
-    """What the operator compares everybody with; in mode ``enforce`` everybody must have it."""
+    """The environment that the operator compares clients with; in mode ``enforce`` every node and client must match
+    it."""
     broken: str = ""
-    """Why nobody at all is let in; empty while the configuration can be carried out."""
+    """Why the configuration cannot be carried out, so that no client is let in; else empty."""
     policy: Policy = field(default_factory=Policy)
-    """Which packages are critical here, besides Dask's own."""
+    """The levels of packages that the operator has chosen, for example further critical packages."""
     own: Mapping[str, str] = field(default_factory=dict)
-    """Versions of what the scheduler has, by name; empty where no other package is critical."""
+    """Versions of the scheduler's packages, by name; empty if the operator has named no critical packages."""
     target: Callable[[], Target | None] = lambda: None
-    """Returns what the cluster has."""
+    """Returns the current target of the cluster."""
 
     @property
     def only_warns(self) -> bool:
-        """Whether differences are told and nobody is refused for them."""
+        """Whether differences are only reported, so that no client or worker is refused for them."""
         return self.mode == "warn"
 
     @property
     def enforced(self) -> Target | None:
-        """What everybody must have; None where clients have a say, or nobody."""
+        """The target that the operator enforces; None if the mode is not ``enforce``."""
         return self.expected if self.mode == "enforce" else None
 
-    def told(self, comparison: Comparison) -> str | None:
-        """Return differences for people: why somebody is refused, or only how they differ."""
+    def _text(self, comparison: Comparison) -> str | None:
+        """Return the text of the refusal, or in mode ``warn`` the table of differences; None if there are none."""
         if not comparison:
             return None
         return str(comparison) if self.only_warns else str(EnvironmentMismatchError(comparison))
 
     def lets_in(self, environment: Environment | None) -> bool:
-        """Whether a client that presents this, or nothing, is let in whatever versions its handshake names."""
+        """Whether a client is let in without a look at its versions, because it presents no environment."""
         return self.stock_clients == "allow" and environment is None
 
     def judge_client(
         self, message: dict[str, Any], environment: Environment | None, critical: Comparison
     ) -> str | None:
-        """Say why a client may not register, or how it differs.
+        """Return why a client is refused, or in mode ``warn`` how it differs; None if it matches.
 
         Parameters
         ----------
         message : dict
-            Its handshake. That of a task on a worker has nothing to present: its worker was verified.
+            The client's handshake. The client of a task on a worker need not present an environment, because its worker
+            was verified.
         environment : Environment or None
-            What it presents, if it does.
+            The environment that the client presents, if it does.
         critical : Comparison
-            How it differs from the scheduler in what Dask needs to be the same.
+            The critical packages in which the client differs from the scheduler.
         """
         if environment is not None:
-            return self.told(critical.and_also(self.differing_from(environment)))
+            return self._text(critical.and_also(self.differing_from(environment)))
         if not critical and self.stock_clients == "refuse" and not is_of_worker(message["client"]):
             return NO_FINGERPRINT
-        return self.told(critical.and_also(self.differing_in(message)))
+        return self._text(critical.and_also(self.differing_in(message)))
 
     def judge_worker(self, message: dict[str, Any], critical: Comparison) -> str | None:
-        """Say why a worker may not register, or how it differs; one that is synced differs only in what is critical."""
-        return self.told(critical.and_also(self.differing_in(message, "worker") if self.only_warns else None))
+        """Return why a worker is refused, or in mode ``warn`` how it differs; None if it matches.
 
-    def differing_in(self, message: dict[str, Any], who: str = "client") -> Comparison | None:
-        """Return what differs from the cluster of the few packages that Dask's own handshake names."""
-        is_same = self.expected is None or may_be_on(message, self.expected.environment.interpreter.platform)
-        return self.differing(message["versions"]["packages"], who, same_platform=is_same)
+        A worker is refused only for critical packages, because a sync changes its other packages.
+        """
+        return self._text(critical.and_also(self.differing_in(message, "worker") if self.only_warns else None))
+
+    def differing_in(self, message: dict[str, Any], role: str = "client") -> Comparison | None:
+        """Compare the few packages that Dask's handshake names with the cluster's; None if they match."""
+        same_platform = self.expected is None or may_be_on(message, self.expected.environment.interpreter.platform)
+        return self.differing(message["versions"]["packages"], role, same_platform=same_platform)
 
     def differing_from(self, environment: Environment) -> Comparison | None:
-        """Return how an environment differs from what the operator expects, or in what is critical here."""
+        """Compare an environment with the operator's, or by the operator's critical packages; None if they match."""
         return self.compare(environment) or self.differing(_versions(environment))
 
     @property
     def has_critical_levels(self) -> bool:
-        """Whether the operator has named packages that are critical here."""
+        """Whether the operator has named critical packages (``pkgsync.levels``)."""
         return any(level is Level.CRITICAL for _, level in self.policy.levels)
 
     def differing(
-        self, versions: Mapping[str, str | None], who: str = "client", *, same_platform: bool = True
+        self, versions: Mapping[str, str | None], role: str = "client", *, same_platform: bool = True
     ) -> Comparison | None:
-        """Return what differs, besides Dask's own critical packages, by versions alone; None if nothing does.
+        """Compare packages with the cluster's by their versions alone; None if they match.
 
-        What counts is all that the operator expects, else what is critical here.
+        If the operator has configured an environment, all of its packages are compared, else only those that the
+        operator has named as critical. Dask's own critical packages are compared elsewhere (`compare_critical`).
+
+        Parameters
+        ----------
+        versions : mapping of str to str or None
+            Package to version; None for a package that is not installed.
+        role : str
+            ``client`` or ``worker``: the heading of these versions in the table.
+        same_platform : bool
+            Whether the versions come from the platform of the operator's environment.
         """
         if self.expected is None and not self.has_critical_levels:
             return None
@@ -118,27 +138,32 @@ class OperatorPolicy:
                 continue
             if self.expected is None and (rule.level is not Level.CRITICAL or version is None):
                 continue
-            if version is None or not _will_do(want, version, rule.level):
+            if version is None or not _satisfies(want, version, rule.level):
                 rows.append(Difference(name, rule.level, want, version or MISSING, rule.reason))
         rows.sort(key=lambda row: (row.level is not Level.CRITICAL, row.name))
-        return Comparison(tuple(rows), expected_label="cluster", found_label=who) if rows else None
+        return Comparison(tuple(rows), expected_label="cluster", found_label=role) if rows else None
 
     def compare(self, environment: Environment) -> Comparison | None:
-        """Return how an environment differs from the operator's; None where there is none, or where it matches."""
+        """Compare an environment with the operator's; None if they match or the operator has configured none."""
         if self.expected is None:
             return None
         expected, policy = self.expected.environment, self.expected.policy
         return compare(expected, environment, policy, expected_label="cluster", found_label="client") or None
 
     def decides(self, asked: Target) -> bool:
-        """Return whether the operator, and no client, says what the cluster has; raise if this client wants otherwise.
+        """Return whether the operator, not a client, sets the target.
+
+        Parameters
+        ----------
+        asked : Target
+            The target that a client asks for.
 
         Raises
         ------
         EnvironmentMismatchError
-            If the client does not match the operator's environment.
+            If the client's environment does not match what the operator has configured.
         WarnsOnlyError
-            If nothing is ever installed here.
+            If the cluster installs nothing (mode ``warn``).
         """
         if self.only_warns:
             raise WarnsOnlyError
@@ -147,9 +172,9 @@ class OperatorPolicy:
         return self.enforced is not None
 
 
-def _will_do(want: str, version: str, level: Level) -> bool:
+def _satisfies(want: str, version: str, level: Level) -> bool:
     return compatible(want, version) if level is Level.COMPATIBLE else same_version(want, version)
 
 
 def _versions(environment: Environment) -> dict[str, str | None]:
-    return {name: one.version for name, one in environment.distributions.items()}
+    return {name: distribution.version for name, distribution in environment.distributions.items()}

@@ -1,4 +1,4 @@
-"""The steps that take a node's base to the target, each with its reason."""
+"""The steps that take a node's base to the target, one for each distribution."""
 
 from __future__ import annotations
 
@@ -19,36 +19,41 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """The base has it already."""
+    """The base has the distribution already."""
 
     name: str
     version: str
     identity: str = ""
+    """As for `Install`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Install:
-    """The base lacks it."""
+    """The base lacks the distribution: the layer gets it."""
 
     name: str
     version: str
     identity: str = ""
-    """What tells it apart from what an index has under this version: then only the client can give it."""
+    """The commit or digest that tells it from a distribution of this name and version on an index. If there is one,
+    only the client can provide the distribution."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replace:
-    """The base has another version, which the layer will hide."""
+    """The base has the distribution in another version: the layer gets the target's version, which hides the base's."""
 
     name: str
     version: str
+    """The target's version."""
     old: str
+    """The base's version."""
     identity: str = ""
+    """As for `Install`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hide:
-    """Only the base has it, and the policy is strict."""
+    """Only the base has the distribution, and the policy is strict: it must not be importable."""
 
     name: str
     version: str
@@ -56,11 +61,13 @@ class Hide:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """It differs, and is left alone."""
+    """The distribution differs, and the node keeps what it has."""
 
     name: str
     version: str
+    """The target's version."""
     reason: str
+    """Why the node does not get it, for people."""
 
 
 Step: TypeAlias = Keep | Install | Replace | Hide | Skip
@@ -68,10 +75,11 @@ Step: TypeAlias = Keep | Install | Replace | Hide | Skip
 
 @dataclass(frozen=True)
 class Plan:
-    """What a node has to do. ``complete`` layers hold everything; others only what differs from the base."""
+    """The steps that a node has to take to match the target."""
 
     steps: tuple[Step, ...]
     complete: bool = False
+    """Whether the layer holds all distributions and stands alone; else only those that differ from the base."""
 
     @property
     def changes(self) -> tuple[Install | Replace, ...]:
@@ -80,17 +88,17 @@ class Plan:
 
     @property
     def hidden(self) -> tuple[Hide, ...]:
-        """What a complete layer leaves behind."""
+        """The steps for distributions of the base that a complete layer leaves out."""
         return tuple(step for step in self.steps if isinstance(step, Hide))
 
     @property
     def skipped(self) -> tuple[Skip, ...]:
-        """What is left alone, with reasons."""
+        """The steps for distributions that differ and stay as they are."""
         return tuple(step for step in self.steps if isinstance(step, Skip))
 
     @property
     def empty(self) -> bool:
-        """Whether the base is already as the target wants it."""
+        """Whether the base matches the target already, so that no layer is needed."""
         return not self.changes and not self.hidden
 
     @property
@@ -109,7 +117,15 @@ class Plan:
         return Plan(self.steps, complete=True)
 
     def without(self, names: Container[str], reason: str) -> Plan:
-        """Leave some changes out, for a process that cannot take them any more."""
+        """Return the plan with the changes of some packages skipped, for a process that cannot activate them.
+
+        Parameters
+        ----------
+        names : container of str
+            Canonical names of the packages.
+        reason : str
+            Why they are skipped, for people.
+        """
         steps: list[Step] = []
         for step in self.steps:
             if isinstance(step, Install | Replace) and step.name in names:
@@ -130,30 +146,30 @@ def make_plan(base: Environment, target: Environment, policy: Policy | None = No
     Parameters
     ----------
     base : Environment
-        What the node has without us.
+        The environment that the node had before any layer.
     target : Environment
-        What it is to have.
+        The environment that the node has to match.
     policy : Policy, optional
-        Levels by package, and whether anything else may stay importable.
+        How closely each package has to match, and whether other packages may stay importable.
 
     Returns
     -------
     Plan
-        One step for each distribution of either side, by name.
+        One step for each distribution of either environment, in the order of their names.
     """
     policy = policy or Policy()
-    same = base.interpreter.same_platform(target.interpreter)
+    same_platform = base.interpreter.same_platform(target.interpreter)
     steps: list[Step] = []
     for name in sorted({*base.distributions, *target.distributions}):
         want, have = target.distributions.get(name), base.distributions.get(name)
-        rule = policy.rule(name, same_platform=same)
+        rule = policy.rule(name, same_platform=same_platform)
         if want is None:
             version = base.distributions[name].version
-            ours = policy.strict and rule.level is not Level.IGNORE
-            steps.append(Hide(name, version) if ours else Keep(name, version))
+            is_hidden = policy.strict and rule.level is not Level.IGNORE
+            steps.append(Hide(name, version) if is_hidden else Keep(name, version))
         elif rule.level is Level.IGNORE:
-            same_there = have is not None and want.same_version(have.version)
-            steps.append(Keep(name, want.version) if same_there else Skip(name, want.version, rule.reason))
+            is_same = have is not None and want.same_version(have.version)
+            steps.append(Keep(name, want.version) if is_same else Skip(name, want.version, rule.reason))
         else:
             steps.append(_step(want, have, rule.level, broken=base.faulty(name) is not None))
     return Plan(tuple(steps), complete=any(isinstance(step, Hide) for step in steps))
@@ -170,11 +186,11 @@ def _step(want: Distribution, have: Distribution | None, level: Level, *, broken
 
 
 def why_it_cannot_travel(origin: Origin) -> str | None:
-    """Return why a distribution cannot travel at all, or None if it can."""
+    """Return why a distribution cannot be copied to a node, or None if it can."""
     if isinstance(origin, Unrecorded):
         return (
             "nothing records its files (installed by the system, or by an old tool): install it with pip or uv, and it "
-            "travels"
+            "is shipped"
         )
     if isinstance(origin, FromDirectory) and origin.editable and not origin.digest:
         return "its source directory cannot be read: install it again, or name it in ignore"

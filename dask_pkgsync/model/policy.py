@@ -1,4 +1,4 @@
-"""Which packages have to match, how closely, and which are left alone and why."""
+"""How closely each package has to match, and which packages are ignored and why."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 
 CRITICAL = ("cloudpickle", "dask", "distributed", "msgpack", "tornado")
-"""Packages that both ends of a Dask connection must have in the same version: they make and read its messages."""
+"""Packages that both ends of a Dask connection must have in the same version, because they write and read its
+messages."""
 TOOLS = frozenset({"dask-pkgsync", "pip", "setuptools", "wheel"})
-"""Packages that install packages: not shipped unless ``only`` or ``extra`` asks for them."""
+"""Packages that install packages. They are not shipped unless ``only``, ``extra`` or ``levels`` names them."""
 PLATFORM_SPECIFIC = frozenset(
     {
         "appnope",
@@ -45,37 +46,48 @@ PLATFORM_SPECIFIC = frozenset(
         "wmi",
     }
 )
-"""Packages that exist for one operating system only: skipped where the platforms differ."""
+"""Packages that exist for one operating system only. They are ignored between different platforms."""
 MAX_LEVELS = 200
-"""Names and patterns with a level: every package is held against them."""
+"""The most names and patterns in ``levels``: every package is compared with each of them."""
 _PATTERN = re.compile(r"[A-Za-z0-9._*?\[\]!-]{1,200}")
-"""Letters of names (PEP 503), and those of `fnmatch`."""
+"""The characters of a name (PEP 503) and of a pattern (`fnmatch`)."""
 
 
 class Level(enum.Enum):
     """How closely a package has to match."""
 
     CRITICAL = "critical"
+    """The same version everywhere; a client that differs is refused."""
     EXACT = "exact"
+    """The same version and, where it is recorded, the same code."""
     COMPATIBLE = "compatible"
+    """A compatible release (``~=``, PEP 440)."""
     IGNORE = "ignore"
+    """Neither compared nor shipped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The level of one package, with the reason for people."""
+    """The level of one package."""
 
     level: Level
     reason: str
+    """Why the package has this level, for people."""
 
 
 def canonical_names(names: Iterable[str], option: str) -> frozenset[str]:
-    """Return the PEP 503 spelling of names.
+    """Return package names in their canonical spelling (PEP 503).
+
+    Parameters
+    ----------
+    names : iterable of str
+    option : str
+        The option that holds the names, for messages.
 
     Raises
     ------
     PolicyError
-        If one is no name of a distribution; says which option it came from.
+        If an entry is not the name of a package, or ``names`` is a single string.
     """
     if isinstance(names, str):
         raise PolicyError(f"{option}: expected a list of package names, found the string {names!r}; write [{names!r}]")
@@ -91,23 +103,26 @@ def _canonical(name: str, option: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How two environments are compared and what is shipped.
+    """How closely each package has to match between client and cluster, and which packages are shipped.
 
-    Make one with `Policy.of`, which accepts any spelling of a name and checks that the options agree.
+    Make a policy with `Policy.of`, which accepts any spelling of a name and checks that the options do not contradict
+    each other.
     """
 
     ignore: frozenset[str] = frozenset()
-    """Canonical names that are never compared nor shipped."""
+    """Canonical names of packages that are neither compared nor shipped."""
     only: frozenset[str] | None = None
-    """If given, nothing else is shipped (critical packages are compared all the same)."""
+    """Canonical names of the only packages that are compared and shipped; None for all. Critical packages are compared
+    in any case."""
     extra: tuple[str, ...] = ()
-    """Requirements (PEP 508) installed on the cluster though the client lacks them."""
+    """Requirements (PEP 508), for example ``s3fs>=2024.6``, that the cluster gets although the client lacks them."""
     strict: bool = False
-    """Nothing but the client's packages is importable on the workers."""
+    """Whether only the client's packages are importable on the workers."""
     platform_specific: frozenset[str] = field(default=PLATFORM_SPECIFIC)
-    """Packages that exist for one operating system only."""
+    """Canonical names of packages that exist for one operating system only."""
     levels: tuple[tuple[str, Level], ...] = ()
-    """Names and patterns with the level that somebody has chosen; names come first."""
+    """Names and patterns (`fnmatch`) with the level that the user or operator has chosen; names come before patterns,
+    and the first that fits a package decides."""
 
     @classmethod
     def of(
@@ -122,10 +137,25 @@ class Policy:
     ) -> Policy:
         """Check options and make a policy of them.
 
+        Parameters
+        ----------
+        ignore : iterable of str
+            Packages that are neither compared nor shipped.
+        only : iterable of str, optional
+            The only packages that are compared and shipped; by default all.
+        extra : iterable of str
+            Requirements (PEP 508) that the cluster gets although the client lacks them.
+        strict : bool, optional
+            Whether only the client's packages are importable on the workers; by default False.
+        platform_specific : iterable of str
+            Packages that exist for one operating system only, in addition to `PLATFORM_SPECIFIC`.
+        levels : mapping of str to str
+            Names, or patterns such as ``*-stubs``, to ``critical``, ``exact``, ``compatible`` or ``ignore``.
+
         Raises
         ------
         PolicyError
-            For what is no package name or requirement, and for options that contradict each other.
+            If an entry is not the name of a package or not a requirement, or if options contradict each other.
         """
         ignored = canonical_names(ignore, "ignore")
         chosen = None if only is None else canonical_names(only, "only")
@@ -151,7 +181,7 @@ class Policy:
         return cls(ignored, chosen, requirements, bool(strict), PLATFORM_SPECIFIC | more, rules)
 
     def __repr__(self) -> str:
-        """Say in one line what is otherwise than by default."""
+        """Return the options that differ from their defaults, on one line."""
         parts = [f"ignore {', '.join(sorted(self.ignore))}"] if self.ignore else []
         parts += [f"only {', '.join(sorted(self.only))}"] if self.only is not None else []
         parts += [f"extra {', '.join(self.extra)}"] if self.extra else []
@@ -165,7 +195,15 @@ class Policy:
         return _names_of(self.extra)
 
     def rule(self, name: str, *, same_platform: bool = True) -> Rule:
-        """Return how closely a package has to match, and why."""
+        """Return how closely a package has to match, and why.
+
+        Parameters
+        ----------
+        name : str
+            Canonical name of the package.
+        same_platform : bool
+            Whether the two environments are on the same platform (`Interpreter.same_platform`).
+        """
         if name in CRITICAL:
             return Rule(Level.CRITICAL, "Dask needs the same version everywhere")
         if (reason := self._why_ignored(name, same_platform=same_platform)) is not None:
@@ -193,17 +231,17 @@ class Policy:
 
 @lru_cache(maxsize=16)
 def _names_of(requirements: tuple[str, ...]) -> frozenset[str]:
-    """Return canonical names; kept, because a policy is asked for the rule of every package."""
+    """Return the canonical names in requirements, cached because `Policy.rule` needs them for every package."""
     return frozenset(str(canonicalize_name(Requirement(text).name)) for text in requirements)
 
 
 def _levels(levels: Mapping[str, str]) -> tuple[tuple[str, Level], ...]:
-    """Check levels by name and pattern; names come before patterns."""
+    """Check names and patterns with their levels; return names before patterns."""
     if not isinstance(levels, Mapping):
         raise PolicyError(f"levels: expected names or patterns with a level each, found {levels!r}")
     if len(levels) > MAX_LEVELS:
         raise PolicyError(f"levels: expected at most {MAX_LEVELS} names and patterns, found {len(levels)}")
-    found = []
+    checked = []
     for given, value in levels.items():
         if not isinstance(given, str) or not _PATTERN.fullmatch(given):
             raise PolicyError(f"levels: {given!r} is neither the name of a package nor a pattern such as '*-stubs'")
@@ -211,12 +249,12 @@ def _levels(levels: Mapping[str, str]) -> tuple[tuple[str, Level], ...]:
         try:
             level = Level(value)
         except ValueError:
-            names = ", ".join(one.value for one in Level)
+            names = ", ".join(choice.value for choice in Level)
             raise PolicyError(f"levels: {given}: expected one of {names}, found {value!r}") from None
         if pattern in CRITICAL and level is not Level.CRITICAL:
             raise PolicyError(f"levels: {pattern} is always critical: Dask itself breaks when it differs")
-        found.append((pattern, level))
-    return tuple(sorted(found, key=lambda one: _is_pattern(one[0])))  # sorted() keeps the order of patterns
+        checked.append((pattern, level))
+    return tuple(sorted(checked, key=lambda entry: _is_pattern(entry[0])))  # sorted() keeps the order of patterns
 
 
 def _is_pattern(name: str) -> bool:
@@ -224,7 +262,7 @@ def _is_pattern(name: str) -> bool:
 
 
 def _requirement(text: str) -> str:
-    """Check one extra requirement and return its normal form."""
+    """Check an extra requirement and return its normal form."""
     if not isinstance(text, str) or any(ord(character) < ord(" ") for character in text):
         raise PolicyError(f"extra: {text!r} is not a requirement")
     try:

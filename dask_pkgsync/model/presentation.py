@@ -1,4 +1,4 @@
-"""What a client with our preload presents in Dask's own handshake: its environment, its person, its release."""
+"""What a client with the preload presents in Dask's handshake: its environment, its user and its dask-pkgsync."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Presentation:
-    """What a client presents."""
+    """What a client presents in its handshake."""
 
     environment: Environment
     person: str
-    """Who says to be behind the client, for people, for example ``ann@laptop``."""
+    """User and host of the client, as the client names them, for example ``ann@laptop``; only a text for people."""
     release: Release = THIS
-    """The client's dask-pkgsync."""
+    """The release of dask-pkgsync on the client."""
 
 
 def presentation_to_wire(presentation: Presentation) -> dict[str, Any]:
-    """Return it as plain data, for `PRESENTED` in the versions of a handshake."""
+    """Return a presentation as plain data, for the key `PRESENTED` in the versions of a handshake."""
     return {
         "schema": SCHEMA,
         "release": release_to_wire(presentation.release),
@@ -37,26 +37,27 @@ def presentation_to_wire(presentation: Presentation) -> dict[str, Any]:
 
 
 def presented(message: dict[str, Any]) -> Environment | None:
-    """Check and return the environment that a client presents in its handshake; None if it presents nothing.
+    """Check and return the environment that a client presents in its handshake; None if it presents none.
 
     Raises
     ------
     MessageError
-        If it is not what the protocol allows.
+        If the presentation is not what the protocol allows.
     ReleaseMismatchError
         If the client's release and this one have no schema in common.
     """
     versions = Field(message, "handshake").key("versions")
     if not isinstance(versions.value, dict) or PRESENTED not in versions.value:
         return None
-    shown = versions.key(PRESENTED)
-    agree(release_from_wire(shown.optional("release", None)), here="the cluster's scheduler", there="the client")
-    shown.schema()
-    return environment_from_wire(shown.key("environment").value, f"{shown.place}.environment")
+    presentation = versions.key(PRESENTED)
+    release = release_from_wire(presentation.optional("release", None))
+    agree(release, here="the cluster's scheduler", there="the client")
+    presentation.schema()
+    return environment_from_wire(presentation.key("environment").value, f"{presentation.place}.environment")
 
 
 def presented_person(versions: object) -> str:
-    """Return who says to be behind a client, in the versions of its handshake; empty where nobody does."""
-    shown = versions.get(PRESENTED) if isinstance(versions, dict) else None
-    person = shown.get("person") if isinstance(shown, dict) else None
+    """Return the user that a client names in the versions of its handshake; empty if it names none."""
+    presentation = versions.get(PRESENTED) if isinstance(versions, dict) else None
+    person = presentation.get("person") if isinstance(presentation, dict) else None
     return printable(person[:200]) if isinstance(person, str) else ""

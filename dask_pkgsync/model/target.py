@@ -1,8 +1,9 @@
-"""What crosses the wire, as plain lists and dictionaries, checked in full before anything looks at it.
+"""The target: the environment that a cluster should have, with the options by which its nodes get it.
 
-Each ``…_to_wire`` has a ``…_from_wire`` that raises `MessageError` for whatever it does not know: an unknown schema,
-an unknown or missing key, a name that is no name (PEP 503), a version that is no version (PEP 440), a text that is too
-long or holds control characters. So nothing that an installer could read as an option or a path gets past here.
+As everywhere in `model`, each ``…_to_wire`` has a ``…_from_wire`` that checks plain data completely. It raises
+`MessageError` for an unknown schema, a missing key, a name that is not canonical (PEP 503), a version that is not valid
+(PEP 440), and a text that is too long or holds control characters. So no text that an installer could read as an option
+or a path gets past it.
 """
 
 from __future__ import annotations
@@ -26,39 +27,44 @@ if TYPE_CHECKING:
 
 
 TRANSPORTS = ("auto", "index", "client")
-"""Where nodes get packages from."""
+"""The values of ``transport``: where nodes get packages from."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """The environment that the cluster is to have, and how closely."""
+    """The environment that a cluster should have (its desired state), and the options by which its nodes get it."""
 
     environment: Environment
     policy: Policy
+    """How closely each package has to match."""
     scheduler: str = "warn"
-    """What to do when the scheduler has already imported another version: ``warn`` or ``refuse``."""
+    """What happens if the scheduler has already imported another version of a package: ``warn`` or ``refuse``."""
     install_timeout: float = 600.0
-    """Seconds that one installer may take on a node."""
+    """Seconds that one run of an installer may take on a node."""
     client_process: str = ""
-    """Token of the process that made the target, where nothing is ever changed."""
+    """Token of the client's process. A worker or nanny that runs in this process is left as it is."""
     transport: str = "auto"
-    """``index``, ``client`` or ``auto``: where nodes get packages from (`layers.fill.Sources`)."""
+    """Where nodes get packages from: ``index``, ``client`` or ``auto`` (`layers.fill.Sources`)."""
     indexes: Indexes = OWN
-    """The client's indexes, without credentials, for nodes that have none configured."""
+    """The client's indexes, without credentials. A node uses them if it has no indexes configured."""
     store: str = ""
-    """URL where the client's wheels are (`wheels.fsspec_store`); empty: on the scheduler's disk."""
+    """URL of the store of the client's wheels (`wheels.fsspec_store`); empty for the scheduler's disk."""
     on_conflict: str = "refuse"
-    """What happens where another client has set another environment: ``refuse``, ``wait`` or ``replace``."""
+    """What happens if another client's environment conflicts with this one: ``refuse``, ``wait`` or ``replace``."""
     restart: str = "drained"
-    """What happens to workers that hold what no peer can take: ``drained``: they wait, ``now``: they are restarted."""
+    """What happens to a worker with results that no other worker can take: ``drained``: it is restarted when they are
+    no longer needed; ``now``: it is restarted at once."""
     keep: bool = False
-    """Whether the cluster keeps this when its last client has gone."""
+    """Whether the cluster keeps the target when its last client has disconnected."""
     owner: str = ""
-    """Who made the target, for people, for example ``ann@laptop``."""
+    """User and host of the client that made the target, for example ``ann@laptop``; only a text for people."""
 
     @property
     def id(self) -> str:
-        """Name of the target: equal targets have equal names, whoever made them."""
+        """SHA-256, 64 hexadecimal digits, of environment, policy and ``scheduler``.
+
+        Clients that ask for the same environment in the same way have targets of the same id.
+        """
         import hashlib
         import json
 
@@ -66,7 +72,7 @@ class Target:
         return hashlib.sha256(json.dumps([self.environment.fingerprint, rest]).encode()).hexdigest()
 
     def with_environment(self, environment: Environment) -> Target:
-        """Return the same with more, or other, distributions."""
+        """Return a copy of the target with another environment."""
         return replace(self, environment=environment)
 
 
@@ -86,7 +92,9 @@ def target_to_wire(target: Target) -> dict[str, Any]:
 
 
 ON_CONFLICT = ("refuse", "wait", "replace")
+"""The values of ``on_conflict``."""
 RESTARTS = ("drained", "now")
+"""The values of ``restart``."""
 
 
 def target_from_wire(data: object, place: str = "target") -> Target:
@@ -106,7 +114,7 @@ def target_from_wire(data: object, place: str = "target") -> Target:
 
 
 def own_to_wire(target: Target) -> dict[str, Any]:
-    """Return what is a client's own in a target that others have as well."""
+    """Return, as plain data, the fields of a target in which clients that share the target may differ."""
     return {
         "client-process": target.client_process,
         "store": target.store,
@@ -117,7 +125,7 @@ def own_to_wire(target: Target) -> dict[str, Any]:
 
 
 def own_from_wire(data: object, place: str = "own") -> dict[str, Any]:
-    """Check and read what `own_to_wire` wrote; return fields of a `Target`."""
+    """Check and read what `own_to_wire` wrote; return keyword arguments of `Target`."""
     field = Field(data, place)
     return {
         "client_process": field.key("client-process").text(200),
@@ -129,7 +137,7 @@ def own_from_wire(data: object, place: str = "own") -> dict[str, Any]:
 
 
 def _one_of(field: Field, choices: tuple[str, ...]) -> str:
-    found = field.text(20)
-    if found not in choices:
-        raise MessageError(field.place, " or ".join(choices), found)
-    return found
+    value = field.text(20)
+    if value not in choices:
+        raise MessageError(field.place, " or ".join(choices), value)
+    return value

@@ -1,4 +1,4 @@
-"""Text for people: tables, sizes, spans of time, and what another process sent made harmless."""
+"""Text for people: tables, sizes, durations, and texts of other processes made safe to print."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Align columns with two spaces between them, the head underlined; no trailing spaces."""
+    """Return a table with an underlined head, two spaces between the columns, and no trailing spaces."""
     table = [list(head), *(list(row) for row in rows)]
     widths = [max(len(row[column]) for row in table) for column in range(len(head))]
     table.insert(1, ["-" * width for width in widths])
@@ -20,7 +20,7 @@ def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Make a table element; every cell is escaped."""
+    """Return an HTML table whose cells are escaped."""
     first = "".join(f"<th style='text-align:left'>{escape(cell)}</th>" for cell in head)
     rest = "".join(
         "<tr>" + "".join(f"<td style='text-align:left'>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
@@ -29,32 +29,32 @@ def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def shown(value: object, limit: int = 120) -> str:
-    """Return what another process sent in so many characters at most, without a look at all of it."""
+    """Return a value of another process as a text of at most ``limit`` characters, without formatting all of it."""
     text = value if isinstance(value, str) else _sketch(value, 3)
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 def _sketch(value: object, depth: int) -> str:
-    """Do what `repr` does for a part of a value: it takes long for large ones, and raises for deep ones."""
+    """Return the `repr` of a part of a value: the whole `repr` is slow for large values and fails for deep ones."""
     if isinstance(value, str | bytes):
         return repr(value[:120])
     if value is None or isinstance(value, float) or (isinstance(value, int) and value.bit_length() <= 64):  # noqa: PLR2004
         return repr(value)
     if depth and isinstance(value, dict):
         pairs = islice(value.items(), 10)
-        return f"{{{', '.join(f'{_sketch(key, 0)}: {_sketch(one, depth - 1)}' for key, one in pairs)}}}"
+        return f"{{{', '.join(f'{_sketch(key, 0)}: {_sketch(entry, depth - 1)}' for key, entry in pairs)}}}"
     if depth and isinstance(value, list | tuple):
-        return f"[{', '.join(_sketch(one, depth - 1) for one in islice(value, 10))}]"
+        return f"[{', '.join(_sketch(entry, depth - 1) for entry in islice(value, 10))}]"
     return f"a {type(value).__name__}"
 
 
 def harmless(text: str) -> str:
-    """Return a text of several lines without what a terminal would obey: it may come from another machine."""
+    """Return a text of several lines with control characters replaced, so that it cannot control a terminal."""
     return "".join(character if character.isprintable() or character in "\n\t" else "?" for character in text)
 
 
 def counted(count: int, noun: str) -> str:
-    """Return a number and what it counts, for example ``1 node`` or ``3 nodes``."""
+    """Return a number with its noun, for example ``1 node`` or ``3 nodes``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
@@ -69,7 +69,7 @@ def human_bytes(count: int) -> str:
 
 
 def human_time(seconds: float) -> str:
-    """Return a span of time in the two largest units, for example ``3 min 20 s``."""
+    """Return a duration in its two largest units, for example ``3 min 20 s``."""
     whole = max(0, int(seconds))
     for size, unit, smaller_size, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
         if whole >= size:
@@ -79,7 +79,7 @@ def human_time(seconds: float) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text on one line, without what a terminal would obey."""
+    """Return a text on one line, at most 1,000 characters, with control characters replaced."""
     if not text.isprintable():
         text = "".join(character if character.isprintable() else "?" for character in text)
     return text[:1000]

@@ -297,7 +297,7 @@ def test_modules_of_an_earlier_scan_are_packed_while_they_are_the_same(beside: P
 
 def test_who_names_what_is_not_there_is_warned() -> None:
     """A misspelt name in only would ship nothing without a word."""
-    with pytest.warns(NotInstalledWarning, match=r"nothing is shipped for it: clik, nunpy$"):
+    with pytest.warns(NotInstalledWarning, match=r"nothing is shipped for them: clik, nunpy$"):
         PackageSync(only=["Nunpy", "clik", "click"], modules=False)
 
 

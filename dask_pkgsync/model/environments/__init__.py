@@ -1,1 +1,1 @@
-"""What an environment is: an interpreter, its distributions, and where each came from."""
+"""An environment: an interpreter and its distributions, each with its origin."""

@@ -1,4 +1,4 @@
-"""One installed package, and what is wrong with those that cannot be trusted."""
+"""One installed package (`Distribution`), and a defect of an environment (`Fault`)."""
 
 from __future__ import annotations
 
@@ -31,21 +31,22 @@ class Distribution:
     """An installed package."""
 
     name: str
-    """Canonical (PEP 503), for example ``scikit-learn``."""
+    """Canonical name (PEP 503), for example ``scikit-learn``."""
     version: str
-    """As its metadata says it (PEP 440), for example ``1.5.2``."""
+    """Version as in its metadata (PEP 440), for example ``1.5.2``."""
     origin: Origin = _FROM_INDEX
+    """Where it was installed from."""
     installer: str = ""
-    """INSTALLER (PEP 376), for example ``uv`` or ``conda``."""
+    """Name of the tool that installed it (its file INSTALLER, PEP 376), for example ``uv`` or ``conda``."""
 
     @property
     def identity(self) -> str:
-        """What tells it apart from others of its name and version; empty for what an index has."""
+        """The commit or digest that tells it from others of its name and version; empty if it came from an index."""
         return identity(self.origin)
 
     @property
     def label(self) -> str:
-        """Its version for tables, with what tells it apart, for example ``1.2 (git 3f2a9c1d)``."""
+        """Its version, with the start of its commit or digest, for tables, for example ``1.2 (git 3f2a9c1d)``."""
         match self.origin:
             case FromVcs(vcs=vcs, commit=commit):
                 return f"{self.version} ({vcs} {commit[:8]})"
@@ -57,22 +58,22 @@ class Distribution:
                 return self.version
 
     def same_version(self, version: str) -> bool:
-        """Compare as PEP 440 does: ``1.0`` is ``1.0.0``."""
+        """Whether its version equals another one by PEP 440: ``1.0`` equals ``1.0.0``."""
         return self.version == version or Version(self.version) == Version(version)
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something in an environment that cannot be trusted, and is never counted as a match."""
+    """A defect of an environment. A distribution with a fault matches no other distribution."""
 
     kind: str
     """``duplicate``, ``broken``, ``stray`` or ``unreadable``."""
     place: str
-    """Path of the metadata or directory."""
+    """Path of the faulty metadata or directory."""
     detail: str
-    """One sentence for people."""
+    """One sentence about the fault, for people."""
     name: str = ""
-    """Canonical name of the distribution, as far as it is known."""
+    """Canonical name of the distribution, empty if it is not known."""
 
 
 def _short(digest: str) -> str:
@@ -80,20 +81,20 @@ def _short(digest: str) -> str:
 
 
 def distribution_to_wire(distribution: Distribution) -> dict[str, Any]:
-    """Return a distribution as plain data, without its name, under which it stands."""
-    found: dict[str, Any] = {"version": distribution.version, "installer": distribution.installer}
+    """Return a distribution as plain data, without its name: the name is the key of the entry."""
+    entry: dict[str, Any] = {"version": distribution.version, "installer": distribution.installer}
     if not isinstance(distribution.origin, FromIndex):
-        found["origin"] = origin_to_wire(distribution.origin)
-    return found
+        entry["origin"] = origin_to_wire(distribution.origin)
+    return entry
 
 
 def distribution_from_wire(name: object, entry: Field) -> Distribution:
-    """Check and read what `distribution_to_wire` wrote; without an origin it is from an index."""
+    """Check and read what `distribution_to_wire` wrote; a distribution without an origin came from an index."""
     match entry.value:
         case {"version": str(version), "installer": str(installer)} if (
             isinstance(name, str) and "origin" not in entry.value and _is_plain(name, version, installer)
         ):
-            # What almost all are, at once: piece by piece, 5,000 of them hold a scheduler up for too long.
+            # A short cut for almost all distributions: to check 5,000 field by field blocks a scheduler for too long.
             return Distribution(name, version, _FROM_INDEX, installer)
     installer = entry.optional("installer", "").text(200)
     origin = origin_from_wire(entry.optional("origin", {"kind": "index"}))
@@ -103,7 +104,7 @@ def distribution_from_wire(name: object, entry: Field) -> Distribution:
 
 
 def _is_plain(name: str, version: str, installer: str) -> bool:
-    if max(len(name), len(version), len(installer)) > 200 or not installer.isprintable():  # noqa: PLR2004  # as above
+    if max(len(name), len(version), len(installer)) > 200 or not installer.isprintable():  # noqa: PLR2004  # the limit of the fields above
         return False
     return bool(CANONICAL.fullmatch(name) and NORMAL.fullmatch(version))
 

@@ -33,26 +33,31 @@ if TYPE_CHECKING:
 
 
 _IMPLEMENTATIONS = {"cpython": "CPython", "pypy": "PyPy"}
-"""What people call what `sys.implementation.name` says."""
+"""The usual spelling of the names in `sys.implementation.name`."""
 _FORM = 1
-"""Version of the canonical form that the fingerprint is of."""
+"""Version of the canonical form, of which the fingerprint is the digest."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """An interpreter and what can be imported in it."""
+    """An interpreter and its distributions.
+
+    Environments are equal if their interpreters and distributions are; faults do not count. Make one with
+    `dask_pkgsync.scan`, or from a file with `from_json`.
+    """
 
     interpreter: Interpreter
     distributions: Mapping[str, Distribution]
-    """Canonical name to distribution."""
+    """Distributions by canonical name (PEP 503), read-only, sorted by name."""
     faults: tuple[Fault, ...] = field(default=(), compare=False)
+    """Defects that the scan found, for example a package whose metadata cannot be read."""
 
     def __post_init__(self) -> None:
         ordered = dict(sorted(self.distributions.items()))
         object.__setattr__(self, "distributions", MappingProxyType(ordered))
 
     def __hash__(self) -> int:
-        """Hash by fingerprint: equal environments have equal ones."""
+        """Hash the fingerprint: equal environments have equal fingerprints."""
         return hash(self.fingerprint)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -63,25 +68,27 @@ class Environment:
     def of(
         cls, interpreter: Interpreter, distributions: Iterable[Distribution], faults: Iterable[Fault] = ()
     ) -> Environment:
-        """Make one from distributions; the first of a name wins, as the import system has it."""
+        """Make an environment from distributions; of several with one name it takes the first, as importing does."""
         by_name: dict[str, Distribution] = {}
         for distribution in distributions:
             by_name.setdefault(distribution.name, distribution)
         return cls(interpreter, by_name, tuple(faults))
 
     def __repr__(self) -> str:
-        """Say in one line which environment it is."""
-        one = self.interpreter
-        name = _IMPLEMENTATIONS.get(one.implementation, one.implementation)
+        """Return fingerprint, interpreter and number of distributions on one line."""
+        interpreter = self.interpreter
+        name = _IMPLEMENTATIONS.get(interpreter.implementation, interpreter.implementation)
         packages = counted(len(self.distributions), "distribution")
-        return f"<Environment {self.fingerprint[:12]}…: {name} {one.version}, {one.platform}, {packages}>"
+        return (
+            f"<Environment {self.fingerprint[:12]}…: {name} {interpreter.version}, {interpreter.platform}, {packages}>"
+        )
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the canonical form, 64 hexadecimal digits.
 
-        Interpreter, names, versions, commits and the digests of local code count. Who installed it and from which
-        path or URL does not: the same wheel from a mirror is the same package.
+        It covers the interpreter, and names, versions, commits and digests of local code of the distributions. It does
+        not cover the installer, path or URL of a distribution: the same wheel from a mirror is the same package.
         """
         interpreter = self.interpreter
         rows = [(d.name, canonicalize_version(d.version), d.identity) for d in self.distributions.values()]
@@ -93,7 +100,7 @@ class Environment:
         return hashlib.sha256(json.dumps(canonical, separators=(",", ":")).encode()).hexdigest()
 
     def faulty(self, name: str) -> Fault | None:
-        """Return the fault that makes this distribution untrustworthy, if there is one."""
+        """Return the fault of the distribution with this canonical name; None if it has none."""
         return self._faults_by_name.get(name)
 
     @cached_property
@@ -101,17 +108,17 @@ class Environment:
         return {fault.name: fault for fault in reversed(self.faults) if fault.kind != "stray"}
 
     def to_json(self) -> str:
-        """Write as JSON; the inverse of `from_json`."""
+        """Return the environment as JSON, which `from_json` reads."""
         return json.dumps(environment_to_wire(self), indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> Environment:
-        """Read what `to_json` wrote.
+        """Read an environment from JSON that `to_json` wrote, in this release or an earlier one.
 
         Raises
         ------
         MessageError
-            If the text is not JSON, or not an environment of a schema this version knows.
+            If the text is not JSON, or not an environment in a schema that this release reads.
         """
         try:
             data = json.loads(text)
@@ -127,7 +134,9 @@ def environment_to_wire(environment: Environment) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "interpreter": interpreter_to_wire(environment.interpreter),
-        "distributions": {name: distribution_to_wire(one) for name, one in environment.distributions.items()},
+        "distributions": {
+            name: distribution_to_wire(distribution) for name, distribution in environment.distributions.items()
+        },
         "faults": [fault_to_wire(fault) for fault in environment.faults],
     }
 

@@ -1,4 +1,4 @@
-"""The interpreter of an environment: what decides which wheels fit."""
+"""The interpreter of an environment: implementation, version and platform."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """What decides which wheels fit."""
+    """A Python interpreter, described by what decides which wheels can be installed for it."""
 
     implementation: str
     """`sys.implementation.name`, for example ``cpython``."""
     version: str
     """Full version, for example ``3.11.7``."""
     platform: str
-    """`sysconfig.get_platform`, for example ``linux-x86_64``."""
+    """What `sysconfig.get_platform` returns, for example ``linux-x86_64``."""
     tag: str
-    """The most specific wheel tag (PEP 425), for example ``cp311-cp311-manylinux_2_36_x86_64``; empty if unknown."""
+    """The most specific wheel tag (PEP 425), for example ``cp311-cp311-manylinux_2_36_x86_64``; empty if not known."""
 
     @property
     def feature_version(self) -> str:
@@ -30,15 +30,15 @@ class Interpreter:
         return ".".join(self.version.split(".")[:2])
 
     def same_platform(self, other: Interpreter) -> bool:
-        """Whether the same binary wheels fit both (same implementation, X.Y, ABI, system and processor)."""
-        mine = (self.implementation, self.feature_version, self.platform)
-        if mine != (other.implementation, other.feature_version, other.platform):
+        """Whether both take the same binary wheels: they have the same implementation, X.Y, ABI, system and processor."""
+        own = (self.implementation, self.feature_version, self.platform)
+        if own != (other.implementation, other.feature_version, other.platform):
             return False
         return not (self.tag and other.tag) or self._abi_and_libc == other._abi_and_libc
 
     @property
     def _abi_and_libc(self) -> tuple[str, bool]:
-        """Free-threaded builds and musl share the platform of the others; only the tag tells that wheels differ."""
+        """The ABI, and whether the C library is musl: ``platform`` tells neither free-threaded builds nor musl apart."""
         _, _, rest = self.tag.partition("-")
         abi, _, system = rest.partition("-")
         return abi, system.startswith("musllinux")

@@ -1,4 +1,4 @@
-"""Where a distribution came from (PEP 610), and what tells two of one name and version apart."""
+"""Where a distribution was installed from (PEP 610)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FromIndex:
-    """Installed from an index or a directory of wheels; name and version say which."""
+    """Installed from an index or a directory of wheels: name and version identify the distribution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +23,9 @@ class FromArchive:
     """Installed from an archive at a URL (PEP 610 ``archive_info``)."""
 
     url: str
-    """Without credentials."""
+    """URL of the archive, without credentials."""
     digest: str = ""
-    """``sha256=…`` of the archive where it was recorded; else ``record=…``, of the list of its installed files."""
+    """``sha256=…`` of the archive if it was recorded; else ``record=…`` of the list of its installed files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,44 +33,47 @@ class FromVcs:
     """Installed from version control (PEP 610 ``vcs_info``)."""
 
     url: str
-    """Without credentials."""
+    """URL of the repository, without credentials."""
     commit: str
-    """The exact commit."""
+    """The exact commit, for example 40 hexadecimal digits of git."""
     vcs: str = "git"
+    """The version control system, as PEP 610 names it."""
     subdirectory: str = ""
+    """Directory of the project in the repository; empty for its root."""
 
 
 @dataclass(frozen=True, slots=True)
 class FromDirectory:
-    """Installed from a directory on that machine (PEP 610 ``dir_info``)."""
+    """Installed from a directory on the same machine (PEP 610 ``dir_info``)."""
 
     url: str
-    """A ``file:`` URL."""
+    """A ``file:`` URL of the directory."""
     editable: bool = False
+    """Whether the installation is editable (PEP 660): it imports the code in the directory itself."""
     digest: str = ""
-    """``source=…``, of what the directory holds (editable), or ``record=…``, of the list of the installed files."""
+    """``source=…`` of the directory's content (editable), or ``record=…`` of the list of installed files."""
 
 
 @dataclass(frozen=True, slots=True)
 class FromModules:
-    """Loose modules: importable code of one directory that belongs to no distribution."""
+    """A loose module: importable code that belongs to no distribution, for example beside a script."""
 
     url: str
-    """A ``file:`` URL of the directory."""
+    """A ``file:`` URL of the directory of the module."""
     digest: str = ""
-    """``source=…``, of the modules and their data."""
+    """``source=…`` of the module's code and data."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unrecorded:
-    """Nothing recorded where it came from (a bare egg-info, a system package)."""
+    """Nothing records where it was installed from (a bare egg-info, a package of the operating system)."""
 
 
 Origin: TypeAlias = FromIndex | FromArchive | FromVcs | FromDirectory | FromModules | Unrecorded
 
 
 def identity(origin: Origin) -> str:
-    """Return what tells two packages of one name and version apart: a commit or a digest; empty for an index's."""
+    """Return the commit or digest that tells distributions of one name and version apart; empty if from an index."""
     match origin:
         case FromVcs(commit=commit):
             return commit

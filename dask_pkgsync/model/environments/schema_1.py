@@ -1,4 +1,4 @@
-"""Reads environments in files of schema 1, which dask-pkgsync 0.1 wrote: lists in a fixed order, without names."""
+"""Reads environments from files of schema 1, which dask-pkgsync 0.1 wrote: lists in a fixed order, without keys."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ _ORIGINS = {
 
 
 def from_schema_1(data: object) -> dict[str, Any]:
-    """Return what a file of schema 1 says in the form of today; the values are checked where that is read.
+    """Convert the content of a file of schema 1 to today's schema, without checking the values.
+
+    `environment_from_wire` checks them when it reads the result.
 
     Raises
     ------
     MessageError
-        If a list has another length than schema 1 gives it, or a name stands there twice.
+        If a list has another length than schema 1 gives it, or a name occurs twice.
     """
     field = Field(data, "environment")
     distributions: dict[str, Any] = {}
@@ -37,8 +39,11 @@ def from_schema_1(data: object) -> dict[str, Any]:
         name, version, origin, installer = entry.row(4)
         if name.name() in distributions:
             raise MessageError(name.place, "each name once", name.value)
-        found = {"version": version.value, "origin": _origin(origin), "installer": installer.value}
-        distributions[name.value] = found
+        distributions[name.value] = {
+            "version": version.value,
+            "origin": _origin(origin),
+            "installer": installer.value,
+        }
     return {
         "schema": SCHEMA,
         "interpreter": _named(field.key("interpreter"), _INTERPRETER),
