@@ -97,6 +97,10 @@ class PackageSync(Registrable):
             if unsatisfied := conflicts(snapshot.environment):
                 warnings.warn(InconsistentEnvironmentWarning(unsatisfied), stacklevel=3)
 
+    def __repr__(self) -> str:
+        """Say in one line which target the plugin asks for."""
+        return f"<PackageSync {self.target.id[:12]}…: {self.target.environment!r}>"
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as this package's source and a call that makes the `RegisteredPlugin` on the scheduler."""
         state = {"target": target_to_wire(self.target), "client": self.client}
