@@ -1,4 +1,4 @@
-"""On the client: turns what is installed here into wheels, each once."""
+"""On the client: makes the wheels of what is installed here, each once."""
 
 from __future__ import annotations
 
@@ -34,14 +34,17 @@ if TYPE_CHECKING:
     from dask_pkgsync.scanning.snapshot import Snapshot
 
 MAX_AGE = 7 * 24 * 3600.0
-"""Seconds for which a wheel is kept that nobody asks for."""
+"""Seconds after which a wheel that was not asked for is removed."""
 FORMAT = 3
-"""Changes whenever the same code would give another wheel."""
+"""A number that changes whenever a new release would make another wheel from the same code."""
+
+_FACTS = "blob.json"
+"""File beside a wheel in the cache with the facts about it."""
 
 
 @dataclass(frozen=True)
 class Packer:
-    """Makes the wheels of one snapshot of this environment."""
+    """Makes the wheels of the distributions in one snapshot of this environment, and keeps them in the cache."""
 
     snapshot: Snapshot
     cache: Cache
@@ -49,12 +52,12 @@ class Packer:
     """Seconds that one build may take."""
 
     def pack(self, request: BlobRequest) -> tuple[Blob, Path]:
-        """Return the wheel that a node asks for, and where it is. Blocks.
+        """Return the wheel that a node asks for, as a blob, and the path of its file. Blocks.
 
         Raises
         ------
         WheelError
-            With the reason why it cannot be shipped, and the alternative.
+            If there is no such wheel to give, with the reason and the alternative.
         """
         label = f"{request.name} {request.version}"
         found = self.snapshot.environment.distributions.get(request.name)
@@ -73,7 +76,10 @@ class Packer:
             raise WheelError(label, f"{error.strerror or error}: {error.filename}") from None
 
     def _key(self, found: Distribution) -> str:
-        """Return what decides the bytes of a wheel. An installed package is known by its RECORD."""
+        """Return a digest of everything that decides the bytes of a wheel.
+
+        For a distribution that is neither editable nor a loose module, that includes its files (see `_record_of`).
+        """
         interpreter = self.snapshot.environment.interpreter
         facts = [FORMAT, found.name, found.version, found.identity, interpreter.version, interpreter.tag]
         if not isinstance(found.origin, FromModules) and not _is_editable(found):
@@ -81,9 +87,9 @@ class Packer:
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def _packed(self, request: BlobRequest, key: str) -> tuple[Blob, Path] | None:
-        """Return what was packed earlier."""
+        """Return the wheel with this key and its path if it was packed earlier; else None."""
         try:
-            facts = json.loads((self.cache.wheels / key / "parcel.json").read_text())
+            facts = json.loads((self.cache.wheels / key / _FACTS).read_text())
             blob = Blob(request, facts["filename"], facts["digest"], facts["size"], facts["note"])
             path = self.cache.wheels / key / blob.filename
             os.utime(path.parent)
@@ -101,24 +107,25 @@ class Packer:
             path = path.rename(result / path.name)
             blob = Blob(request, path.name, sha256_of(path), path.stat().st_size, note)
             facts = {"filename": blob.filename, "digest": blob.digest, "size": blob.size, "note": note}
-            (result / "parcel.json").write_text(json.dumps(facts))
+            (result / _FACTS).write_text(json.dumps(facts))
             final = self.cache.wheels / key
             final.parent.mkdir(exist_ok=True)
-            self._forget_the_old()
+            self._remove_old_wheels()
             discard(final)
             result.rename(final)
         finally:
             discard(work)
         return blob, final / blob.filename
 
-    def _forget_the_old(self) -> None:
-        """Remove wheels that were not asked for in a long time: every edit of a project leaves one."""
+    def _remove_old_wheels(self) -> None:
+        """Remove wheels that were not asked for in a long time: each edit of a project leaves one behind."""
         for directory in self.cache.wheels.iterdir():
-            with contextlib.suppress(OSError):  # another process removes it, too
+            with contextlib.suppress(OSError):  # another process may remove it at the same time
                 if directory.stat().st_mtime < time() - MAX_AGE:
                     discard(directory)
 
     def _wheel(self, found: Distribution, work: Path) -> tuple[Path, str]:
+        """Make a wheel in a directory; return its path, and a note for people (empty if there is none)."""
         match found.origin:
             case FromModules():
                 module = self.snapshot.modules.get(found.name) or _module_here(found)
@@ -138,7 +145,7 @@ class Packer:
 
 
 def _module_here(found: Distribution) -> LooseModule:
-    """Return a loose module of an environment that was scanned earlier, if it is still the same."""
+    """Return the loose module of an environment that was scanned earlier; raise `WheelError` if it has changed."""
     for module in find_modules(chosen=True, limit=MODULES_LIMIT).modules:
         if module.distribution.name == found.name and module.distribution.identity == found.identity:
             return module
@@ -165,11 +172,11 @@ def _dist_info(found: Distribution) -> Path:
 
 
 def _record_of(found: Distribution) -> str:
-    """Return the digest of what says which files are a distribution's, and of their sizes and dates."""
+    """Return a digest of the paths in a distribution's RECORD, and of the sizes and dates of these files."""
     directory = _dist_info(found)
     digest = hashlib.sha256()
     for entry in entries(directory):
-        with contextlib.suppress(OSError):  # packing will tell
+        with contextlib.suppress(OSError):  # a missing file is an error when it is packed
             facts = (directory.parent / entry.path).stat()
             digest.update(f"{entry.path} {facts.st_size} {facts.st_mtime_ns}\n".encode())
     return digest.hexdigest()
