@@ -35,9 +35,9 @@ UPLOAD_PEERS = {"the same bytes over a connection": "<= 1.43 (70 %)", "the same 
 UPLOAD = """
 import asyncio, time
 from pathlib import Path
-from dask_pkgsync.client.blob_provider import Supplier
+from dask_pkgsync.client.blob_provider import BlobProvider
 from dask_pkgsync.options.person import local_snapshot, packer
-from dask_pkgsync.model.blobs import Request
+from dask_pkgsync.model.blobs import BlobRequest
 client.wait_for_workers(8)
 result = {}
 here = Path(__file__).parent
@@ -73,15 +73,15 @@ client.register_plugin(pkgsync.PackageSync(only=["six"], modules=False))
 for _ in range(RUNS):
     (here / "large" / "data.bin").write_bytes(os.urandom(SIZE))
     plugin = pkgsync.PackageSync(only=["module-large"])
-    parcel, path = timed("pack", lambda: packer(plugin.snapshot).pack(
-        next(Request(d.name, d.version, d.identity) for d in plugin.snapshot.environment.distributions.values()
+    blob, path = timed("pack", lambda: packer(plugin.snapshot).pack(
+        next(BlobRequest(d.name, d.version, d.identity) for d in plugin.snapshot.environment.distributions.values()
              if d.name == "module-large")))
     timed("the same bytes over a connection", client.sync, raw, path)
     timed("the same bytes to the disk", copy, path)
-    timed("upload", client.sync, Supplier(client, plugin.snapshot)._upload, parcel, path)
+    timed("upload", client.sync, BlobProvider(client, plugin.snapshot)._upload, blob, path)
 timed("sync to eight workers", lambda: pkgsync.sync(client, only=["module-large"], progress=False))
 events = [event for _, event in client.get_events("pkgsync")]
-result["served"] = sum(event["bytes"] for event in events if event["action"] == "served") / parcel.size
+result["served"] = sum(event["bytes"] for event in events if event["action"] == "served") / blob.size
 assert everywhere(call, "import large; answer = large.data.stat().st_size") == [SIZE] * 8
 print(json.dumps(result))
 """

@@ -77,8 +77,8 @@ def own_uv(python: Path) -> Path | None:
             from uv import find_uv_bin
 
             return Path(find_uv_bin())
-    found = shutil.which("uv")
-    return Path(found) if found else None
+    on_path = shutil.which("uv")
+    return Path(on_path) if on_path else None
 
 
 def find_pip(python: Path) -> tuple[str, ...] | None:

@@ -60,30 +60,32 @@ class Packer:
             If there is no such wheel to give, with the reason and the alternative.
         """
         label = f"{request.name} {request.version}"
-        found = self.snapshot.environment.distributions.get(request.name)
-        if found is None or not request.is_met_by(found):
-            there = f"there is {found.label}" if found else "it is not there"
+        distribution = self.snapshot.environment.distributions.get(request.name)
+        if distribution is None or not request.is_met_by(distribution):
+            there = f"there is {distribution.label}" if distribution else "it is not there"
             raise WheelError(label, f"this client does not have it any more: {there}", advice="Run the sync again.")
-        if isinstance(found.origin, Unrecorded) and (reason := why_it_cannot_travel(found.origin)) is not None:
+        origin = distribution.origin
+        if isinstance(origin, Unrecorded) and (reason := why_it_cannot_travel(origin)) is not None:
             raise WheelError(label, reason)
-        key = self._key(found)
+        key = self._key(distribution)
         try:
             with self.cache.lock(f"wheel-{key}", self.timeout * 2):
-                return self._packed(request, key) or self._pack(request, found, key)
+                return self._packed(request, key) or self._pack(request, distribution, key)
         except LayerError as error:
             raise WheelError(label, error.problem, advice=error.advice) from None
         except OSError as error:
             raise WheelError(label, f"{error.strerror or error}: {error.filename}") from None
 
-    def _key(self, found: Distribution) -> str:
+    def _key(self, distribution: Distribution) -> str:
         """Return a digest of everything that decides the bytes of a wheel.
 
         For a distribution that is neither editable nor a loose module, that includes its files (see `_record_of`).
         """
         interpreter = self.snapshot.environment.interpreter
-        facts = [FORMAT, found.name, found.version, found.identity, interpreter.version, interpreter.tag]
-        if not isinstance(found.origin, FromModules) and not _is_editable(found):
-            facts.append(_record_of(found))
+        identity = (distribution.name, distribution.version, distribution.identity)
+        facts = [FORMAT, *identity, interpreter.version, interpreter.tag]
+        if not isinstance(distribution.origin, FromModules) and not _is_editable(distribution):
+            facts.append(_record_of(distribution))
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def _packed(self, request: BlobRequest, key: str) -> tuple[Blob, Path] | None:
@@ -97,11 +99,11 @@ class Packer:
         except (OSError, ValueError, KeyError):
             return None
 
-    def _pack(self, request: BlobRequest, found: Distribution, key: str) -> tuple[Blob, Path]:
+    def _pack(self, request: BlobRequest, distribution: Distribution, key: str) -> tuple[Blob, Path]:
         work = self.cache.aside("wheel")
         work.mkdir()
         try:
-            path, note = self._wheel(found, work)
+            path, note = self._wheel(distribution, work)
             result = work / "result"
             result.mkdir()
             path = path.rename(result / path.name)
@@ -124,56 +126,59 @@ class Packer:
                 if directory.stat().st_mtime < time() - MAX_AGE:
                     discard(directory)
 
-    def _wheel(self, found: Distribution, work: Path) -> tuple[Path, str]:
+    def _wheel(self, distribution: Distribution, work: Path) -> tuple[Path, str]:
         """Make a wheel in a directory; return its path, and a note for people (empty if there is none)."""
-        match found.origin:
+        match distribution.origin:
             case FromModules():
-                module = self.snapshot.modules.get(found.name) or _module_here(found)
-                return pack_modules(module.files, found, work), ""
+                module = self.snapshot.modules.get(distribution.name) or _module_here(distribution)
+                return pack_modules(module.files, distribution, work), ""
             case FromDirectory(editable=True) as origin:
-                return build_project(source_directory(origin), found, work, timeout=self.timeout), ""
-        packed = repack(_dist_info(found), work)
-        if scan_installed().distributions.get(found.name) != found:
+                return build_project(source_directory(origin), distribution, work, timeout=self.timeout), ""
+        packed = repack(_dist_info(distribution), work)
+        if scan_installed().distributions.get(distribution.name) != distribution:
             raise WheelError(
-                f"{found.name} {found.version}", "it was changed after the scan", advice="Run the sync again."
+                f"{distribution.name} {distribution.version}",
+                "it was changed after the scan",
+                advice="Run the sync again.",
             )
         if not packed.differing:
             return packed.path, ""
         files = ", ".join(packed.differing[:5]) + (", …" if len(packed.differing) > 5 else "")  # noqa: PLR2004
-        note = f"{found.name} {found.version}: changed on the client after it was installed, and shipped so: {files}"
+        label = f"{distribution.name} {distribution.version}"
+        note = f"{label}: changed on the client after it was installed, and shipped so: {files}"
         return packed.path, note[:1000]
 
 
-def _module_here(found: Distribution) -> LooseModule:
+def _module_here(distribution: Distribution) -> LooseModule:
     """Return the loose module of an environment that was scanned earlier; raise `WheelError` if it has changed."""
     for module in find_modules(chosen=True, limit=MODULES_LIMIT).modules:
-        if module.distribution.name == found.name and module.distribution.identity == found.identity:
+        if module.distribution.name == distribution.name and module.distribution.identity == distribution.identity:
             return module
     raise WheelError(
-        f"{found.name} {found.version}",
-        "this loose module is not on sys.path here, or has changed since the scan",
+        f"{distribution.name} {distribution.version}",
+        "this loose module is no longer on the client's sys.path, or has changed since the scan",
         advice="Scan and sync in one process, or leave loose modules out: scan(modules=False).",
     )
 
 
-def _is_editable(found: Distribution) -> bool:
-    return isinstance(found.origin, FromDirectory) and found.origin.editable
+def _is_editable(distribution: Distribution) -> bool:
+    return isinstance(distribution.origin, FromDirectory) and distribution.origin.editable
 
 
-def _dist_info(found: Distribution) -> Path:
-    directory = installed([entry for entry in sys.path if isinstance(entry, str)]).get(found.name)
+def _dist_info(distribution: Distribution) -> Path:
+    directory = installed([entry for entry in sys.path if isinstance(entry, str)]).get(distribution.name)
     if directory is None:
         raise WheelError(
-            f"{found.name} {found.version}",
-            "it is not installed here in a way that says which files are its own (no dist-info directory)",
-            advice="Sync from the environment that has it, or install it there with pip or uv.",
+            f"{distribution.name} {distribution.version}",
+            "nothing on the client records which files are its own (it has no dist-info directory)",
+            advice="Sync from the environment that was scanned, or install it there with pip or uv.",
         )
     return directory
 
 
-def _record_of(found: Distribution) -> str:
+def _record_of(distribution: Distribution) -> str:
     """Return a digest of the paths in a distribution's RECORD, and of the sizes and dates of these files."""
-    directory = _dist_info(found)
+    directory = _dist_info(distribution)
     digest = hashlib.sha256()
     for entry in entries(directory):
         with contextlib.suppress(OSError):  # a missing file is an error when it is packed
