@@ -51,11 +51,11 @@ def collect(cache: Cache, *, max_age: float, max_bytes: int) -> tuple[str, ...]:
 
 
 def _last_use(cache: Cache) -> dict[str, float]:
-    found = {}
+    last_use = {}
     for layer in cache.layers.iterdir():
         with contextlib.suppress(OSError):  # another process removed it
-            found[layer.name] = (layer / MARKER).stat().st_mtime
-    return found
+            last_use[layer.name] = (layer / MARKER).stat().st_mtime
+    return last_use
 
 
 def _remove(cache: Cache, digest: str, max_age: float) -> bool:

@@ -137,14 +137,14 @@ class Cache:
         no locks between hosts, a lease younger than ``max_age`` seconds counts as that of a living process.
         """
         directory = self.leases / digest
-        found = False
+        in_use = False
         for lease in directory.iterdir() if directory.is_dir() else ():
             if is_held(lease, max_age):
-                found = True
+                in_use = True
             else:
                 with contextlib.suppress(OSError):
                     lease.unlink()
-        return found
+        return in_use
 
 
 def open_cache(configured: str | None = None) -> Cache:
@@ -176,7 +176,7 @@ def _private() -> Path:
         root.mkdir(mode=0o700, exist_ok=True)
         if not hasattr(os, "getuid") or root.stat().st_uid == os.getuid():
             return root
-    raise LayerError("cache", f"{root} belongs to somebody else", advice=_advice(root))
+    raise LayerError("cache", f"{root} belongs to another user", advice=_advice(root))
 
 
 def _made(root: Path) -> Cache:

@@ -95,10 +95,12 @@ def sync(
     return _sync_and_wait(client, functools.partial(PackageSync, environment, **options), progress=progress)
 
 
-def _sync_and_wait(client: Client, make: Callable[[], PackageSync], *, progress: bool | Reporter | None) -> SyncReport:
+def _sync_and_wait(
+    client: Client, make_plugin: Callable[[], PackageSync], *, progress: bool | Reporter | None
+) -> SyncReport:
     reporter = progress if isinstance(progress, Reporter) else make_reporter(progress)
     try:
-        report: SyncReport = client.sync(_sync, client, make, reporter)
+        report: SyncReport = client.sync(_sync, client, make_plugin, reporter)
     except KeyboardInterrupt as error:  # the sync goes on, on the event loop; only its display ends
         reporter.failed(error)
         raise
@@ -121,8 +123,8 @@ async def sync_at_connection(client: Client) -> None:
     await sync_on_connect(client, sync_or_warn)
 
 
-async def _sync(client: Client, make: Callable[[], PackageSync], reporter: Reporter) -> SyncReport:
-    plugin = await asyncio.to_thread(make)
+async def _sync(client: Client, make_plugin: Callable[[], PackageSync], reporter: Reporter) -> SyncReport:
+    plugin = await asyncio.to_thread(make_plugin)
     reporter.started(plugin.target.id)
     try:
         if (joined := await join(client, plugin)) is not None:

@@ -66,9 +66,9 @@ class BlobProvider:
 
     def listen(self) -> None:
         """Answer the scheduler from now on, also for the snapshot of the previous sync: nodes may still ask for it."""
-        before = getattr(listen_for(self.client, WANTED, self.handle_wanted), "__self__", None)
-        if isinstance(before, BlobProvider):
-            self.snapshots += before.snapshots[: _REMEMBERED - 1]
+        previous = getattr(listen_for(self.client, WANTED, self.handle_wanted), "__self__", None)
+        if isinstance(previous, BlobProvider):
+            self.snapshots += previous.snapshots[: _REMEMBERED - 1]
 
     def handle_wanted(self, requests: object, **_: object) -> None:
         """Start to pack and upload what the scheduler asks for."""

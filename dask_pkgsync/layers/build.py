@@ -56,8 +56,8 @@ def build(
     installer : callable
         Returns the installer; it is not called if the layer exists already.
     timeout : float
-        Seconds that one run of the installer may take. Twice as long, this process waits for another one that builds
-        the same layer.
+        Seconds that one run of the installer may take. If another process builds the same layer, this one waits twice
+        as long for it.
     sources : Sources
         Where distributions come from.
 
@@ -67,7 +67,7 @@ def build(
         If the layer cannot be built. Nothing of it is left behind.
     """
     digest = layer_digest(plan, base)
-    with cache.lock(digest, timeout * 2):  # the process that holds it runs the installer twice, to make and to fill
+    with cache.lock(digest, timeout * 2):  # a builder runs the installer twice: to make the environment, and to fill it
         layer = _existing(cache, digest) or _published(plan, base, cache, installer(), digest, timeout, sources)
         cache.lease(layer.digest)
     return layer
@@ -80,9 +80,7 @@ def _existing(cache: Cache, digest: str) -> Layer | None:
         os.utime(marker)
     except (OSError, ValueError):
         return None
-    if (
-        instead := facts.get("instead")
-    ) is not None:  # the delta would not do: this is the digest of the complete layer
+    if (instead := facts.get("instead")) is not None:  # the complete layer that replaces this delta
         complete = _existing(cache, str(instead))
         return replace(complete, notes=tuple(facts["notes"])) if complete else None
     notes, found_clashes = tuple(facts["notes"]), tuple(clash_from_wire(clash) for clash in facts["clashes"])

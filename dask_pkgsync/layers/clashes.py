@@ -31,7 +31,7 @@ def clashes(distributions: Mapping[str, Path], loose: Container[str] = ()) -> tu
     contents: dict[str, dict[str, Entry]] = {}
     modules: dict[str, set[str]] = {}
     packages: dict[str, set[str]] = {}
-    found: dict[tuple[str, str], set[str]] = {}
+    clashing: dict[tuple[str, str], set[str]] = {}
     for name, top, entry in _shared(distributions):
         module, parts = module_name(entry.path), entry.path.split("/")
         above = [".".join(parts[:depth]) for depth in range(1, len(parts))]
@@ -46,8 +46,8 @@ def clashes(distributions: Mapping[str, Path], loose: Container[str] = ()) -> tu
             packages.setdefault(package, set()).add(name)
         for other in others - {name}:
             if top not in _BY_ACCIDENT or name in loose or other in loose:
-                found.setdefault((other, name), set()).add(entry.path)
-    return tuple(Clash(*names, min(paths), len(paths) - 1) for names, paths in sorted(found.items()))
+                clashing.setdefault((other, name), set()).add(entry.path)
+    return tuple(Clash(*names, min(paths), len(paths) - 1) for names, paths in sorted(clashing.items()))
 
 
 def _shared(distributions: Mapping[str, Path]) -> Iterator[tuple[str, str, Entry]]:
@@ -73,7 +73,7 @@ _BY_ACCIDENT = frozenset({"benchmarks", "doc", "docs", "examples", "scripts", "t
 """Top-level directories that distributions ship by accident."""
 
 
-def _differ(one: Entry, other: Entry) -> bool:
-    if one.digest.partition("=")[0] == other.digest.partition("=")[0]:
-        return one.digest != other.digest
-    return one.size != other.size
+def _differ(entry: Entry, other: Entry) -> bool:
+    if entry.digest.partition("=")[0] == other.digest.partition("=")[0]:
+        return entry.digest != other.digest
+    return entry.size != other.size

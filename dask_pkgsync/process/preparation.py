@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.target import Target
 
 
-TOO_LATE = "this process has imported another version already; start it with this one"
+TOO_LATE = "this process has imported another version already; start it with this version"
 """The reason for which a running process skips a package."""
 
 
@@ -104,24 +104,24 @@ def prepare_running(target: Target, settings: NodeSettings, fetch: Fetch) -> Pre
     refuse_critical(target, base)
     late = {*imported(remaining(target)), *left_over(target)}
     plan = make_plan(base, target.environment, target.policy)
-    taken = plan.without(late, TOO_LATE)
-    if taken.empty or not all(stays_whole(name) for name in late):
-        return _build(taken, base, target, settings, fetch)
-    return replace(_build(plan, base, target, settings, fetch), plan=taken)
+    without_late = plan.without(late, TOO_LATE)
+    if without_late.empty or not all(stays_whole(name) for name in late):
+        return _build(without_late, base, target, settings, fetch)
+    return replace(_build(plan, base, target, settings, fetch), plan=without_late)
 
 
 def _build(plan: Plan, base: Environment, target: Target, settings: NodeSettings, fetch: Fetch) -> Prepared:
     if plan.empty:
         return Prepared(plan, None)
     cache = open_cache(settings.cache_directory)
-    own = base_at(Path(this_process().python), base_path(), base)
+    node_base = base_at(Path(this_process().python), base_path(), base)
     sources = Sources(target.transport, fetch, indexes_for(target, settings), target.environment.distributions)
     layer = build(
-        plan, own, cache, lambda: installer(cache, target, fetch), timeout=target.install_timeout, sources=sources
+        plan, node_base, cache, lambda: installer(cache, target, fetch), timeout=target.install_timeout, sources=sources
     )
     if not layer.reused:
         collect(cache, max_age=settings.max_age, max_bytes=settings.max_bytes)
-    return Prepared(plan, layer, own.site_packages)
+    return Prepared(plan, layer, node_base.site_packages)
 
 
 def installer(cache: Cache, target: Target, fetch: Fetch | None = None) -> Installer:

@@ -49,8 +49,8 @@ def path_in_layer(layer: Layer, base_site_packages: tuple[Path, ...]) -> list[st
         The base's directories of distributions, which are left out if the layer is complete.
     """
     native, layered = own_path(this_process().python), list(own_path(str(layer.python)))
-    left_behind = {str(path) for path in base_site_packages} if layer.complete else set()
-    added = [entry for entry in sys.path if entry not in native and entry not in layered and entry not in left_behind]
+    excluded = {str(path) for path in base_site_packages} if layer.complete else set()
+    added = [entry for entry in sys.path if entry not in native and entry not in layered and entry not in excluded]
     position = next((index for index, entry in enumerate(sys.path) if entry in native), 0)
     front = [entry for entry in added if sys.path.index(entry) < position]
     return [*front, *layered, *(entry for entry in added if entry not in front)]

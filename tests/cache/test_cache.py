@@ -251,5 +251,5 @@ def test_without_a_choice_another_directory_is_found(tmp_path: Path, monkeypatch
     assert found.stat().st_mode & 0o777 == 0o700
     monkeypatch.setattr(os, "getuid", lambda: 12345)
     found.rename(tmp_path / "dask-pkgsync-12345")
-    with pytest.raises(LayerError, match="belongs to somebody else"):
+    with pytest.raises(LayerError, match="belongs to another user"):
         open_cache()
