@@ -56,7 +56,8 @@ def conflict(current: Target, asked: Target, file_conflicts: Iterable[FileConfli
 
     A package that both targets have must be the same in both. The options must be the same too, because a node follows
     one set of options. A package that only one target has is no conflict, unless the policy that is asked for is
-    ``strict`` (nothing else may be importable), or the package is known to differ in a file from one of the other target.
+    ``strict`` (nothing else may be importable), or the package is known to differ in a file from one of the other
+    target.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ class Target:
     install_timeout: float = 600.0
     """Seconds that one run of an installer may take on a node."""
     client_process: str = ""
-    """Token of the client's process. A worker or nanny that runs in this process is left as it is."""
+    """Token of the client's process. A node that runs in this process (a `LocalCluster`'s) is left as it is."""
     transport: str = "auto"
     """Where nodes get packages from: ``index``, ``client`` or ``auto`` (`layers.fill.Sources`)."""
     indexes: Indexes = OWN

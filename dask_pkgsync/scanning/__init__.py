@@ -1,1 +1,1 @@
-"""Reads environments: what is installed, local code, loose modules, and what configures pip and uv."""
+"""Reads environments: installed distributions, local code, loose modules, and the configured indexes of pip and uv."""

@@ -1,6 +1,7 @@
-"""Which indexes uv and pip are configured with on this machine, as these tools define it.
+"""Reads which package indexes uv and pip are configured with on this machine.
 
-The environment comes before files; what configures uv comes before what configures pip.
+As in these tools, environment variables precede files. If uv is configured with indexes, pip's configuration is not
+read.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dask_pkgsync")
 
-_SETTINGS = ("index-url", "extra-index-url", "find-links", "no-index")
+_PIP_SETTINGS = ("index-url", "extra-index-url", "find-links", "no-index")
 _TRUE = ("1", "true", "yes", "on", "y", "t")
 
 
 def configured_indexes(directory: Path | None = None, environ: Mapping[str, str] | None = None) -> Indexes:
-    """Return what uv, or else pip, is told about indexes; with credentials, if there are any.
+    """Return the indexes that uv, or else pip, is configured with, including credentials.
 
     Parameters
     ----------
     directory : Path, optional
-        Where uv looks for a project's configuration, there and above; by default the current directory.
+        Where uv starts to look for a project's configuration, upwards; by default the current directory.
     environ : mapping, optional
         Environment variables; by default this process's.
     """
@@ -44,26 +45,33 @@ def configured_indexes(directory: Path | None = None, environ: Mapping[str, str]
 
 
 def for_nodes(indexes: Indexes, *, with_credentials: bool = False) -> Indexes:
-    """Return what nodes can use of a client's indexes.
+    """Return those of a client's indexes that nodes can use.
 
-    Left out is what lies on the client's own disk, and what nobody can use without the credentials in its URL, unless
-    these are to travel.
+    Parameters
+    ----------
+    indexes : Indexes
+        The client's indexes. Directories on the client's disk are left out.
+    with_credentials : bool
+        Whether URLs with credentials are kept; by default they are left out.
     """
 
-    def travels(url: str) -> bool:
+    def is_usable(url: str) -> bool:
         return url.startswith(("http://", "https://")) and (with_credentials or not _has_credentials(url))
 
-    found = replace(
+    usable = replace(
         indexes,
-        default=indexes.default if travels(indexes.default) else "",
-        extra=tuple(filter(travels, indexes.extra)),
-        find_links=tuple(filter(travels, indexes.find_links)),
+        default=indexes.default if is_usable(indexes.default) else "",
+        extra=tuple(filter(is_usable, indexes.extra)),
+        find_links=tuple(filter(is_usable, indexes.find_links)),
     )
-    return found if found.default or found.extra or found.find_links or found.no_index else OWN
+    return usable if usable.default or usable.extra or usable.find_links or usable.no_index else OWN
 
 
 def _has_credentials(url: str) -> bool:
-    """Whether anything in a URL could be a secret; a password with a slash in it hides its @ from what reads URLs."""
+    """Whether a part of a URL could be a secret.
+
+    It does not parse the URL to find an @: a parser does not find the @ behind a password that contains a slash.
+    """
     return "@" in url or "#" in url or bare(url) != url
 
 
@@ -71,15 +79,15 @@ def _has_credentials(url: str) -> bool:
 
 
 @dataclass
-class _Found:
-    """What one source of configuration says; None: nothing."""
+class _UvSettings:
+    """The settings of uv in one file, or in the environment variables; None for a setting that is not there."""
 
     default: str | None = None
     extra: list[str] = field(default_factory=list)
     find_links: list[str] = field(default_factory=list)
     no_index: bool | None = None
     named: dict[str, str] = field(default_factory=dict)
-    """Name to URL, for credentials in variables."""
+    """URLs of indexes by their names, to find their credentials in environment variables."""
 
 
 def _from_uv(directory: Path | None, environ: Mapping[str, str]) -> Indexes:
@@ -94,8 +102,8 @@ def _from_uv(directory: Path | None, environ: Mapping[str, str]) -> Indexes:
     )
 
 
-def _merged(sources: list[_Found]) -> Indexes:
-    """Take each setting from the first source that has it; lists are joined."""
+def _merged(sources: list[_UvSettings]) -> Indexes:
+    """Take each setting from the first source that has it, and join lists."""
 
     def first(name: str, otherwise: Any) -> Any:
         return next((value for source in sources if (value := getattr(source, name)) is not None), otherwise)
@@ -106,20 +114,20 @@ def _merged(sources: list[_Found]) -> Indexes:
     return Indexes(first("default", ""), joined("extra"), joined("find_links"), first("no_index", otherwise=False))
 
 
-def _uv_environment(environ: Mapping[str, str]) -> _Found:
-    found = _Found(default=environ.get("UV_DEFAULT_INDEX") or environ.get("UV_INDEX_URL") or None)
+def _uv_environment(environ: Mapping[str, str]) -> _UvSettings:
+    settings = _UvSettings(default=environ.get("UV_DEFAULT_INDEX") or environ.get("UV_INDEX_URL") or None)
     extra = [*environ.get("UV_INDEX", "").split(), *environ.get("UV_EXTRA_INDEX_URL", "").split()]
-    if found.default is not None:
-        found.default = _named(found.default, found.named)
-    found.extra = [_named(entry, found.named) for entry in extra]
-    found.find_links = [link.strip() for link in environ.get("UV_FIND_LINKS", "").split(",") if link.strip()]
+    if settings.default is not None:
+        settings.default = _url_of(settings.default, settings.named)
+    settings.extra = [_url_of(entry, settings.named) for entry in extra]
+    settings.find_links = [link.strip() for link in environ.get("UV_FIND_LINKS", "").split(",") if link.strip()]
     if "UV_NO_INDEX" in environ:
-        found.no_index = environ["UV_NO_INDEX"].lower() in _TRUE
-    return found
+        settings.no_index = environ["UV_NO_INDEX"].lower() in _TRUE
+    return settings
 
 
-def _named(entry: str, names: dict[str, str]) -> str:
-    """Read ``name=url``."""
+def _url_of(entry: str, names: dict[str, str]) -> str:
+    """Return the URL of an entry that is a URL or ``name=url``; add the name to ``names``."""
     name, equals, url = entry.partition("=")
     if equals and re.fullmatch(r"[A-Za-z0-9._-]+", name):
         names[name] = url
@@ -127,11 +135,11 @@ def _named(entry: str, names: dict[str, str]) -> str:
     return entry
 
 
-def _uv_table(table: dict[str, Any]) -> _Found:
+def _uv_table(table: dict[str, Any]) -> _UvSettings:
     pip = table.get("pip")
-    table = {**table, **pip} if isinstance(pip, dict) else table  # what `uv pip` is told beyond the rest
+    table = {**table, **pip} if isinstance(pip, dict) else table  # [tool.uv.pip] holds the settings of `uv pip`
     default, no_index = table.get("index-url"), table.get("no-index")
-    found = _Found(
+    settings = _UvSettings(
         default=default if isinstance(default, str) else None,
         extra=_texts(table.get("extra-index-url")),
         find_links=_texts(table.get("find-links")),
@@ -140,21 +148,22 @@ def _uv_table(table: dict[str, Any]) -> _Found:
     entries = table.get("index")
     entries = entries if isinstance(entries, list) else []
     listed = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("url"), str)]
-    found.named = {str(entry["name"]): str(entry["url"]) for entry in listed if entry.get("name")}
+    settings.named = {str(entry["name"]): str(entry["url"]) for entry in listed if entry.get("name")}
     usual = [entry for entry in listed if not entry.get("explicit")]
     defaults = [str(entry["url"]) for entry in usual if entry.get("default")]
     others = [str(entry["url"]) for entry in usual if not entry.get("default")]
-    found.default = defaults[0] if defaults else found.default
-    found.extra = [*others, *found.extra]
-    return found
+    settings.default = defaults[0] if defaults else settings.default
+    settings.extra = [*others, *settings.extra]
+    return settings
 
 
 def _texts(value: object) -> list[str]:
-    """Return the texts of a list; nothing of what is none."""
+    """Return the texts in a list; an empty list for any other value."""
     return [entry for entry in value if isinstance(entry, str)] if isinstance(value, list) else []
 
 
 def _with_user(name: str, url: str, environ: Mapping[str, str]) -> str:
+    """Add the credentials in ``UV_INDEX_<NAME>_USERNAME`` and ``…_PASSWORD`` to the URL of a named index."""
     key = re.sub(r"[^A-Z0-9]", "_", name.upper())
     user, password = (environ.get(f"UV_INDEX_{key}_{part}", "") for part in ("USERNAME", "PASSWORD"))
     if not (user or password) or "://" not in url or "@" in url:
@@ -164,7 +173,7 @@ def _with_user(name: str, url: str, environ: Mapping[str, str]) -> str:
 
 
 def _uv_tables(directory: Path | None, environ: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Yield the tables that configure uv, the strongest first."""
+    """Yield the configuration of uv from its files, in the order of precedence."""
     if environ.get("UV_NO_CONFIG", "").lower() in _TRUE:
         return
     if chosen := environ.get("UV_CONFIG_FILE"):
@@ -172,7 +181,7 @@ def _uv_tables(directory: Path | None, environ: Mapping[str, str]) -> Iterator[d
         return
     try:
         here = directory or Path.cwd()
-    except OSError:  # it was removed
+    except OSError:  # the current directory was removed
         here = None
     for place in (here, *here.parents) if here else ():
         tools = _toml(place / "pyproject.toml").get("tool")
@@ -195,14 +204,14 @@ def _toml(path: Path) -> dict[str, Any]:
     try:
         tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     except ImportError:
-        logger.warning("%s is not read: that needs Python 3.11, or tomli", path)
+        logger.warning("the indexes in %s are ignored: to read TOML, use Python 3.11 or newer, or install tomli", path)
         return {}
     try:
-        found: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # its content may be secret
-        logger.warning("%s could not be read", path)
+        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # the error is not shown: it may quote a secret in the file
+        logger.warning("the indexes in %s are ignored: %s could not be read", path, path)
         return {}
-    return found
+    return table
 
 
 # -- pip ---------------------------------------------------------------------------------------------------------------
@@ -210,14 +219,14 @@ def _toml(path: Path) -> dict[str, Any]:
 
 def _from_pip(environ: Mapping[str, str]) -> Indexes:
     files = [_ini(path) for path in _pip_files(environ)]
-    settings = {  # later files are stronger, and what is for installing stronger than what is for all
+    settings = {  # later files override earlier ones, and the section [install] overrides [global]
         name: value
         for section in ("global", "install")
         for sections in files
         for name, value in sections.get(section, {}).items()
-        if name in _SETTINGS
+        if name in _PIP_SETTINGS
     }
-    for name in _SETTINGS:
+    for name in _PIP_SETTINGS:
         if value := environ.get(f"PIP_{name.upper().replace('-', '_')}"):
             settings[name] = value
     return Indexes(
@@ -243,14 +252,14 @@ def _pip_files(environ: Mapping[str, str]) -> list[Path]:
 
 
 def _ini(path: Path) -> dict[str, dict[str, str]]:
-    """Return the sections of a file of pip."""
+    """Return the sections of a configuration file of pip."""
     if not path.is_file():
         return {}
     parser = configparser.RawConfigParser()
     try:
         parser.read_string(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, configparser.Error):  # its content may be secret
-        logger.warning("%s could not be read", path)
+    except (OSError, ValueError, configparser.Error):  # the error is not shown: it may quote a secret in the file
+        logger.warning("the indexes in %s are ignored: %s could not be read", path, path)
         return {}
     return {
         section: {name.replace("_", "-"): value for name, value in parser.items(section)}

@@ -1,4 +1,4 @@
-"""What an environment lacks of its own requirements: it is replicated as it is, but the person is told."""
+"""Finds unmet requirements in an environment. It is replicated as it is, and the user gets a warning."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ def conflicts(environment: Environment, path: Sequence[str] | None = None) -> tu
     Parameters
     ----------
     environment : Environment
-        What a scan found.
+        The result of a scan.
     path : sequence of str, optional
-        Where it was found; by default `sys.path`.
+        The search path that was scanned; by default `sys.path`.
     """
     directories = installed([entry for entry in (sys.path if path is None else path) if isinstance(entry, str)])
-    found = []
+    unmet = []
     for name, distribution in environment.distributions.items():
         for requirement in _requirements(directories[name]) if name in directories else ():
             have = environment.distributions.get(str(canonicalize_name(requirement.name)))
             wants = f"{name} {distribution.version} requires {requirement.name}{requirement.specifier}"
             if have is None:
-                found.append(f"{wants}, which is not installed")
+                unmet.append(f"{wants}, which is not installed")
             elif not requirement.specifier.contains(have.version, prereleases=True):
-                found.append(f"{wants}, and {have.version} is installed")
-    return tuple(found)
+                unmet.append(f"{wants}, and {have.version} is installed")
+    return tuple(unmet)
 
 
 def _requirements(dist_info: Path) -> Iterator[Requirement]:
-    """Yield what a distribution requires here, without its extras."""
+    """Yield the requirements of a distribution that apply to this interpreter, without those of its extras."""
     try:
         with (dist_info / "METADATA").open(encoding="utf-8", errors="replace") as file:
             for line in file:
                 if line == "\n":
-                    return  # the description
+                    return  # the description follows
                 if line.startswith("Requires-Dist:") and (parsed := _parsed(line[14:].strip())) is not None:
                     yield parsed
     except OSError:
@@ -56,12 +56,12 @@ def _requirements(dist_info: Path) -> Iterator[Requirement]:
 
 @lru_cache(maxsize=20_000)
 def _parsed(text: str) -> Requirement | None:
-    """Parse a requirement; None for what does not hold here, or cannot be read."""
+    """Parse a requirement; None if it does not apply to this interpreter, or is invalid."""
     if "extra ==" in text or "extra==" in text:
         return None
     try:
         requirement = Requirement(text)
     except InvalidRequirement:
         return None
-    holds = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-    return requirement if holds else None
+    applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+    return requirement if applies else None

@@ -1,4 +1,4 @@
-"""Where a distribution came from (PEP 610), without anybody's credentials."""
+"""Reads and writes ``direct_url.json`` (PEP 610), which records the origin of a distribution, without credentials."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ if TYPE_CHECKING:
 
 _SSH_USER = "git"
 _KEY = "dask_pkgsync"
+"""The key of dask-pkgsync's own facts in ``direct_url.json``: kind and digest of local code."""
 _HARMLESS_FRAGMENTS = ("subdirectory=", "egg=", "sha256=", "sha384=", "sha512=")
 
 
 def parse_direct_url(text: str) -> Origin:
-    """Read a ``direct_url.json``.
+    """Return the origin that the text of a ``direct_url.json`` describes.
 
     Raises
     ------
     ValueError
-        If it is no PEP 610 document.
+        If the text is not a document as PEP 610 defines it.
     """
     try:
         data = json.loads(text)
@@ -34,19 +35,19 @@ def parse_direct_url(text: str) -> Origin:
             case {"vcs_info": {"commit_id": str(commit), "vcs": str(vcs)}}:
                 return FromVcs(url, _line(commit), _line(vcs), _line(data.get("subdirectory") or ""))
             case {"dir_info": dict(info)}:
-                return _directory(url, info, _ours(data))
+                return _directory(url, info, _kind_and_digest(data))
             case {"archive_info": dict(info)}:
-                return FromArchive(url, _digest(info) or _ours(data)[1])
+                return FromArchive(url, _digest(info) or _kind_and_digest(data)[1])
     except (KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise ValueError("not a direct URL (PEP 610)")
 
 
 def direct_url_of(origin: Origin) -> dict[str, Any] | None:
-    """Return the ``direct_url.json`` of an origin, which a node writes for what came from the client; None for none.
+    """Return the ``direct_url.json`` that a node writes for a distribution from the client; None if it needs none.
 
-    It says where the *client* has it from. Beyond PEP 610 it holds the digest that tells local code apart; what is
-    editable on the client is not so on the node.
+    It records where the *client* installed the distribution from. In addition to PEP 610 it holds the kind and the
+    digest of local code: an editable installation of the client is a regular one on the node.
     """
     match origin:
         case FromVcs(url, commit, vcs, subdirectory):
@@ -64,16 +65,16 @@ def direct_url_of(origin: Origin) -> dict[str, Any] | None:
     return None
 
 
-def _directory(url: str, info: dict[str, Any], ours: tuple[str, str]) -> Origin:
-    kind, digest = ours
+def _directory(url: str, info: dict[str, Any], kind_and_digest: tuple[str, str]) -> Origin:
+    kind, digest = kind_and_digest
     if kind == "modules":
         return FromModules(url, digest)
     return FromDirectory(url, bool(info.get("editable", False)) or kind == "editable", digest)
 
 
-def _ours(data: dict[str, Any]) -> tuple[str, str]:
-    ours = data.get(_KEY) or {}
-    return _line(ours.get("kind") or ""), _line(ours.get("digest") or "")
+def _kind_and_digest(data: dict[str, Any]) -> tuple[str, str]:
+    facts = data.get(_KEY) or {}
+    return _line(facts.get("kind") or ""), _line(facts.get("digest") or "")
 
 
 def _digest(info: dict[str, Any]) -> str:
@@ -84,9 +85,9 @@ def _digest(info: dict[str, Any]) -> str:
 
 
 def without_credentials(url: str) -> str:
-    """Return a URL without user, password, query (where tokens are), and fragments that are not known to be harmless.
+    """Return a URL without user, password, query, and all fragments except known harmless ones.
 
-    The user ``git`` of an SSH address (``git@host``) is no secret and stays; any other may be a token.
+    A query may hold a token, and so may a user. Only the user ``git`` of an SSH address (``git@host``) is kept.
     """
     url = _line(url)
     parts = urlsplit(url)
@@ -99,15 +100,15 @@ def without_credentials(url: str) -> str:
 
 
 def _has_authority(parts: SplitResult) -> bool:
-    """Whether the host is where a URL has it, so that nothing after it can be a part of a password."""
+    """Whether the URL was split correctly, with its host in the right place, so that no other part holds a password."""
     try:
         return parts.port is not None or bool(parts.hostname) or parts.scheme.endswith("file")
-    except ValueError:  # a port that is no number: the password holds a / or #
+    except ValueError:  # the port is not a number: a / or # in the password ended the host too early
         return False
 
 
 def _after_credentials(address: str) -> str:
-    """Keep what follows the last @ of what is no proper URL (``git@host:path``, as ssh has it)."""
+    """Return the part after the last @ of an address that is no proper URL, such as ``git@host:path`` of ssh."""
     user, _, rest = address.rpartition("@")
     rest = re.split("[?#]", rest, maxsplit=1)[0]
     return f"{user}@{rest}" if user == _SSH_USER else rest

@@ -1,7 +1,7 @@
-"""Reads the environment of the running interpreter, in milliseconds.
+"""Reads the installed distributions of the running interpreter, in milliseconds.
 
-Names and versions are in the names of the metadata directories, which are listed with one `os.scandir` for each entry
-of the search path; METADATA is parsed only where a directory's name does not say them.
+It takes names and versions from the names of the metadata directories, which it lists with one `os.scandir` for each
+entry of the search path. It parses METADATA only if a directory's name does not show name and version clearly.
 """
 
 from __future__ import annotations
@@ -40,18 +40,19 @@ _PLAIN_NAME = re.compile(r"[a-z0-9]+")
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
-# Two small files of each distribution are read: file objects would take twice the time of the descriptors below them.
+# The scan reads two small files of each distribution. File objects would take twice the time of file descriptors.
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 _CHUNK = 16_384
 _PER_MACHINE = re.compile(
     r"\.pyc,|\.dist-info/(?:RECORD|INSTALLER|REQUESTED|direct_url\.json|uv_cache\.json),|/bin/|/Scripts/"
 )
-_LONGEST = 200
-"""Characters in a name or version; no more are taken from another process either (`model.target`)."""
+"""Lines of RECORD that differ between machines, or between installers, though the code is the same."""
+_MAX_TEXT = 200
+"""The most characters of a name or version, the same as in messages (`model.wire.fields`)."""
 
 
 def scan_installed(path: Sequence[str] | None = None) -> Environment:
-    """Return the interpreter and every distribution that it would import from.
+    """Return the interpreter and the installed distributions on a search path.
 
     Parameters
     ----------
@@ -61,16 +62,17 @@ def scan_installed(path: Sequence[str] | None = None) -> Environment:
     Returns
     -------
     Environment
-        The first distribution of a name on the path, as the import system has it. What is broken, or there twice, is
-        in ``faults`` and never counts as a match.
+        Of several distributions with one name it has the first on the path, as the import system does. Distributions
+        with broken metadata, and two of one name in one directory, are listed in ``faults`` and match no other
+        distribution.
     """
     distributions: dict[str, Distribution] = {}
     faults: list[Fault] = []
     working = _working_directory()
-    if path is None:  # the import system passes over whatever else people put there
+    if path is None:  # the import system ignores entries that are no texts
         path = [entry for entry in sys.path if isinstance(entry, str)]
     for place in dict.fromkeys(path):
-        if directory := place or working:  # '' as the import system reads it
+        if directory := place or working:  # '' means the current directory
             _scan_directory(directory, working, distributions, faults)
     return Environment.of(this_interpreter(), distributions.values(), faults)
 
@@ -83,7 +85,7 @@ def this_interpreter() -> Interpreter:
 
 
 def _working_directory() -> str:
-    """Return the current directory, or nothing where it was removed under the process."""
+    """Return the current directory, or an empty text if it was removed."""
     try:
         return os.getcwd()  # noqa: PTH109
     except OSError:
@@ -91,12 +93,12 @@ def _working_directory() -> str:
 
 
 def _scan_directory(directory: str, working: str, distributions: dict[str, Distribution], faults: list[Fault]) -> None:
-    """Add what one entry of the search path holds, unless an earlier entry had it."""
+    """Add the distributions in one entry of the search path, except those that an earlier entry has."""
     here: dict[str, Distribution] = {}
     try:
         with os.scandir(directory) as listing:
             names = [entry.name for entry in listing if entry.name.endswith((".dist-info", ".egg-info", ".egg-link"))]
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # a zip, nothing, no path: no distributions
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # a zip, or an entry that does not exist or is no path
         return
     except OSError as error:
         faults.append(Fault("unreadable", printable(directory), printable(f"cannot be listed: {error.strerror}")))
@@ -104,16 +106,16 @@ def _scan_directory(directory: str, working: str, distributions: dict[str, Distr
     for name in sorted(names):
         full = f"{directory}{os.sep}{name}"
         if name.endswith(".egg-info") and os.path.realpath(directory) == working:
-            detail = "metadata of a source tree in the current directory: nothing says that it is installed"
+            detail = "metadata of a source tree in the current directory, which need not be installed"
             faults.append(Fault("stray", printable(full), detail, _name_of(name)))
             continue
         found = _read(full, name)
         if found.name in distributions:
-            continue  # an earlier entry of the path hides it
+            continue  # an earlier entry of the path hides this distribution
         if isinstance(found, Fault):
             faults.append(found)
         elif (other := here.get(found.name)) is not None:
-            detail = f"there twice in one directory: {other.version} and {found.version}"
+            detail = f"installed twice in one directory: {other.version} and {found.version}"
             faults.append(Fault("duplicate", printable(full), detail, found.name))
         else:
             here[found.name] = found
@@ -128,41 +130,41 @@ def _read(full: str, name: str) -> Distribution | Fault:
         if name.endswith(".egg-link"):
             return _read_egg_link(full, name)
         return _read_egg_info(full, name, Unrecorded())
-    except OSError as error:  # what is there and cannot be read may say anything: not "installed from an index"
+    except OSError as error:  # without its direct_url.json a distribution must not pass for one from an index
         return Fault("unreadable", printable(full), printable(f"cannot be read: {error.strerror}"), _name_of(name))
 
 
 def _read_dist_info(full: str, entry: str) -> Distribution | Fault:
     broken = partial(Fault, "broken", printable(full))
     if entry.startswith("~"):
-        return broken("left behind by a pip that was interrupted; remove it")
+        return broken("left behind by an interrupted run of pip; remove it")
     metadata = f"{full}{os.sep}METADATA"
     if not _size(metadata):
         return broken("METADATA is missing or empty", _name_of(entry))
-    found = _said_by_name(entry.removesuffix(".dist-info")) or _from_metadata(metadata)
+    found = _name_and_version(entry.removesuffix(".dist-info")) or _from_metadata(metadata)
     if found is None:
         return broken("no readable name and version", _name_of(entry))
     name, version = canonical(found[0]), found[1]
-    installer = printable(_text(f"{full}{os.sep}INSTALLER").strip())[:_LONGEST]
+    installer = printable(_text(f"{full}{os.sep}INSTALLER").strip())[:_MAX_TEXT]
     origin: Origin = FromIndex()
     if installer != "conda" and (direct_url := _text(f"{full}{os.sep}direct_url.json")):
-        # (conda leaves the path of the machine that built the package there)
+        # The direct_url.json of a conda package names a directory of the machine that built the package.
         try:
-            origin = _recorded(parse_direct_url(direct_url), full)
+            origin = _with_record_digest(parse_direct_url(direct_url), full)
         except ValueError:
             return broken("direct_url.json is not readable (PEP 610)", name)
     return Distribution(name, version, origin, installer)
 
 
-def _recorded(origin: Origin, dist_info: str) -> Origin:
-    """Let the list of the installed files tell packages apart where nothing else does."""
+def _with_record_digest(origin: Origin, dist_info: str) -> Origin:
+    """Add the digest of the list of installed files (RECORD) to an origin that has no other digest."""
     match origin:
         case FromArchive(digest="") | FromDirectory(editable=False, digest=""):
             lines = sorted(_text(f"{dist_info}{os.sep}RECORD").splitlines())
             if not lines:
                 return origin
-            ours = (line for line in lines if not _PER_MACHINE.search(line))  # these differ from machine to machine
-            return replace(origin, digest=f"record={hashlib.sha256(chr(10).join(ours).encode()).hexdigest()}")
+            same = (line for line in lines if not _PER_MACHINE.search(line))
+            return replace(origin, digest=f"record={hashlib.sha256(chr(10).join(same).encode()).hexdigest()}")
     return origin
 
 
@@ -172,16 +174,16 @@ def _read_egg_info(full: str, entry: str, origin: Origin) -> Distribution | Faul
     found = None
     if _size(metadata):
         stem = re.sub(r"-py\d[\d.]*$", "", entry.removesuffix(".egg-info"))
-        found = _said_by_name(stem) or _from_metadata(metadata)
+        found = _name_and_version(stem) or _from_metadata(metadata)
     if found is None:
         return Fault("broken", printable(full), "no readable name and version", _name_of(entry))
     return Distribution(canonical(found[0]), found[1], origin)
 
 
 def _read_egg_link(full: str, entry: str) -> Distribution | Fault:
-    """Read what ``setup.py develop`` left: the path of a source tree that holds the egg-info."""
+    """Read an egg-link, which ``setup.py develop`` writes: the path of a source tree that holds the egg-info."""
     source = _text(full).partition("\n")[0].strip()
-    with suppress(OSError, ValueError):  # ValueError: a path that cannot be one
+    with suppress(OSError, ValueError):  # ValueError: the text is no valid path
         target = Path(os.path.abspath(Path(full).parent / source))  # noqa: PTH100  # no .. in the URI
         for egg_info in sorted(target.glob("*.egg-info")) if source else ():
             found = _read_egg_info(str(egg_info), egg_info.name, FromDirectory(target.as_uri(), editable=True))
@@ -190,23 +192,24 @@ def _read_egg_link(full: str, entry: str) -> Distribution | Fault:
     return Fault("broken", printable(full), "points to no source tree with metadata", _name_of(entry))
 
 
-def _said_by_name(stem: str) -> tuple[str, str] | None:
-    """Return name and version as the name of a metadata entry says them, if it does so without doubt.
+def _name_and_version(stem: str) -> tuple[str, str] | None:
+    """Return name and version from the name of a metadata directory or file; None if it is ambiguous.
 
-    Both are escaped there so that neither holds a dash (PEP 427); where an old tool did not, only METADATA knows.
+    Tools escape both so that neither contains a dash (PEP 427). After an old tool that did not, only METADATA tells
+    where the name ends.
     """
     name, _, version = stem.partition("-")
     return (name, version) if "-" not in version and _valid(name, version) else None
 
 
 def _valid(name: str, version: str) -> bool:
-    if len(name) > _LONGEST or len(version) > _LONGEST:
+    if len(name) > _MAX_TEXT or len(version) > _MAX_TEXT:
         return False
     return _NAME.fullmatch(name) is not None and _VERSION.fullmatch(version) is not None
 
 
 def _from_metadata(path: str) -> tuple[str, str] | None:
-    import email.parser  # rarely needed, and slow to import
+    import email.parser  # imported here because it is rarely needed and slow to import
 
     with open(path, "rb") as file:  # noqa: PTH123
         headers = email.parser.BytesHeaderParser().parse(file)
@@ -215,15 +218,15 @@ def _from_metadata(path: str) -> tuple[str, str] | None:
 
 
 def _size(path: str) -> int:
-    """Return the bytes of a file, 0 where there is none."""
+    """Return the size of a file in bytes, 0 if there is none."""
     try:
-        return os.stat(path).st_size  # noqa: PTH116  # many of them: the quick way
+        return os.stat(path).st_size  # noqa: PTH116  # faster than pathlib for thousands of files
     except OSError:
         return 0
 
 
 def _text(path: str) -> str:
-    """Return what a small file holds, or nothing where there is none."""
+    """Return the text of a small file, empty if there is none."""
     try:
         descriptor = os.open(path, _READ)
     except FileNotFoundError:
@@ -239,13 +242,13 @@ def _text(path: str) -> str:
 
 @cache
 def canonical(name: str) -> str:
-    """Return the canonical spelling of a name (PEP 503); quick for the many that are canonical already."""
+    """Return the canonical spelling of a name (PEP 503), with a short cut for names that are canonical already."""
     return name if _PLAIN_NAME.fullmatch(name) else str(canonicalize_name(name))
 
 
 def _name_of(entry: str) -> str:
-    """Guess a canonical name from the name of a metadata entry, for a fault."""
+    """Guess the canonical name of a faulty distribution from the name of its metadata directory or file."""
     stem, _, kind = entry.rpartition(".")
-    if kind != "egg-link":  # its version begins with a digit, if all is well
+    if kind != "egg-link":  # name-version: a valid version begins with a digit
         stem = re.split(r"-(?=\d)", stem, maxsplit=1)[0] if re.search(r"-\d", stem) else stem.partition("-")[0]
     return canonical(stem) if _NAME.fullmatch(stem) else ""

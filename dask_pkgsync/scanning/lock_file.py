@@ -14,12 +14,17 @@ if TYPE_CHECKING:
 
 
 def read_lock(path: str) -> Environment:
-    """Read a lock file.
+    """Return the environment that a lock file pins.
+
+    Parameters
+    ----------
+    path : str
+        Path of the file; ``~`` is the home directory.
 
     Raises
     ------
     PolicyError
-        If it cannot be read.
+        If the file cannot be read, or is no lock file (`environment_from_lock`).
     """
     try:
         text = Path(path).expanduser().read_text(encoding="utf-8")

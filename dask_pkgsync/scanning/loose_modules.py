@@ -1,7 +1,7 @@
-"""Loose modules: importable code outside any distribution, such as what lies beside a script or notebook.
+"""Loose modules: importable code that belongs to no distribution, such as modules beside a script or notebook.
 
-Each module or package travels as a distribution of its own. So two people whose scripts share a directory have the same
-ones, and where two have different code under one name, they differ in the distribution of that name.
+Each module or package travels as a distribution of its own. So two users with the same module have the same
+distribution, and two users with different code under one name have distributions that differ, which is a conflict.
 """
 
 from __future__ import annotations
@@ -29,56 +29,60 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _NOT_FOR_IMPORT = frozenset({"setup.py", "conftest.py", "noxfile.py"})
-_LONGEST = 80
-"""Characters of a module's name that the name of its distribution takes over."""
+_MAX_NAME = 80
+"""The most characters of a module's name in the name of its distribution."""
 _SHOWN = 5
-_NOT_TAKEN = ".gitignore, or its name (a cache, a key, a secret), keeps it here"
+"""The most files that an error names."""
+_NOT_TAKEN = ".gitignore, or its name (a cache, a key, a secret), excludes it"
 
 
 @dataclass(frozen=True)
 class LooseModule:
-    """A module or package, with its files."""
+    """A loose module or package, with its files."""
 
     distribution: Distribution
+    """The distribution as which it travels."""
     directory: Path
+    """The directory on the search path that holds it."""
     files: tuple[SourceFile, ...]
 
 
 @dataclass(frozen=True)
 class LooseModules:
-    """What can be imported and belongs to no distribution."""
+    """The loose modules of a client."""
 
     modules: tuple[LooseModule, ...] = ()
+    """The modules that travel to the cluster."""
     left_out: tuple[tuple[Path, str], ...] = ()
-    """What does not travel, with the reason."""
+    """Files and directories of importable code that do not travel, each with the reason."""
 
 
 def find_modules(chosen: bool | Sequence[str], *, limit: int) -> LooseModules:  # noqa: FBT001  # off, on, or a list
-    """Return the loose modules that travel, and what stays.
+    """Return the loose modules that travel, and those that are left out.
 
     Parameters
     ----------
     chosen : bool or sequence of str
-        True: those of the directories that are on `sys.path` though no installer put them there (the script's or
-        notebook's, those of ``PYTHONPATH``), except home, root and temporary directories. Or names of modules, and
-        paths of modules, packages and directories.
+        True: all modules in those directories of `sys.path` that no installer put there, such as the script's or
+        notebook's directory and those of ``PYTHONPATH``, except home, root and temporary directories. False: none. A
+        list: names of modules, and paths of modules, packages and directories.
     limit : int
-        Bytes of all of them together.
+        The most bytes of all modules together.
 
     Raises
     ------
     PolicyError
-        If a chosen one is not there, or all are larger than the limit; names the largest.
+        If a module in the list does not exist or cannot travel, or if all modules together exceed the limit.
     """
     if chosen is False:
         return LooseModules()
-    wanted = _automatic() if isinstance(chosen, bool) else _named(chosen)
+    candidates = _in_loose_directories() if isinstance(chosen, bool) else _in_list(chosen)
     modules: list[LooseModule] = []
-    stays: list[tuple[Path, str]] = []
-    taken: set[str] = set()
-    for directory, names in wanted.items():
-        travels, left_out = _sorted_out(directory, names, taken)
-        taken |= {name.partition(".")[0] for name in travels}
+    all_left_out: list[tuple[Path, str]] = []
+    known: set[str] = set()
+    for directory, names in candidates.items():
+        travels, left_out = _importable_on_nodes(directory, names, known)
+        known |= {name.partition(".")[0] for name in travels}
         by_name: dict[str, list[SourceFile]] = {}
         for file in loose_files(directory, travels):
             by_name.setdefault(file.path.partition("/")[0], []).append(file)
@@ -87,13 +91,13 @@ def find_modules(chosen: bool | Sequence[str], *, limit: int) -> LooseModules:  
             name, reason = left_out[0]
             raise PolicyError(f"modules: {directory / name} was named and cannot travel: {reason}")
         modules += _by_module(directory, by_name)
-        stays += [(directory / name, reason) for name, reason in left_out]
+        all_left_out += [(directory / name, reason) for name, reason in left_out]
     _refuse_too_large(modules, limit)
-    return LooseModules(tuple(modules), tuple(stays))
+    return LooseModules(tuple(modules), tuple(all_left_out))
 
 
 def _by_module(directory: Path, by_name: Mapping[str, Sequence[SourceFile]]) -> Iterator[LooseModule]:
-    """Yield the modules of a directory; a package and a file of one name are one."""
+    """Yield the modules of a directory; a package and a file of one name are one module."""
     together: dict[str, list[SourceFile]] = {}
     for name, files in by_name.items():
         together.setdefault(name.partition(".")[0], []).extend(files)
@@ -105,32 +109,32 @@ def _by_module(directory: Path, by_name: Mapping[str, Sequence[SourceFile]]) -> 
 
 
 def distribution_name(module: str) -> str:
-    """Return the name of the distribution that a module travels as, for example ``module-helpers``.
+    """Return the name of the distribution as which a module travels, for example ``module-helpers``.
 
-    Names of modules that are one to PEP 503 (``a_b``, ``A_b``, ``_a_b``) get a digest of the exact one, but for the
-    plainest.
+    Some names of modules (``a_b``, ``A_b``, ``_a_b``) have the same canonical spelling (PEP 503). So only names in
+    lower case with single underscores are taken as they are; the others get a digest of the exact name.
     """
     plain = module.replace("_", "-")
-    if len(plain) <= _LONGEST and re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", plain):
+    if len(plain) <= _MAX_NAME and re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", plain):
         return f"module-{plain}"
-    words = re.findall(r"[a-z0-9]+", module.lower()[:_LONGEST])
+    words = re.findall(r"[a-z0-9]+", module.lower()[:_MAX_NAME])
     return "-".join(["module", *words, hashlib.sha256(module.encode()).hexdigest()[:8]])
 
 
 def _is_whole(directory: Path, chosen: Sequence[str]) -> bool:
-    """Whether a directory was chosen as such, and not something in it."""
+    """Whether the list names the directory itself, and not single modules in it."""
     return any(Path(entry).expanduser().resolve() == directory for entry in chosen)
 
 
 def loose_directories() -> list[Path]:
-    """Return the directories of the search path that hold loose modules, in its order."""
+    """Return the directories on the search path that may hold loose modules, in its order."""
     found: dict[Path, None] = {}
     for entry in sys.path:
-        if not isinstance(entry, str):  # the import system passes over it
+        if not isinstance(entry, str):  # the import system ignores it
             continue
         try:
             directory = Path(entry or os.getcwd()).resolve()  # noqa: PTH109
-        except (OSError, ValueError):  # no path, or the current directory was removed
+        except (OSError, ValueError):  # not a valid path, or the current directory was removed
             continue
         if directory.is_dir() and not _is_known(directory):
             found.setdefault(directory)
@@ -138,16 +142,20 @@ def loose_directories() -> list[Path]:
 
 
 def _is_known(directory: Path) -> bool:
-    """Whether a directory is no place for loose modules: an interpreter's, an installer's, or one for everything."""
-    everything = {Path(tempfile.gettempdir()).resolve(), Path(directory.anchor)}
-    with contextlib.suppress(RuntimeError):  # nobody's home
-        everything.add(Path.home().resolve())
-    if directory in everything or directory in _linked():
+    """Whether a directory holds no loose modules.
+
+    Such are the directories of interpreters, installers and editable projects, and the home, root and temporary
+    directories, which hold files of all kinds.
+    """
+    of_all_kinds = {Path(tempfile.gettempdir()).resolve(), Path(directory.anchor)}
+    with contextlib.suppress(RuntimeError):  # the user has no home directory
+        of_all_kinds.add(Path.home().resolve())
+    if directory in of_all_kinds or directory in _editable_directories():
         return True
     prefixes = {Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix)}
     standard = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")}
-    homes = standard | {prefix / part for prefix in prefixes for part in ("lib", "lib64", "bin", "Scripts")}
-    if any(home in (directory, *directory.parents) for home in homes):
+    installed = standard | {prefix / part for prefix in prefixes for part in ("lib", "lib64", "bin", "Scripts")}
+    if any(root in (directory, *directory.parents) for root in installed):
         return True
     return directory.name in ("site-packages", "dist-packages") or any(directory.glob("*.dist-info"))
 
@@ -157,8 +165,8 @@ def _site_directories() -> list[Path]:
     return [Path(entry) for entry in texts if Path(entry).name in ("site-packages", "dist-packages")]
 
 
-def _linked() -> set[Path]:
-    """Return the directories that editable projects put on the search path with .pth files."""
+def _editable_directories() -> set[Path]:
+    """Return the directories that editable projects add to the search path with .pth files."""
     found = set()
     for directory in {*_site_directories(), Path(site.getusersitepackages())}:
         for link in directory.glob("*.pth"):
@@ -168,7 +176,8 @@ def _linked() -> set[Path]:
     return found
 
 
-def _automatic() -> dict[Path, list[str]]:
+def _in_loose_directories() -> dict[Path, list[str]]:
+    """Return all importable entries of the loose directories except the running script, by directory."""
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     here = Path(script).resolve() if script else None
     return {
@@ -177,7 +186,8 @@ def _automatic() -> dict[Path, list[str]]:
     }
 
 
-def _named(chosen: Iterable[str]) -> dict[Path, list[str]]:
+def _in_list(chosen: Iterable[str]) -> dict[Path, list[str]]:
+    """Return the entries that a list of names and paths refers to, by directory."""
     found: dict[Path, list[str]] = {}
     for entry in chosen:
         directory, names = _locate(entry)
@@ -187,7 +197,10 @@ def _named(chosen: Iterable[str]) -> dict[Path, list[str]]:
 
 
 def _locate(entry: str) -> tuple[Path, list[str]]:
-    """Find what one entry of the option names: a module on the search path, a file, a package, or a directory."""
+    """Return the directory and names of the modules to which an entry of the option ``modules`` refers.
+
+    An entry is the name of a module on the search path, or the path of a file, package or directory.
+    """
     path = Path(entry).expanduser()
     if path.exists() and (path.suffix or os.sep in entry or path.is_dir()):
         path = path.resolve()
@@ -220,7 +233,7 @@ def _is_module(name: str) -> bool:
 
 
 def _is_package(entry: os.DirEntry[str]) -> bool:
-    """Whether a directory holds modules itself; what only holds other directories could be anything."""
+    """Whether a directory directly contains a module; one that only contains directories need not be a package."""
     if "." in entry.name:
         return False
     try:
@@ -229,15 +242,24 @@ def _is_package(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _sorted_out(
-    directory: Path, names: Sequence[str], taken: set[str]
+def _importable_on_nodes(
+    directory: Path, names: Sequence[str], known: set[str]
 ) -> tuple[list[str], tuple[tuple[str, str], ...]]:
+    """Split the entries of a directory into those that travel, and those that another module hides, with the reason.
+
+    Parameters
+    ----------
+    directory : Path
+    names : sequence of str
+    known : set of str
+        Names of the modules of earlier directories on the search path.
+    """
     travels, left_out = [], []
     for name in names:
         module = name.partition(".")[0]
         if module in sys.stdlib_module_names:
             left_out.append((name, "the standard library has a module of this name"))
-        elif module in taken:
+        elif module in known:
             left_out.append((name, "a directory before it on the search path has a module of this name"))
         elif (owner := _owner(module, directory)) is not None:
             left_out.append((name, f"an installed distribution has a module of this name ({owner})"))
@@ -247,8 +269,8 @@ def _sorted_out(
 
 
 def _owner(module: str, directory: Path) -> str | None:
-    """Return where an installed distribution has a module of this name."""
-    for place in {*_site_directories(), *_linked()} - {directory}:
+    """Return the path of a module with this name in an installed distribution; None if there is none."""
+    for place in {*_site_directories(), *_editable_directories()} - {directory}:
         for candidate in (place / module, place / f"{module}.py"):
             if candidate.exists():
                 return str(candidate)
@@ -266,7 +288,7 @@ def _refuse_too_large(modules: Sequence[LooseModule], limit: int) -> None:
         largest = ", ".join(f"{file.full} ({human_bytes(file.size)})" for file in files[:_SHOWN])
         raise PolicyError(
             f"modules: the loose modules are {human_bytes(total)}, more than modules-limit allows "
-            f"({human_bytes(limit)}). The largest files: {largest}. Name those that are to travel in modules=[…]; "
-            "or list what is not code in .gitignore, switch it off with modules=False, or raise "
+            f"({human_bytes(limit)}). The largest files: {largest}. List the modules that your tasks need in "
+            "modules=[…]; or list files that are no code in .gitignore, ship no modules with modules=False, or raise "
             "modules-limit (DASK_PKGSYNC__MODULES_LIMIT)."
         )

@@ -1,4 +1,4 @@
-"""Scans the environment of another interpreter, which need not have this package."""
+"""Scans the environment of another interpreter, which need not have dask-pkgsync."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class InterpreterScanError(PkgsyncError):
     python : str
         Path of the interpreter.
     last_words : str
-        The end of what it printed.
+        The end of the interpreter's output.
     """
 
     def __init__(self, python: str, last_words: str) -> None:
@@ -39,7 +39,7 @@ class InterpreterScanError(PkgsyncError):
         self.python, self.last_words = python, last_words
 
     def __str__(self) -> str:
-        """Say which interpreter it was and what it said."""
+        """Name the interpreter and the end of its output."""
         return f"{self.python} could not be scanned; its last words:\n{self.last_words or '(none)'}"
 
 
@@ -51,15 +51,15 @@ def scan_other_interpreter(python: str, *, timeout: float = 60) -> Environment:
     python : str
         Path of the interpreter, Python 3.10 or newer.
     timeout : float
-        Seconds it may take.
+        Seconds that the scan may take.
 
     Raises
     ------
     InterpreterScanError
-        If it does not run, or is no Python that this package knows.
+        If the program does not run, does not finish in time, or is no Python of a supported version.
     """
     with tempfile.TemporaryDirectory(prefix="dask-pkgsync-scan-") as directory:
-        _lend_ourselves(Path(directory))
+        _copy_packages(Path(directory))
         command = [python, "-B", "-c", _PROGRAM, directory]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
@@ -70,7 +70,7 @@ def scan_other_interpreter(python: str, *, timeout: float = 60) -> Environment:
     return Environment.from_json(done.stdout)
 
 
-def _lend_ourselves(directory: Path) -> None:
-    """Copy this package, and the one library that its scan needs, to where the other interpreter can import them."""
+def _copy_packages(directory: Path) -> None:
+    """Copy dask-pkgsync, and `packaging`, which its scan needs, to a directory for the other interpreter."""
     for source in (Path(__file__).parents[1], Path(packaging.__path__[0])):
         shutil.copytree(source, directory / source.name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,4 +1,4 @@
-"""What installed distributions say of their files: RECORD, as the wheel format (PEP 376, PEP 427) has it."""
+"""Reads RECORD, the list of the files of an installed distribution (PEP 376, PEP 427)."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Entry:
     """One line of RECORD."""
 
     path: str
-    """Relative to the directory that holds the dist-info, with ``/``."""
+    """Path relative to the directory that holds the dist-info, with ``/``."""
     size: int | None
-    """Bytes, where it was recorded."""
+    """Size in bytes; None if it is not recorded."""
     digest: str = ""
-    """For example ``sha256=…``, where it was recorded."""
+    """For example ``sha256=…``; empty if it is not recorded."""
 
 
 def entries(dist_info: Path) -> Iterator[Entry]:
-    """Return the lines of a distribution's RECORD; nothing where it has none."""
+    """Yield the lines of a distribution's RECORD; none if it has no RECORD."""
     try:
         text = (dist_info / "RECORD").read_text(encoding="utf-8")
     except OSError:
@@ -44,19 +44,19 @@ def entries(dist_info: Path) -> Iterator[Entry]:
 
 
 def recorded(path: str, content: bytes) -> str:
-    """Return the line of RECORD for a file."""
+    """Return the line of RECORD for a file with this path and content."""
     digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
     quoted = f'"{path}"' if "," in path else path
     return f"{quoted},sha256={digest},{len(content)}"
 
 
 def module_names(dist_info: Path) -> frozenset[str]:
-    """Return the modules that a distribution provides, as dotted names; a package by its own name."""
+    """Return the dotted names of the modules and packages in a distribution."""
     return frozenset(filter(None, (module_name(entry.path) for entry in entries(dist_info))))
 
 
 def module_name(path: str) -> str | None:
-    """Return the dotted name of the module that a file holds, or None if it holds none."""
+    """Return the dotted name of the module in a file, or None if the file is no module."""
     parts = path.split("/")
     stem, dot, suffix = parts[-1].partition(".")
     is_module = suffix == "py" or (dot and path.endswith(EXTENSIONS))
@@ -74,13 +74,13 @@ def dist_infos(directory: Path | str) -> dict[str, Path]:
                 if item.name.endswith(".dist-info"):
                     name = str(canonicalize_name(item.name.removesuffix(".dist-info").rpartition("-")[0]))
                     found.setdefault(name, Path(item.path))
-    except OSError:  # not there, not readable, or a zip: holds nothing for us
+    except OSError:  # missing, not readable, or a zip
         pass
     return found
 
 
 def installed(places: Sequence[str | Path]) -> dict[str, Path]:
-    """Return the dist-info directories on a search path, by canonical name; the first of a name wins."""
+    """Return the dist-info directories on a search path, by canonical name; of several with one name the first."""
     found: dict[str, Path] = {}
     for place in places:
         found = {**dist_infos(place), **found}
@@ -88,7 +88,7 @@ def installed(places: Sequence[str | Path]) -> dict[str, Path]:
 
 
 def top_level(path: str) -> str | None:
-    """Return the top-level module or package that a file of a distribution belongs to, or None."""
+    """Return the top-level module or package to which a file of a distribution belongs, or None if to none."""
     top, slash, _ = path.partition("/")
     if slash:
         return top if top.isidentifier() and top != "__pycache__" else None

@@ -1,4 +1,4 @@
-"""The person's own environment: what is installed, and the local code in it, each with a digest of its content."""
+"""Scans the client's environment: installed distributions, and local code with digests of its content."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from dask_pkgsync.scanning.loose_modules import LooseModule
 
 MODULES_LIMIT = 50_000_000
-"""Bytes of loose modules that travel at most, unless configured otherwise."""
+"""The default of the most bytes of all loose modules together."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """An environment of this machine, and where its loose modules are."""
+    """An environment of this machine, with the files of its loose modules."""
 
     environment: Environment
     modules: Mapping[str, LooseModule] = field(default_factory=dict)
-    """By the name of their distribution."""
+    """Loose modules by the name of their distribution, for example ``module-helpers``."""
     left_out: tuple[tuple[Path, str], ...] = ()
-    """What could be imported and does not travel, with the reason."""
+    """Files and directories of importable code that do not travel, each with the reason."""
 
 
 def scan(
@@ -43,28 +43,29 @@ def scan(
     modules: bool | Sequence[str] = True,
     modules_limit: int = MODULES_LIMIT,
 ) -> Environment:
-    """Return the interpreter, every distribution that it would import from, and the local code beside them.
+    """Return the environment of this interpreter: its distributions, editable projects and loose modules.
 
     Parameters
     ----------
     path : sequence of str, optional
-        Directories in the order of import; by default `sys.path`.
+        Directories in the order of import; by default `sys.path`. With another path, loose modules are not scanned.
     modules : bool or sequence of str
-        Loose modules: code that is importable and belongs to no distribution, such as what lies beside the script or
-        notebook. True: all of them; False: none; or names and paths of those that count. Only of `sys.path`.
+        Which loose modules are included: importable code that belongs to no distribution, such as modules beside the
+        script or notebook. True: all; False: none; a list: these names, and paths of modules, packages and directories.
     modules_limit : int
-        Bytes of all loose modules together.
+        The most bytes of all loose modules together.
 
     Returns
     -------
     Environment
-        The first distribution of a name on the path, as the import system has it. What is broken, or there twice, is
-        in ``faults`` and never counts as a match. Editable projects and loose modules have a digest of their files.
+        Of several distributions with one name it has the first on the path, as the import system does. Distributions
+        with broken metadata, and two of one name in one directory, are listed in ``faults`` and match no other
+        distribution. Editable projects and loose modules have a digest of their files.
 
     Raises
     ------
     PolicyError
-        If ``modules`` names what is not there, or the loose modules are larger than the limit.
+        If a module in the list ``modules`` does not exist or cannot travel, or if the loose modules exceed the limit.
     """
     return snapshot(path, modules=modules, modules_limit=modules_limit).environment
 
@@ -72,7 +73,7 @@ def scan(
 def snapshot(
     path: Sequence[str] | None = None, *, modules: bool | Sequence[str] = True, modules_limit: int = MODULES_LIMIT
 ) -> Snapshot:
-    """Do the same, and keep where the loose modules are."""
+    """Scan as `scan` does, and return the files of the loose modules too."""
     installed = with_digests(scan_installed(path))
     loose = find_modules(modules if path is None else False, limit=modules_limit)
     by_name = {module.distribution.name: module for module in loose.modules}
@@ -82,14 +83,14 @@ def snapshot(
 
 
 def with_digests(environment: Environment, only: Container[str] | None = None) -> Environment:
-    """Return an environment whose editable projects have the digests of what their directories hold.
+    """Return an environment in which the editable projects have digests of their source directories.
 
     Parameters
     ----------
     environment : Environment
-        What a scan of this machine found.
+        The result of a scan of this machine.
     only : container of str, optional
-        Names to look at; by default all.
+        Canonical names of the projects to digest; by default all.
     """
     distributions: list[Distribution] = []
     faults = list(environment.faults)
@@ -109,7 +110,7 @@ def with_digests(environment: Environment, only: Container[str] | None = None) -
 
 
 def project_digest(directory: Path, distribution: Distribution) -> str:
-    """Return what tells two states of a project apart."""
+    """Return the digest of a project's files, name and version, which changes with every edit."""
     return digest_of(project_files(directory), distribution.name, distribution.version)
 
 

@@ -1,8 +1,9 @@
 """Which files of a directory are source code and its data, and a digest of them.
 
-One rule for projects that are built and for loose modules: what ``.gitignore`` leaves out stays, and so do virtual
-environments, caches, version control and files that commonly hold secrets. Of a project, Python files that are ignored
-by their name alone travel nevertheless: they are what tools generated (``_version.py``), and the build takes them.
+The same files are left out of projects that are built and of loose modules: those that ``.gitignore`` excludes, virtual
+environments, caches, version control, and files that commonly hold secrets. Of a project, a Python file that
+``.gitignore`` excludes by its own name is included all the same: tools generate such files (``_version.py``), and the
+build needs them.
 """
 
 from __future__ import annotations
@@ -34,26 +35,27 @@ _NEVER_FILES = (
     *(".git-credentials", "*.p12", "*.pfx", "*.jks", "*.kdbx", "*.ppk", ".pgpass", ".npmrc", ".htpasswd", ".dockercfg"),
 )
 _NEVER_LOOSE = ("*.pem", "*.crt", "*.env", "*.tfvars", "*credential*", "*secret*", "service*account*.json", "*.ipynb")
-"""Besides, where no build backend says what belongs."""
+"""Further files that are left out of loose modules, because no build backend selects their files."""
 _OF_BUILDS = ("build", "dist", "*.egg-info")
-"""At the root of a project: what earlier builds left."""
+"""Names, at the root of a project, of the output of earlier builds."""
 _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file that belongs."""
+    """A source or data file of a project or loose module."""
 
     path: str
-    """Relative to the root, with ``/``."""
+    """Path relative to the root of the project or module, with ``/``."""
     full: Path
+    """Path of the file on this machine."""
     size: int
-    """Bytes."""
+    """Size in bytes."""
     executable: bool
 
 
 def project_files(root: Path) -> list[SourceFile]:
-    """Return the files of a project that its build may look at, by path.
+    """Return the files of a project that its build may read, sorted by path.
 
     Raises
     ------
@@ -65,12 +67,12 @@ def project_files(root: Path) -> list[SourceFile]:
 
 
 def loose_files(root: Path, names: Sequence[str]) -> list[SourceFile]:
-    """Return the files of some modules and packages at the top of a directory, by path."""
+    """Return the files of some loose modules and packages of a directory, sorted by path."""
     return sorted(_walk(root, names, loose=True), key=lambda file: file.path)
 
 
 def digest_of(files: Sequence[SourceFile], *facts: str) -> str:
-    """Return what tells two states of some files apart: SHA-256 of paths, bytes and modes, and of further facts."""
+    """Return the digest of files, ``source=`` and a SHA-256, over their paths, contents and modes and further facts."""
     rows = [[file.path, file.executable, sha256_of(file.full)] for file in files]
     return "source=" + hashlib.sha256(json.dumps([1, list(facts), rows]).encode()).hexdigest()
 
@@ -85,7 +87,7 @@ def sha256_of(path: Path) -> str:
 
 
 def copy_to(files: Sequence[SourceFile], directory: Path) -> None:
-    """Copy files below a directory, with their modes but not their dates."""
+    """Copy files into a directory, with their modes but without their dates."""
     for file in files:
         target = directory / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +110,10 @@ def _visit(
     loose: bool,  # noqa: FBT001  # private, and called here alone
     above: tuple[str, ...],
 ) -> Iterator[SourceFile]:
-    """Yield a file, or those below a directory; ``above`` are the real paths on the way, against loops of links."""
+    """Yield a file, or the files below a directory.
+
+    ``above`` holds the real paths of the directories on the way, so that a loop of symbolic links ends.
+    """
     full, name = root / path, path.rpartition("/")[2]
     if full.is_dir():
         real = os.path.realpath(full)
@@ -140,7 +145,7 @@ def _is_any(name: str, patterns: Sequence[str]) -> bool:
 
 
 def _is_ignored(full: str, rules: list[tuple[str, GitIgnoreSpec]]) -> bool:
-    """Ask the ``.gitignore`` files from the outermost to the innermost; the last one that knows decides."""
+    """Whether the ``.gitignore`` files exclude a path; of those that mention it, the innermost decides."""
     ignored = False
     for directory, spec in rules:
         answer = spec.check_file(full[len(directory) + 1 :]).include
@@ -160,7 +165,7 @@ def _rules_in(directory: Path) -> GitIgnoreSpec | None:
 
 
 def _rules_above(root: Path) -> list[tuple[str, GitIgnoreSpec]]:
-    """Return the rules between the top of the checkout and a directory in it; none outside a checkout."""
+    """Return the rules of the ``.gitignore`` files above a directory up to the top of its checkout, outermost first."""
     parents = [root, *root.parents]
     top = next((index for index, parent in enumerate(parents) if (parent / ".git").exists()), 0)
     found = ((parent, _rules_in(parent)) for parent in reversed(parents[1 : top + 1]))

@@ -30,7 +30,7 @@ class Interpreter:
         return ".".join(self.version.split(".")[:2])
 
     def same_platform(self, other: Interpreter) -> bool:
-        """Whether both take the same binary wheels: they have the same implementation, X.Y, ABI, system and processor."""
+        """Whether both take the same binary wheels: same implementation, X.Y, ABI, operating system and processor."""
         own = (self.implementation, self.feature_version, self.platform)
         if own != (other.implementation, other.feature_version, other.platform):
             return False
@@ -38,7 +38,7 @@ class Interpreter:
 
     @property
     def _abi_and_libc(self) -> tuple[str, bool]:
-        """The ABI, and whether the C library is musl: ``platform`` tells neither free-threaded builds nor musl apart."""
+        """The ABI, and whether the C library is musl: ``platform`` shows neither free-threaded builds nor musl."""
         _, _, rest = self.tag.partition("-")
         abi, _, system = rest.partition("-")
         return abi, system.startswith("musllinux")

@@ -1,1 +1,1 @@
-"""Lock files as environments: one file for each format."""
+"""Reads lock files as environments, with one module for each format."""

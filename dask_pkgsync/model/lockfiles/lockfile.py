@@ -1,4 +1,4 @@
-"""Reads what an operator or pipeline has pinned: requirements, PEP 751, uv, Poetry, or an environment as JSON."""
+"""Reads the environment that a lock file pins: requirements, PEP 751, uv, Poetry, or an environment as JSON."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def environment_from_lock(name: str, text: str, interpreter: Interpreter) -> Env
     Parameters
     ----------
     name : str
-        Path of the file, for messages; its ending says what it is.
+        Path of the file. Its suffix says which format it has; the whole path stands in messages.
     text : str
-        Its content.
+        Content of the file.
     interpreter : Interpreter
-        Where the file says none.
+        Interpreter of the environment. A JSON file has one of its own, which is used instead.
 
     Raises
     ------
     PolicyError
-        If it is no file of a known kind, or pins nothing, or pins a package twice.
+        If the file has no known format, pins no package, or pins a package in two versions.
     """
     if name.endswith(".json"):
         try:
@@ -38,16 +38,16 @@ def environment_from_lock(name: str, text: str, interpreter: Interpreter) -> Env
         except ValueError as error:
             raise PolicyError(f"{name}: {error}") from None
     pins = pins_of_toml(name, text) if name.endswith((".toml", ".lock")) else pins_of_requirements(name, text)
-    found: dict[str, Distribution] = {}
+    distributions: dict[str, Distribution] = {}
     for package, version in pins:
-        known = found.setdefault(package, Distribution(package, version))
+        known = distributions.setdefault(package, Distribution(package, version))
         if not known.same_version(version):
             raise PolicyError(f"{name}: pins {package} twice: {known.version} and {version}")
-    if not found:
+    if not distributions:
         raise PolicyError(f"{name}: pins nothing; expected {KINDS}")
-    return Environment.of(interpreter, found.values())
+    return Environment.of(interpreter, distributions.values())
 
 
 def unpinned(environment: Environment) -> tuple[str, ...]:
-    """Return the critical packages that a lock file leaves out: no client could be held against it."""
+    """Return the critical packages that a lock file does not pin: no client could match such a lock file."""
     return tuple(name for name in CRITICAL if name not in environment.distributions)

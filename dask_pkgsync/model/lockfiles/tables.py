@@ -1,4 +1,4 @@
-"""Pins of lock files in TOML: pylock.toml (PEP 751), uv.lock, poetry.lock."""
+"""Reads the pins of lock files in TOML: pylock.toml (PEP 751), uv.lock, poetry.lock."""
 
 from __future__ import annotations
 
@@ -17,10 +17,24 @@ if TYPE_CHECKING:
 
 
 KINDS = "requirements.txt with pins, pylock.toml, uv.lock, poetry.lock, or what `dask pkgsync scan --json` writes"
+"""The formats of lock files, for messages."""
 
 
 def pins_of_toml(name: str, text: str) -> Iterator[tuple[str, str]]:
-    """Yield the pins of a lock file in TOML, as names and versions."""
+    """Yield canonical name and version of each pin in a TOML lock file that applies to this interpreter.
+
+    Parameters
+    ----------
+    name : str
+        Path of the file, for messages.
+    text : str
+        Content of the file.
+
+    Raises
+    ------
+    PolicyError
+        If the file is not TOML, or holds no list of packages, or an entry of the list has no name.
+    """
     data = _toml(name, text)
     listed = data.get("packages" if "lock-version" in data else "package")
     if not isinstance(listed, list):
@@ -34,13 +48,14 @@ def pins_of_toml(name: str, text: str) -> Iterator[tuple[str, str]]:
 
 
 def _is_the_project(entry: dict[str, Any]) -> bool:
-    """Whether it is the project that was locked itself (uv), which no index has."""
+    """Whether an entry of uv.lock is the locked project itself, which no index has."""
     source = entry.get("source")
     return isinstance(source, dict) and any(kind in source for kind in ("virtual", "editable"))
 
 
 def _applies(name: str, entry: dict[str, Any]) -> bool:
-    marker = entry.get("marker") or " or ".join(f"({one})" for one in entry.get("resolution-markers", []))
+    """Whether the environment marker of an entry is true for this interpreter."""
+    marker = entry.get("marker") or " or ".join(f"({marker})" for marker in entry.get("resolution-markers", []))
     try:
         return not marker or Marker(marker).evaluate()
     except InvalidMarker:
@@ -51,9 +66,9 @@ def _toml(name: str, text: str) -> dict[str, Any]:
     try:
         tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     except ImportError:
-        raise PolicyError(f"{name}: reading it needs Python 3.11, or tomli") from None
+        raise PolicyError(f"{name}: to read TOML, use Python 3.11 or newer, or install tomli") from None
     try:
-        found: dict[str, Any] = tomllib.loads(text)
+        data: dict[str, Any] = tomllib.loads(text)
     except ValueError as error:
         raise PolicyError(f"{name}: is no TOML: {error}") from None
-    return found
+    return data

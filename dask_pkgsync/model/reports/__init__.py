@@ -1,1 +1,1 @@
-"""What people are told of nodes and clients: failures, progress, reports, status, verdicts."""
+"""Reports for users about nodes and clients: failures, progress, sync reports, status, verdicts."""

@@ -1,4 +1,7 @@
-"""What a scheduler answers who asks for a sync by a message: errors as plain data, as the classes may have moved."""
+"""The errors in a scheduler's answer to ``pkgsync_sync``, as plain data.
+
+Pickled errors would need the same classes in the same modules in the client's release of dask-pkgsync.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,15 @@ if TYPE_CHECKING:
 
 
 def error_to_wire(error: PkgsyncError) -> dict[str, Any]:
-    """Return an error as plain data; of one that has no form of its own, its sentence."""
+    """Return an error as plain data; an error of a class without a form of its own is sent as its text."""
     match error:
         case EnvironmentMismatchError(comparison=comparison):
             return {"kind": "mismatch", "comparison": comparison_to_wire(comparison)}
         case ConflictError(owner=owner, comparison=comparison):
             return {"kind": "conflict", "owner": owner, "comparison": comparison_to_wire(comparison)}
         case SyncError(failures=failures, adopted=adopted):
-            return {"kind": "sync", "failures": [failure_to_wire(one) for one in failures.values()], "adopted": adopted}
+            entries = [failure_to_wire(failure) for failure in failures.values()]
+            return {"kind": "sync", "failures": entries, "adopted": adopted}
         case WarnsOnlyError():
             return {"kind": "warns-only"}
         case PolicyError():
@@ -33,7 +37,7 @@ def error_to_wire(error: PkgsyncError) -> dict[str, Any]:
 
 
 def error_from_wire(data: object, place: str = "error") -> PkgsyncError:
-    """Check and read what `error_to_wire` wrote; of a kind that is not known here, the sentence."""
+    """Check and read what `error_to_wire` wrote; an error of an unknown kind becomes a `PkgsyncError` with its text."""
     field = Field(data, place)
     match field.key("kind").text(20):
         case "mismatch":
@@ -41,8 +45,8 @@ def error_from_wire(data: object, place: str = "error") -> PkgsyncError:
         case "conflict":
             return ConflictError(field.key("owner").text(200), comparison_from_wire(field.key("comparison")))
         case "sync":
-            failures = [failure_from_wire(one.value, one.place) for one in field.key("failures").items()]
-            return SyncError({one.node: one for one in failures}, adopted=field.key("adopted").flag())
+            failures = [failure_from_wire(entry.value, entry.place) for entry in field.key("failures").items()]
+            return SyncError({failure.node: failure for failure in failures}, adopted=field.key("adopted").flag())
         case "warns-only":
             return WarnsOnlyError()
         case "policy":

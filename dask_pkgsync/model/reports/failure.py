@@ -1,4 +1,4 @@
-"""Why a node does not have the target, as an error where it happens and as a message to others."""
+"""Why a node does not match the target: the error on the node, its message to others, and the error of the sync."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
 
 
 class LayerError(PkgsyncError):
-    """A node could not be given its layer.
+    """A node could not build or activate its layer.
 
     Attributes
     ----------
     step : str
-        What was being done, for example ``"install"``.
+        The step that failed, for example ``"install"``.
     problem : str
-        One sentence: what happened.
+        One sentence that says what happened.
     advice : str
-        What the person can do now.
+        What the user can do now.
     last_words : str
-        The end of the installer's own output, empty if no installer ran.
+        The end of the installer's output, empty if no installer ran.
     packages : tuple of str
-        The requirements that the installer blames, as far as it names them.
+        The requirements that the installer names as the cause, if it names any.
     index_at_fault : bool
-        Whether the index, not the node, is why: then the client may have what the index does not give. Stays in its
-        process.
+        Whether the cause is the index and not the node, so that the client may provide what the index lacks. It is not
+        sent to other processes.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class LayerError(PkgsyncError):
         return _layer_error, (self.step, self.problem, self.advice, self.last_words, self.packages)
 
     def __str__(self) -> str:
-        """Say what happened, what the installer said, and what to do."""
+        """Name the step, the problem, the end of the installer's output, and what to do."""
         return str(NodeFailure("", self.step, self.problem, self.advice, self.last_words, self.packages))
 
 
@@ -64,28 +64,28 @@ def _layer_error(step: str, problem: str, advice: str, last_words: str, packages
 
 @dataclass(frozen=True)
 class NodeFailure:
-    """Why one node does not have the target."""
+    """Why one node does not match the target."""
 
     node: str
-    """Address of the node, for example ``tcp://10.0.0.3:40331``; empty where only one node is spoken of."""
+    """Address of the node, for example ``tcp://10.0.0.3:40331``; empty if the failure is shown without its node."""
     step: str
-    """What was being done: scan, resolve, install, verify, activate, restart."""
+    """The step that failed: scan, resolve, install, verify, activate, restart."""
     problem: str
     """One sentence that says what happened."""
     advice: str = ""
-    """What the person can do now."""
+    """What the user can do now."""
     last_words: str = ""
-    """The end of the installer's own output."""
+    """The end of the installer's output, empty if no installer ran."""
     packages: tuple[str, ...] = ()
-    """The requirements that the installer blames, for example ``("numpy==1.99",)``."""
+    """The requirements that the installer names as the cause, for example ``("numpy==1.99",)``."""
 
     def __repr__(self) -> str:
-        """Say in one line which node failed at what."""
+        """Return node, step and problem on one line."""
         problem = self.problem.partition("\n")[0]
         return f"<NodeFailure {self.node or 'here'}: {self.step}: {shown(problem, 200)}>"
 
     def __str__(self) -> str:
-        """Lay the fields out for reading."""
+        """Return all fields on several lines."""
         head = f"{self.node}: " if self.node else ""
         lines = [f"{head}{self.step}: {self.problem}"]
         if self.packages:
@@ -98,14 +98,14 @@ class NodeFailure:
 
 
 class SyncError(PkgsyncError):
-    """Some nodes could not be made to match the target.
+    """A sync failed on some nodes.
 
     Attributes
     ----------
     failures : dict of str to NodeFailure
-        Node address to the reason.
+        Why each failed node does not match the target, by the address of the node.
     adopted : bool
-        True if the other nodes have the target and the failed ones left the cluster; False if nothing was changed.
+        True if the other nodes match the target and the failed ones left the cluster; False if no node was changed.
     """
 
     def __init__(self, failures: Mapping[str, NodeFailure], *, adopted: bool = False) -> None:
@@ -118,7 +118,7 @@ class SyncError(PkgsyncError):
         return _sync_error, (self.failures, self.adopted)
 
     def __str__(self) -> str:
-        """List every failed node; the same reason on several nodes is told once."""
+        """List every failed node; nodes with the same failure share one entry."""
         groups: dict[NodeFailure, list[str]] = {}
         for node, failure in self.failures.items():
             bare = NodeFailure("", failure.step, failure.problem, failure.advice, failure.last_words, failure.packages)
@@ -138,7 +138,7 @@ def _sync_error(failures: dict[str, NodeFailure], adopted: bool) -> SyncError:  
 
 
 MAX_BLAMED = 100
-"""Requirements that one failure names."""
+"""The most requirements that one failure names."""
 
 
 def failure_to_wire(failure: NodeFailure) -> dict[str, Any]:

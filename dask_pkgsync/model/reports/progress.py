@@ -1,4 +1,4 @@
-"""How far a sync is, told to whoever wants to show it. The base class shows nothing."""
+"""The progress of a sync, and the interface of those who show it (`Reporter`)."""
 
 from __future__ import annotations
 
@@ -18,49 +18,60 @@ STATES: tuple[StepState, ...] = ("started", "finished", "waiting", "failed")
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One step of one node began or ended."""
+    """The state of one step on one node: it began, ended, waits or failed."""
 
     node: str
-    """Address, for example ``tcp://10.0.0.3:40331``."""
+    """Address of the node, for example ``tcp://10.0.0.3:40331``."""
     role: str
     """``scheduler``, ``nanny`` or ``worker``."""
     step: str
     """``resolve``, ``prepare`` (plan, build and verify the layer) or ``activate`` (live or by a restart)."""
     state: StepState
     detail: str = ""
-    """For people, for example ``12 to install, 3 to replace`` or ``restarted``."""
+    """A text for people, for example ``12 to install, 3 to replace`` or ``restarted``."""
 
 
 def progress_in(event: Mapping[str, object]) -> Progress | None:
-    """Return the step that an event tells of; None for one that is none: anybody on a cluster can log events."""
+    """Return the progress that an event of a scheduler describes.
+
+    None if it describes none: any client of a cluster can log events on the topic.
+    """
     match event:
         case {"node": str(node), "role": str(role), "step": str(step), "state": state, "detail": str(detail)}:
-            known = next((one for one in STATES if one == state), None)
+            known = next((step_state for step_state in STATES if step_state == state), None)
             return known and Progress(harmless(node), harmless(role), harmless(step), known, harmless(detail))
     return None
 
 
 class Reporter:
-    """Receives the progress of one sync; does nothing."""
+    """Receives the progress of one sync. This base class does nothing; override the methods to show something."""
 
     def started(self, target: str) -> None:
-        """Say that the sync towards this target begins."""
+        """Receive the start of a sync towards the target with this id."""
 
     def waits(self, owner: str, packages: Sequence[str]) -> None:
-        """Say, now and then, that the sync waits until somebody has gone whose packages conflict with these."""
+        """Receive, repeatedly, that the sync waits for another client to disconnect.
+
+        Parameters
+        ----------
+        owner : str
+            User of the other client, for example ``ann@laptop``.
+        packages : sequence of str
+            Names of the packages that conflict with that client's.
+        """
 
     def progressed(self, progress: Progress) -> None:
-        """Say that one step of one node began or ended."""
+        """Receive that a step on a node began, ended, waits or failed."""
 
     def finished(self, report: SyncReport) -> None:
-        """Say that every node matches."""
+        """Receive the report of a sync that succeeded on every node."""
 
     def failed(self, error: BaseException) -> None:
-        """Say that the sync ended with an error, which is raised right after."""
+        """Receive the error with which the sync ends; it is raised right after."""
 
 
 class OnlyIfNeeded(Reporter):
-    """Passes on to another reporter, from the first step of a node on: a cluster that matches is worth no line."""
+    """Passes progress on to another reporter once a node takes a step, so that a cluster that matches shows nothing."""
 
     def __init__(self, reporter: Reporter) -> None:
         self.reporter = reporter
@@ -68,16 +79,16 @@ class OnlyIfNeeded(Reporter):
         self.begun = False
 
     def started(self, target: str) -> None:
-        """Remember the target."""
+        """Remember the target for the moment at which a node takes a step."""
         self.target = target
 
     def waits(self, owner: str, packages: Sequence[str]) -> None:
-        """Begin, and go on."""
+        """Pass the wait on, after the start if it was not passed on before."""
         self._begin()
         self.reporter.waits(owner, packages)
 
     def progressed(self, progress: Progress) -> None:
-        """Begin, and go on."""
+        """Pass the step on, after the start if it was not passed on before."""
         self._begin()
         self.reporter.progressed(progress)
 
@@ -87,11 +98,11 @@ class OnlyIfNeeded(Reporter):
             self.reporter.started(self.target)
 
     def finished(self, report: SyncReport) -> None:
-        """End what was begun."""
+        """Pass the report on if the start was passed on."""
         if self.begun:
             self.reporter.finished(report)
 
     def failed(self, error: BaseException) -> None:
-        """End what was begun."""
+        """Pass the error on if the start was passed on."""
         if self.begun:
             self.reporter.failed(error)

@@ -1,4 +1,4 @@
-"""What the scheduler knows about every node and client, as tables."""
+"""The status of a cluster: the state of every node and client, as tables."""
 
 from __future__ import annotations
 
@@ -22,58 +22,65 @@ WAITING = "waiting"
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """One node against the target."""
+    """The state of one node."""
 
     address: str
+    """For example ``tcp://10.0.0.3:40331``."""
     role: str
     """``scheduler``, ``nanny`` or ``worker``."""
     state: str
-    """``matches``, ``preparing``, ``prepared``, ``activating``, ``draining``, ``waiting`` (takes no tasks, and restarts
-    when what it holds is no longer needed), ``failed``, ``left alone``, ``base`` (it has its own packages, as there is
-    no target) or ``unknown``."""
+    """``matches`` (the node matches the target), ``preparing``, ``prepared``, ``activating``, ``draining``, ``waiting``
+    (its worker takes no tasks, and restarts when the results it holds are no longer needed), ``failed``, ``left alone``
+    (it runs in the client's own process, which is not changed), ``base`` (there is no target: it has the packages that
+    it was started with) or ``unknown``."""
     detail: str = ""
-    """For people: the reason of a failure, or what the node left out."""
+    """A text for people: the reason of a failure, or which packages the node skipped."""
     since: float = 0.0
-    """Time (Unix, by the scheduler's clock) of the last change; 0 where it is not known."""
+    """Time of the last change of state, in seconds since the epoch by the scheduler's clock; 0 if it is not known."""
     worker: str = ""
-    """Address of the worker, which Dask's own logs name; empty for the scheduler, and for nodes that have left."""
+    """Address of the node's worker, as in Dask's logs; empty for the scheduler, and for nodes that have left."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientStatus:
-    """One connected client against the target."""
+    """The state of one connected client. Clients of commands that only read are not listed."""
 
     name: str
-    """Dask's name of it, for example ``Client-0a1b…``."""
+    """Dask's name of the client, for example ``Client-0a1b…``."""
     person: str
-    """For example ``ann@laptop``; empty where it has not said."""
+    """User and host of the client, for example ``ann@laptop``; empty if the client has not named them."""
     state: str
-    """``synced``: what it asked for is in the target. ``waiting``: for another one, with which it conflicts.
-    ``matches`` or ``differs``: by what it presented. ``stock``: it presents nothing, and was judged by Dask's own
-    handshake. ``worker``: of a task that runs on a worker. Commands that only look are not listed."""
+    """``synced``: the target has the environment that the client asked for. ``waiting``: its sync waits for another
+    client, with which it conflicts. ``matches`` or ``differs``: how the environment that the client presented compares
+    with the target. ``stock``: it presented no environment, and was admitted by Dask's own handshake. ``worker``: the
+    client of a task that runs on a worker."""
     detail: str = ""
-    """What differs."""
+    """The differences, for people."""
     since: float = 0.0
-    """Time (Unix, by the scheduler's clock) when it connected; 0 for those who were there before the plugin."""
+    """Time when the client connected, in seconds since the epoch by the scheduler's clock; 0 for a client that was
+    connected before the scheduler plugin was registered."""
 
 
 @dataclass(frozen=True)
 class ClusterStatus:
-    """Every node and client against the target."""
+    """The state of every node and client of a cluster.
+
+    ``str(status)`` shows it as tables.
+    """
 
     target: str
-    """Name of the target, empty where there is none."""
+    """Id of the target (64 hexadecimal digits), empty if there is none."""
     nodes: tuple[NodeStatus, ...]
     clients: tuple[ClientStatus, ...] = ()
     now: float = 0.0
-    """Time (Unix, by the scheduler's clock) of the answer."""
+    """Time of the answer, in seconds since the epoch by the scheduler's clock."""
     note: str = ""
-    """The mode of a guarded scheduler, and what is going on besides, for example that the environment is soon to be
+    """The mode of a guarded scheduler, and what is about to happen, for example that the environment will be
     released."""
 
     @property
     def matches(self) -> bool:
-        """Whether there is a target and every node has it."""
+        """Whether there is a target and every node matches it, or is left alone."""
         return bool(self.target) and all(node.state in (MATCHES, LEFT_ALONE) for node in self.nodes)
 
     def _nodes(self) -> tuple[list[str], list[list[str]]]:
@@ -84,7 +91,10 @@ class ClusterStatus:
         return ["node", "role", "its worker", "state", "for", "detail"], rows
 
     def _clients(self) -> tuple[list[str], list[list[str]]]:
-        rows = [[one.name, one.person, one.state, self._age(one.since), one.detail] for one in self.clients]
+        rows = [
+            [client.name, client.person, client.state, self._age(client.since), client.detail]
+            for client in self.clients
+        ]
         return ["client", "person", "state", "for", "detail"], rows
 
     def _age(self, since: float) -> str:
@@ -95,14 +105,14 @@ class ClusterStatus:
         return f"{head}; {self.note}" if self.note else head
 
     def __repr__(self) -> str:
-        """Say in one line how many nodes match."""
+        """Return the target, and the numbers of matching nodes and clients, on one line."""
         matching = sum(node.state in (MATCHES, LEFT_ALONE) for node in self.nodes)
         target = f"{self.target[:12]}…" if self.target else "without a target"
         clients = counted(len(self.clients), "client")
         return f"<ClusterStatus {target}: {matching} of {counted(len(self.nodes), 'node')} match, {clients}>"
 
     def __str__(self) -> str:
-        """Lay nodes and clients out as tables."""
+        """Return tables of the nodes and the clients."""
         parts = [self._head(), text_table(*self._nodes())]
         if self.clients:
             parts.append(text_table(*self._clients()))

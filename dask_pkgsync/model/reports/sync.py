@@ -27,38 +27,41 @@ OUTCOMES: tuple[Outcome, ...] = ("matched", "live", "restarted", "started", "wai
 
 @dataclass(frozen=True)
 class NodeReport:
-    """What happened to one node."""
+    """What a sync did to one node."""
 
     address: str
     """For example ``tcp://10.0.0.3:40331``."""
     role: str
     """``scheduler``, ``nanny`` or ``worker``."""
     outcome: Outcome = "matched"
-    """``matched``: it had everything already. ``live``: without a restart. ``restarted``: once, into its layer.
-    ``started``: it joined later and started in its layer. ``waiting``: it could not be drained, takes no tasks, and is
-    restarted when what it holds is not needed any more. ``left alone``: it is the person's own process."""
+    """``matched``: it matched the target already. ``live``: it activated its layer without a restart. ``restarted``:
+    its worker was restarted once, in the layer. ``started``: it joined later, and its worker started in the layer.
+    ``waiting``: its worker could not be drained, takes no tasks, and is restarted when the results it holds are no
+    longer needed. ``left alone``: it runs in the client's own process, which is not changed. ``failed``: it does not
+    match the target."""
     installed: tuple[str, ...] = ()
-    """What the base lacked, for example ``("numpy 2.1.0",)``."""
+    """Packages that the base lacked, for example ``("numpy 2.1.0",)``."""
     replaced: tuple[str, ...] = ()
-    """What the base had in another version, for example ``("toolz 0.12.0 → 1.0.0",)``."""
+    """Packages that the base had in another version, for example ``("toolz 0.12.0 → 1.0.0",)``."""
     hidden: tuple[str, ...] = ()
-    """What only the base had, under ``strict``."""
+    """Packages that only the base had, and that are no longer importable (under ``strict``)."""
     skipped: tuple[str, ...] = ()
-    """What differs and was left alone, each with its reason."""
+    """Packages that differ and stay as they are, each with the reason."""
     notes: tuple[str, ...] = ()
-    """What the person should know, for example why the layer had to be complete."""
+    """What else the user should know, for example why the layer had to be complete."""
     seconds: float = 0.0
-    """From the order to the node's answer."""
+    """Seconds from the scheduler's call to the node's answer."""
     fetched: int = 0
-    """Bytes of the layer that was built on this host for this sync, most of them links; 0 where one was reused."""
+    """Size in bytes of the layer that this host built for this sync (most of its files are links); 0 if a layer was
+    reused or none was needed."""
     layer: str = ""
-    """Digest of the layer, empty without one."""
+    """Digest of the layer, empty if the node needs none."""
     clashes: tuple[Clash, ...] = ()
-    """What the layer cannot hold both of."""
+    """Pairs of distributions that install different files at one path, so that the layer holds only one of them."""
 
 
 def node_report(address: str, role: str, plan: Plan, **rest: Any) -> NodeReport:
-    """Make a report from the plan a node carried out."""
+    """Make the report of a node that carried out a plan; ``rest`` holds the further fields of the report."""
     return NodeReport(
         address,
         role,
@@ -74,19 +77,22 @@ def node_report(address: str, role: str, plan: Plan, **rest: Any) -> NodeReport:
 
 @dataclass(frozen=True)
 class SyncReport:
-    """What a sync did, node by node."""
+    """What a sync did to each node.
+
+    ``str(report)`` shows it as a table, followed by the packages of each group of nodes.
+    """
 
     target: str
-    """Name of the target: 64 hexadecimal digits."""
+    """Id of the target (64 hexadecimal digits); empty after a release."""
     nodes: tuple[NodeReport, ...]
     seconds: float = 0.0
-    """For the whole sync, as the scheduler saw it."""
+    """Duration of the whole sync in seconds, measured by the scheduler."""
     steps: dict[str, float] = field(default_factory=dict)
-    """Seconds by step of the whole sync: resolve, prepare, activate."""
+    """Duration of each step of the whole sync in seconds: ``resolve``, ``prepare``, ``activate``."""
 
     @property
     def changed(self) -> bool:
-        """Whether any node was changed."""
+        """Whether the sync changed any node."""
         return any(node.outcome not in ("matched", "left alone") for node in self.nodes)
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
@@ -108,28 +114,28 @@ class SyncReport:
         return head, rows
 
     def _details(self) -> list[tuple[str, list[str]]]:
-        """Group nodes to which the same was done, so that 400 workers do not fill 400 pages."""
+        """Group nodes with the same changes, so that 400 workers do not fill 400 pages."""
         groups: dict[tuple[tuple[str, ...], ...], list[str]] = {}
         for node in self.nodes:
             groups.setdefault((node.installed, node.replaced, node.hidden, node.skipped, node.notes), []).append(
                 node.address
             )
-        found = []
+        details = []
         for parts, addresses in groups.items():
             names = ("installed", "replaced", "hidden", "skipped", "note")
             lines = [f"{name}: {text}" for name, texts in zip(names, parts, strict=True) for text in texts]
             if lines:
-                found.append((", ".join(addresses), lines))
-        return found
+                details.append((", ".join(addresses), lines))
+        return details
 
     def __repr__(self) -> str:
-        """Say in one line what became of how many nodes."""
+        """Return the number of nodes, and of nodes with each outcome, on one line."""
         outcomes = Counter(node.outcome for node in self.nodes)
-        told = "".join(f", {count} {outcome}" for outcome, count in sorted(outcomes.items()))
-        return f"<SyncReport {self.target[:12]}…: {counted(len(self.nodes), 'node')}{told}>"
+        counts = "".join(f", {count} {outcome}" for outcome, count in sorted(outcomes.items()))
+        return f"<SyncReport {self.target[:12]}…: {counted(len(self.nodes), 'node')}{counts}>"
 
     def __str__(self) -> str:
-        """Lay the report out: a table, then what was done to which nodes."""
+        """Return a table of the nodes, then the packages that changed on each group of nodes."""
         parts = [text_table(*self._table())]
         parts += ["\n".join([nodes, *(f"  {line}" for line in lines)]) for nodes, lines in self._details()]
         return "\n\n".join(parts)
@@ -164,8 +170,8 @@ def report_to_wire(report: NodeReport) -> dict[str, Any]:
 
 
 def outcome_of(text: object, place: str = "outcome") -> Outcome:
-    """Check an outcome from another process."""
-    known = next((one for one in OUTCOMES if one == text), None)
+    """Check an outcome that another process sent."""
+    known = next((outcome for outcome in OUTCOMES if outcome == text), None)
     if known is None:
         raise MessageError(place, f"one of {', '.join(OUTCOMES)}", text)
     return known
@@ -196,7 +202,7 @@ def report_from_wire(data: object, place: str = "report") -> NodeReport:
 
 
 def sync_report_to_wire(report: SyncReport) -> dict[str, Any]:
-    """Return a report as plain data."""
+    """Return the report of a sync as plain data."""
     return {
         "schema": SCHEMA,
         "target": report.target,

@@ -1,4 +1,4 @@
-"""Whether a cluster would let an environment in, and what is in the way."""
+"""The verdict of a check: whether a cluster would let a client with an environment in, and if not, why."""
 
 from __future__ import annotations
 
@@ -22,43 +22,45 @@ if TYPE_CHECKING:
 
 LET_IN, REFUSED, CONFLICT = OUTCOMES = ("let in", "refused", "conflict")
 
-NOBODY_YET = "nothing is synced there: a sync would bring its nodes to this environment"
-UNGUARDED = "nothing guards this cluster: Client(...) is let in with any environment, and this is what sync would say"
-ONLY_WARNS = "differences are only told there, and nothing is installed (pkgsync.mode is warn)"
+NOBODY_YET = "no environment is synced to this cluster: a sync would install this one on its nodes"
+UNGUARDED = "no gate guards this cluster: Client(...) is let in with any environment; the verdict is about sync"
+ONLY_WARNS = "this cluster only reports differences and installs nothing (pkgsync.mode is warn)"
 MUST_PRESENT = (
-    "only clients that present what they have are let in: with dask_pkgsync.preload in distributed.client.preload"
+    "this cluster lets in only clients that say what they have installed: add dask_pkgsync.preload to "
+    "distributed.client.preload in your Dask configuration"
 )
 NAMED = 10
-"""Packages that a sentence names."""
+"""The most packages that a sentence names."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a cluster would do with a client that has an environment."""
+    """Whether a cluster would let a client with a given environment in."""
 
     outcome: str
-    """``let in``, ``refused`` or ``conflict``: let in, but its sync would meet another person's environment."""
+    """``let in``, ``refused``, or ``conflict``: the client would be let in, but its sync would conflict with the
+    environment of another user."""
     reason: str = ""
-    """Why it would be refused, on one line, for people."""
+    """Why the client would be refused, on one line, for people; empty for the other outcomes."""
     owner: str = ""
-    """Whose environment is in the way, for example ``ann@laptop``."""
+    """The other user of a conflict, for example ``ann@laptop``."""
     differences: Comparison = field(default_factory=lambda: Comparison((), "cluster", "client"))
-    """What it is about."""
+    """The differences that lead to the outcome; in mode ``warn``, those that would be reported."""
     notes: tuple[str, ...] = ()
-    """What else a person should know, a line each."""
+    """What else the user should know, one line each."""
 
     @property
     def is_let_in(self) -> bool:
-        """Whether nothing is in the way."""
+        """Whether the client would be let in, and could sync without a conflict."""
         return self.outcome == LET_IN
 
     def page(self, where: str) -> str:
-        """Lay it out for people; the last line is the verdict.
+        """Return differences and notes as text, with the verdict on the last line.
 
         Parameters
         ----------
         where : str
-            The cluster or file that it is about.
+            Address of the cluster, or path of the file, that was checked.
         """
         table = [str(self.differences), ""] if self.differences else []
         return harmless("\n".join([*table, *self.notes, f"{where}: {self._sentence()}"]))
@@ -76,30 +78,31 @@ class Verdict:
 def judge(
     asked: Target, current: Target | None, others: Iterable[Target], file_conflicts: Collection[FileConflict] = ()
 ) -> Verdict:
-    """Say what becomes of an environment that no rule of the cluster keeps out.
+    """Return whether the sync of a client, which the operator policy lets in, would conflict with another client's.
 
     Parameters
     ----------
     asked : Target
+        The target that the client would ask for.
     current : Target or None
-        What the cluster has.
+        The target of the cluster.
     others : iterable of Target
-        What other people want who are connected.
+        The targets that the connected clients of other users have claimed.
     file_conflicts : collection of FileConflict
-        Distributions that are known to have the same files.
+        Pairs of distributions that are known to differ in a file.
     """
-    for one in others:
-        if differences := conflict(one, asked, file_conflicts):
-            return Verdict(CONFLICT, "", one.owner, differences)
+    for other in others:
+        if differences := conflict(other, asked, file_conflicts):
+            return Verdict(CONFLICT, "", other.owner, differences)
     return Verdict(LET_IN, notes=(NOBODY_YET,) if current is None else _changes(asked, current))
 
 
 def local_code_left_out(environment: Environment, enforced: Target) -> tuple[str, ...]:
-    """Say which local code a client has that the operator's environment has not: tasks cannot import it."""
+    """Return a note about the client's local code that an enforced environment lacks: tasks cannot import it."""
     names = [
         name
-        for name, one in environment.distributions.items()
-        if one.identity and name not in enforced.environment.distributions and name not in TOOLS
+        for name, distribution in environment.distributions.items()
+        if distribution.identity and name not in enforced.environment.distributions and name not in TOOLS
     ]
     if not names:
         return ()
@@ -107,13 +110,14 @@ def local_code_left_out(environment: Environment, enforced: Target) -> tuple[str
 
 
 def refused(differences: Comparison, *, enforced: bool) -> Verdict:
-    """Return the verdict about an environment that is kept out.
+    """Return the verdict about an environment that is refused.
 
     Parameters
     ----------
     differences : Comparison
     enforced : bool
-        Whether everything must be as the operator, or the file, says; or only what is critical.
+        Whether the environment must match that of the operator, or of a lock file; else only its critical packages
+        must.
     """
     what = "what is enforced" if enforced else "critical packages"
     reason = f"it differs {'from' if enforced else 'in'} {what} ({_some([row.name for row in differences])})"
@@ -121,7 +125,7 @@ def refused(differences: Comparison, *, enforced: bool) -> Verdict:
 
 
 def _changes(asked: Target, current: Target) -> tuple[str, ...]:
-    """Say what a sync would change in what the cluster has."""
+    """Return notes on the packages of the cluster that a sync would add, change or hide."""
     rows = list(compare(asked.environment, current.environment, asked.policy))
     groups = {
         "add": [f"{row.name} {row.expected}" for row in rows if row.found == MISSING],

@@ -1,1 +1,1 @@
-"""What crosses processes: the protocol's version and names, and the checks of whatever comes in."""
+"""Messages between processes: the version and the names of the protocol, and the checks of incoming data."""

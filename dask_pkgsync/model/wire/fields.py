@@ -1,4 +1,4 @@
-"""Checks data from another process, piece by piece, before anything looks at it."""
+"""Checks data from another process, value by value, before it is used."""
 
 from __future__ import annotations
 
@@ -20,22 +20,28 @@ if TYPE_CHECKING:
 
 
 MAX_TEXT = 2_000
-"""Characters in one text."""
+"""The most characters of a text on one line."""
 MAX_LONG_TEXT = 20_000
-"""Characters in an installer's last words."""
+"""The most characters of a text of several lines, such as the end of an installer's output."""
 MAX_ITEMS = 20_000
-"""Entries in one list: more distributions than any environment has."""
+"""The most entries of one list: more than the distributions of any environment."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """A value from another process, with its place, that answers only in the types asked of it."""
+    """A value from another process, and its place in the message.
+
+    Each method returns the value, or a part of it, if it has the form that the method names; else it raises
+    `MessageError` with the place.
+    """
 
     value: Any
+    """The unchecked value."""
     place: str
+    """Path of the value in the message, for example ``target.environment``."""
 
     def key(self, name: str) -> Field:
-        """Return an entry of a dictionary."""
+        """Return the entry of a dictionary with this key."""
         if not isinstance(self.value, dict):
             raise MessageError(self.place, "a dictionary", self.value)
         if name not in self.value:
@@ -43,7 +49,7 @@ class Field:
         return Field(self.value[name], f"{self.place}.{name}")
 
     def optional(self, name: str, default: Any) -> Field:
-        """Return an entry of a dictionary, or a default where it has none."""
+        """Return the entry of a dictionary with this key, or a default if there is none."""
         if isinstance(self.value, dict) and name not in self.value:
             return Field(default, f"{self.place}.{name}")
         return self.key(name)
@@ -57,7 +63,7 @@ class Field:
         return (Field(value, f"{self.place}[{index}]") for index, value in enumerate(self.value))
 
     def entries(self, limit: int) -> Iterator[tuple[Any, Field]]:
-        """Return the keys of a dictionary, with what each holds; the keys are not checked."""
+        """Return the keys of a dictionary, unchecked, each with its entry."""
         if not isinstance(self.value, dict):
             raise MessageError(self.place, "a dictionary", self.value)
         if len(self.value) > limit:
@@ -72,11 +78,11 @@ class Field:
         return list(entries)
 
     def text(self, limit: int = MAX_TEXT) -> str:
-        """Return a text on one line."""
-        found = self.long_text(limit)
-        if not found.isprintable():
-            raise MessageError(self.place, "one line of printable text", found)
-        return found
+        """Return a printable text on one line."""
+        text = self.long_text(limit)
+        if not text.isprintable():
+            raise MessageError(self.place, "one line of printable text", text)
+        return text
 
     def long_text(self, limit: int = MAX_LONG_TEXT) -> str:
         """Return a text of several lines."""
@@ -87,7 +93,7 @@ class Field:
         if not self.value.isascii():
             try:
                 self.value.encode()
-            except UnicodeEncodeError:  # it could not be sent on to anybody
+            except UnicodeEncodeError:  # a text with surrogates cannot be sent on
                 raise MessageError(self.place, "text without halves of characters (surrogates)", self.value) from None
         return self.value
 
@@ -106,7 +112,7 @@ class Field:
         return self.value
 
     def finite(self) -> float | int:
-        """Return a number that arithmetic can be done with, also a negative one."""
+        """Return a finite number, which may be negative."""
         if isinstance(self.value, bool) or not isinstance(self.value, int | float):
             raise MessageError(self.place, "a number", self.value)
         if not -sys.float_info.max <= self.value <= sys.float_info.max:
@@ -120,39 +126,39 @@ class Field:
         return self.value
 
     def name(self) -> str:
-        """Return the canonical name of a distribution."""
-        found = self.text(200)
-        if CANONICAL.fullmatch(found):
-            return found
+        """Return the canonical name of a distribution (PEP 503)."""
+        name = self.text(200)
+        if CANONICAL.fullmatch(name):
+            return name
         try:
-            canonical = canonical_name(found)
+            canonical = canonical_name(name)
         except ValueError:
-            raise MessageError(self.place, "the name of a distribution (PEP 503)", found) from None
-        if canonical != found:
-            raise MessageError(self.place, f"a canonical name ({canonical})", found)
-        return found
+            raise MessageError(self.place, "the name of a distribution (PEP 503)", name) from None
+        if canonical != name:
+            raise MessageError(self.place, f"a canonical name ({canonical})", name)
+        return name
 
     def version(self) -> str:
-        """Return a version."""
-        found = self.text(200)
-        if NORMAL.fullmatch(found):
-            return found
+        """Return a version (PEP 440)."""
+        version = self.text(200)
+        if NORMAL.fullmatch(version):
+            return version
         try:
-            parsed = Version(found)
+            parsed = Version(version)
         except InvalidVersion:
-            raise MessageError(self.place, "a version (PEP 440)", found) from None
-        if not found.isascii() or found.strip() != found:
-            raise MessageError(self.place, f"a version without spaces ({parsed})", found)
-        return found
+            raise MessageError(self.place, "a version (PEP 440)", version) from None
+        if not version.isascii() or version.strip() != version:
+            raise MessageError(self.place, f"a version without spaces ({parsed})", version)
+        return version
 
     def schema(self) -> None:
-        """Refuse a schema that this release does not read."""
-        found = self.key("schema").value
-        if not is_known_schema(found):
+        """Raise `MessageError` if the message has a schema that this release does not read."""
+        schema = self.key("schema").value
+        if not is_known_schema(schema):
             known = f"{OLDEST} to {SCHEMA}" if OLDEST < SCHEMA else SCHEMA
-            raise MessageError(f"{self.place}.schema", f"{known} (install the same dask-pkgsync on both sides)", found)
+            raise MessageError(f"{self.place}.schema", f"{known} (install the same dask-pkgsync on both sides)", schema)
 
 
 def is_known_schema(value: object) -> bool:
-    """Whether this release reads messages of a schema."""
+    """Whether a value is a schema whose messages this release reads."""
     return isinstance(value, int) and not isinstance(value, bool) and OLDEST <= value <= SCHEMA

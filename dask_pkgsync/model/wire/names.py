@@ -1,4 +1,4 @@
-"""How the names and versions of distributions are written (PEP 503, PEP 440)."""
+"""The spelling of names (PEP 503) and versions (PEP 440) of distributions."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 def canonical_name(text: str) -> str:
     """Return the canonical spelling (PEP 503) of the name of a distribution.
 
-    ``canonicalize_name(validate=True)`` exists from packaging 23.2 only; a node has the one that it has.
+    ``canonicalize_name(validate=True)`` is not used because it needs packaging 23.2, and a node may have an older one.
 
     Raises
     ------
     ValueError
-        If it is no name.
+        If the text is not a valid name.
     """
     if not isinstance(text, str) or not _NAME.fullmatch(text):
         raise ValueError(f"{text!r} is not the name of a distribution")
@@ -25,9 +25,9 @@ def canonical_name(text: str) -> str:
 
 
 CANONICAL = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
-"""A name in the canonical spelling (PEP 503), as almost all come in."""
+"""Matches a name in canonical spelling (PEP 503): a short cut for almost all names in messages."""
 NORMAL = re.compile(
     r"(?:[0-9]+!)?[0-9]+(?:\.[0-9]+)*(?:(?:a|b|rc)[0-9]+)?(?:\.post[0-9]+)?(?:\.dev[0-9]+)?"
     r"(?:\+[a-z0-9]+(?:\.[a-z0-9]+)*)?"
 )
-"""A version in the normal form (PEP 440), as almost all come in."""
+"""Matches a version in normal form (PEP 440): a short cut for almost all versions in messages."""

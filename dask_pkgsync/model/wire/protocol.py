@@ -1,24 +1,24 @@
-"""The protocol between client, scheduler and nodes: its schema, and the names that messages are known by.
+"""The protocol between client, scheduler and nodes: its schema (version), and the names of its messages.
 
-Every message that another release may read carries the schema of its form. A release reads the schemas of its window,
-from `OLDEST` to `SCHEMA`, and passes over keys that it does not know; so a key can be added without a new schema, and
-one that is missing in older messages has a default.
+Every message that another release may read carries its schema. A release reads the schemas from `OLDEST` to `SCHEMA`,
+and ignores keys that it does not know. So a key can be added without a new schema, if a reader has a default for older
+messages that lack it.
 """
 
 SCHEMA = 2
-"""The newest form of messages, and of environments in files; this release writes it."""
+"""The schema of messages, and of environments in files, that this release writes: the newest that it reads."""
 OLDEST = 2
-"""The oldest form that this release reads from other processes."""
+"""The oldest schema that this release reads from other processes."""
 FIRST_RELEASES = {1: "0.1.0", 2: "0.2.0"}
-"""The first release that spoke each schema."""
+"""The first release of dask-pkgsync that wrote each schema."""
 
 TOPIC = "pkgsync"
-"""Of the events of a scheduler, and in its metadata of its mode, its release and the target's name."""
+"""The topic of the scheduler's events, and the key of its `Announcement` in Dask's metadata."""
 PRESENTED = "pkgsync"
-"""The key in the versions of Dask's handshake under which a client presents what it has."""
+"""The key in the versions of Dask's handshake under which a client presents its environment (`Presentation`)."""
 TOLD = "pkgsync-told"
-"""What the scheduler sends to a client whose person should know of something."""
+"""The ``op`` of the message by which the scheduler sends a client a text for its user."""
 WANTED = "pkgsync-wanted"
-"""What the scheduler sends on a client's stream to ask it for wheels."""
+"""The ``op`` of the message by which the scheduler asks a client for wheels."""
 ONLY_WARNS = {"mode": "warn"}
-"""What a scheduler answers who would join or sync, where differences are only told."""
+"""The scheduler's answer to ``pkgsync_join`` in mode ``warn``: it installs nothing."""

@@ -1,4 +1,4 @@
-"""Which release of dask-pkgsync speaks which schemas, and who has to upgrade where two have none in common."""
+"""Which schemas a release of dask-pkgsync reads, and the error about two releases that have none in common."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A release of dask-pkgsync, by the schemas that it speaks."""
+    """A release of dask-pkgsync, and the schemas of messages that it reads."""
 
     version: str
-    """For example ``0.2.0``; empty where it did not say, as before 0.2.0."""
+    """For example ``0.2.0``; empty if a message does not name it, as before 0.2.0."""
     oldest: int
     """The oldest schema that it reads."""
     newest: int
     """The newest schema that it reads."""
 
     def __str__(self) -> str:
-        """Say which one it is."""
+        """Return the name with its version."""
         return f"dask-pkgsync {self.version or f'before {FIRST_RELEASES[2]}'}"
 
     @property
     def schemas(self) -> str:
-        """What it speaks, for people, for example ``schema 2`` or ``schemas 2 to 3``."""
+        """The schemas that it reads, for people, for example ``schema 2`` or ``schemas 2 to 3``."""
         return f"schema {self.newest}" if self.oldest == self.newest else f"schemas {self.oldest} to {self.newest}"
 
 
 THIS = Release(__version__, OLDEST, SCHEMA)
-"""The release that this code is of."""
+"""The release that this code belongs to."""
 UNTOLD = Release("", 1, 1)
-"""What wrote a message that says nothing of its release."""
+"""The release that is assumed for a message that does not name its release."""
 
 
 class ReleaseMismatchError(PkgsyncError):
@@ -48,11 +48,11 @@ class ReleaseMismatchError(PkgsyncError):
     Attributes
     ----------
     older, newer : Release
-        The two.
+        The two releases.
     place : str
-        Where the older one is, for example ``the client``.
+        Process of the older release, for example ``the client``.
     other : str
-        Where the newer one is.
+        Process of the newer release.
     """
 
     def __init__(self, older: Release, newer: Release, place: str, other: str) -> None:
@@ -60,7 +60,7 @@ class ReleaseMismatchError(PkgsyncError):
         self.older, self.newer, self.place, self.other = older, newer, place, other
 
     def __str__(self) -> str:
-        """Say who speaks what, and who has to upgrade to what."""
+        """Name both releases with their schemas, and the release to upgrade to."""
         wanted = FIRST_RELEASES.get(self.newer.oldest, self.newer.version)
         return (
             f"{self.older} on {self.place} speaks {self.older.schemas} of the protocol, and {self.newer} on "
@@ -70,18 +70,20 @@ class ReleaseMismatchError(PkgsyncError):
 
 
 def agree(theirs: Release, *, here: str, there: str) -> int:
-    """Return the newest schema that this release and another one both speak.
+    """Return the newest schema that this release and another release both read.
 
     Parameters
     ----------
     theirs : Release
+        The release of the other process.
     here, there : str
-        Where the two are, for people, for example ``the client`` and ``the cluster's scheduler``.
+        Names of this process and of the other one, for people, for example ``the client`` and ``the cluster's
+        scheduler``.
 
     Raises
     ------
     ReleaseMismatchError
-        If there is none.
+        If the two releases have no schema in common.
     """
     if theirs.newest < THIS.oldest:
         raise ReleaseMismatchError(theirs, THIS, there, here)
@@ -91,12 +93,12 @@ def agree(theirs: Release, *, here: str, there: str) -> int:
 
 
 def release_to_wire(release: Release) -> dict[str, Any]:
-    """Return a release as plain data; this form never changes."""
+    """Return a release as plain data. This form must never change: every release has to read it."""
     return {"version": release.version, "oldest": release.oldest, "newest": release.newest}
 
 
 def release_from_wire(field: Field) -> Release:
-    """Check and read what `release_to_wire` wrote; `UNTOLD` where there is nothing."""
+    """Check and read what `release_to_wire` wrote; return `UNTOLD` if the value is None."""
     if field.value is None:
         return UNTOLD
     return Release(field.key("version").text(50), field.key("oldest").count(), field.key("newest").count())
