@@ -14,8 +14,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from clusters import CRITICAL_PINS, SOURCE, Venv, base_python, surroundings, uv
 
+from benchmarks.checkout import imports
 from benchmarks.race import Measured, Race, Scale
 from dask_pkgsync import PackageSync, scan
+from dask_pkgsync.scheduler.controller import Controller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +32,8 @@ print(time.perf_counter() - started)
 DISTRIBUTED = "import distributed"
 SYNC = "import dask_pkgsync; dask_pkgsync.sync"
 UNPICKLE = "import pickle; plugin = pickle.loads(data)"
+AND_START = f"{UNPICKLE}\n{imports(Controller=Controller)}"
+"""Also what it needs as soon as it starts, which it may or may not have imported by then."""
 READ = f"data = open(sys.argv[1], 'rb').read(); {DISTRIBUTED}"
 
 
@@ -40,9 +44,9 @@ def importing(what: str, before: str = "") -> Measured:
     return Measured(subprocess.run(argv, capture_output=True, text=True, check=True, env=env).stdout)
 
 
-def unpickling(venv: Venv, plugin: Path, cache: Path, path: str = "") -> Measured:
+def unpickling(venv: Venv, plugin: Path, cache: Path, path: str = "", what: str = UNPICKLE) -> Measured:
     """Return the seconds until a plugin is there in a new process that has imported Dask."""
-    script = TIMED.format(what=UNPICKLE, before=READ)
+    script = TIMED.format(what=what, before=READ)
     done = venv.run(script, str(plugin), DASK_PKGSYNC__CACHE_DIRECTORY=str(cache), PYTHONPATH=path)
     return Measured(done.stdout)
 
@@ -74,6 +78,7 @@ def benchmark(_: Scale) -> Iterator[Race]:
             {
                 "the first on a host": lambda: unpickling(venv, plugin, Path(tempfile.mkdtemp(dir=root))),
                 "another": lambda: unpickling(venv, plugin, root / "cache"),
+                "another, with the controller": lambda: unpickling(venv, plugin, root / "cache", what=AND_START),
                 "where the package is on the path": lambda: unpickling(venv, plugin, root / "cache", str(SOURCE)),
             },
             {DISTRIBUTED: lambda: Measured(venv.run(TIMED.format(what=DISTRIBUTED, before="")).stdout)},

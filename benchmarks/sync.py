@@ -41,8 +41,9 @@ RELEASES = 500
 class Bench:
     """Environments and clusters below one temporary directory."""
 
-    def __init__(self, root: Path, packages: Sequence[str], workers: int) -> None:
+    def __init__(self, root: Path, packages: Sequence[str], workers: int, scale: Scale) -> None:
         self.root = root
+        self.scale = scale
         self.workers = workers
         self.count = 0
         resolved = root / "requirements.txt"
@@ -52,6 +53,7 @@ class Bench:
         uv(["pip", "compile", str(wanted), *options])
         self.pins = resolved.read_text().split()
         self.full = self.venv(*self.pins)
+        self.nodes: Venv | None = None
 
     def venv(self, *packages: str) -> Venv:
         """Return a fresh environment with pip."""
@@ -67,7 +69,9 @@ class Bench:
         self.count += 1
         root = self.root / f"cluster{self.count}"
         root.mkdir()
-        cluster = Cluster(root, self.venv(*CRITICAL_PINS, *OLD), cache, env=env)
+        if self.nodes is None or not self.scale.small:  # (peers, which install into it, are left out there)
+            self.nodes = self.venv(*CRITICAL_PINS, *OLD)
+        cluster = Cluster(root, self.nodes, cache, env=env)
         try:
             cluster.start_scheduler()
             cluster.add_worker("--nworkers", str(self.workers))
@@ -112,7 +116,7 @@ def unsafe_uv(bench: Bench, cache: Path) -> Callable[[Client], object]:
     return lambda client: client.register_plugin(InstallPlugin(install, restart_workers=True))
 
 
-def whole_sync(bench: Bench, scale: Scale) -> Iterator[Race]:
+def whole_sync(bench: Bench) -> Iterator[Race]:
     """Bring a fresh cluster to the environment, with caches that are warm, and with new ones."""
     target = bench.full.environment()
     cache, pip_cache = bench.root / "cache", bench.root / "pip"
@@ -137,8 +141,8 @@ def whole_sync(bench: Bench, scale: Scale) -> Iterator[Race]:
     cold = {"PipInstall": lambda: bench.timed(new(), pip, PIP_CACHE_DIR=str(new()))}
     goals = {"uv into the base, unverified": "<= 2", "PipInstall": "<= 0.05"}
     # Each peer, and each run, needs a cluster of its own: that is too long for the small scale.
-    yield Race(f"{title}, caches warm", {"dask-pkgsync": again}, scale.pick(warm, {}), goals, runs=3, warm=True)
-    if not scale.small:
+    yield Race(f"{title}, caches warm", {"dask-pkgsync": again}, bench.scale.pick(warm, {}), goals, runs=3, warm=True)
+    if not bench.scale.small:
         ours_cold = {"dask-pkgsync": lambda: bench.timed(new(), ours)}
         yield Race(f"{title}, caches cold", ours_cold, cold, {"PipInstall": "<= 0.2"}, runs=3)
 
@@ -186,9 +190,9 @@ def small_and_matching(bench: Bench) -> Iterator[Race]:
 def benchmark(scale: Scale) -> Iterator[Race]:
     """Sync clusters."""
     with tempfile.TemporaryDirectory(prefix="pkgsync-bench-", ignore_cleanup_errors=True) as directory:
-        bench = Bench(Path(directory), *scale.pick((MAIN, 2), (["numpy"], 1)))
+        bench = Bench(Path(directory), *scale.pick((MAIN, 2), (["numpy"], 1)), scale)
         yield from small_and_matching(bench)
-        yield from whole_sync(bench, scale)
+        yield from whole_sync(bench)
 
 
 if __name__ == "__main__":
