@@ -1,1 +1,1 @@
-"""The command line: ``dask pkgsync …``, a file for each command."""
+"""The command line ``dask pkgsync …``, with one module for each command."""

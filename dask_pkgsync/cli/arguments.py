@@ -1,4 +1,4 @@
-"""What commands are given: the flags that several share, and the keywords that they become."""
+"""The flags and arguments that several commands share, and the options that they set."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _PEM_FILE = click.Path(exists=True, dir_okay=False, resolve_path=True)
 
 
 def flags(command: str) -> Decorator:
-    """Add the flags that a command has of the options; those that more commands have come first."""
+    """Return a decorator that adds the flags of the options to a command; flags of more commands come first."""
     own = [(option, option.flag) for option in KEYWORDS if option.flag is not None and command in option.flag.commands]
-    own.sort(key=lambda one: -len(one[1].commands))
-    return _all(added for option, flag in own for added in _flags_of(option, flag))
+    own.sort(key=lambda pair: -len(pair[1].commands))
+    return _all(decorator for option, flag in own for decorator in _flags_of(option, flag))
 
 
 def address_argument(command: Command) -> Command:
-    """Add the address of the scheduler, and the TLS files that Dask's own commands have."""
+    """Add to a command the address of the scheduler, and the flags for TLS files that Dask's own commands have."""
     return _all(
         (
             click.argument("address"),
@@ -42,11 +42,11 @@ def address_argument(command: Command) -> Command:
 
 
 def _all(decorators: Iterable[Decorator]) -> Decorator:
-    """Return one decorator for several: the first stands first in the help."""
-    found = list(decorators)
+    """Combine decorators into one; the flag of the first stands first in the help."""
+    in_order = list(decorators)
 
     def decorate(command: Command) -> Command:
-        for decorator in reversed(found):
+        for decorator in reversed(in_order):
             command = decorator(command)
         return command
 
@@ -54,7 +54,7 @@ def _all(decorators: Iterable[Decorator]) -> Decorator:
 
 
 def _flags_of(option: Option[Any], flag: CommandFlag) -> list[Decorator]:
-    """Return the flags of an option, by the kind of its values."""
+    """Return the decorators that add the flags of an option, by the kind of its values."""
     text = flag.help or option.description.replace("`", "")
     several = click.option(f"--{option.key}", multiple=True, metavar=flag.metavar, help=text)
     match option.kind.rule:
@@ -71,18 +71,22 @@ def _flags_of(option: Option[Any], flag: CommandFlag) -> list[Decorator]:
 
 
 def keywords(given: dict[str, Any]) -> Options:
-    """Return the keywords that flags stand for; what is not on the command line is left to Dask's configuration."""
-    found: Options = {}
+    """Return the options that the flags on the command line set, as keywords of `sync`.
+
+    Options without a flag on the command line are left out: they have their values from Dask's configuration.
+    """
+    options: Options = {}
     for option in KEYWORDS:
         if (value := given.get(option.name)) not in (None, ()):
-            found[option.name] = value  # type: ignore[literal-required]
-    return found
+            options[option.name] = value  # type: ignore[literal-required]
+    return options
 
 
 def take_modules(given: dict[str, Any]) -> bool | list[str] | None:
-    """Take the two flags about loose modules out of the others, and return what they mean; None: as configured.
+    """Remove the flags ``--modules`` and ``--no-modules`` from the arguments, and return the value of the option.
 
-    The current directory is where a script would run: it gets on the path.
+    The value is None if neither was given, so that the configuration decides. The function adds the current directory
+    to `sys.path`, where a script that runs in it would find its modules.
     """
     chosen, none = list(given.pop("modules")), given.pop("no_modules")
     if chosen and none:
@@ -93,5 +97,5 @@ def take_modules(given: dict[str, Any]) -> bool | list[str] | None:
 
 
 def take_tls_files(given: dict[str, Any]) -> dict[str, str | None]:
-    """Take the TLS files out of the other arguments, and return them."""
+    """Remove the TLS files from the arguments of a command, and return them."""
     return {name: given.pop(f"tls_{name}") for name in ("ca_file", "cert", "key")}

@@ -1,4 +1,4 @@
-"""``dask pkgsync check``: whether this environment would be let in, by a cluster or where a lock file is enforced."""
+"""``dask pkgsync check``: whether a cluster, or one that enforces a lock file, would let this environment in."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.reports.verdict import Verdict
 
 LOCK_SUFFIXES = (".json", ".lock", ".toml", ".txt")
-"""Of what is no address: a lock file that is not there is told as such."""
+"""Suffixes of lock files: an argument with one of them is never an address, even if there is no such file."""
 
 
 @click.command()
 @address_argument
 @flags("check")
 def check(address: str, **given: Any) -> None:
-    """Say whether this environment would be let in, for pipelines: exit status 0 if so, 1 if not.
+    """Check whether a cluster would let this environment in: exit status 0 if so, 1 if not.
 
-    ADDRESS is that of a scheduler, or the path of a lock file: requirements.txt with pins, pylock.toml, uv.lock,
-    poetry.lock, or what `scan --json` writes. The last line is the verdict; what it is about stands above.
+    ADDRESS is the address of a scheduler, or the path of a lock file that a scheduler enforces: requirements.txt with
+    pins, pylock.toml, uv.lock, poetry.lock, or what `scan --json` writes. The last line is the verdict, below the
+    differences.
     """
     from dask_pkgsync.options.person import policy_from
 
@@ -68,5 +69,5 @@ def _check_lock(path: str, policy: Policy, *, modules: bool | list[str] | None) 
     if not comparison:
         return Verdict(LET_IN)
     missing = ", ".join(unpinned(expected))
-    note = f"{path} does not pin {missing}, which Dask needs: a scheduler that is to enforce it does not start"
+    note = f"{path} does not pin {missing}, which Dask needs: a scheduler that enforces this file does not start"
     return replace(refused(comparison, enforced=True), notes=(note,) if missing else ())

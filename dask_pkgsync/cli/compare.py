@@ -1,4 +1,4 @@
-"""``dask pkgsync compare``: how two environments differ."""
+"""``dask pkgsync compare``: the differences between two environments."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def compare(expected: str, found: str, **given: Any) -> None:
     from dask_pkgsync.model.policy import Policy
 
     if expected == found == "-":
-        raise click.UsageError("Only one of the two can come from standard input.")
-    options: Any = keywords(given)  # none but those of a policy
+        raise click.UsageError("Only one of EXPECTED and FOUND can be read from standard input.")
+    options: Any = keywords(given)  # the flags of this command are those of Policy.of
     comparison = compare_environments(
         read_environment(expected),
         read_environment(found),

@@ -1,4 +1,4 @@
-"""The connection of a command to its cluster."""
+"""Connects a command to its cluster."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ if TYPE_CHECKING:
 
 @contextmanager
 def connected(address: str, given: dict[str, Any], **how: Any) -> Iterator[Client]:
-    """Connect to a cluster with the TLS files, which are taken out of what was given, and close at the end.
+    """Connect to a cluster, and close the client at the end of the block.
 
     Parameters
     ----------
     address : str
+        Address of the scheduler.
     given : dict
-        Arguments of a command.
+        Arguments of the command; the TLS files are removed from it.
     **how
-        As for `client.connection.connected`.
+        Further arguments of `client.connection.connected`.
 
     Raises
     ------
     PkgsyncError
-        As `client.connection.connected` does.
+        As for `client.connection.connected`.
     """
     from dask_pkgsync.client import connection
 

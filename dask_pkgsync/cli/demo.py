@@ -1,4 +1,4 @@
-"""``dask pkgsync demo``: all of it on this machine."""
+"""``dask pkgsync demo``: a demonstration with a real cluster on this machine."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import click
 
 @click.command()
 def demo() -> None:
-    """Watch it work: a small cluster on this machine gets this environment.
+    """Show how a small cluster on this machine gets this environment.
 
-    Makes two virtual environments in a temporary directory (this downloads Dask), starts a scheduler and two workers
-    in one of them, and removes everything at the end.
+    The demo makes two virtual environments in a temporary directory (this downloads Dask), starts a scheduler and two
+    workers in one of them, and removes everything at the end.
     """
     from dask_pkgsync.demo.story import run_demo
 

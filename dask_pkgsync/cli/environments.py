@@ -1,4 +1,4 @@
-"""The environments that commands are about: of this interpreter, of another one, from a file or standard input."""
+"""Reads the environments for commands: from this or another interpreter, a file, or standard input."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def this_snapshot(*, modules: bool | list[str] | None = None, **rest: Any) -> Snapshot:
-    """Scan this environment, with the loose modules that were chosen; None: as configured."""
+    """Scan this environment, with the loose modules that ``modules`` selects; None: as configured."""
     from dask_pkgsync.options.person import local_snapshot
 
     return local_snapshot({"modules": modules}, **rest)
@@ -37,11 +37,11 @@ def read_environment(source: str) -> Environment:
     try:
         text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error  # (without the path again)
+        reason = getattr(error, "strerror", None) or error  # str(error) would repeat the path
         raise click.ClickException(f"cannot read {source}: {reason}") from error
     return Environment.from_json(text)
 
 
 def label(source: str) -> str:
-    """Say what `read_environment` reads, for the head of a table."""
+    """Return the heading, in a table, of the environment that `read_environment` reads."""
     return {".": "this environment", "-": "standard input"}.get(source, source)

@@ -1,7 +1,7 @@
-"""The command line: ``dask pkgsync …``.
+"""The group of commands ``dask pkgsync …``.
 
-Dask imports this file whenever any of its commands runs, so it imports click alone; the file of a command is imported
-when that command is asked for.
+Dask imports this module whenever any of its commands runs, so it imports only click. The module of a command is
+imported when the command is used.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from typing import Any
 import click
 
 COMMANDS = ("check", "compare", "demo", "release", "scan", "status", "sync")
-"""Each is a file beside this one, which has a command of its name."""
+"""The names of the commands. Each is a module in this package that defines a command of the same name."""
 
 
 class Commands(click.Group):
-    """Imports commands when they are asked for, and tells errors that are meant for people in their sentence."""
+    """Imports each command when it is used, and prints expected errors without a traceback."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Return the names of the commands."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Return a command by its name, if there is one."""
+        """Return the command with this name; None if there is none."""
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = getattr(importlib.import_module(f"dask_pkgsync.cli.{cmd_name}"), cmd_name)
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; an error for people is its sentence and exit status 1, others keep their traceback."""
+        """Run a command; a `PkgsyncError` is printed and the exit status is 1, other errors keep their traceback."""
         from dask_pkgsync.model.errors import PkgsyncError
 
         try:

@@ -1,4 +1,4 @@
-"""Lays out for people what the command line found out about this environment."""
+"""The texts that ``dask pkgsync scan`` prints about an environment."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 
 def scan_page(environment: Environment) -> str:
-    """Lay an environment out for people."""
+    """Return a table of the distributions, followed by the interpreter, the fingerprint and the faults."""
     interpreter = environment.interpreter
     rows = [
-        [one.name, one.version, origin_text(one.origin), one.installer] for one in environment.distributions.values()
+        [distribution.name, distribution.version, origin_text(distribution.origin), distribution.installer]
+        for distribution in environment.distributions.values()
     ]
     faults = [f"  {fault.kind}: {fault.detail} ({fault.place})" for fault in environment.faults]
     about = (
@@ -36,12 +37,12 @@ def scan_page(environment: Environment) -> str:
     )
     parts = [text_table(["package", "version", "origin", "installer"], rows), about]
     if faults:
-        parts.append("\n".join(["These cannot be trusted and never count as a match:", *faults]))
+        parts.append("\n".join(["Faults (the distributions they name match no others):", *faults]))
     return "\n\n".join(parts)
 
 
 def origin_text(origin: Origin) -> str:
-    """Say in a few words where a distribution came from."""
+    """Return the origin of a distribution in a few words."""
     match origin:
         case FromIndex():
             return "index"
@@ -58,26 +59,26 @@ def origin_text(origin: Origin) -> str:
 
 
 def files_page(snapshot: Snapshot, policy: Policy) -> str:
-    """List the local code that would travel under a policy, file by file, and what stays and why."""
+    """List the files of local code that would be shipped under a policy, and the files that would not, with reasons."""
     parts = []
     loose: dict[Path, list[LooseModule]] = {}
-    for name, one in snapshot.environment.distributions.items():
+    for name, distribution in snapshot.environment.distributions.items():
         if policy.rule(name).level is Level.IGNORE:
             continue
-        match one.origin:
+        match distribution.origin:
             case FromDirectory(editable=True) as origin:
                 directory = source_directory(origin)
                 files = project_files(directory) if directory.is_dir() else []
-                parts.append(_listing(f"{name} {one.label}: the build of this project sees", directory, files))
+                parts.append(_listing(f"{name} {distribution.label}: built from", directory, files))
             case FromModules():
                 module = snapshot.modules[name]
                 loose.setdefault(module.directory, []).append(module)
-            case FromVcs() | FromArchive() | FromDirectory():
-                parts.append(f"{name} {one.label}: as it is installed here ({origin_text(one.origin)})")
+            case FromVcs() | FromArchive() | FromDirectory() as origin:
+                parts.append(f"{name} {distribution.label}: as it is installed here ({origin_text(origin)})")
     parts += [_loose(directory, modules) for directory, modules in loose.items()]
     if snapshot.left_out:
-        parts.append("\n".join(f"stays: {path}: {reason}" for path, reason in snapshot.left_out))
-    return "\n\n".join(parts) or "No local code: everything comes from an index."
+        parts.append("\n".join(f"not shipped: {path}: {reason}" for path, reason in snapshot.left_out))
+    return "\n\n".join(parts) or "No local code: every package comes from an index."
 
 
 def _loose(directory: Path, modules: Sequence[LooseModule]) -> str:

@@ -1,4 +1,4 @@
-"""``dask pkgsync release``: the cluster gets its own environment back."""
+"""``dask pkgsync release``: gives a cluster back the environment that it had before any sync."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dask_pkgsync.cli.connection import connected
 @click.command()
 @address_argument
 def release(address: str, **given: Any) -> None:
-    """Give the cluster at ADDRESS the environment back that it had before any sync."""
+    """Give the cluster at ADDRESS back the environment that it had before any sync."""
     from dask_pkgsync import release as release_cluster
 
     with connected(address, given, presents=False) as client:

@@ -1,4 +1,4 @@
-"""``dask pkgsync scan``: what is installed here."""
+"""``dask pkgsync scan``: lists the packages of an environment."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ from dask_pkgsync.cli.environments import environment_of, this_snapshot
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print what `compare` reads.")
-@click.option("--files", is_flag=True, help="List the files of local code that would travel, and what stays, and why.")
+@click.option("--json", "as_json", is_flag=True, help="Print the environment as JSON, which `compare` reads.")
+@click.option(
+    "--files",
+    is_flag=True,
+    help="List the files of local code that would be shipped, and those that would not, and why.",
+)
 @flags("scan")
 @click.argument("python", required=False, type=click.Path(exists=True, dir_okay=False))
 def scan(python: str | None, *, as_json: bool, files: bool, **given: Any) -> None:
-    """List the packages of this Python environment, or of another PYTHON (a path of an interpreter)."""
+    """List the packages of this Python environment, or of that of another interpreter with the path PYTHON."""
     if files and python:
-        raise click.UsageError("--files is for this environment only.")
+        raise click.UsageError("--files works for this environment only: leave PYTHON out.")
     modules = take_modules(given)
     from dask_pkgsync.cli.pages import files_page, scan_page
 

@@ -1,4 +1,4 @@
-"""``dask pkgsync status``: how every node stands to the target."""
+"""``dask pkgsync status``: shows whether every node of a cluster matches the target."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dask_pkgsync.cli.connection import connected
 @click.command()
 @address_argument
 def status(address: str, **given: Any) -> None:
-    """Show how every node of the cluster at ADDRESS stands to the environment it is to have."""
+    """Show whether every node of the cluster at ADDRESS matches the synced environment, and who is connected."""
     from dask_pkgsync import status as cluster_status
 
     with connected(address, given, presents=False) as client:

@@ -1,4 +1,4 @@
-"""``dask pkgsync sync``: the cluster gets this environment."""
+"""``dask pkgsync sync``: makes a cluster run this environment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dask_pkgsync.cli.connection import connected
 @click.command()
 @address_argument
 @flags("sync")
-@click.option("--progress/--no-progress", default=True, help="Show each node's steps while they happen.")
+@click.option("--progress/--no-progress", default=True, help="Show the steps of each node while the sync runs.")
 def sync(address: str, *, progress: bool, **given: Any) -> None:
     """Make the cluster at ADDRESS run this environment."""
     from dask_pkgsync import sync as sync_cluster

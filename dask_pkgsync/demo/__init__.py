@@ -1,1 +1,1 @@
-"""``dask pkgsync demo``: a real cluster on this machine, in an environment of its own."""
+"""``dask pkgsync demo``: demonstrates a sync with a real cluster on this machine."""

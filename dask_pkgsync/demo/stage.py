@@ -1,4 +1,4 @@
-"""What the demo plays on: environments, the processes of a cluster, a temporary directory, and their end."""
+"""The surroundings of the demo: its environments, the processes of its cluster, its directory, and their removal."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 
 class DemoError(PkgsyncError):
-    """The demo could not go on.
+    """A step of the demo failed.
 
     Attributes
     ----------
     doing : str
-        What was being done.
+        The step, for example ``starting the scheduler``.
     last_words : str
-        The end of what the process in question wrote.
+        The end of the output of the process that failed.
     """
 
     def __init__(self, doing: str, last_words: str) -> None:
@@ -44,19 +44,19 @@ class DemoError(PkgsyncError):
         self.doing, self.last_words = doing, last_words
 
     def __str__(self) -> str:
-        """Say what went wrong and show the last words."""
+        """Name the step and show the end of the output."""
         return f"The demo stopped while {self.doing}:\n{self.last_words.strip() or '(no output)'}"
 
 
 class Uv:
-    """Makes virtual environments beside each other.
+    """Makes virtual environments with uv.
 
     Parameters
     ----------
     directory : Path
-        Where they go.
+        Directory of the environments.
     model : Environment
-        What they are to have the same versions as, as far as they have the package at all.
+        The environment whose versions they get, for the packages that they have.
     """
 
     def __init__(self, directory: Path, model: Environment) -> None:
@@ -70,18 +70,18 @@ class Uv:
         Parameters
         ----------
         name : str
-            Name of its directory.
+            Name of the environment's directory.
         requirements : list of str
-            What it is to have besides the model's critical packages.
+            Packages that it gets in addition to the model's critical packages.
         changed : set of str
-            The packages that may have other versions than the model's.
+            The packages that may have other versions than in the model.
         """
         place = self._directory / name
         constraints = self._directory / f"{name}.txt"
         constraints.write_text("".join(f"{pin}\n" for pin in pins(self.model, without=changed)))
         python = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         self._run("venv", "--python", sys.executable, str(place))
-        dask = [f"{one}=={version_of(self.model, one)}" for one in CRITICAL if one not in changed]
+        dask = [f"{name}=={version_of(self.model, name)}" for name in CRITICAL if name not in changed]
         self._run("pip", "install", "--python", str(python), "--constraint", str(constraints), *dask, *requirements)
         return python
 
@@ -93,43 +93,44 @@ class Uv:
 
 
 def find_uv() -> str:
-    """Return uv's path: the one this package depends on, or the one on PATH."""
+    """Return the path of uv: of the installed distribution, or else of the program on PATH."""
     try:
         from uv import find_uv_bin
 
         return str(find_uv_bin())
     except (ImportError, FileNotFoundError):
-        found = shutil.which("uv")
-    if found is None:
-        raise DemoError("looking for uv", "uv is not installed here; `pip install uv` brings it")
-    return found
+        path = shutil.which("uv")
+    if path is None:
+        raise DemoError("looking for uv", "uv is not installed here; install it with `pip install uv`")
+    return path
 
 
 def pins(model: Environment, without: Iterable[str]) -> list[str]:
-    """Pin what the model has from an index, so that the other environments get the same."""
+    """Return pins of the model's distributions from an index, so that other environments get the same versions."""
     left_out = set(without)
     return [
-        f"{one.name}=={one.version}"
-        for one in model.distributions.values()
-        if isinstance(one.origin, FromIndex) and one.name not in left_out and not model.faulty(one.name)
+        f"{distribution.name}=={distribution.version}"
+        for name, distribution in model.distributions.items()
+        if isinstance(distribution.origin, FromIndex) and name not in left_out and not model.faulty(name)
     ]
 
 
 def version_of(environment: Environment, name: str) -> str:
-    """Return the version of a package that has to be there."""
+    """Return the version of a package; raise `DemoError` if it is not installed."""
     if name not in environment.distributions:
-        raise DemoError("looking at this environment", f"{name} is not installed here; `pip install {name}` brings it")
+        problem = f"{name} is not installed here; install it with `pip install {name}`"
+        raise DemoError("looking at this environment", problem)
     return environment.distributions[name].version
 
 
 @contextmanager
 def cluster(python: Path, directory: Path) -> Iterator[str]:
-    """Start a scheduler and two workers with nannies, give the scheduler's address, and end them."""
+    """Start a scheduler and two workers with nannies, yield the scheduler's address, and end them after the block."""
     contact = directory / "scheduler.json"
     common = ["--scheduler-file", str(contact), "--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
     processes: list[subprocess.Popen[bytes]] = []
     try:
-        # Should this process be killed without a chance to clean up, the scheduler ends by itself, and then they all.
+        # If this process is killed and cannot clean up, the idle scheduler ends by itself, and the workers with it.
         idle = ["--host", "127.0.0.1", "--port", "0", "--idle-timeout", "15 minutes"]
         processes.append(start(python, ["scheduler", *common, *idle], directory))
         address = wait_for_address(contact, processes[0], directory / "scheduler.log")
@@ -142,7 +143,7 @@ def cluster(python: Path, directory: Path) -> Iterator[str]:
 
 
 def start(python: Path, arguments: list[str], directory: Path) -> subprocess.Popen[bytes]:
-    """Start one of Dask's commands in a process group of its own, with its output in a log file."""
+    """Start a command of Dask in a process group of its own; its output goes to a log file in the directory."""
     environment = clean_environment(python)
     environment["TMPDIR"] = str(directory)
     environment.setdefault("DASK_PKGSYNC__CACHE_DIRECTORY", str(directory / "cache"))
@@ -159,22 +160,22 @@ def start(python: Path, arguments: list[str], directory: Path) -> subprocess.Pop
 
 
 def clean_environment(python: Path) -> dict[str, str]:
-    """Return this process's environment variables without what would lead another interpreter back to ours."""
-    ours = ("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV", "CONDA_PREFIX")
+    """Return this process's environment variables without those that point to this environment or configure Dask."""
+    left_out = ("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV", "CONDA_PREFIX")
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name not in ours and (not name.startswith("DASK_") or name.startswith("DASK_PKGSYNC__CACHE"))
+        if name not in left_out and (not name.startswith("DASK_") or name.startswith("DASK_PKGSYNC__CACHE"))
     }
     kept["PATH"] = os.pathsep.join([str(python.parent), kept.get("PATH", os.defpath)])
     return kept
 
 
 def wait_for_address(contact: Path, scheduler: subprocess.Popen[bytes], log: Path, seconds: float = 60) -> str:
-    """Wait until the scheduler has written where it listens."""
+    """Wait until the scheduler has written its address to its contact file, and return the address."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and scheduler.poll() is None:
-        with suppress(OSError, ValueError):  # not there yet, or half written
+        with suppress(OSError, ValueError):  # the file does not exist yet, or is not complete
             return str(json.loads(contact.read_text())["address"])
         time.sleep(0.05)
     raise DemoError("starting the scheduler", log.read_text(errors="replace")[-2000:])
@@ -182,14 +183,14 @@ def wait_for_address(contact: Path, scheduler: subprocess.Popen[bytes], log: Pat
 
 @contextmanager
 def connect(address: str, workers: int) -> Iterator[Client]:
-    """Connect, and wait for the workers."""
+    """Connect a client to the cluster, and wait for its workers."""
     import warnings
 
     from distributed import Client
     from distributed.versions import VersionMismatchWarning
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", VersionMismatchWarning)  # the demo shows its own table
+        warnings.simplefilter("ignore", VersionMismatchWarning)  # the demo shows a table of the differences itself
         with Client(address, set_as_default=False) as client:
             try:
                 client.wait_for_workers(workers, timeout=60)
@@ -199,14 +200,14 @@ def connect(address: str, workers: int) -> Iterator[Client]:
 
 
 def stop(processes: list[subprocess.Popen[bytes]], patience: float = 2) -> None:
-    """End processes and all that they have started: politely, and after some seconds for good."""
+    """End processes and their children: ask them to terminate, and kill them if they still run some seconds later."""
     import psutil
 
     family = []
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             family += [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-    for process in reversed(processes):  # the workers before the scheduler
+    for process in reversed(processes):  # end the workers before the scheduler
         process.terminate()
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline and any(_lives(member) for member in family):
@@ -220,7 +221,7 @@ def stop(processes: list[subprocess.Popen[bytes]], patience: float = 2) -> None:
 
 
 def _lives(process: psutil.Process) -> bool:
-    """Whether a process does anything yet: one that nobody has waited for has ended all the same."""
+    """Whether a process still runs; a zombie, which its parent has not waited for, does not."""
     import psutil
 
     with suppress(psutil.NoSuchProcess):
@@ -229,16 +230,16 @@ def _lives(process: psutil.Process) -> bool:
 
 
 def _end_group(leader: int) -> None:
-    """Kill what may be left of a process group: children that began after the list was made."""
+    """Kill the rest of a process group: children that started after `stop` had listed the processes."""
     try:
         os.killpg(leader, signal.SIGKILL)
-    except (OSError, AttributeError):  # nobody left, or a system without process groups
+    except (OSError, AttributeError):  # the group is empty, or the system has no process groups
         return
 
 
 @contextmanager
 def temporary_directory() -> Iterator[Path]:
-    """Make a directory and remove it, with all that is in it, at the end."""
+    """Make a temporary directory, and remove it with its content after the block."""
     directory = Path(tempfile.mkdtemp(prefix="dask-pkgsync-demo-")).resolve()
     try:
         yield directory
@@ -248,22 +249,22 @@ def temporary_directory() -> Iterator[Path]:
 
 @contextmanager
 def signals_end_it() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block as Ctrl-C does: with everything cleaned up."""
-    if threading.current_thread() is not threading.main_thread():  # only that one may handle signals
+    """Make SIGTERM and SIGHUP end the block with an exception, as Ctrl-C does, so that everything is cleaned up."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
         yield
         return
-    wanted = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    signals = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
     def end(number: int, frame: object) -> None:  # noqa: ARG001
-        for one in wanted:  # once is enough: what follows is the cleaning up
-            signal.signal(one, signal.SIG_IGN)
+        for handled in signals:  # a second signal must not interrupt the cleaning up
+            signal.signal(handled, signal.SIG_IGN)
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + number)
 
-    before = {one: signal.signal(one, end) for one in wanted}
+    previous = {handled: signal.signal(handled, end) for handled in signals}
     try:
         yield
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for handled, handler in previous.items():
+            signal.signal(handled, handler)

@@ -1,7 +1,7 @@
-"""``dask pkgsync demo``: a real cluster on this machine, in an environment of its own, is given the client's.
+"""The steps of ``dask pkgsync demo``: a cluster on this machine with an environment of its own gets the client's.
 
-The client is the interpreter that runs this. All else lives in one temporary directory and in processes that are
-started here, and both are gone when it ends, however it ends.
+The client is the interpreter that runs the demo. Everything else is in one temporary directory and in processes that
+the demo starts; the demo removes both when it ends, also after an error.
 """
 
 from __future__ import annotations
@@ -39,86 +39,86 @@ if TYPE_CHECKING:
     from distributed import Client
 
 LACKING = ("rich", "markdown-it-py", "mdurl")
-"""What the cluster's environment is made without; Dask does not need it."""
+"""Packages that the cluster's environment lacks; Dask does not need them."""
 DIFFERENT = "pygments"
-"""What the cluster's environment has in another version."""
+"""The package that the cluster's environment has in another version."""
 OTHER_CRITICAL = "cloudpickle"
-"""What the client that is turned away has in another version."""
+"""The critical package that the refused client has in another version."""
 A_FEW = 40
-"""Up to so many differences, the whole environment is synced; above, only the packages that the demo speaks of."""
+"""Up to this number of differences the demo syncs the whole environment, else only the packages that it shows."""
 
 
 def run_demo() -> None:
-    """Run all of it and narrate on standard output.
+    """Run all steps, and describe them on standard output.
 
     Raises
     ------
     PkgsyncError
-        If a step fails; everything is cleaned up by then.
+        If a step fails; everything has been cleaned up then.
     """
     from dask_pkgsync.scanning.snapshot import scan
 
-    told, here = Narration(), scan()
+    narration, here = Narration(), scan()
     with signals_end_it(), temporary_directory() as directory:
         click.echo(f"A small cluster on this machine, all in {directory}. It is removed at the end.")
         uv = Uv(directory, here)
-        with told.step("Make an environment for the cluster: your Dask, but no rich and another pygments"):
+        with narration.step("Make an environment for the cluster: your Dask, but no rich and another pygments"):
             base = uv.environment("cluster", [f"{DIFFERENT}!={version_of(here, DIFFERENT)}"], changed={DIFFERENT})
         with ExitStack() as running:
-            with told.step("Start a scheduler and two workers in it"):
+            with narration.step("Start a scheduler and two workers in it"):
                 address = running.enter_context(cluster(base, directory))
                 client = running.enter_context(connect(address, workers=2))
-                told.say(f"Client({address!r})")
-            show_differences(told, client, here, "Compare: tasks on the workers look at what is there")
-            synchronise(told, client, here)
-            use_packages(told, client)
-            show_differences(told, client, here, "Compare again")
-            turn_away(told, uv, address)
-    told.times()
+                narration.say(f"Client({address!r})")
+            show_differences(narration, client, here, "Compare: tasks on the workers list the packages there")
+            synchronise(narration, client, here)
+            use_packages(narration, client)
+            show_differences(narration, client, here, "Compare again")
+            turn_away(narration, uv, address)
+    narration.times()
 
 
-def show_differences(told: Narration, client: Client, here: Environment, title: str) -> None:
+def show_differences(narration: Narration, client: Client, here: Environment, title: str) -> None:
     """Show how the workers' environments differ from this one."""
-    with told.step(title):
+    with narration.step(title):
         for comparison, addresses in differences(client, here, demo_policy(client, here)).items():
-            told.say(f"{', '.join(addresses)}:")
-            told.say(str(comparison))
+            narration.say(f"{', '.join(addresses)}:")
+            narration.say(str(comparison))
 
 
-def synchronise(told: Narration, client: Client, here: Environment) -> None:
-    """Do what all this is about, in one line."""
+def synchronise(narration: Narration, client: Client, here: Environment) -> None:
+    """Sync this environment to the cluster."""
     from dask_pkgsync import sync
 
     policy = demo_policy(client, here)
     options: dict[str, Any] = {} if policy.only is None else {"only": sorted(policy.only)}
     call = "sync(client)" if not options else "sync(client, only=[…])  # to keep the demo small"
-    with told.step(f"Sync: {call}"):
+    with narration.step(f"Sync: {call}"):
         report = sync(client, **options)
-        told.say(f"\n{report}")
-    told.seconds.update({f"  of that: {name}": seconds for name, seconds in report.steps.items()})
+        narration.say(f"\n{report}")
+    narration.seconds.update({f"  of that: {name}": seconds for name, seconds in report.steps.items()})
 
 
-def use_packages(told: Narration, client: Client) -> None:
-    """Run a task on every worker that needs what was missing a moment ago."""
-    with told.step("Use them: a task on each worker draws with rich and pygments"):
+def use_packages(narration: Narration, client: Client) -> None:
+    """Run a task on every worker that needs the packages that the cluster lacked before the sync."""
+    with narration.step("Use them: a task on each worker draws with rich and pygments"):
         for address, drawing in on_each_worker(client, draw).items():
-            told.say(f"{address}:")
-            told.say(drawing)
+            narration.say(f"{address}:")
+            narration.say(drawing)
 
 
-def turn_away(told: Narration, uv: Uv, address: str) -> None:
-    """Let a client connect that has stock Dask and another critical package."""
-    with told.step(f"Turn away: a client with stock Dask and another {OTHER_CRITICAL} connects"):
+def turn_away(narration: Narration, uv: Uv, address: str) -> None:
+    """Let a client without dask-pkgsync and with another version of a critical package try to connect."""
+    with narration.step(f"Turn away: a client with stock Dask and another {OTHER_CRITICAL} connects"):
         here = version_of(uv.model, OTHER_CRITICAL)
         python = uv.environment("stranger", [f"{OTHER_CRITICAL}!={here}"], changed={OTHER_CRITICAL})
-        told.say(refusal(python, address))
+        narration.say(refusal(python, address))
 
 
-# --- what runs on the workers; these travel by value, because the workers do not have this module ---
+# --- functions of tasks; they are sent to the workers by value, because the workers do not have this module ---
 
 
 def look_around() -> dict[str, Any]:
-    """Return the interpreter and the installed versions, as the process that runs this sees them."""
+    """Return the interpreter and the installed versions of the process that runs the task."""
     import importlib.metadata
     import platform
     import sys
@@ -134,7 +134,7 @@ def look_around() -> dict[str, Any]:
 
 
 def draw() -> str:
-    """Draw something with rich, which uses pygments, and say which versions did it."""
+    """Return a drawing by rich, which uses pygments, with the versions of both."""
     import importlib.metadata
     import io
 
@@ -151,7 +151,7 @@ def draw() -> str:
     return captured.get().rstrip()
 
 
-# --- asking the cluster ---
+# --- queries to the cluster ---
 
 
 def on_each_worker(client: Client, function: Callable[[], Any]) -> dict[str, Any]:
@@ -163,44 +163,44 @@ def on_each_worker(client: Client, function: Callable[[], Any]) -> dict[str, Any
 
 
 def as_in_a_notebook(function: Callable[[], Any]) -> Callable[[], Any]:
-    """Return the function as if it had been typed into a notebook: Dask sends such functions by value."""
+    """Return a copy of a function that seems to be defined in a notebook: Dask sends such functions by value."""
     copy = FunctionType(function.__code__, {"__builtins__": __builtins__}, function.__name__)
     copy.__module__ = "__main__"
     return copy
 
 
 def differences(client: Client, here: Environment, policy: Policy) -> dict[Comparison, list[str]]:
-    """Compare this environment with every worker's; workers with the same differences stand together."""
-    found: dict[Comparison, list[str]] = {}
-    for address, seen in on_each_worker(client, look_around).items():
-        there = environment_from(seen)
+    """Compare this environment with every worker's; return the workers' addresses by their differences."""
+    groups: dict[Comparison, list[str]] = {}
+    for address, facts in on_each_worker(client, look_around).items():
+        there = environment_from(facts)
         comparison = compare(here, there, policy, expected_label="client", found_label="worker")
-        found.setdefault(comparison, []).append(address)
-    return found
+        groups.setdefault(comparison, []).append(address)
+    return groups
 
 
-def environment_from(seen: dict[str, Any]) -> Environment:
-    """Make an environment of what `look_around` returned."""
+def environment_from(facts: dict[str, Any]) -> Environment:
+    """Make an environment from what `look_around` returned."""
     from packaging.utils import canonicalize_name
 
-    distributions = [Distribution(str(canonicalize_name(name)), version) for name, version in seen["versions"].items()]
-    return Environment.of(Interpreter(*seen["interpreter"]), distributions)
+    distributions = [Distribution(str(canonicalize_name(name)), version) for name, version in facts["versions"].items()]
+    return Environment.of(Interpreter(*facts["interpreter"]), distributions)
 
 
 def demo_policy(client: Client, here: Environment) -> Policy:
-    """Take the whole environment, or the packages that the demo speaks of where that would take long."""
+    """Return the policy of the demo: the whole environment, or few packages if the whole would take long."""
     whole = Policy.of()
     count = max(len(comparison) for comparison in differences(client, here, whole))
     return whole if count <= A_FEW else Policy.of(only=[*LACKING, DIFFERENT])
 
 
 def refusal(python: Path, address: str) -> str:
-    """Connect with another interpreter, and return the error that its user sees.
+    """Connect a client in another interpreter, and return the error that it gets.
 
     Raises
     ------
     DemoError
-        If it is not turned away.
+        If the client is let in.
     """
     program = (
         "import sys\n"
@@ -221,21 +221,21 @@ def refusal(python: Path, address: str) -> str:
     return done.stdout.strip()
 
 
-# --- telling it ---
+# --- output ---
 
 
 @dataclass
 class Narration:
-    """Numbers the steps, indents what they show, and keeps their times."""
+    """Prints the steps with numbers, indents their output, and measures their times."""
 
     seconds: dict[str, float] = field(default_factory=dict)
-    """Step, or part of one, to the seconds it took."""
+    """Seconds that each step, or part of a step, took."""
     steps: int = 0
-    """How many have begun."""
+    """Number of the steps that have begun."""
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
-        """Print the title and time what happens in the block."""
+        """Print the title of a step, and measure the time of the block."""
         self.steps += 1
         click.secho(f"\n{self.steps}. {title}", bold=True)
         began = time.monotonic()
@@ -243,12 +243,12 @@ class Narration:
         self.seconds[title.partition(":")[0]] = time.monotonic() - began
 
     def say(self, text: str) -> None:
-        """Print some lines that belong to the current step."""
+        """Print lines of the current step, indented."""
         click.echo("\n".join(f"   {line}".rstrip() for line in text.splitlines()))
 
     def times(self) -> None:
-        """Print how long each step took."""
+        """Print the seconds that each step took."""
         rows = [[title, f"{seconds:.2f}"] for title, seconds in self.seconds.items()]
         click.secho("\nSeconds by step", bold=True)
         self.say(text_table(["step", "seconds"], rows))
-        click.echo("\nEverything that was started or written for this demo is gone again.")
+        click.echo("\nThe demo has removed everything that it started or wrote.")

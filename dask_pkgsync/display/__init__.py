@@ -1,1 +1,1 @@
-"""Shows the progress of a sync to a person: in a terminal, in a notebook, as plain lines."""
+"""Shows the progress of a sync: in a terminal, in a notebook, or as plain lines."""

@@ -1,4 +1,4 @@
-"""Progress in the cell of a notebook that runs the sync."""
+"""Shows the progress of a sync below the notebook cell that runs it."""
 
 from __future__ import annotations
 
@@ -27,27 +27,29 @@ if TYPE_CHECKING:
 
 
 ROWS_IN_A_NOTEBOOK = 20
-"""Lines of the table in a notebook, where nothing says how tall the window is."""
+"""The most rows of the table in a notebook, where the height of the window is not known."""
 
 
 class Canvas(Protocol):
-    """Something in a notebook that shows HTML and can be drawn again (IPython's ``DisplayHandle``)."""
+    """A place in a notebook that shows HTML and can be updated (IPython's ``DisplayHandle``)."""
 
     def update(self, obj: Any) -> None:
-        """Replace what is shown."""
+        """Replace the shown HTML."""
 
 
 class NotebookReporter(Reporter):
-    """Draws the table into the cell that runs the sync, and again as things change.
+    """Draws a table of the nodes below the cell that runs the sync, and updates it while the sync runs.
 
     Parameters
     ----------
     canvas : Canvas, optional
-        Where to draw; a new display of the running cell by default.
+        Where to draw; by default a new display below the running cell.
     html : callable, optional
         Wraps HTML text for the canvas; ``IPython.display.HTML`` by default.
+    rollout : RolloutProgress, optional
+        Collects the state of the nodes; a new one by default.
     interval : float
-        Seconds between two frames.
+        Seconds between two updates of the display.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class NotebookReporter(Reporter):
         if canvas is None or html is None:
             from IPython.display import HTML, display  # type: ignore[import-not-found,unused-ignore]
 
-            # The display has to be made here, in the thread of the running cell, to appear below it.
+            # The display must be made in the thread of the running cell to appear below that cell.
             html = HTML
             canvas = display(HTML(self._page()), display_id=True)
         self._canvas: Canvas = canvas
@@ -72,27 +74,27 @@ class NotebookReporter(Reporter):
         self._thread = threading.Thread(target=self._draw_until_stopped, args=(interval,), daemon=True)
 
     def started(self, target: str) -> None:  # noqa: ARG002
-        """Begin to draw."""
+        """Start to draw."""
         self._thread.start()
 
     def waits(self, owner: str, packages: Sequence[str]) -> None:
-        """Take it in; the next frame shows it."""
+        """Note for whom the sync waits; the next update of the display shows it."""
         self._rollout.note = waiting(owner, packages)
 
     def progressed(self, progress: Progress) -> None:
-        """Take it in; the next frame shows it."""
+        """Note the step; the next update of the display shows it."""
         self._rollout.update(progress)
 
     def finished(self, report: SyncReport) -> None:
-        """Draw the last frame and how it ended."""
+        """Draw for the last time, with a summary of the sync."""
         self._close(summary(report, self._rollout.seconds))
 
     def failed(self, error: BaseException) -> None:
-        """Draw the last frame and that it failed; the error tells the rest."""
+        """Draw for the last time, with a line that the sync failed; the raised error has the details."""
         self._close(failure_summary(error, self._rollout.seconds))
 
     def _close(self, line: str) -> None:
-        if self._end:  # interrupted here, and ended on the event loop later
+        if self._end:  # KeyboardInterrupt closed it already; the sync ends on the event loop later
             return
         self._rollout.stop()
         self._end = line[0].upper() + line[1:]

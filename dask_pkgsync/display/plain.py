@@ -1,4 +1,4 @@
-"""Progress as plain lines, for logs and pipes."""
+"""Shows the progress of a sync as plain lines, for logs and pipes."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 
 class PlainReporter(Reporter):
-    """Writes a line for each step that ends and one at the end: for logs and pipes."""
+    """Writes a line at the start, for each step that ends on a node, and at the end."""
 
     def __init__(self, file: TextIO | None, rollout: RolloutProgress | None = None) -> None:
         self._file = file
         self._rollout = rollout or RolloutProgress()
 
     def started(self, target: str) -> None:
-        """Write which target it is."""
+        """Write the start of the target's id."""
         self._write(f"syncing to environment {target[:12]}")
 
     def waits(self, owner: str, packages: Sequence[str]) -> None:
-        """Write for whom."""
+        """Write for whom the sync waits."""
         self._write(waiting(owner, packages))
 
     def progressed(self, progress: Progress) -> None:
-        """Write a line if a step ended."""
+        """Write a line if the step has ended."""
         row = self._rollout.update(progress)
         if row.took is not None:
             detail = f": {row.detail}" if row.detail else ""
@@ -39,11 +39,11 @@ class PlainReporter(Reporter):
             self._write(f"{row.role} {row.node} {row.label} {after} {duration(row.took)}{detail}")
 
     def finished(self, report: SyncReport) -> None:
-        """Write how it ended."""
+        """Write a summary of the sync."""
         self._write(summary(report, self._rollout.seconds))
 
     def failed(self, error: BaseException) -> None:
-        """Write that it failed; the error tells the rest."""
+        """Write that the sync failed; the raised error has the details."""
         self._write(failure_summary(error, self._rollout.seconds))
 
     def _write(self, line: str) -> None:

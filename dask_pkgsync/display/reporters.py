@@ -1,7 +1,6 @@
-"""Shows a running sync to the person: live in a terminal, in place in a notebook, as plain lines anywhere else.
+"""Chooses how a running sync is shown: as a live table in a terminal or notebook, or as plain lines.
 
-This module travels to the nodes with the rest of the package, and nodes may lack rich and IPython: both are imported
-only where something is drawn with them.
+The modules of `display` import rich and IPython only when they draw, because either may not be installed.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ if TYPE_CHECKING:
 
 
 def make_reporter(progress: bool | None = None, *, file: TextIO | None = None) -> Reporter:  # noqa: FBT001
-    """Choose how a sync is shown.
+    """Return the reporter that suits the output of this process.
 
     Parameters
     ----------
     progress : bool, optional
-        False shows nothing. None and True choose by where the output goes: a live table in a terminal, the same
-        in a notebook, plain lines elsewhere and where rich is not installed.
+        False: shows nothing. None or True: shows a live table in a notebook, or in a terminal if rich is installed, and
+        plain lines otherwise.
     file : file object, optional
-        Where to write; standard error by default.
+        The output; standard error by default.
 
     Returns
     -------
     Reporter
-        Call its methods from any one thread.
+        Its methods may be called from any thread, but only from one at a time.
     """
     if progress is False:
         return Reporter()
@@ -54,7 +53,7 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 
 def _in_notebook() -> bool:
-    """Whether an IPython kernel runs this process (IPython in a terminal has none)."""
+    """Whether this process is an IPython kernel (IPython in a terminal has no kernel)."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return getattr(shell, "kernel", None) is not None

@@ -1,4 +1,4 @@
-"""What is known of a running sync: which step each node is at, since when, and how it ended."""
+"""The state of a running sync for display: the step of each node, its duration, and sentences about them."""
 
 from __future__ import annotations
 
@@ -16,32 +16,34 @@ if TYPE_CHECKING:
 
 
 DOING = {"resolve": "resolving", "prepare": "preparing", "drain": "draining", "activate": "activating"}
+"""The label of a node during each step."""
 SHOWN = 5
-"""Packages that one line names."""
+"""The most packages that one line names."""
 DONE = {"resolve": "resolved", "prepare": "prepared", "activate": "ready"}
+"""The label of a node after each step."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeProgress:
-    """One node and the latest that was heard of it."""
+    """The latest step of one node."""
 
     node: str
-    """Address, for example ``tcp://10.0.0.3:40331``."""
+    """Address of the node, for example ``tcp://10.0.0.3:40331``."""
     role: str
     """``scheduler``, ``nanny`` or ``worker``."""
     step: str
-    """``resolve``, ``prepare`` or ``activate``."""
+    """``resolve``, ``prepare``, ``drain`` or ``activate``."""
     state: StepState
     detail: str
-    """For people, for example ``restarted``."""
+    """A text for people, for example ``restarted``."""
     since: float
-    """When the step began, in seconds of the board's clock."""
+    """Time when the step began, in seconds by the clock of the `RolloutProgress`."""
     took: float | None = None
-    """Seconds the step took; None while it goes on."""
+    """Seconds that the step took; None while it runs."""
 
     @property
     def label(self) -> str:
-        """The step for people, for example ``preparing``, ``prepared``, ``prepare failed``."""
+        """The step and its state as words, for example ``preparing``, ``prepared``, ``prepare failed``."""
         if self.state == "failed":
             return f"{self.step} failed"
         if self.state == "waiting":
@@ -50,17 +52,17 @@ class NodeProgress:
         return words.get(self.step, f"{self.step} {self.state}")
 
     def elapsed(self, now: float) -> float:
-        """Seconds the step took, or has taken so far."""
+        """Return the seconds that the step took, or has taken until now."""
         return now - self.since if self.took is None else self.took
 
 
 class RolloutProgress:
-    """All nodes of one sync. Threads may write and read it at the same time.
+    """The latest step of every node in one sync. Several threads may use it at the same time.
 
     Parameters
     ----------
     clock : callable, optional
-        Returns seconds; only differences count.
+        Returns a time in seconds; its zero does not matter.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -69,7 +71,7 @@ class RolloutProgress:
         self._rows: dict[str, NodeProgress] = {}
         self.began = clock()
         self.note = ""
-        """What is waited for before anything is done."""
+        """For whom the sync waits before its first step; else empty."""
 
     @property
     def seconds(self) -> float:
@@ -77,11 +79,11 @@ class RolloutProgress:
         return self._clock() - self.began
 
     def now(self) -> float:
-        """Return the time by the board's clock, in seconds."""
+        """Return the time by the clock, in seconds."""
         return self._clock()
 
     def update(self, progress: Progress) -> NodeProgress:
-        """Note one step's beginning or end and return the node's new row."""
+        """Note the beginning or end of a step, and return the new row of its node."""
         now = self._clock()
         with self._lock:
             old = self._rows.get(progress.node)
@@ -96,7 +98,7 @@ class RolloutProgress:
         return row
 
     def stop(self) -> None:
-        """Let no step go on: the sync has ended and nothing more will be heard."""
+        """End all running steps, because the sync has ended and no further progress will arrive."""
         now = self._clock()
         with self._lock:
             for node, row in self._rows.items():
@@ -104,14 +106,15 @@ class RolloutProgress:
                     self._rows[node] = replace(row, took=now - row.since)
 
     def counts(self) -> dict[str, int]:
-        """Return how many nodes are at each label, for example ``{"preparing": 3, "ready": 397}``."""
+        """Return the number of nodes with each label, for example ``{"preparing": 3, "ready": 397}``."""
         with self._lock:
             return dict(sorted(Counter(row.label for row in self._rows.values()).items()))
 
     def rows(self, limit: int) -> tuple[list[NodeProgress], int]:
-        """Return the rows to show and how many are left out.
+        """Return the rows to show, at most ``limit``, and the number of nodes that are left out.
 
-        All nodes where they fit. Else the failed ones and those that something is being done to, the longest first.
+        If there are more nodes than that, nodes whose step has finished are left out, failed nodes come first, and the
+        others follow in the order in which their steps began.
         """
         with self._lock:
             known = list(self._rows.values())
@@ -133,12 +136,12 @@ def duration(seconds: float) -> str:
 
 
 def nodes(count: int) -> str:
-    """Count nodes for people."""
+    """Return a number of nodes with its noun, for example ``1 node`` or ``3 nodes``."""
     return f"{count} node" if count == 1 else f"{count} nodes"
 
 
 def waiting(owner: str, packages: Sequence[str]) -> str:
-    """Say for whom a sync waits, for example ``waiting until ann@laptop has gone: numpy, six conflict``."""
+    """Say for whom a sync waits: ``waiting until ann@laptop has disconnected: numpy, six conflict``."""
     more = f" and {len(packages) - SHOWN} more" if len(packages) > SHOWN else ""
     verb = "conflicts" if len(packages) == 1 else "conflict"
     return f"waiting until {owner} has disconnected: {', '.join(packages[:SHOWN])}{more} {verb}"
@@ -147,13 +150,14 @@ def waiting(owner: str, packages: Sequence[str]) -> str:
 def summary(report: SyncReport, seconds: float) -> str:
     """Say in one line how a sync ended, for example ``3 nodes match your environment after 2.1 s: 2 restarted``."""
     outcomes = Counter(node.outcome for node in report.nodes)
-    told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
     verb = "matches" if len(report.nodes) == 1 else "match"
-    return f"{nodes(len(report.nodes))} {verb} your environment after {duration(seconds)}" + (f": {told}" * bool(told))
+    text = f"{nodes(len(report.nodes))} {verb} your environment after {duration(seconds)}"
+    return f"{text}: {counts}" if counts else text
 
 
 def failure_summary(error: BaseException, seconds: float) -> str:
-    """Say in one line that a sync ended with an error; the error itself is raised to the person right after."""
+    """Say in one line that a sync ended with an error, without the details: the error itself is raised right after."""
     failures = getattr(error, "failures", None)
     if failures:
         return f"sync failed on {nodes(len(failures))} after {duration(seconds)}"
@@ -163,16 +167,16 @@ def failure_summary(error: BaseException, seconds: float) -> str:
 
 
 def headline(rollout: RolloutProgress) -> str:
-    """Say in one line for how long the sync has run, and how many nodes are at each step."""
+    """Say in one line how long the sync has run, and how many nodes are at each step."""
     now = rollout.note or counts_line(rollout)
     return f"Syncing for {duration(rollout.seconds)}" + (f": {now}" if now else " …")
 
 
 def counts_line(rollout: RolloutProgress) -> str:
-    """Say how many nodes are at each step."""
+    """Say how many nodes are at each step, for example ``3 preparing, 397 ready``."""
     return ", ".join(f"{count} {label}" for label, count in rollout.counts().items())
 
 
 def left_out_line(rollout: RolloutProgress, left_out: int, *, ended: bool) -> str:
-    """Say what is not shown; while the sync runs, the headline has the counts already."""
+    """Say how many nodes are not shown, and after the end the counts of all, which the headline shows until then."""
     return f"… and {nodes(left_out)} more" + (f"; in all {counts_line(rollout)}" if ended else "")

@@ -1,4 +1,4 @@
-"""Progress as a live table in a terminal, drawn with rich."""
+"""Shows the progress of a sync as a live table in a terminal, drawn with rich."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 
 ROWS_IN_A_TERMINAL = 20
-"""Lines of the table in a terminal, at most; fewer where the window is small."""
+"""The most rows of the table in a terminal; a small window gets fewer."""
 STYLES = {"started": "cyan", "finished": "green", "waiting": "yellow", "failed": "bold red"}
-"""Colour of a step by its state."""
+"""The colour of a step in each state."""
 
 
 class TerminalReporter(Reporter):
-    """Draws a live table with rich.
+    """Draws a live table of the nodes with rich.
 
-    The cursor and the standard streams are given back when the sync ends, and at the latest when the interpreter
-    does: a person who presses Ctrl-C keeps a usable terminal.
+    It restores the cursor and the standard streams when the sync ends, or at the latest when the interpreter exits, so
+    that the terminal stays usable after Ctrl-C.
     """
 
     def __init__(self, file: TextIO, rollout: RolloutProgress | None = None) -> None:
@@ -52,28 +52,28 @@ class TerminalReporter(Reporter):
         )
 
     def started(self, target: str) -> None:  # noqa: ARG002
-        """Begin to draw."""
+        """Start to draw."""
         atexit.register(self._live.stop)
         self._live.start()
 
     def waits(self, owner: str, packages: Sequence[str]) -> None:
-        """Take it in; the next frame shows it."""
+        """Note for whom the sync waits; the next frame shows it."""
         self._rollout.note = waiting(owner, packages)
 
     def progressed(self, progress: Progress) -> None:
-        """Take it in; the next frame shows it."""
+        """Note the step; the next frame shows it."""
         self._rollout.update(progress)
 
     def finished(self, report: SyncReport) -> None:
-        """Draw the last frame and how it ended."""
+        """Draw for the last time, with a summary of the sync."""
         self._close(summary(report, self._rollout.seconds), "bold green")
 
     def failed(self, error: BaseException) -> None:
-        """Draw the last frame and that it failed; the error tells the rest."""
+        """Draw for the last time, with a line that the sync failed; the raised error has the details."""
         self._close(failure_summary(error, self._rollout.seconds), "bold red")
 
     def _close(self, line: str, style: str) -> None:
-        if self._end is not None:  # interrupted here, and ended on the event loop later
+        if self._end is not None:  # KeyboardInterrupt closed it already; the sync ends on the event loop later
             return
         self._rollout.stop()
         self._end = (line[0].upper() + line[1:], style)

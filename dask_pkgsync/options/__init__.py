@@ -1,1 +1,1 @@
-"""Every option once: its definition, where its value comes from, and whether that is right."""
+"""The options: the one definition of each, the place its value comes from, and the checks of values."""

@@ -1,4 +1,4 @@
-"""``python -m dask_pkgsync.options``, in a checkout: writes the files that are made of the definitions."""
+"""``python -m dask_pkgsync.options``, in a checkout: generates the files that are made from the definitions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def made_files() -> dict[Path, str]:
-    """Return the files that are made of the definitions, with what they are to hold."""
+    """Return the text of each file that is made from the definitions, by path."""
     reference = PACKAGE.parent / "docs" / "reference.md"
     return {
         PACKAGE / "pkgsync.yaml": defaults_file(),
@@ -21,7 +21,7 @@ def made_files() -> dict[Path, str]:
 
 
 def main() -> None:
-    """Write those that are not as they are to be, and name them."""
+    """Write the files that differ from the definitions, and print their paths."""
     for path, text in made_files().items():
         if path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")

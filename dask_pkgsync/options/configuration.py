@@ -1,4 +1,4 @@
-"""Checks the ``pkgsync`` section of Dask's configuration: what nobody knows is an error, not a silent default."""
+"""Checks the ``pkgsync`` section of Dask's configuration: an unknown key or value is an error, never ignored."""
 
 from __future__ import annotations
 
@@ -27,26 +27,29 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "object": dict,
     "string": str,
 }
-"""What the types of a JSON schema are in Python."""
+"""The Python types of the types in a JSON schema."""
 
 
 def check_configuration() -> None:
-    """Raise for keys and values that dask-pkgsync does not know.
+    """Raise an error if the configuration has keys or values that dask-pkgsync does not know.
 
     Raises
     ------
     PolicyError
-        With everything that is wrong: the key, where it stands, what is expected.
+        Lists every problem with the key, the place where it is set, and what is expected.
     """
     problems = list(dict.fromkeys([*_in_sources(), *_in_section(dask.config.get("pkgsync", {}), "")]))
     if problems:
         raise PolicyError(
-            "the configuration of dask-pkgsync is not right:\n" + "\n".join(f"  {one}" for one in problems)
+            "the configuration of dask-pkgsync is not valid:\n" + "\n".join(f"  {problem}" for problem in problems)
         )
 
 
 def _in_sources() -> Iterator[str]:
-    """Yield what is wrong in a file or variable: where it has no section, Dask keeps the defaults and says nothing."""
+    """Yield the problems in configuration files and environment variables.
+
+    Dask merges them without a word: if a file has something else than a section ``pkgsync``, it keeps the defaults.
+    """
     sources = [(f" (in {path})", content) for path, content in configuration_files()]
     sources.append((" (in an environment variable)", dask.config.collect_env(dict(os.environ))))
     for where, content in sources:
@@ -54,7 +57,7 @@ def _in_sources() -> Iterator[str]:
             continue
         yield from _in_section(content.get("pkgsync"), where)
         if isinstance(above := content.get("distributed"), dict) and "pkgsync" in above:
-            yield f"distributed.pkgsync: the section pkgsync stands beside distributed, and not in it{where}"
+            yield f"distributed.pkgsync: the section pkgsync stands beside distributed; move it out of there{where}"
 
 
 def _in_section(section: object, where: str) -> Iterator[str]:
@@ -70,18 +73,18 @@ def _problem(key: str, value: object) -> str | None:
         close = difflib.get_close_matches(key, BY_KEY, 1)
         hint = f"; did you mean {close[0]}?" if close else ""
         return f"pkgsync.{key}: there is no such option{place(key)}{hint}"
-    wrong = _misfit(option.kind, value, is_secret=option.is_secret)
-    return f"pkgsync.{key}: {wrong}{place(key)}" if wrong else None
+    problem = _kind_problem(option.kind, value, is_secret=option.is_secret)
+    return f"pkgsync.{key}: {problem}{place(key)}" if problem else None
 
 
-def _misfit(kind: Kind[Any], value: object, *, is_secret: bool = False) -> str | None:
-    """Say what was expected and found, where a value is not of its kind."""
+def _kind_problem(kind: Kind[Any], value: object, *, is_secret: bool = False) -> str | None:
+    """Return what was expected and what was found, if a value is not of a kind; else None."""
     found = f"found a {type(value).__name__}" if is_secret else f"found {repr(value)[:100]}"
     if not _has_type(kind.rule, value):
         return f"expected {_expected(kind.rule)}, {found}"
     if kind.entries is not None and isinstance(value, dict):
-        entries = [f"{name}: {wrong}" for name, one in value.items() if (wrong := _misfit(kind.entries, one))]
-        return "; ".join(entries)
+        problems = ((name, _kind_problem(kind.entries, entry)) for name, entry in value.items())
+        return "; ".join(f"{name}: {problem}" for name, problem in problems if problem)
     try:
         kind.read(value)
     except UnfitError as error:
@@ -90,7 +93,7 @@ def _misfit(kind: Kind[Any], value: object, *, is_secret: bool = False) -> str |
 
 
 def _has_type(rule: Mapping[str, Any], value: object) -> bool:
-    """Whether a value has the type that its schema names, and so have its items; it may still be wrong."""
+    """Whether a value, and each of its items, has the type in its schema; a value of that type may still be invalid."""
     if "type" not in rule:
         return True
     items = value if isinstance(value, list | tuple) else []

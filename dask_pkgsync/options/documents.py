@@ -1,4 +1,4 @@
-"""The files that are made of the definitions: the defaults as YAML, their schema, and the tables of the reference."""
+"""The files that are made from the definitions: defaults in YAML, their schema, and tables of the reference."""
 
 from __future__ import annotations
 
@@ -18,21 +18,19 @@ if TYPE_CHECKING:
 
 _WIDTH = 118
 _NOTE = "Made from dask_pkgsync/options/definitions by `python -m dask_pkgsync.options`; change it there."
-_ADVICE = (
-    "What is to be different for you goes into a file of Dask's configuration, such as ~/.config/dask/pkgsync.yaml."
-)
+_ADVICE = "To change a value, set it in a file of Dask's configuration, such as ~/.config/dask/pkgsync.yaml."
 _SECTIONS = {
-    Whose.KEYWORD: "Read where PackageSync() or sync() is called, and used for options that are not given there.",
+    Whose.KEYWORD: "Read on the client, for keywords that PackageSync() or sync() is called without.",
     Whose.CLIENT: "Read on each client.",
-    Whose.SCHEDULER: "Read on the scheduler, where dask_pkgsync.preload is among its preloads.",
+    Whose.SCHEDULER: "Read on the scheduler, if dask_pkgsync.preload is among its preloads.",
     Whose.NODE: "Read on each node.",
 }
-"""What the parts of the YAML files are."""
+"""The headings of the parts of the YAML file."""
 
 
 def schema() -> dict[str, dict[str, Any]]:
-    """Return the JSON schema of the ``pkgsync`` section of the configuration, by key."""
-    return {option.key: {**option.kind.rule, "description": _placed(option)} for option in OPTIONS}
+    """Return the JSON schema of each key in the ``pkgsync`` section of the configuration."""
+    return {option.key: {**option.kind.rule, "description": _schema_description(option)} for option in OPTIONS}
 
 
 def defaults_file() -> str:
@@ -41,7 +39,7 @@ def defaults_file() -> str:
     for whose, title in _SECTIONS.items():
         lines += ["", f"  # -- {title}"]
         for option in _of(whose):
-            lines += ["", *_wrapped(_described(option), "  # "), f"  {option.key}: {_flow(option.default)}"]
+            lines += ["", *_wrapped(_full_description(option), "  # "), f"  {option.key}: {_flow(option.default)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -57,17 +55,17 @@ def schema_file() -> str:
 
 
 def reference_file(text: str) -> str:
-    """Return the text of ``docs/reference.md`` with its tables of options as they are to be.
+    """Return the text of ``docs/reference.md`` with its tables of options replaced by newly made ones.
 
     Parameters
     ----------
     text : str
-        The same as it is, with two comments around each table.
+        The present text of the page, with a comment before and after each table.
 
     Raises
     ------
     ValueError
-        If a comment is missing.
+        If one of these comments is missing.
     """
     for name, table in (("person", _person_table()), ("scheduler", _scheduler_table()), ("node", _node_table())):
         begin, end = (
@@ -98,7 +96,7 @@ def _person_table() -> str:
 def _scheduler_table() -> str:
     own = [(option, option.description) for option in _of(Whose.SCHEDULER)]
     shared = [(option, option.on_scheduler) for option in OPTIONS if option.on_scheduler]
-    rows = [[f"`pkgsync.{one.key}`", _default(one), _with_page(one, text)] for one, text in (*own, *shared)]
+    rows = [[f"`pkgsync.{option.key}`", _default(option), _with_page(option, text)] for option, text in (*own, *shared)]
     return _table(["configuration", "default", ""], rows)
 
 
@@ -106,8 +104,8 @@ def _node_table() -> str:
     own = [(option, option.description) for option in _of(Whose.NODE)]
     shared = [(option, option.on_node) for option in OPTIONS if option.on_node]
     rows = [
-        [f"`pkgsync.{one.key}`", f"`{one.variable}`", _default(one), _with_page(one, text)]
-        for one, text in (*own, *shared)
+        [f"`pkgsync.{option.key}`", f"`{option.variable}`", _default(option), _with_page(option, text)]
+        for option, text in (*own, *shared)
     ]
     return _table(["configuration", "environment variable", "default", ""], rows)
 
@@ -116,8 +114,8 @@ def _of(whose: Whose) -> list[Option[Any]]:
     return [option for option in OPTIONS if option.whose is whose]
 
 
-def _described(option: Option[Any]) -> str:
-    """Return the description, also of what an option means where it is read as well."""
+def _full_description(option: Option[Any]) -> str:
+    """Return the description of an option, followed by its meaning for the scheduler and the nodes that read it too."""
     parts = [option.description]
     if option.on_scheduler:
         parts.append(f"Read on the scheduler, too. {option.on_scheduler}")
@@ -126,10 +124,10 @@ def _described(option: Option[Any]) -> str:
     return " ".join(parts).replace("`", "")
 
 
-def _placed(option: Option[Any]) -> str:
-    """Return the same for the schema, which has no sections: with where an operator's option is read."""
+def _schema_description(option: Option[Any]) -> str:
+    """Return the description for the schema, which begins with where an operator's option is read."""
     where = {Whose.SCHEDULER: "Read on the scheduler. ", Whose.NODE: "Read on each node. "}
-    return where.get(option.whose, "") + _described(option)
+    return where.get(option.whose, "") + _full_description(option)
 
 
 def _wrapped(text: str, indent: str) -> list[str]:
@@ -144,7 +142,7 @@ def _wrapped(text: str, indent: str) -> list[str]:
 
 
 def _flow(value: object) -> str:
-    """Return a value as it stands behind its key in YAML."""
+    """Return a value in YAML on one line."""
     return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("\n").removesuffix("\n...")
 
 

@@ -1,4 +1,4 @@
-"""The options as keywords of `sync` and `PackageSync`, for type checkers, editors, `help` and people."""
+"""The options as keywords of `sync` and `PackageSync`: their types, signatures and docstrings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ _WIDTH = 116
 
 
 class Options(TypedDict, total=False):
-    """The keywords, for type checkers, which cannot read the definitions; None or absent: as configured."""
+    """The types of the keywords, for type checkers, which cannot read the definitions.
+
+    An option that is absent or None has its value from Dask's configuration.
+    """
 
     ignore: Iterable[str] | None
     only: Iterable[str] | None
@@ -40,27 +43,28 @@ class Options(TypedDict, total=False):
 
 
 def takes_options(documented: Documented) -> Documented:
-    """Show each option in the signature and the docstring of a function or class that takes them as ``**options``."""
+    """Add the options to the signature and docstring of a function or class that takes them as ``**options``."""
     function: Any = vars(documented)["__init__"] if isinstance(documented, type) else documented
     vars(function)["__signature__"] = _signature(function)
-    if documented.__doc__:  # (python -OO leaves none)
+    if documented.__doc__:  # python -OO removes docstrings
         documented.__doc__ = _with_parameters(documented.__doc__)
     return documented
 
 
 def refuse_unknown(function: Callable[..., Any], options: Mapping[str, object]) -> None:
-    """Raise for keywords that are no options, in the words that Python (3.13) has for it.
+    """Raise the same error as Python 3.13 if a function is called with a keyword that is no option.
 
     Parameters
     ----------
     function : callable
-        What was called; it has the decorator `takes_options`.
+        The function; it has the decorator `takes_options`.
     options : mapping
-        Its ``**options``.
+        The ``**options`` with which it was called.
 
     Raises
     ------
     TypeError
+        If a keyword is not the name of an option.
     """
     known = {option.name for option in KEYWORDS}
     for name in (name for name in options if name not in known):
@@ -70,7 +74,7 @@ def refuse_unknown(function: Callable[..., Any], options: Mapping[str, object]) 
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature:
-    """Return the signature with every option in the place of ``**options``, before other keywords."""
+    """Return the signature of a function with every option in place of ``**options``, before other keywords."""
     signature = inspect.signature(function)
     options = [
         inspect.Parameter(
@@ -78,13 +82,15 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
         )
         for option in KEYWORDS
     ]
-    own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
-    positional = [one for one in own if one.kind is not inspect.Parameter.KEYWORD_ONLY]
+    own = [
+        parameter for parameter in signature.parameters.values() if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    positional = [parameter for parameter in own if parameter.kind is not inspect.Parameter.KEYWORD_ONLY]
     return signature.replace(parameters=[*positional, *options, *own[len(positional) :]])
 
 
 def _with_parameters(docstring: str) -> str:
-    """Put a parameter for each option where ``**options`` is described."""
+    """Replace the description of ``**options`` in a docstring by a description of each option."""
     found = re.search(r"^( *)\*\*options.*\n(?:\1 +.*\n)+", docstring, re.MULTILINE)
     if found is None:
         raise ValueError(f"expected a description of **options, found {docstring!r}")

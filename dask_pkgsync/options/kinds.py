@@ -1,4 +1,4 @@
-"""Kinds of values that options have: what each accepts, and what it is called in schema, signature and docstring."""
+"""The kinds of values of options: how each is checked, and its names in schema, signature and docstring."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ T = TypeVar("T")
 
 
 class UnfitError(ValueError):
-    """A value that is not of its kind."""
+    """A value is not of the kind of its option."""
 
     def __init__(self, expected: str, hint: str = "") -> None:
         super().__init__(f"expected {expected}{hint}")
         self.expected = expected
-        """What it would have to be, for example ``true or false``."""
+        """The values that the kind accepts, for example ``true or false``."""
         self.hint = hint
-        """What to write instead, for the end of a message."""
+        """The end of the message: what to write instead; may be empty."""
 
 
 @dataclass(frozen=True)
 class Kind(Generic[T]):
-    """What values of an option are."""
+    """The kind of an option's values."""
 
     rule: Mapping[str, Any]
     """JSON schema of a configured value, for example ``{"type": "boolean"}``."""
     annotation: str
-    """Type of the keyword, for example ``bool``."""
+    """Type of the keyword in signatures, for example ``Iterable[str]``."""
     text: str
-    """The same as docstrings have it, for example ``iterable of str``."""
+    """Type of the keyword in docstrings, for example ``iterable of str``."""
     read: Callable[[Any], T]
-    """Returns a value in the type that our code works with; raises `UnfitError`."""
+    """Converts a given or configured value to the type that dask-pkgsync uses; raises `UnfitError`."""
     entries: Kind[Any] | None = None
-    """What the entries of a mapping are."""
+    """The kind of the entries, if the values are mappings."""
 
 
 def or_null(kind: Kind[T]) -> Kind[T | None]:
-    """Return the same where null (None in Python) means something of its own."""
+    """Return a kind that also accepts null (None in Python)."""
     names = kind.rule["type"]
     rule = {**kind.rule, "type": [*([names] if isinstance(names, str) else names), "null"]}
     read = kind.read
@@ -52,7 +52,7 @@ def or_null(kind: Kind[T]) -> Kind[T | None]:
 
 
 def choice(words: Iterable[str]) -> Kind[str]:
-    """Return the kind of what is one of a few words."""
+    """Return the kind of texts that are one of some words."""
     words = tuple(words)
 
     def read(value: Any) -> str:
@@ -64,7 +64,7 @@ def choice(words: Iterable[str]) -> Kind[str]:
 
 
 def number(minimum: float, maximum: float) -> Kind[float]:
-    """Return the kind of numbers between two others."""
+    """Return the kind of numbers from a minimum to a maximum."""
 
     def read(value: Any) -> float:
         if isinstance(value, int | float) and minimum <= value <= maximum:
@@ -85,7 +85,7 @@ def _read_duration(value: Any, *, zero: bool) -> float:
         seconds = float(parse_timedelta(value))
     except (IndexError, KeyError, TypeError, ValueError):
         seconds = -1.0
-    if seconds > 0 or (zero and seconds == 0):  # (neither is true of what is no number, such as .nan)
+    if seconds > 0 or (zero and seconds == 0):  # .nan fulfils neither condition
         return seconds
     raise UnfitError("a time such as '600s' or 600")
 
@@ -107,7 +107,7 @@ def _read_modules(value: Any) -> bool | list[str]:
 
 
 def _as_it_is(value: Any) -> Any:
-    """Return a value that is checked where it is used, in more than its type."""
+    """Return a value unchecked; the code that uses it checks it."""
     return value
 
 
@@ -138,6 +138,6 @@ DURATION: Kind[float] = replace(
     rule={**_DURATION, "exclusiveMinimum": 0},
     read=lambda value: _read_duration(value, zero=False),
 )
-"""Seconds, more than none, or a text such as ``10m``."""
+"""A positive number of seconds, or a text such as ``10m``."""
 SIZE: Kind[int] = Kind({"type": ["string", "integer"], "format": "bytes"}, "int | str", "int or str", _read_size)
-"""Bytes, or a text such as ``50 MB``."""
+"""A number of bytes, or a text such as ``50 MB``."""

@@ -1,4 +1,4 @@
-"""What the operator of a node has decided."""
+"""Reads the options of the operator of a node."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def node_settings() -> NodeSettings:
-    """Return what the operator of this node has configured."""
-    from dask_pkgsync.process.preparation import NodeSettings  # clients need nothing of it
+    """Return the settings that the operator of this node has configured."""
+    from dask_pkgsync.process.preparation import NodeSettings  # imported here because clients do not need it
 
     return NodeSettings(
         read(definitions.CACHE_DIRECTORY),
@@ -29,7 +29,7 @@ def node_settings() -> NodeSettings:
 
 
 def own_indexes() -> Indexes:
-    """Return the indexes in our own configuration, on a node or a client, which come before those of uv and pip."""
+    """Return the indexes in dask-pkgsync's configuration, on a node or client; they precede those of uv and pip."""
     try:
         return indexes_from_wire(
             {

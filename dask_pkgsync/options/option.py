@@ -1,4 +1,4 @@
-"""`Option`: all that is to be said of one option, from which everything else that names it is made."""
+"""`Option`: the definition of one option, from which keyword, flag, configuration, schema and reference are made."""
 
 from __future__ import annotations
 
@@ -13,62 +13,64 @@ T = TypeVar("T")
 
 
 class Whose(enum.Enum):
-    """Who decides about an option, and where it is read."""
+    """Who sets an option, and where."""
 
-    KEYWORD = "a person, as a keyword of sync and PackageSync, or else by the configuration of the client"
-    CLIENT = "a person, by the configuration of the client alone"
-    SCHEDULER = "the operator of the scheduler"
-    NODE = "the operator of a node"
+    KEYWORD = "a user, by a keyword of sync and PackageSync or by the configuration of the client"
+    CLIENT = "a user, by the configuration of the client only"
+    SCHEDULER = "the operator of the scheduler, by the configuration of the scheduler"
+    NODE = "the operator of a node, by the configuration of the node"
 
 
 @dataclass(frozen=True)
 class CommandFlag:
-    """An option on the command line."""
+    """The flag of an option on the command line."""
 
     commands: tuple[str, ...]
-    """Commands that have it, for example ``("sync", "check")``."""
+    """Commands that have the flag, for example ``("sync", "check")``."""
     help: str = ""
-    """What ``--help`` says where the option's sentence does not fit: a flag that may be given several times takes one
-    thing at a time, and whoever reads it is at "this machine"."""
+    """The text of ``--help``; empty to use the option's description. A flag that may be given several times needs a
+    text of its own, because each time it takes a single value."""
     metavar: str | None = None
-    """What its value is called there, for example ``NAME``."""
+    """The name of the value in ``--help``, for example ``NAME``."""
     no_help: str = ""
-    """What ``--help`` says of the flag ``--no-…``, for an option that is a list or false."""
+    """The text of ``--help`` for the flag ``--no-…``, for an option that is a list or false."""
 
 
 @dataclass(frozen=True, eq=False)
 class Option(Generic[T]):
-    """One option: what may be said, by whom, what it means, and what counts where nobody says anything.
+    """One option: its name, the kind of its values, who sets it, its meaning and its default.
 
-    The texts stand in YAML comments, schema, docstrings and reference; what is code in them is between backticks.
+    The texts are used in YAML comments, schema, docstrings and reference. Code in them stands between backticks.
     """
 
     key: str
     """Name in the configuration, for example ``install-timeout``."""
     kind: Kind[T]
     whose: Whose
+    """Who sets the option, and where."""
     sentence: str
-    """What it is, in one sentence."""
+    """The meaning of the option, in one sentence."""
     more: str = ""
-    """What else a person needs to know, for example what each value of a choice means."""
+    """What else its user needs to know, for example the meaning of each value of a choice."""
     _: KW_ONLY
     default: object
-    """As it is configured, for example ``600s``."""
+    """The default as it is written in the configuration, for example ``600s``."""
     flag: CommandFlag | None = None
+    """The flag on the command line, if there is one."""
     on_scheduler: str = ""
-    """What it means for the scheduler, where it is read there as well."""
+    """The meaning for the scheduler, if an option of the client is read on the scheduler too."""
     on_node: str = ""
-    """What it means for a node, where it is read there as well."""
+    """The meaning for a node, if an option of the client is read on nodes too."""
     default_text: str = ""
-    """What the reference calls the default where that is null, for example ``the user's cache directory``."""
+    """The text for the default null in the reference, for example ``the user's cache directory``."""
     page: str = ""
-    """Where the documentation has more, seen from the reference, for example ``local-code.md#loose-modules``."""
+    """Page with more about it, relative to ``docs``, for example ``local-code.md#loose-modules``."""
     is_secret: bool = False
-    """Whether a value may hold a password, so that no message may repeat it."""
+    """Whether a value may contain a password; if so, messages do not show it."""
 
     @property
     def name(self) -> str:
-        """Name as a keyword, for example ``install_timeout``."""
+        """Name of the keyword, for example ``install_timeout``."""
         return self.key.replace("-", "_")
 
     @property
@@ -78,5 +80,5 @@ class Option(Generic[T]):
 
     @property
     def description(self) -> str:
-        """The sentence, and what else a person needs to know."""
+        """The sentence, followed by what else its user needs to know."""
         return " ".join(filter(None, (self.sentence, self.more)))

@@ -1,4 +1,4 @@
-"""What a person has decided: what is asked of the cluster, and what of this client's environment travels."""
+"""Reads the options of a user: which target the client asks for, and which local code and indexes it sends."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ _PACKAGES = (
     definitions.PLATFORM_SPECIFIC,
     definitions.LEVELS,
 )
-"""What names packages in a policy, and may contradict each other."""
+"""The options of a policy that name packages, and so may contradict each other."""
 
 
 def policy_from(options: Options) -> Policy:
-    """Make the policy that the options and the configuration ask for."""
+    """Make the policy from the given options and the configuration."""
     try:
         packages = {option.name: chosen(option, options) for option in _PACKAGES}
         return Policy.of(strict=chosen(definitions.STRICT, options), **packages)
     except PolicyError as error:
-        raise _told(error, options) from None
+        raise _with_places(error, options) from None
 
 
-def _told(error: PolicyError, options: Options) -> PolicyError:
-    """Return an error about a policy that names the keys, and their files, of what was not given but configured."""
+def _with_places(error: PolicyError, options: Options) -> PolicyError:
+    """Return the error of a policy with the keys, and the files or variables, of the options that were configured."""
     text = str(error)
     configured = [
         option.key for option in _PACKAGES if options.get(option.name) is None and re.search(rf"\b{option.key}\b", text)
@@ -55,70 +55,70 @@ def _told(error: PolicyError, options: Options) -> PolicyError:
 
 
 def scheduler_rule(options: Options) -> str:
-    """Return what is to happen when the scheduler has imported another version already."""
+    """Return ``warn`` or ``refuse``: what happens if the scheduler has already imported another version."""
     return read(definitions.SCHEDULER, options)
 
 
 def install_timeout(options: Options) -> float:
-    """Return the seconds that one installer may take."""
+    """Return the seconds that one run of an installer may take on a node."""
     return read(definitions.INSTALL_TIMEOUT, options)
 
 
 def transport(options: Options) -> str:
-    """Return where nodes get packages from."""
+    """Return where nodes get packages from: ``auto``, ``index`` or ``client``."""
     return read(definitions.TRANSPORT, options)
 
 
 def on_conflict(options: Options) -> str:
-    """Return what is to happen where another client has set another environment."""
+    """Return ``refuse``, ``wait`` or ``replace``: what happens if another client's environment conflicts."""
     return read(definitions.ON_CONFLICT, options)
 
 
 def restart(options: Options) -> str:
-    """Return what is to happen to workers that hold what no peer can take."""
+    """Return ``drained`` or ``now``: what happens to workers with results that no other worker can take."""
     return read(definitions.RESTART, options)
 
 
 def keep(options: Options) -> bool:
-    """Return whether the cluster is to keep the environment when its last client has gone."""
+    """Return whether the cluster keeps the environment when its last client has disconnected."""
     return read(definitions.KEEP, options)
 
 
 def store(options: Options) -> str:
-    """Return the URL of the store; empty for the scheduler's disk."""
+    """Return the URL of the store of the client's wheels; empty for the scheduler's disk."""
     return check_store(read(definitions.STORE, options) or "")
 
 
 def syncs_on_connect() -> bool:
-    """Return whether ``Client(...)`` syncs, where our preload is among the client's."""
+    """Return whether ``Client(...)`` syncs, if ``dask_pkgsync.preload`` is a preload of the client."""
     return read(definitions.ON_CONNECT) == "sync"
 
 
 def this_person() -> str:
-    """Return who this is, for others: the user's name and the machine's."""
+    """Return the names of the user and the host, for example ``ann@laptop``."""
     try:
         user = getpass.getuser()
-    except (OSError, KeyError, ImportError):  # a container's number without a name
+    except (OSError, KeyError, ImportError):  # a user id without a name, as in some containers
         user = "somebody"
     return printable(f"{user}@{platform.node()}")[:200]
 
 
 def client_indexes() -> Indexes:
-    """Return the indexes of this client that nodes may use; those that need credentials only if it is configured so."""
-    send = read(definitions.SEND_CREDENTIALS)
+    """Return the client's indexes that nodes can use; with credentials only if ``send-credentials`` is set."""
+    with_credentials = read(definitions.SEND_CREDENTIALS)
     own = own_indexes()
-    return for_nodes(own if own.configured else configured_indexes(), with_credentials=send)
+    return for_nodes(own if own.configured else configured_indexes(), with_credentials=with_credentials)
 
 
 def local_snapshot(options: Options, *, modules_limit: int | None = None) -> Snapshot:
-    """Scan this environment, with the loose modules that the options ask for."""
+    """Scan this environment, with the loose modules that the option ``modules`` selects."""
     modules = read(definitions.MODULES, options)
     limit = read(definitions.MODULES_LIMIT) if modules_limit is None else modules_limit
     return snapshot(modules=modules, modules_limit=limit)
 
 
 def packer(found: Snapshot) -> Packer:
-    """Return what makes wheels of this environment."""
+    """Return the packer that makes wheels of the local code in a snapshot."""
     from dask_pkgsync.cache.directory import open_cache
     from dask_pkgsync.wheels.pack import Packer
 

@@ -1,4 +1,4 @@
-"""What the operator of a scheduler has decided, beside which clients have no say."""
+"""Reads the options of the operator of a scheduler, which clients cannot override."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from dask_pkgsync.options.values import read
 
 
 def operator_mode() -> str:
-    """Return who says what the cluster is to have: ``sync``, ``enforce`` or ``warn``."""
+    """Return ``sync`` (clients set the target), ``enforce`` (the operator sets it) or ``warn`` (there is none)."""
     return read(definitions.MODE)
 
 
 def operator_target() -> str | None:
-    """Return what the modes ``enforce`` and ``warn`` are about: ``scheduler``, or the path of a lock file."""
+    """Return the environment of the modes ``enforce`` and ``warn``: ``scheduler``, or the path of a lock file."""
     return read(definitions.TARGET)
 
 
 def stock_clients() -> str:
-    """Return what happens to clients that present nothing: ``judge``, ``refuse`` or ``allow``."""
+    """Return what happens to clients that present no environment: ``judge``, ``refuse`` or ``allow``."""
     return read(definitions.STOCK_CLIENTS)
 
 
 def drain_timeout() -> float:
-    """Return the seconds in which a worker may be emptied before a restart."""
+    """Return the seconds that the drain of a worker may take before its restart."""
     return read(definitions.DRAIN_TIMEOUT)
 
 
 def drain_share() -> float:
-    """Return which share of the workers may be emptied and restarted at once."""
+    """Return the share, from 0 to 1, of the workers that may be drained and restarted at the same time."""
     return read(definitions.DRAIN_SHARE)
 
 
 def restart_for_a_release() -> str:
-    """Return what happens to workers that cannot be emptied before a release: ``drained`` or ``now``."""
+    """Return what happens to workers that cannot be drained before a release: ``drained`` or ``now``."""
     return read(person.RESTART)
 
 
 def release_after() -> float | None:
-    """Return the seconds after which what nobody uses any more is released, or None for never."""
+    """Return the seconds after which a target without clients is released, or None for never."""
     return read(definitions.RELEASE_AFTER)

@@ -1,4 +1,4 @@
-"""The value of an option: what was given, or else what Dask's configuration says, or else the default."""
+"""Reads the value of an option: the given keyword, or else Dask's configuration, or else the default."""
 
 from __future__ import annotations
 
@@ -22,40 +22,39 @@ T = TypeVar("T")
 
 @cache
 def defaults() -> dict[str, Any]:
-    """Return the defaults, by key."""
+    """Return the default of each option, by key."""
     return {option.key: copy.deepcopy(option.default) for option in OPTIONS}
 
 
 def load_defaults() -> None:
-    """Make the defaults known to Dask, below whatever is configured."""
+    """Add the defaults to Dask's configuration, where every configured value overrides them."""
     dask.config.update_defaults({"pkgsync": defaults()})
 
 
 def setting(key: str) -> Any:
-    """Return what is configured; the default also where somebody has cleared Dask's configuration, as tests do."""
+    """Return the configured value, or the default: also if code has cleared Dask's configuration, as tests do."""
     return dask.config.get(f"pkgsync.{key}", default=defaults()[key])
 
 
 def chosen(option: Option[Any], options: Options) -> Any:
-    """Return what was given, or else what is configured, as it stands there."""
+    """Return the given value of an option, or else the configured one, unchecked."""
     given = options.get(option.name)
     return setting(option.key) if given is None else given
 
 
 def read(option: Option[T], options: Options | None = None) -> T:
-    """Return the value of an option in the type that our code works with.
+    """Return the checked value of an option, in the type that dask-pkgsync uses.
 
     Parameters
     ----------
     option : Option
     options : dict, optional
-        What was given, by keyword; None or absent: as configured.
+        Given values by keyword. An option that is absent or None has its value from the configuration.
 
     Raises
     ------
     PolicyError
-        If the value is not of its kind: with the option as the person has written it, and where it stands if it was
-        configured.
+        If the value is not of the option's kind. It names the option, and the place where it was configured.
     """
     options = options or {}
     value = chosen(option, options)
@@ -63,9 +62,9 @@ def read(option: Option[T], options: Options | None = None) -> T:
         return option.kind.read(value)
     except UnfitError as error:
         is_given = options.get(option.name) is not None
-        called, where = (option.key, "") if is_given else (f"pkgsync.{option.key}", place(option.key))
+        name, where = (option.key, "") if is_given else (f"pkgsync.{option.key}", place(option.key))
         found = f"a {type(value).__name__}" if option.is_secret else repr(value)
-        raise PolicyError(f"{called}: expected {error.expected}, found {found}{where}{error.hint}") from None
+        raise PolicyError(f"{name}: expected {error.expected}, found {found}{where}{error.hint}") from None
 
 
 load_defaults()

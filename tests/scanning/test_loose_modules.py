@@ -376,7 +376,7 @@ def test_the_command_line_lists_every_file(beside: Path, monkeypatch: pytest.Mon
     assert f"loose modules (2 files, 1 B) in {beside}" in page
     assert re.search(r"helpers\.py +0 B +module-helpers 0\+", page)
     assert re.search(r"tools/__init__\.py +1 B +module-tools 0\+", page)
-    assert f"stays: {beside}/wave.py: the standard library has a module of this name" in page
+    assert f"not shipped: {beside}/wave.py: the standard library has a module of this name" in page
     assert "dask-pkgsync" not in page  # a tool, which does not travel
     assert CliRunner().invoke(cli.pkgsync, ["scan", "--files", "--no-modules"]).output.startswith("No local code")
     wrong = CliRunner().invoke(cli.pkgsync, ["scan", "--modules", "x", "--no-modules"])

@@ -1,12 +1,13 @@
-"""Every option, once.
+"""The definitions of all options.
 
-Keywords, flags of the command line, configuration, its checks, its schema and the tables of the reference come from
-here. To add an option:
+Keywords, flags of the command line, configuration, its checks, its schema and the tables of the reference are made from
+these definitions. To add an option:
 
-1. Define it in `person`, `scheduler` or `node`, at the place where people are to read it.
-2. A keyword of `sync` and `PackageSync`: name it in `keywords.Options` too, for type checkers.
-3. Read it with `values.read`, in the file beside this folder that is named after who reads it.
-4. Run ``python -m dask_pkgsync.options``, which writes what is made of the definitions.
+1. Define it in `person` (set by users), `scheduler` or `node` (set by operators), in the position in which it should
+   stand in signatures and documentation.
+2. If it is a keyword of `sync` and `PackageSync`, add its type to `keywords.Options`, for type checkers.
+3. Read it with `values.read`, in the module of the same name beside this package (`options.person`, …).
+4. Run ``python -m dask_pkgsync.options``, which generates the files that are made from the definitions.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def _of(module: ModuleType) -> tuple[Option[Any], ...]:
 
 
 OPTIONS = (*_of(person), *_of(scheduler), *_of(node))
-"""In the order in which these files have them, which is that of signatures and documentation."""
+"""All options, in the order of the definitions, which is the order in signatures and documentation."""
 BY_KEY = {option.key: option for option in OPTIONS}
 KEYWORDS = tuple(option for option in OPTIONS if option.whose is Whose.KEYWORD)
-"""What `sync` and `PackageSync` take."""
+"""The options that `sync` and `PackageSync` take as keywords."""

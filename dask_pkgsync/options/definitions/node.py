@@ -1,4 +1,4 @@
-"""What the operator of a node decides."""
+"""The options that the operator of a node sets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ CACHE_DIRECTORY = Option(
     "cache-directory",
     kinds.or_null(kinds.TEXT),
     Whose.NODE,
-    "Where layers and wheels are kept, on nodes and on clients; null: `dask-pkgsync` in the user's cache directory.",
+    "Directory of the layers and wheels, on nodes and on clients; null: `dask-pkgsync` in the user's cache directory.",
     default=None,
     default_text="the user's cache directory",
 )
@@ -17,21 +17,21 @@ CACHE_AGE = Option(
     "cache-age",
     kinds.DURATION_OR_ZERO,
     Whose.NODE,
-    "Time after which layers and wheels are removed that nobody used.",
+    "Time after which unused layers and wheels are removed.",
     default="24h",
 )
 CACHE_SIZE = Option(
     "cache-size",
     kinds.SIZE,
     Whose.NODE,
-    "Size of all layers, above which those unused for the longest time are removed.",
+    "Size of all layers above which the layers that have been unused for the longest time are removed.",
     default="50 GB",
 )
 STORE_SIZE = Option(
     "store-size",
     kinds.SIZE,
     Whose.NODE,
-    "Size of all wheels that came from clients, above which those unused for the longest time are removed.",
-    "More than that is not taken in.",
+    "Size of all wheels from clients above which the wheels that have been unused for the longest time are removed.",
+    "A wheel that does not fit is refused.",
     default="20 GB",
 )

@@ -1,4 +1,4 @@
-"""What a person decides: the keywords of `sync` and `PackageSync`, and what their configuration alone can say."""
+"""The options that a user sets: the keywords of `sync` and `PackageSync`, and keys of the client's configuration."""
 
 from __future__ import annotations
 
@@ -15,28 +15,32 @@ IGNORE = Option(
     "Critical packages cannot be ignored.",
     default=[],
     flag=CommandFlag(
-        ("compare", "sync", "check"), "Leave this package alone. May be given several times.", metavar="NAME"
+        ("compare", "sync", "check"),
+        "Neither compare nor ship this package. May be given several times.",
+        metavar="NAME",
     ),
 )
 ONLY = Option(
     "only",
     kinds.or_null(kinds.STRINGS),
     Whose.KEYWORD,
-    "If given, no other packages are shipped; critical ones are compared all the same.",
+    "The only packages that are compared and shipped; critical packages are compared in any case.",
     default=None,
     flag=CommandFlag(
-        ("compare", "sync", "check"), "Leave all but this package alone. May be given several times.", metavar="NAME"
+        ("compare", "sync", "check"),
+        "Compare and ship only this package. May be given several times.",
+        metavar="NAME",
     ),
 )
 EXTRA = Option(
     "extra",
     kinds.STRINGS,
     Whose.KEYWORD,
-    "Requirements (PEP 508, without URLs) that are installed on the cluster though the client lacks them.",
+    "Requirements (PEP 508, without URLs) that are installed on the cluster although the client lacks them.",
     default=[],
     flag=CommandFlag(
         ("compare", "sync", "check"),
-        "The cluster is to have this too, though it is not installed here: 'cupy-cuda12x==13.*'.",
+        "Install this on the cluster too, although it is not installed here, for example 'cupy-cuda12x==13.*'.",
         metavar="REQUIREMENT",
     ),
 )
@@ -44,15 +48,17 @@ STRICT = Option(
     "strict",
     kinds.BOOLEAN,
     Whose.KEYWORD,
-    "Nothing but the client's packages is importable on the workers.",
+    "Whether only the client's packages are importable on the workers.",
     default=False,
-    flag=CommandFlag(("compare", "sync", "check"), "Nothing but the packages of this environment may be importable."),
+    flag=CommandFlag(
+        ("compare", "sync", "check"), "Make only the packages of this environment importable on the workers."
+    ),
 )
 SCHEDULER = Option(
     "scheduler",
     kinds.choice(("warn", "refuse")),
     Whose.KEYWORD,
-    "What happens when the scheduler has already imported another version of something.",
+    "What happens if the scheduler has already imported another version of a package.",
     "`warn`: the report says so. `refuse`: the sync fails.",
     default="warn",
 )
@@ -60,7 +66,7 @@ INSTALL_TIMEOUT = Option(
     "install-timeout",
     kinds.DURATION,
     Whose.KEYWORD,
-    'Time that one installer may take on one node: seconds, or a text such as `"10m"`.',
+    'Time that one run of an installer may take on a node: seconds, or a text such as `"10m"`.',
     default="600s",
 )
 TRANSPORT = Option(
@@ -68,13 +74,13 @@ TRANSPORT = Option(
     kinds.choice(TRANSPORTS),
     Whose.KEYWORD,
     "Where nodes get packages from.",
-    "`index`: from the index; only local code travels from the client. `client`: everything that they lack travels "
-    "from the client, and nothing is fetched. `auto`: from the index, and from the client what the index does not "
-    "give.",
+    "`index`: from the index; the client provides only local code. `client`: the client provides every package that "
+    "nodes lack, and the index is not used. `auto`: from the index; the client provides local code and what the index "
+    "lacks.",
     default="auto",
     flag=CommandFlag(
         ("sync",),
-        "Where nodes get packages from: the index, this machine, or this machine what the index does not give.",
+        "Where nodes get packages from: the index, this machine, or (auto) this machine only for what the index lacks.",
     ),
     page="local-code.md",
 )
@@ -82,15 +88,15 @@ MODULES = Option(
     "modules",
     kinds.MODULES,
     Whose.KEYWORD,
-    "Loose modules, those beside the script or notebook and on `PYTHONPATH`: whether they travel, or which (names of "
-    "modules, paths of modules, packages or directories).",
+    "Whether loose modules (those beside the script or notebook and on `PYTHONPATH`) are shipped, or a list of those "
+    "that are: names of modules, and paths of modules, packages or directories.",
     default=True,
     flag=CommandFlag(
         ("scan", "sync", "check"),
-        "A loose module, package or directory that travels. May be given several times. Without it: what can be "
-        "imported from the current directory and from PYTHONPATH.",
+        "Ship this loose module, package or directory. May be given several times. By default, all modules in the "
+        "current directory and on PYTHONPATH are shipped.",
         metavar="NAME|PATH",
-        no_help="No loose modules.",
+        no_help="Ship no loose modules.",
     ),
     page="local-code.md#loose-modules",
 )
@@ -98,8 +104,8 @@ STORE = Option(
     "store",
     kinds.or_null(kinds.TEXT),
     Whose.KEYWORD,
-    "URL, of any kind that fsspec knows, where the client puts wheels and every host fetches them; by default they go "
-    "through the scheduler.",
+    "URL, of any kind that fsspec knows, to which the client uploads wheels and from which every host fetches them; by "
+    "default they are sent through the scheduler.",
     default=None,
     is_secret=True,
 )
@@ -107,69 +113,72 @@ ON_CONFLICT = Option(
     "on-conflict",
     kinds.choice(ON_CONFLICTS),
     Whose.KEYWORD,
-    "What happens where another client, which is still connected, has set an environment that conflicts with this one.",
-    "`refuse`: `ConflictError`. `wait`: this one waits until the other client has gone. `replace`: it takes its place.",
+    "What happens if this environment conflicts with that of another connected client.",
+    "`refuse`: `ConflictError` is raised. `wait`: this client waits until the other one has disconnected. `replace`: "
+    "this environment replaces the other one.",
     default="refuse",
-    flag=CommandFlag(("sync",), "Where the environment of somebody who is connected conflicts with this one."),
+    flag=CommandFlag(("sync",), "What happens if this environment conflicts with that of another connected client."),
     page="shared-clusters.md#several-clients",
 )
 LEVELS = Option(
     "levels",
     kinds.LEVELS,
     Whose.KEYWORD,
-    "How closely packages have to match: package, or pattern such as `*-stubs`, to `critical`, `exact`, `compatible` "
-    "or `ignore`.",
-    "Names come before patterns, and patterns count in their order.",
+    "How closely packages have to match: a mapping of names, or patterns such as `*-stubs`, to `critical`, `exact`, "
+    "`compatible` or `ignore`.",
+    "A name takes precedence over patterns; of several patterns the first one that fits decides.",
     default={},
-    on_scheduler="Packages that are `critical` here keep clients out that have another version than the cluster.",
+    on_scheduler="A client that has another version of a package that is `critical` here than the cluster is refused.",
     page="shared-clusters.md#modes",
 )
 RESTART = Option(
     "restart",
     kinds.choice(RESTARTS),
     Whose.KEYWORD,
-    "What happens to a worker that has to be restarted, and holds results that no other worker can take or runs tasks "
-    "that do not end within `pkgsync.drain-timeout`.",
-    "`drained`: it takes no more tasks, and is restarted when it has nothing any more; the report and the status say "
-    "so. `now`: it is restarted all the same; what it holds is lost, and Dask computes again what it can.",
+    "What happens to a worker that has to be restarted but cannot be drained: it holds results that no other worker "
+    "can take, or runs tasks that do not end within `pkgsync.drain-timeout`.",
+    "`drained`: it takes no more tasks, and is restarted when its tasks have ended and its results are no longer "
+    "needed; until then report and status show it as `waiting`. `now`: it is restarted at once; its results are lost, "
+    "and Dask computes again what it can.",
     default="drained",
     flag=CommandFlag(
         ("sync",),
-        "What happens to workers that cannot be emptied: they wait, or are restarted and lose what they have.",
+        "What happens to workers that cannot be drained: they wait, or are restarted now and lose their results.",
     ),
-    on_scheduler="For a release: workers that could not be drained are restarted when they are free (`drained`), or at "
-    "once (`now`).",
+    on_scheduler="For a release: workers that cannot be drained are restarted when their results are no longer needed "
+    "(`drained`), or at once (`now`).",
     page="shared-clusters.md#nobodys-results-are-lost",
 )
 KEEP = Option(
     "keep",
     kinds.BOOLEAN,
     Whose.KEYWORD,
-    "Whether the cluster keeps the environment when its last client has gone, until a release or another sync; "
+    "Whether the cluster keeps the environment when its last client has disconnected, until a release or another sync; "
     "otherwise it is released after `pkgsync.release-after`.",
-    "The command line keeps it always.",
+    "`dask pkgsync sync` always keeps it.",
     default=False,
 )
 ON_CONNECT = Option(
     "on-connect",
     kinds.choice(("sync", "present")),
     Whose.CLIENT,
-    "What `Client(...)` does where `dask_pkgsync.preload` is in `distributed.client.preload`.",
-    "`sync`: it syncs, and returns when the cluster matches. `present`: it only says what the client has.",
+    "What `Client(...)` does if `dask_pkgsync.preload` is in `distributed.client.preload`.",
+    "`sync`: it syncs, and returns when the cluster matches. `present`: it only presents the client's environment in "
+    "the handshake.",
     default="sync",
 )
 MODULES_LIMIT = Option(
     "modules-limit",
     kinds.SIZE,
     Whose.CLIENT,
-    "Size of all loose modules together, above which they are an error.",
+    "Size of all loose modules together above which `sync` and `scan` raise an error.",
     default="50 MB",
 )
 BUILD_TIMEOUT = Option(
     "build-timeout",
     kinds.DURATION,
     Whose.CLIENT,
-    "Time for the build of one local project.",
+    "Time that the build of one local project may take.",
     default="600s",
 )
 INDEX_URL = Option(
@@ -177,49 +186,49 @@ INDEX_URL = Option(
     kinds.or_null(kinds.TEXT),
     Whose.CLIENT,
     "URL of the main index.",
-    "Where this, `pkgsync.extra-index-urls`, `pkgsync.find-links` or `pkgsync.no-index` is set, what uv and pip are "
-    "configured with does not count.",
+    "If this, `pkgsync.extra-index-urls`, `pkgsync.find-links` or `pkgsync.no-index` is set, the indexes in the "
+    "configuration of uv and pip are not used.",
     default=None,
-    on_node="URL of the main index of this node: what its operator says comes before what clients, uv and pip say.",
+    on_node="URL of the main index for this node. It takes precedence over the indexes of clients, uv and pip.",
     is_secret=True,
 )
 EXTRA_INDEX_URLS = Option(
     "extra-index-urls",
     kinds.STRINGS,
     Whose.CLIENT,
-    "URLs of further indexes.",
+    "URLs of additional indexes.",
     default=[],
-    on_node="URLs of further indexes of this node.",
+    on_node="URLs of additional indexes for this node.",
     is_secret=True,
 )
 FIND_LINKS = Option(
     "find-links",
     kinds.STRINGS,
     Whose.CLIENT,
-    "URLs of pages with links to wheels, or directories of wheels.",
+    "URLs of pages with links to wheels, or paths of directories of wheels.",
     default=[],
-    on_node="URLs of pages, or directories of wheels, that this node can reach.",
+    on_node="URLs of pages with links to wheels, or paths of directories of wheels, for this node.",
     is_secret=True,
 )
 NO_INDEX = Option(
     "no-index",
     kinds.BOOLEAN,
     Whose.CLIENT,
-    "Whether no index is looked at.",
+    "Whether no index is used.",
     default=False,
-    on_node="Whether this node looks at no index.",
+    on_node="Whether this node uses no index.",
 )
 SEND_CREDENTIALS = Option(
     "send-credentials",
     kinds.BOOLEAN,
     Whose.CLIENT,
-    "Whether indexes whose URL holds credentials are told to the nodes, with the credentials.",
+    "Whether indexes with credentials in their URLs are sent to the nodes, including the credentials.",
     default=False,
 )
 PLATFORM_SPECIFIC = Option(
     "platform-specific",
     kinds.STRINGS,
     Whose.CLIENT,
-    "More packages that exist for one operating system only, as pywin32 and appnope do, which are known.",
+    "Packages that exist for one operating system only, in addition to those that dask-pkgsync knows, such as pywin32.",
     default=[],
 )

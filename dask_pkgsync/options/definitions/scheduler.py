@@ -1,4 +1,4 @@
-"""What the operator of a scheduler decides, where `dask_pkgsync.preload` is among its preloads."""
+"""The options that the operator of a scheduler sets, if `dask_pkgsync.preload` is among its preloads."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ MODE = Option(
     "mode",
     kinds.choice(("sync", "enforce", "warn")),
     Whose.SCHEDULER,
-    "Who says what the cluster is to have.",
-    "`sync`: clients do. `enforce`: the operator does (`pkgsync.target`), and clients must match it. `warn`: nobody "
-    "does; nothing is refused or installed, and every difference is told.",
+    "Who sets the environment of the cluster.",
+    "`sync`: clients. `enforce`: the operator (`pkgsync.target`); clients must match it. `warn`: nobody; nothing is "
+    "refused or installed, and every difference is reported.",
     default="sync",
     page="shared-clusters.md#modes",
 )
@@ -19,10 +19,10 @@ TARGET = Option(
     "target",
     kinds.or_null(kinds.TEXT),
     Whose.SCHEDULER,
-    "For the modes `enforce` and `warn`: what everybody must have, or is compared with.",
-    "`scheduler`, which is the default: what the scheduler's own interpreter has. Or the path of a file on the "
-    "scheduler: `requirements.txt` with pins, `pylock.toml`, `uv.lock`, `poetry.lock`, or what `dask pkgsync scan "
-    "--json` writes.",
+    "The environment that nodes and clients must match (mode `enforce`), or are compared with (mode `warn`).",
+    "`scheduler`, which is the default in these modes: the environment of the scheduler's own interpreter. Or the path "
+    "of a file on the scheduler: `requirements.txt` with pins, `pylock.toml`, `uv.lock`, `poetry.lock`, or what `dask "
+    "pkgsync scan --json` writes.",
     default=None,
     page="shared-clusters.md#modes",
 )
@@ -30,33 +30,33 @@ DRAIN_TIMEOUT = Option(
     "drain-timeout",
     kinds.DURATION_OR_ZERO,
     Whose.SCHEDULER,
-    "Time in which a worker may end its tasks, and its peers take its results, before it is restarted for a sync; 0: "
-    "it is restarted at once.",
+    "Time that a worker has to end its tasks and to move its results to other workers before a sync restarts it; 0: it "
+    "is restarted at once.",
     default="30s",
 )
 DRAIN_SHARE = Option(
     "drain-share",
     kinds.number(0, 1),
     Whose.SCHEDULER,
-    "Share of the workers that may be drained and restarted at the same time, of those that hold results or run "
-    "tasks; at least one.",
-    "Others are restarted at once.",
+    "Share of the workers with results or running tasks that may be drained and restarted at the same time, but at "
+    "least one worker.",
+    "Workers without results and tasks are restarted at once.",
     default=0.5,
 )
 RELEASE_AFTER = Option(
     "release-after",
     kinds.or_null(kinds.DURATION),
     Whose.SCHEDULER,
-    "Time after the last client has gone, when what clients have synced is released; null: never.",
-    "It stays while tasks or published results are there, or if somebody has asked to keep it.",
+    "Time from the disconnection of the last client to the release of the synced environment; null: never.",
+    "It is not released while tasks or published results exist, or if a client has asked to keep it (`keep`).",
     default="10m",
 )
 STOCK_CLIENTS = Option(
     "stock-clients",
     kinds.choice(("judge", "refuse", "allow")),
     Whose.SCHEDULER,
-    "What happens to clients that do not say what they have (without dask-pkgsync's preload).",
-    "`judge`: the versions in Dask's own handshake decide. `refuse`: they are not let in. `allow`: they are.",
+    "What happens to clients that do not present their environment, because they lack dask-pkgsync's preload.",
+    "`judge`: the versions in Dask's own handshake decide. `refuse`: they are refused. `allow`: they are let in.",
     default="judge",
     page="shared-clusters.md#modes",
 )
