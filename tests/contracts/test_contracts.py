@@ -15,11 +15,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
-<<<<<<< HEAD:tests/contracts/test_contracts.py
-from clusters import OLDEST, OLDEST_PINS, SOURCE
-=======
-from clusters import SOURCE, surroundings
->>>>>>> internals:tests/test_contracts.py
+from clusters import OLDEST, OLDEST_PINS, SOURCE, surroundings
 from contracts.__main__ import ROOMS
 from contracts.law import CONTRACTS, Contract
 
@@ -51,17 +47,8 @@ def test_this_dask_keeps_the_law(name: str) -> None:
 @pytest.fixture(scope="module")
 def under_the_oldest(venvs: Venvs, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Check all contracts in one process with the oldest Dask that we support; return what is broken, by name."""
-<<<<<<< HEAD:tests/contracts/test_contracts.py
-    path = os.pathsep.join(map(str, (SOURCE, SOURCE / "tests")))
-    done = venvs.make_or_skip(*OLDEST_PINS).run(
-        "from contracts.__main__ import main; main()", check=False, PYTHONPATH=path
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
-    return found
-=======
     root = tmp_path_factory.mktemp("contracts")
-    argv = [venvs.make_or_skip(*PINS).python, "-m", "contracts"]
+    argv = [venvs.make_or_skip(*OLDEST_PINS).python, "-m", "contracts"]
     env = surroundings(PYTHONPATH=os.pathsep.join(map(str, (SOURCE, SOURCE / "tests"))))
     with (
         (root / "found").open("w") as found,
@@ -72,7 +59,6 @@ def under_the_oldest(venvs: Venvs, tmp_path_factory: pytest.TempPathFactory) -> 
     lines = (root / "found").read_text().splitlines()
     assert lines, (root / "log").read_text()
     return dict(map(json.loads, lines))
->>>>>>> internals:tests/test_contracts.py
 
 
 @pytest.mark.cluster
