@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from distributed.versions import get_versions
-from fuzzing import CLIENT, Fuzzer, padded, presenting, say
+from fuzzing import CLIENT, Fuzzer, padded, presenting, say, with_other_versions
 from schedulers import LIMIT, STOCK, scheduler
 
 from dask_pkgsync import scan
@@ -96,10 +96,9 @@ async def send(running: Running, messages: Iterator[tuple[str, dict[str, Any]]],
 def refusals(environment: Environment) -> Iterator[tuple[str, dict[str, Any]]]:
     """Make the handshakes of clients that are refused: stock ones, and such that present what they have."""
     wire = environment_to_wire(environment)
-    differs = [[name, "0.1", *rest] for name, _, *rest in wire["distributions"]]
     other = get_versions()
     other["packages"]["cloudpickle"] = "0.1"
-    presented = presenting(padded({**wire, "distributions": differs}, 500))
+    presented = presenting(padded(with_other_versions(wire), 500))
     number = 0
     while True:
         number += 1

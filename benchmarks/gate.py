@@ -55,7 +55,7 @@ async def connection(running: Running, versions: dict[str, Any]) -> float:
 def connections(runs: int) -> None:
     """Print what a connection costs, by how much a client presents; the scheduler's processor time as well."""
     environment = environment_to_wire(scan(modules=False))
-    environment["distributions"] = environment["distributions"][:50]
+    environment["distributions"] = dict(list(environment["distributions"].items())[:50])
     with scheduler(STOCK) as stock, scheduler("sync") as gated:
         shown = {
             "stock client, stock scheduler": (stock, get_versions()),

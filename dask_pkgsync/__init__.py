@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from dask_pkgsync.version import __version__
+
 if TYPE_CHECKING:
     from dask_pkgsync.client.api import release, status, sync
     from dask_pkgsync.client.plugin import PackageSync
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.reports.status import ClusterStatus
     from dask_pkgsync.model.reports.sync import SyncReport
     from dask_pkgsync.scanning.snapshot import scan
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "ClusterStatus": "model.reports.status",
@@ -87,6 +87,7 @@ __all__ = [
     "SyncError",
     "SyncReport",
     "WheelError",
+    "__version__",
     "compare",
     "release",
     "scan",

@@ -43,7 +43,10 @@ async def dask_setup(server: Server | Client) -> None:
         return
     if not isinstance(server, Scheduler):
         return
+    from dask_pkgsync.carry.earlier_releases import refuse_release_0_1
     from dask_pkgsync.scheduler.enforcement import guard, refuse_everybody
+
+    refuse_release_0_1()
 
     try:
         await guard(server)

@@ -17,7 +17,8 @@ from distributed.versions import get_versions
 
 from dask_pkgsync.model.environments.environment import environment_to_wire
 from dask_pkgsync.model.policy import Policy, policy_to_wire
-from dask_pkgsync.model.wire.protocol import SCHEMA
+from dask_pkgsync.model.wire.protocol import PRESENTED, SCHEMA
+from dask_pkgsync.model.wire.releases import THIS, release_to_wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,22 +69,32 @@ def worker_handshake(address: str, name: str) -> dict[str, Any]:
 
 def presenting(environment: dict[str, Any]) -> dict[str, Any]:
     """Return the versions of a handshake in which a client presents an environment."""
-    return {**get_versions(), "pkgsync": {"schema": SCHEMA, "environment": environment}}
+    shown = {"schema": SCHEMA, "release": release_to_wire(THIS), "person": "ann@laptop", "environment": environment}
+    return {**get_versions(), PRESENTED: shown}
 
 
 def padded(environment: dict[str, Any], count: int) -> dict[str, Any]:
     """Return an environment with so many distributions, as environments have them."""
     found = environment["distributions"]
-    more = [
-        [f"package-number-{number}", f"{number % 90}.{number % 7}.post{number % 5}", ["index"], "uv"]
+    more = {
+        f"package-number-{number}": {
+            "version": f"{number % 90}.{number % 7}.post{number % 5}",
+            "installer": "uv",
+        }
         for number in range(count - len(found))
-    ]
-    return {**environment, "distributions": [*found, *more]}
+    }
+    return {**environment, "distributions": {**found, **more}}
+
+
+def with_other_versions(environment: dict[str, Any]) -> dict[str, Any]:
+    """Return an environment in which every distribution has another version."""
+    there = environment["distributions"]
+    return {**environment, "distributions": {name: {**one, "version": "0.1"} for name, one in there.items()}}
 
 
 def valid_messages(environment: dict[str, Any], target: str) -> list[tuple[str, dict[str, Any]]]:
     """Return one message, or more, for every handler that the gate and the coordinator have."""
-    request = ["six", "1.17.0", ""]
+    request = {"name": "six", "version": "1.17.0", "identity": ""}
     digest = "0" * 64
     blob = {
         "request": request,
@@ -92,6 +103,8 @@ def valid_messages(environment: dict[str, Any], target: str) -> list[tuple[str, 
         "size": 10,
         "note": "",
     }
+    error = {"package": "six", "problem": "problem", "advice": "advice", "last-words": "words"}
+    own = {"client-process": "token", "store": "", "on-conflict": "refuse", "keep": False, "owner": "ann@laptop"}
     texts = {"node": "tcp://127.0.0.1:9", "step": "install", "problem": "p", "advice": "a", "last-words": "one\ntwo"}
     report = {
         "schema": SCHEMA,
@@ -102,7 +115,7 @@ def valid_messages(environment: dict[str, Any], target: str) -> list[tuple[str, 
         "seconds": 1.0,
         "fetched": 5,
         "layer": "",
-        "clashes": [["one", "two", "shared.py", 0]],
+        "clashes": [{"one": "one", "other": "two", "path": "shared.py", "more": 0}],
     }
     return [
         (CLIENT, {"client": "Client-1", "versions": get_versions()}),
@@ -117,13 +130,11 @@ def valid_messages(environment: dict[str, Any], target: str) -> list[tuple[str, 
         ("pkgsync_check", {"environment": environment, "policy": policy_to_wire(Policy()), "process": "token"}),
         ("pkgsync_drain", {"worker": "tcp://127.0.0.1:9", "node": "tcp://127.0.0.1:9"}),
         ("pkgsync_blobs", {"requests": [request]}),
-        ("pkgsync_get", {"parcel": blob, "offset": 0}),
-        (
-            "pkgsync_offer",
-            {"parcels": [blob], "errors": [[request, ["six", "problem", "advice", "words"]]], "store": ""},
-        ),
+        ("pkgsync_get", {"blob": blob, "offset": 0}),
+        ("pkgsync_offer", {"blobs": [blob], "errors": [{"request": request, "error": error}], "store": ""}),
         ("pkgsync_at_work", {"client": "Client-1"}),
-        ("pkgsync_put", {"parcel": blob, "offset": 0, "data": b"0123456789"}),
+        ("pkgsync_put", {"blob": blob, "offset": 0, "data": b"0123456789"}),
+        ("pkgsync_join", {"client": "Client-1", "target": target, "rest": own}),
     ]
 
 
@@ -263,17 +274,25 @@ class Fuzzer:
 
 def large_messages(environment: dict[str, Any], largest: int) -> list[tuple[str, dict[str, Any]]]:
     """Return messages that would take long to read; ``largest`` is more than any handler accepts."""
-    request = ["six", "1.17.0", ""]
-    other = {**environment, "distributions": [[name, "0.1", *more] for name, _, *more in environment["distributions"]]}
-    vcs = ["vcs", "https://example.org", "c" * 40, "git", ""]
-    odd = [[f"p{number}", f"1!{number}.0rc1+local.{number}", vcs, ""] for number in range(20_000)]
+    request = {"name": "six", "version": "1.17.0", "identity": ""}
+    error = {"package": "a", "problem": "b", "advice": "c", "last-words": "d"}
+    other = with_other_versions(environment)
+    vcs = {"kind": "vcs", "url": "https://example.org", "commit": "c" * 40, "vcs": "git", "subdirectory": ""}
+    odd = {
+        f"p{number}": {"version": f"1!{number}.0rc1+local.{number}", "origin": vcs}
+        for number in range(min(largest, 20_000))
+    }
+    stray = [
+        {"kind": "stray", "place": "/x", "detail": "y" * 100, "name": f"p{number}"}
+        for number in range(min(largest, 20_000))
+    ]
     environments = [
         padded(environment, 500),
         padded(environment, 5_000),
         padded(environment, largest),
         padded(other, 5_000),
-        {**environment, "distributions": odd[: min(largest, 20_000)]},
-        {**environment, "faults": [["stray", "/x", "y" * 100, f"p{number}"] for number in range(min(largest, 20_000))]},
+        {**environment, "distributions": odd},
+        {**environment, "faults": stray},
     ]
     packages = {f"p{number}": "1" for number in range(largest)}
     trees = [wide(20, 3), wide(max(2, round(largest ** (1 / 4))), 4), nested(400)]
@@ -298,16 +317,19 @@ def large_messages(environment: dict[str, Any], largest: int) -> list[tuple[str,
             ("pkgsync_failed", {"failure": one}),
             ("pkgsync_report", {"report": one, "target": ""}),
             ("pkgsync_blobs", {"requests": one}),
-            ("pkgsync_offer", {"parcels": one, "errors": one, "store": one}),
+            ("pkgsync_offer", {"blobs": one, "errors": one, "store": one}),
             ("pkgsync_at_work", {"client": one}),
             ("pkgsync_release", {"client": one}),
-            ("pkgsync_put", {"parcel": one, "offset": one, "data": b""}),
+            ("pkgsync_put", {"blob": one, "offset": one, "data": b""}),
+            ("pkgsync_join", {"client": one, "target": one, "rest": one}),
+            ("pkgsync_sync", {"client": "Client-1", "target": one}),
             ("pkgsync_drain", {"worker": one, "node": ""}),
         ]
+    many = [{"name": f"p{n}", "version": f"{n}.1rc1", "identity": ""} for n in range(min(largest, 20_000))]
     found += [
         ("pkgsync_blobs", {"requests": [request] * min(largest, 20_000)}),
-        ("pkgsync_blobs", {"requests": [[f"p{n}", f"{n}.1rc1", ""] for n in range(min(largest, 20_000))]}),
-        ("pkgsync_offer", {"parcels": [], "errors": [[request, ["a", "b", "c", "d"]]] * min(largest, 20_000)}),
+        ("pkgsync_blobs", {"requests": many}),
+        ("pkgsync_offer", {"blobs": [], "errors": [{"request": request, "error": error}] * min(largest, 20_000)}),
         ("pkgsync_failed", {"failure": {**failure, "packages": words}}),
         ("pkgsync_report", {"report": report, "target": ""}),
     ]

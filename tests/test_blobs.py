@@ -121,22 +121,22 @@ def test_a_blob_that_is_damaged_on_the_disk_is_sent_again(damage: bytes, cache: 
 
 def test_a_full_store_makes_room_of_what_nobody_uses(cache: Cache) -> None:
     """The longest unused go first; what is leased stays, and then nothing more is taken in."""
-    blobs = blobs_in(cache, max_bytes=25_000)
+    store = blobs_in(cache, max_bytes=25_000)
     blobs = [blob(CONTENT + bytes([number])) for number in range(4)]
     for number, one in enumerate(blobs[:2]):
-        blobs.expect(one)
-        blobs.append(one, 0, CONTENT + bytes([number]))
-        os.utime(blobs.path(one).parent, (time() - 100 + number, time() - 100 + number))
-    blobs.expect(blobs[2])
-    assert [blobs.has(one) for one in blobs[:2]] == [False, True]
+        store.expect(one)
+        store.append(one, 0, CONTENT + bytes([number]))
+        os.utime(store.path(one).parent, (time() - 100 + number, time() - 100 + number))
+    store.expect(blobs[2])
+    assert [store.has(one) for one in blobs[:2]] == [False, True]
     cache.lease(blobs[1].digest)
     with pytest.raises(LayerError, match="does not fit") as caught:
-        blobs.expect(blobs[3])
+        store.expect(blobs[3])
     assert "store-size" in caught.value.advice
-    assert blobs.has(blobs[1])
+    assert store.has(blobs[1])
     cache.end_leases([blobs[1].digest])
-    blobs.forget_partial(0)
-    assert blobs.expect(blobs[3]) == 0
+    store.forget_partial(0)
+    assert store.expect(blobs[3]) == 0
 
 
 def test_what_is_too_old_goes(cache: Cache) -> None:
@@ -229,8 +229,8 @@ WIRE = blob_to_wire(blob())
         ({"digest": "../" + "0" * 61}, "digest"),
         ({"size": -1}, "size"),
         ({"request": ["six", "1.0"]}, "request"),
-        ({"request": ["-r", "1.0", ""]}, "request"),
-        ({"more": 1}, "parcel"),
+        ({"request": {"name": "six"}}, "request"),
+        ({"request": {"name": "-r", "version": "1.0", "identity": ""}}, "request"),
     ],
 )
 def test_what_is_announced_is_checked(change: dict[str, object], place: str) -> None:
@@ -243,6 +243,9 @@ def test_what_is_announced_is_checked(change: dict[str, object], place: str) -> 
 
 def test_requests_are_checked() -> None:
     """A node asks for names and versions, nothing else."""
-    assert requests_from_wire([["six", "1.0", "abc"]]) == (BlobRequest("six", "1.0", "abc"),)
-    with pytest.raises(MessageError):
-        requests_from_wire([["../six", "1.0", ""]])
+    wire = {"name": "six", "version": "1.0", "identity": "abc"}
+    assert requests_from_wire([wire]) == (BlobRequest("six", "1.0", "abc"),)
+    assert requests_from_wire([{"name": "six", "version": "1.0"}]) == (BlobRequest("six", "1.0"),)
+    for wrong in ({**wire, "name": "../six"}, {**wire, "version": "latest"}, ["six", "1.0", ""]):
+        with pytest.raises(MessageError):
+            requests_from_wire([wrong])

@@ -39,10 +39,10 @@ HOSTILE = [
 
 def with_hostile(wire: dict[str, Any], field: str, value: str) -> dict[str, Any]:
     """Return a target as a hostile client would send it."""
-    row = ["six", "1.17.0", ["index"], "uv"]
-    row[0 if field == "name" else 1] = value
-    rows = [one for one in wire["environment"]["distributions"] if one[0] != "six"]
-    return {**wire, "environment": {**wire["environment"], "distributions": [*rows, row]}}
+    name, version = (value, "1.17.0") if field == "name" else ("six", value)
+    others = {one: rest for one, rest in wire["environment"]["distributions"].items() if one != "six"}
+    hostile = {**others, name: {"version": version, "installer": "uv"}}
+    return {**wire, "environment": {**wire["environment"], "distributions": hostile}}
 
 
 @pytest.mark.cluster
@@ -57,7 +57,8 @@ def test_a_hostile_target_is_refused_by_every_node(
         def __reduce__(self) -> tuple[Any, ...]:
             from dask_pkgsync.carry.travel import carried
 
-            return carried("dask_pkgsync.scheduler.plugin:registered_plugin", self.wire)
+            state = {"target": self.wire, "client": ""}
+            return carried("dask_pkgsync.scheduler.plugin:registered_plugin", state)
 
     plugin = Hostile(environment_with(base_environment, {"six": "1.17.0"}))
     good = target_to_wire(plugin.target)

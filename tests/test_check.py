@@ -43,8 +43,8 @@ from dask_pkgsync.model.target import Target
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.scanning.lock_file import read_lock
 from dask_pkgsync.scheduler.claims import Claim
-from dask_pkgsync.scheduler.controller import controller_of
 from dask_pkgsync.scheduler.enforcement import guard
+from dask_pkgsync.scheduler.extension import controller_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -228,7 +228,12 @@ def test_junk_is_no_verdict(data: object) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("outcome", "perhaps"), ("differences", [["six", "quite", "1", "2", ""]]), ("labels", ["cluster"])],
+    [
+        ("outcome", "perhaps"),
+        ("differences", {"expected": "cluster", "found": "client", "rows": [{"name": "six", "level": "quite"}]}),
+        ("differences", {"expected": "cluster", "rows": []}),
+        ("differences", [["six", "exact", "1", "2", ""]]),
+    ],
 )
 def test_a_damaged_verdict_is_refused(key: str, value: object) -> None:
     """Outcomes and levels that nobody knows are no verdict."""

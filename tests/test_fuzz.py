@@ -18,7 +18,7 @@ import pytest
 from distributed import Scheduler
 from distributed.comm import connect
 from distributed.versions import get_versions
-from fuzzing import CLIENT, WORKER, Fuzzer, left_behind, padded, presenting, say, worker_handshake
+from fuzzing import CLIENT, WORKER, Fuzzer, left_behind, padded, presenting, say, with_other_versions, worker_handshake
 
 from dask_pkgsync import scan
 from dask_pkgsync.model.environments.environment import environment_to_wire
@@ -100,8 +100,7 @@ def test_a_client_that_tries_again_and_again_costs_nothing_that_stays() -> None:
     other = get_versions()
     other["packages"]["cloudpickle"] = "0.1"
     environment = environment_to_wire(scan(modules=False))
-    differs = [[name, "0.1", *rest] for name, _, *rest in environment["distributions"]]
-    shown = presenting(padded({**environment, "distributions": differs}, 100))
+    shown = presenting(padded(with_other_versions(environment), 100))
     worker = {**worker_handshake("tcp://127.0.0.1:9", "one"), "versions": other}
 
     async def refused(scheduler: Scheduler, times: int) -> int:

@@ -21,9 +21,10 @@ from dask_pkgsync.model.blobs import BlobRequest
 from dask_pkgsync.model.claims import FileConflict, conflict, merge
 from dask_pkgsync.model.clash import Clash
 from dask_pkgsync.model.environments.distribution import Distribution
-from dask_pkgsync.model.environments.environment import Environment, environment_to_wire
+from dask_pkgsync.model.environments.environment import Environment
 from dask_pkgsync.model.environments.interpreter import Interpreter
 from dask_pkgsync.model.environments.origin import Unrecorded
+from dask_pkgsync.model.presentation import Presentation, presentation_to_wire
 from dask_pkgsync.model.target import Target
 from dask_pkgsync.scheduler.claims import Claim, Claims, FileConflictError, MustWaitError
 from dask_pkgsync.scheduler.sessions import Sessions
@@ -291,7 +292,7 @@ def test_a_second_client_adds_conflicts_waits_and_replaces(
 def test_the_status_of_a_client_says_whose_version_is_which() -> None:
     """A version of the cluster and one of the client stand beside each other, each with whose it is."""
     theirs = target(numpy="2.0", six="1.0").environment
-    shown = {"schema": 1, "person": "ben@desk", "environment": environment_to_wire(theirs)}
+    shown = presentation_to_wire(Presentation(theirs, "ben@desk"))
     state = SimpleNamespace(client_key="Client-1", versions={"packages": {}, "pkgsync": shown})
     scheduler: Any = SimpleNamespace(clients={"Client-1": state}, client_comms={"Client-1": object()})
     claims = Claims(scheduler, lambda _: None)

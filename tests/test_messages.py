@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import environments, policies, texts
 
+from dask_pkgsync.model.environments.distribution import Distribution
 from dask_pkgsync.model.environments.environment import Environment, environment_from_wire, environment_to_wire
 from dask_pkgsync.model.environments.interpreter import Interpreter
+from dask_pkgsync.model.environments.origin import FromModules
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.policy import Policy, policy_from_wire, policy_to_wire
 from dask_pkgsync.model.reports.failure import NodeFailure, failure_from_wire, failure_to_wire
@@ -20,6 +22,7 @@ from dask_pkgsync.model.target import Target, target_from_wire, target_to_wire
 from dask_pkgsync.model.text import printable
 from dask_pkgsync.model.wire import fields
 from dask_pkgsync.model.wire.fields import MAX_LONG_TEXT, Field
+from dask_pkgsync.model.wire.protocol import OLDEST, SCHEMA
 
 junk = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.binary(max_size=5),
@@ -164,8 +167,8 @@ def test_limits_hold() -> None:
         Field(True, "here").number()
     with pytest.raises(MessageError, match="true or false"):
         Field(1, "here").flag()
-    with pytest.raises(MessageError, match="only the keys a, b"):
-        Field({"c": 1}, "here").only("a", "b")
+    with pytest.raises(MessageError, match=r"here: expected at most 3 entries, found '4 entries'"):
+        Field(dict.fromkeys("abcd"), "here").entries(3)
     with pytest.raises(MessageError, match="a list of 2"):
         Field([1], "here").row(2)
 
@@ -173,22 +176,11 @@ def test_limits_hold() -> None:
 def test_another_schema_says_what_to_do() -> None:
     """A message of another version names the version that is understood."""
     with pytest.raises(MessageError, match="same dask-pkgsync on both sides"):
-        environment_from_wire({"schema": 2})
+        environment_from_wire({"schema": SCHEMA + 1})
+    with pytest.raises(MessageError, match="same dask-pkgsync on both sides"):
+        environment_from_wire({"schema": OLDEST - 1})
     with pytest.raises(MessageError, match="schema"):
         environment_from_wire({"schema": True})
-
-
-def test_a_name_that_stands_twice_is_refused() -> None:
-    """An environment says each name once."""
-    row = ["six", "1.0", ["index"], ""]
-    wire = {
-        "schema": 1,
-        "interpreter": ["cpython", "3.11.7", "linux-x86_64", "t"],
-        "distributions": [row, row],
-        "faults": [],
-    }
-    with pytest.raises(MessageError, match="each name once"):
-        environment_from_wire(wire)
 
 
 def test_text_that_is_no_json_is_refused() -> None:
@@ -237,41 +229,70 @@ def test_an_unknown_word_is_refused(key: str, expected: str) -> None:
 def test_what_is_no_dictionary_or_origin_is_refused() -> None:
     """A field that is asked for in the wrong shape says what was expected."""
     with pytest.raises(MessageError, match="a dictionary"):
-        Field([1], "here").only("a")
-    row = ["six", "1.0", ["moon", "x"], ""]
-    interpreter = ["cpython", "3.11.7", "linux-x86_64", "t"]
-    with pytest.raises(MessageError, match="an origin"):
-        environment_from_wire({"schema": 1, "interpreter": interpreter, "distributions": [row], "faults": []})
+        Field([1], "here").key("a")
+    with pytest.raises(MessageError, match="a dictionary"):
+        Field([1], "here").optional("a", 1)
+    wrong = {"six": {"version": "1.0", "origin": {"kind": "moon"}}}
+    with pytest.raises(MessageError, match="the kind of an origin"):
+        environment_from_wire({**WIRE, "distributions": wrong})
 
 
-WIRE = {
-    "schema": 1,
-    "interpreter": ["cpython", "3.11.7", "linux-x86_64", "t"],
-    "distributions": [["six", "1.0", ["index"], "uv"]],
+WIRE: dict[str, object] = {
+    "schema": SCHEMA,
+    "interpreter": {
+        "implementation": "cpython",
+        "version": "3.11.7",
+        "platform": "linux-x86_64",
+        "tag": "cp311-cp311-linux_x86_64",
+    },
+    "distributions": {"six": {"version": "1.0", "installer": "uv"}},
     "faults": [],
 }
 
 
 @pytest.mark.parametrize(
-    "row",
+    ("name", "entry"),
     [
-        ["-r/etc/passwd", "1.0", ["index"], ""],
-        ["../x", "1.0", ["index"], ""],
-        ["six", "1.0\n--index-url http://x", ["index"], ""],
-        ["six", "1.0", ["index"], "uv\x1b[2J"],
-        ["six", "1.0", ["archive", "https://x\n--pre", ""], ""],
-        ["six", "1.0", ["directory", "file:///x", "yes"], ""],
-        ["six", "1.0", [], ""],
-        ["six", "1.0", ["index", "more"], ""],
-        ["six", "1.0", ["index"]],
+        ("-r/etc/passwd", {"version": "1.0", "installer": ""}),
+        ("../x", {"version": "1.0", "installer": ""}),
+        ("Six", {"version": "1.0", "installer": ""}),
+        (7, {"version": "1.0", "installer": ""}),
+        ("six", {"version": "1.0\n--index-url http://x", "installer": ""}),
+        ("six", {"version": "1.0", "installer": "uv\x1b[2J"}),
+        ("six", {"version": "1.0", "origin": {"kind": "archive", "url": "https://x\n--pre", "digest": ""}}),
+        ("six", {"version": "1.0", "origin": {"kind": "directory", "url": "file:///x", "editable": "yes"}}),
+        ("six", {"version": "1.0", "origin": {"kind": "vcs", "url": "https://x", "vcs": "git"}}),
+        ("six", {"version": "1.0", "origin": {}}),
+        ("six", {"version": "1.0", "origin": ["index"]}),
+        ("six", {"installer": "uv"}),
+        ("six", ["1.0", "uv"]),
     ],
 )
-def test_no_option_path_or_line_gets_into_an_environment(row: list[object]) -> None:
-    """A distribution that an installer could misread is refused, wherever in its row the trick is, with its place."""
+def test_no_option_path_or_line_gets_into_an_environment(name: object, entry: object) -> None:
+    """A distribution that an installer could misread is refused, wherever in it the trick is, with its place."""
     assert environment_from_wire(WIRE).distributions["six"].version == "1.0"
     with pytest.raises(MessageError) as caught:
-        environment_from_wire({**WIRE, "distributions": [row]})
-    assert caught.value.place.startswith("environment.distributions[0]")
+        environment_from_wire({**WIRE, "distributions": {name: entry}})
+    assert caught.value.place.startswith("environment.distributions[")
+
+
+def test_what_another_release_adds_is_passed_over() -> None:
+    """Keys that this release does not know change nothing, at any depth; those that it can do without may miss."""
+    more = {"later": {"nested": [1, 2]}}
+    interpreter = {**WIRE["interpreter"], **more}  # type: ignore[dict-item]
+    distributions = {
+        "six": {"version": "1.0", "installer": "uv", **more},
+        "own": {"version": "2.0", "origin": {"kind": "modules", "url": "file:///x", "digest": "source=1", **more}},
+    }
+    known = environment_from_wire({**WIRE, **more, "interpreter": interpreter, "distributions": distributions})
+    assert known.distributions["six"] == Distribution("six", "1.0", installer="uv")
+    assert known.distributions["own"] == Distribution("own", "2.0", FromModules("file:///x", "source=1"))
+    bare = {key: value for key, value in WIRE.items() if key != "faults"}
+    assert environment_from_wire({**bare, "distributions": {"six": {"version": "1.0"}}}).distributions["six"]
+    target = Target(known, Policy.of(levels={"six": "exact"}))
+    wire = target_to_wire(target)
+    policy = {**wire["policy"], "levels": [{**level, **more} for level in wire["policy"]["levels"]], **more}
+    assert target_from_wire({**wire, "policy": policy, **more}) == target
 
 
 @pytest.mark.parametrize("extra", ["-r/etc/passwd", "six\n--pre", "six @ https://x", "../x", "--index-url=http://x"])
@@ -285,9 +306,10 @@ def test_no_option_path_or_line_gets_in_as_an_extra(extra: str) -> None:
 @pytest.mark.parametrize("place", ["/a\x1b[2Jb", "/a\nb", "/a\u202eb", "/a\udcffb"])
 def test_the_place_of_a_fault_is_one_printable_line(place: str) -> None:
     """A fault whose place a terminal would obey is refused; what a scan tells never has one."""
-    with pytest.raises(MessageError, match=r"faults\[0\]\[1\]"):
-        environment_from_wire({**WIRE, "faults": [["broken", place, "odd", "six"]]})
-    assert environment_from_wire({**WIRE, "faults": [["broken", printable(place), "odd", "six"]]}).faults
+    fault = {"kind": "broken", "place": place, "detail": "odd", "name": "six"}
+    with pytest.raises(MessageError, match=r"faults\[0\]\.place"):
+        environment_from_wire({**WIRE, "faults": [fault]})
+    assert environment_from_wire({**WIRE, "faults": [{**fault, "place": printable(place)}]}).faults
 
 
 @given(targets, environments())

@@ -97,7 +97,7 @@ def test_a_status_tells_whether_all_match() -> None:
     assert "&lt;b&gt;" in ClusterStatus("<b>", ())._repr_html_()
     assert "no target" in str(ClusterStatus("", ()))
     with pytest.raises(MessageError):
-        status_from_wire({"schema": 1, "target": "", "nodes": [["a"]]})
+        status_from_wire({"schema": 2, "target": "", "nodes": [{"address": "a"}]})
 
 
 def env(**versions: str) -> Environment:

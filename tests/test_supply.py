@@ -74,7 +74,7 @@ class Clients:
 
     def client_send(self, client: str, message: dict[str, Any]) -> None:
         assert message["op"] == WANTED
-        self.sent.append((client, [name for name, _, _ in message["requests"]]))
+        self.sent.append((client, [one["name"] for one in message["requests"]]))
 
     def owners(self, request: BlobRequest) -> list[Claim]:
         return [one for one in self.claims if one.has(request)]
@@ -117,7 +117,7 @@ async def upload(blob_service: BlobService, request: BlobRequest, store: str = "
 async def refuse(blob_service: BlobService, request: BlobRequest, problem: str) -> None:
     """Do what a client does that cannot pack something."""
     wire = wheel_error_to_wire(WheelError(request.name, problem, advice="Mend it.", last_words="boom"))
-    await blob_service.handle_offer([], [[requests_to_wire([request])[0], wire]])
+    await blob_service.handle_offer([], [{"request": requests_to_wire([request])[0], "error": wire}])
 
 
 def test_nodes_that_ask_for_the_same_make_one_request(blob_service: BlobService, scheduler: Clients) -> None:
@@ -293,7 +293,7 @@ def test_what_comes_through_a_store_is_told_for_each_wheel(blob_service: BlobSer
         assert sorted(scheduler.sent) == [("ann", ["one"]), ("ben", ["two"])]
         await upload(blob_service, TWO, STORE)
         await upload(blob_service, ONE)
-        found = [location_from_wire(one) for one in (await waiting)["deliveries"]]
+        found = [location_from_wire(one) for one in (await waiting)["locations"]]
         assert found == [BlobLocation(blob(ONE)), BlobLocation(blob(TWO), STORE)]
         assert (await blob_service.handle_get(blob_to_wire(blob(ONE)), 0))["data"] == b"a"
         assert "failure" in await blob_service.handle_get(blob_to_wire(blob(TWO)), 0)  # it never was here
@@ -511,6 +511,13 @@ def test_where_a_wheel_is_is_checked() -> None:
     for location in (BlobLocation(blob(ONE)), BlobLocation(blob(ONE), STORE)):
         assert location_from_wire(location_to_wire(location)) == location
     wire = location_to_wire(BlobLocation(blob(ONE), STORE))
-    for wrong in ([wire[0]], [{**wire[0], "size": 0}, ""], [wire[0], None], [wire[0], "memory://a\nb"]):
+    blob_wire = wire["blob"]
+    for wrong in (
+        {"store": STORE},
+        {**wire, "blob": {**blob_wire, "size": 0}},
+        {**wire, "store": None},
+        [blob_wire, ""],
+        {**wire, "store": "memory://a\nb"},
+    ):
         with pytest.raises(MessageError):
             location_from_wire(wrong)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 PACKAGE = "dask_pkgsync"
 
 
-def load(archive: bytes, digest: str, factory: str, state: object) -> object:
+def load(archive: bytes, digest: str, factory: str, state: object, *, yields: bool = False) -> object:
     """Import the package, from the archive if need be, and call one of its functions.
 
     Parameters
@@ -28,10 +28,14 @@ def load(archive: bytes, digest: str, factory: str, state: object) -> object:
         ``module:name`` of the function to call.
     state : object
         Its argument.
+    yields : bool
+        Whether a process that is guarded by a copy of its own keeps that, and this one is refused.
     """
     import importlib
 
     if not _is_here(digest):
+        if yields:
+            _refuse_where_guarded()
         _forget()
         _put_on_path(archive, digest)
     module, _, name = factory.partition(":")
@@ -46,6 +50,19 @@ def _is_here(digest: str) -> bool:
         return bool(carry.source_digest() == digest)
     except (ImportError, AttributeError):  # not installed, or so old that it had no such function
         return False
+
+
+def _refuse_where_guarded() -> None:
+    """Raise where our preload has made this process what it is: taking its modules away would break it."""
+    import sys
+
+    if PACKAGE + ".preload" in sys.modules:
+        release = getattr(sys.modules.get(PACKAGE), "__version__", "")
+        message = (
+            "this scheduler is guarded by dask-pkgsync %s of its own, which the client's release cannot talk to: "
+            "install the same release on both sides" % release
+        )
+        raise ImportError(message)
 
 
 def _forget() -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _EXPRESSION = (
     "(lambda here: here.load(factory, state) if here and here.source_digest() == digest"
-    " else (exec(source, names), names['load'](archive, digest, factory, state))[1])"
+    " else (exec(source, names), names['load'](archive, digest, factory, state, yields=yields))[1])"
     "(__import__('sys').modules.get('dask_pkgsync.carry.travel'))"
 )
 """Where the same source is imported already, nothing has to be compiled to find that out."""
@@ -38,7 +38,7 @@ def load(factory: str, state: object) -> object:
     return getattr(importlib.import_module(module), name)(state)
 
 
-def carried(factory: str, state: object) -> tuple[Any, ...]:
+def carried(factory: str, state: object, *, yields: bool = False) -> tuple[Any, ...]:
     """Return what ``__reduce__`` is to return.
 
     Parameters
@@ -47,6 +47,8 @@ def carried(factory: str, state: object) -> tuple[Any, ...]:
         ``module:name`` of a function of this package that takes the state and returns the object.
     state : object
         Plain data.
+    yields : bool
+        Whether a process that is guarded by a copy of its own keeps that, and does not take this one.
     """
     names = {
         "source": _bootstrap(),
@@ -55,5 +57,6 @@ def carried(factory: str, state: object) -> tuple[Any, ...]:
         "digest": source_digest(),
         "factory": factory,
         "state": state,
+        "yields": yields,
     }
     return eval, (_EXPRESSION, names)

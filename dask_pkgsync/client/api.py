@@ -12,8 +12,9 @@ from distributed import Client
 
 from dask_pkgsync.carry.archive import archive
 from dask_pkgsync.client.handshake import take_presented
-from dask_pkgsync.client.plugin import PackageSync, join, register
+from dask_pkgsync.client.plugin import PackageSync
 from dask_pkgsync.client.progress_events import events_reported_to
+from dask_pkgsync.client.registration import announced, join, register
 from dask_pkgsync.client.session import ClientSession, sync_on_connect
 from dask_pkgsync.display.reporters import make_reporter
 from dask_pkgsync.model.comparison import compare_critical, critical_versions
@@ -26,7 +27,6 @@ from dask_pkgsync.model.reports.progress import OnlyIfNeeded, Reporter
 from dask_pkgsync.model.reports.status import status_from_wire
 from dask_pkgsync.model.reports.sync import sync_report_from_wire
 from dask_pkgsync.model.reports.verdict import LET_IN, UNGUARDED, Verdict, refused, verdict_from_wire
-from dask_pkgsync.model.wire.protocol import TOPIC
 from dask_pkgsync.options.keywords import refuse_unknown, takes_options
 from dask_pkgsync.options.person import policy_from, this_person
 from dask_pkgsync.process.state import this_process
@@ -115,13 +115,11 @@ async def _sync(client: Client, make: Callable[[], PackageSync], reporter: Repor
     reporter.started(plugin.target.id)
     try:
         if (joined := await join(client, plugin)) is not None:
-            report = sync_report_from_wire(joined)
-            reporter.finished(report)
-            return report
+            reporter.finished(joined)
+            return joined
         await asyncio.to_thread(archive)
         async with events_reported_to(client, reporter):
-            await register(client, plugin, plugin.name, idempotent=False)
-        report = sync_report_from_wire(await _call(client, "pkgsync_last"))
+            report = await register(client, plugin, plugin.name, idempotent=False)
         await _warn_of_what_stays(client, plugin)
     except OSError as error:
         reporter.failed(error)
@@ -141,12 +139,11 @@ async def _sync(client: Client, make: Callable[[], PackageSync], reporter: Repor
 
 async def _warn_of_what_stays(client: Client, plugin: PackageSync) -> None:
     """Where the operator decides what the cluster has, tell which local code tasks will not find."""
-    scheduler: Any = client.scheduler
-    match await scheduler.get_metadata(keys=[TOPIC], default={}):
-        case {"mode": "enforce"}:
-            verdict = await _check(client, plugin.target.environment, plugin.target.policy)
-            for note in verdict.notes:
-                warnings.warn(note, stacklevel=2)
+    told = await announced(client)
+    if told is not None and told.mode == "enforce":
+        verdict = await _check(client, plugin.target.environment, plugin.target.policy)
+        for note in verdict.notes:
+            warnings.warn(note, stacklevel=2)
 
 
 def status(client: Client) -> ClusterStatus:

@@ -32,7 +32,7 @@ _UPLOADS = 2
 _PAUSES = (0.2, 1.0, 5.0)
 """Seconds between tries over a connection that broke."""
 SIGN = 5.0
-"""Seconds between two signs that this client is at work; `inquiries.PATIENCE` says how long the scheduler waits."""
+"""Seconds between two signs that this client is at work; see `scheduler.blob_providers.PATIENCE`."""
 _REMEMBERED = 2
 """Snapshots of a client that nodes may still ask for."""
 _TRIES = 3
@@ -71,7 +71,7 @@ class BlobProvider:
             self.snapshots += before.snapshots[: _REMEMBERED - 1]
         handlers[WANTED] = self.handle_wanted
 
-    def handle_wanted(self, requests: object) -> None:
+    def handle_wanted(self, requests: object, **_: object) -> None:
         """Begin to pack what the scheduler asks for."""
         for request in requests_from_wire(requests):
             task = asyncio.create_task(self._give(request))
@@ -121,7 +121,7 @@ class BlobProvider:
     async def _refuse(self, request: BlobRequest, error: WheelError) -> None:
         """Tell those who wait; if even that cannot be told as it is, tell it in plain characters."""
         for shown in (error, WheelError(ascii(error.package)[:200], ascii(error.problem)[:2000])):
-            wire = [requests_to_wire([request])[0], wheel_error_to_wire(shown)]
+            wire = {"request": requests_to_wire([request])[0], "error": wheel_error_to_wire(shown)}
             try:
                 return await self._persist(self._tell, wire)
             except OSError:  # the connection: then those who wait see that this client is gone
@@ -130,7 +130,7 @@ class BlobProvider:
                 logger.warning("could not be told as it is: %a", str(shown))
         return None
 
-    async def _tell(self, wire: list[Any]) -> None:
+    async def _tell(self, wire: dict[str, Any]) -> None:
         await self._scheduler.pkgsync_offer(blobs=[], errors=[wire])
 
     async def _upload(self, blob: Blob, path: Path) -> None:

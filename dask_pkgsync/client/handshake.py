@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from distributed import Worker
 
-from dask_pkgsync.model.environments.environment import environment_to_wire
 from dask_pkgsync.model.errors import PkgsyncError
-from dask_pkgsync.model.wire.protocol import SCHEMA
+from dask_pkgsync.model.presentation import Presentation, presentation_to_wire
+from dask_pkgsync.model.wire.protocol import PRESENTED
 from dask_pkgsync.options.person import local_snapshot, this_person
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from dask_pkgsync.scanning.snapshot import Snapshot
 
-KEY = "pkgsync"
 _presented: list[Snapshot] = []
 """What was scanned last, for the client that syncs right after it has presented it."""
 
@@ -46,8 +45,7 @@ def presenting(get_versions: Callable[..., dict[str, Any]]) -> Callable[..., dic
         except PkgsyncError as error:  # what Dask's client expects here: any other would leave it hanging
             raise ImportError(str(error)) from error
         _presented[:] = [snapshot]
-        environment = environment_to_wire(snapshot.environment)
-        return {**found, KEY: {"schema": SCHEMA, "person": this_person(), "environment": environment}}
+        return {**found, PRESENTED: presentation_to_wire(Presentation(snapshot.environment, this_person()))}
 
     with_environment.presents = True  # type: ignore[attr-defined]
     return with_environment

@@ -6,17 +6,13 @@ import warnings
 from typing import TYPE_CHECKING
 
 from distributed import Client
-from distributed.diagnostics.plugin import SchedulerPlugin
 
 from dask_pkgsync.carry.travel import carried
-from dask_pkgsync.client.blob_provider import BlobProvider
-from dask_pkgsync.client.session import ClientSession
+from dask_pkgsync.client.registration import Registrable, register
 from dask_pkgsync.model.environments.origin import FromDirectory
-from dask_pkgsync.model.errors import InconsistentEnvironmentWarning, NotInstalledWarning, WarnsOnlyError, WheelError
+from dask_pkgsync.model.errors import InconsistentEnvironmentWarning, NotInstalledWarning, WheelError
 from dask_pkgsync.model.policy import Level
-from dask_pkgsync.model.reports.failure import SyncError
-from dask_pkgsync.model.target import Target, own_to_wire, target_to_wire
-from dask_pkgsync.model.wire.protocol import ONLY_WARNS, TOPIC
+from dask_pkgsync.model.target import Target, target_to_wire
 from dask_pkgsync.options.keywords import refuse_unknown, takes_options
 from dask_pkgsync.options.person import (
     client_indexes,
@@ -45,7 +41,7 @@ if TYPE_CHECKING:
 
 
 @takes_options
-class PackageSync(SchedulerPlugin):
+class PackageSync(Registrable):
     """Makes every node of a cluster match an environment, and keeps clients out that do not fit.
 
     ``client.register_plugin(PackageSync())`` returns when every node matches the environment of this process.
@@ -95,7 +91,8 @@ class PackageSync(SchedulerPlugin):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel with the package's own source, and be at the scheduler what a client has registered there."""
-        return carried("dask_pkgsync.scheduler.plugin:registered_plugin", [target_to_wire(self.target), self.client])
+        state = {"target": target_to_wire(self.target), "client": self.client}
+        return carried("dask_pkgsync.scheduler.plugin:registered_plugin", state, yields=True)
 
 
 def make_target(environment: Environment, options: Options) -> Target:
@@ -129,61 +126,14 @@ def _refuse_what_cannot_be_read(target: Target) -> None:
             )
 
 
-async def join(client: Client, plugin: PackageSync) -> dict[str, Any] | None:
-    """Take part in what the cluster has, if that is just what this client wants; return the report, as plain data.
-
-    It costs two short messages, where the plugin has to bring its source.
-    """
-    scheduler: Any = client.scheduler
-    match await scheduler.get_metadata(keys=[TOPIC], default={}):  # which anybody can write: it is no more than a hint
-        case {"mode": "warn"}:
-            pass
-        case {"target": target} if target == plugin.target.id:
-            pass
-        case _:
-            return None
-
-    async def again() -> Any:
-        return await register(client, plugin, None, idempotent=False)
-
-    BlobProvider(client, plugin.snapshot, plugin.target.store).listen()
-    plugin.client = client.id
-    answer: dict[str, Any] | None = await scheduler.pkgsync_join(
-        client=client.id, target=plugin.target.id, rest=own_to_wire(plugin.target)
-    )
-    if answer == ONLY_WARNS:
-        raise WarnsOnlyError
-    if answer is not None:
-        ClientSession(client, again).begin()
-    return answer
-
-
-async def register(client: Client, plugin: PackageSync, name: str | None, idempotent: bool) -> Any:  # noqa: FBT001  # as Dask calls it
-    """Register the plugin, with the client behind it answering for what nodes cannot get elsewhere."""
-
-    async def again() -> Any:
-        return await client._register_scheduler_plugin(plugin, name or plugin.name, idempotent)  # noqa: SLF001
-
-    BlobProvider(client, plugin.snapshot, plugin.target.store).listen()
-    plugin.client = client.id
-    is_set = False
-    try:
-        answer = await again()
-        is_set = True
-    except SyncError as error:
-        is_set = error.adopted
-        raise
-    finally:
-        if is_set:
-            ClientSession(client, again).begin()
-    return answer
-
-
 def _teach(clients: type[Client]) -> None:
     """Let ``client.register_plugin`` do the same: Dask chooses what to do by the type of the plugin."""
 
+    async def registered(client: Client, plugin: PackageSync, name: str | None, idempotent: bool) -> None:  # noqa: FBT001
+        await register(client, plugin, name, idempotent)  # (as Dask does, without an answer)
+
     def register_plugin(self: Client, plugin: PackageSync, name: str | None, idempotent: bool) -> Any:  # noqa: FBT001
-        return self.sync(register, self, plugin, name, idempotent)
+        return self.sync(registered, self, plugin, name, idempotent)
 
     vars(clients)["_register_plugin"].register(PackageSync, register_plugin)
 

@@ -125,7 +125,7 @@ class ClientSession:
             self.client._send_to_scheduler_safe(message)  # noqa: SLF001  # at once: what comes now is to come after
 
 
-def _told(text: object) -> None:
+def _told(text: object, **_: object) -> None:
     """Pass on what the scheduler tells the client's person."""
     logger.warning("%s", harmless(str(text))[:2000])
 

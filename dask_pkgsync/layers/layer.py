@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.plan import Plan
 
 
-FORMAT = 2
+FORMAT = 3
 """Changes whenever the same pins would give another layer."""
 BASE_LINK = "zzz_dask_pkgsync_base.pth"
 """The last .pth file of a delta: adds the base behind the layer."""
@@ -72,18 +72,20 @@ class Layer:
         return self.root / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
 
 
-def layer_to_wire(layer: Layer) -> list[Any]:
+def layer_to_wire(layer: Layer) -> dict[str, Any]:
     """Return a layer as plain data."""
-    return [layer.digest, str(layer.root), layer.complete, list(layer.pins)]
+    return {"digest": layer.digest, "root": str(layer.root), "complete": layer.complete, "pins": list(layer.pins)}
 
 
 def layer_from_wire(data: object) -> Layer:
     """Check and read what `layer_to_wire` wrote."""
-    digest, root, complete, pins = Field(data, "layer").row(4)
+    field = Field(data, "layer")
+    root, digest = field.key("root"), field.key("digest").text(64)
     path = Path(root.text())
-    if not path.is_absolute() or path.name != digest.text(64):
+    if not path.is_absolute() or path.name != digest:
         raise MessageError(root.place, "the absolute path of a layer", root.value)
-    return Layer(digest.text(64), path, complete.flag(), tuple(entry.text() for entry in pins.items()))
+    pins = tuple(entry.text() for entry in field.key("pins").items())
+    return Layer(digest, path, field.key("complete").flag(), pins)
 
 
 def base_at(python: Path, path: Sequence[str], environment: Environment) -> Base:

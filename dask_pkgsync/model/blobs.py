@@ -27,7 +27,7 @@ class BlobRequest:
     name: str
     version: str
     identity: str = ""
-    """What tells it apart from others of that version (`model.environments.environment.identity`); empty for what an index has."""
+    """What tells it apart from others of that version (`model.environments.origin`); empty for what an index has."""
 
     def is_met_by(self, distribution: Distribution | None) -> bool:
         """Whether this distribution is what is asked for."""
@@ -72,9 +72,9 @@ def check_digest(field: Field) -> str:
     return found
 
 
-def requests_to_wire(requests: Iterable[BlobRequest]) -> list[list[str]]:
+def requests_to_wire(requests: Iterable[BlobRequest]) -> list[dict[str, str]]:
     """Return requests as plain data."""
-    return [[one.name, one.version, one.identity] for one in requests]
+    return [{"name": one.name, "version": one.version, "identity": one.identity} for one in requests]
 
 
 def requests_from_wire(data: object, place: str = "requests") -> tuple[BlobRequest, ...]:
@@ -83,12 +83,12 @@ def requests_from_wire(data: object, place: str = "requests") -> tuple[BlobReque
 
 
 def _request(field: Field) -> BlobRequest:
-    name, version, identity = field.row(3)
-    return BlobRequest(name.name(), version.version(), identity.text(200))
+    identity = field.optional("identity", "").text(200)
+    return BlobRequest(field.key("name").name(), field.key("version").version(), identity)
 
 
 def blob_to_wire(blob: Blob) -> dict[str, Any]:
-    """Return a parcel as plain data."""
+    """Return a blob as plain data."""
     return {
         "request": requests_to_wire([blob.request])[0],
         "filename": blob.filename,
@@ -98,9 +98,9 @@ def blob_to_wire(blob: Blob) -> dict[str, Any]:
     }
 
 
-def blob_from_wire(data: object, place: str = "parcel") -> Blob:
+def blob_from_wire(data: object, place: str = "blob") -> Blob:
     """Check and read what `blob_to_wire` wrote; the file name is that of a wheel of what was asked for."""
-    field = Field(data, place).only("request", "filename", "digest", "size", "note")
+    field = Field(data, place)
     request = _request(field.key("request"))
     filename = field.key("filename").text(500)
     try:
@@ -111,28 +111,36 @@ def blob_from_wire(data: object, place: str = "parcel") -> Blob:
         raise MessageError(f"{place}.filename", f"a wheel of {request.name} {request.version}", filename)
     if not (size := field.key("size").count()):
         raise MessageError(f"{place}.size", "the bytes of a wheel", size)
-    return Blob(request, filename, check_digest(field.key("digest")), size, field.key("note").text())
+    return Blob(request, filename, check_digest(field.key("digest")), size, field.optional("note", "").text())
 
 
-def location_to_wire(location: BlobLocation) -> list[Any]:
-    """Return a delivery as plain data."""
-    return [blob_to_wire(location.blob), location.store]
+def location_to_wire(location: BlobLocation) -> dict[str, Any]:
+    """Return the place of a blob as plain data."""
+    return {"blob": blob_to_wire(location.blob), "store": location.store}
 
 
-def location_from_wire(data: object, place: str = "delivery") -> BlobLocation:
+def location_from_wire(data: object, place: str = "location") -> BlobLocation:
     """Check and read what `location_to_wire` wrote."""
-    blob, store = Field(data, place).row(2)
-    return BlobLocation(blob_from_wire(blob.value, blob.place), store.text())
+    field = Field(data, place)
+    blob = field.key("blob")
+    return BlobLocation(blob_from_wire(blob.value, blob.place), field.optional("store", "").text())
 
 
-def wheel_error_to_wire(error: WheelError) -> list[str]:
+def wheel_error_to_wire(error: WheelError) -> dict[str, str]:
     """Return an error as plain data."""
-    return [error.package, error.problem, error.advice, error.last_words[-MAX_LONG_TEXT:]]
+    return {
+        "package": error.package,
+        "problem": error.problem,
+        "advice": error.advice,
+        "last-words": error.last_words[-MAX_LONG_TEXT:],
+    }
 
 
 def wheel_error_from_wire(data: object, place: str = "error") -> WheelError:
     """Check and read what `wheel_error_to_wire` wrote."""
-    package, problem, advice, last_words = (part.long_text() for part in Field(data, place).row(4))
+    field = Field(data, place)
+    package, problem = (field.key(name).long_text() for name in ("package", "problem"))
+    advice, last_words = (field.optional(name, "").long_text() for name in ("advice", "last-words"))
     return WheelError(package, problem, advice=advice, last_words=last_words)
 
 

@@ -32,12 +32,13 @@ MAX_CLASHES = 1_000
 """Pairs of distributions that one report names."""
 
 
-def clash_to_wire(clash: Clash) -> list[Any]:
+def clash_to_wire(clash: Clash) -> dict[str, Any]:
     """Return a clash as plain data."""
-    return [clash.one, clash.other, clash.path, clash.more]
+    return {"one": clash.one, "other": clash.other, "path": clash.path, "more": clash.more}
 
 
 def clash_from_wire(data: object, place: str = "clash") -> Clash:
     """Check and read what `clash_to_wire` wrote."""
-    one, other, path, more = Field(data, place).row(4)
-    return Clash(one.name(), other.name(), path.text(), more.count())
+    field = Field(data, place)
+    more = field.optional("more", 0).count()
+    return Clash(field.key("one").name(), field.key("other").name(), field.key("path").text(), more)

@@ -10,14 +10,18 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from dask_pkgsync.model.environments.origin import FromDirectory, FromModules, FromVcs
+from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.policy import CRITICAL, Level, Policy
-from dask_pkgsync.model.text import html_table, text_table
+from dask_pkgsync.model.text import counted, html_table, text_table
+from dask_pkgsync.model.wire.fields import MAX_LONG_TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import Any
 
     from dask_pkgsync.model.environments.distribution import Distribution
     from dask_pkgsync.model.environments.environment import Environment
+    from dask_pkgsync.model.wire.fields import Field
 
 MISSING = "not there"
 
@@ -84,6 +88,11 @@ class Comparison:
     def _table(self) -> tuple[list[str], list[list[str]]]:
         head = ["package", self.expected_label, self.found_label, "level"]
         return head, [[row.name, row.expected, row.found, row.level.value] for row in self.differences]
+
+    def __repr__(self) -> str:
+        """Say in one line how many differences there are."""
+        between = f"{self.expected_label} and {self.found_label}"
+        return f"<Comparison of {between}: {counted(len(self), 'difference')}, {len(self.critical)} critical>"
 
     def __str__(self) -> str:
         """Lay the differences out as a table."""
@@ -235,3 +244,35 @@ def same_version(want: str, have: str) -> bool:
 
 def _feature(version: str) -> tuple[str, ...]:
     return tuple(version.split(".")[:2])
+
+
+def comparison_to_wire(comparison: Comparison) -> dict[str, Any]:
+    """Return a comparison as plain data."""
+    rows = [
+        {
+            "name": row.name,
+            "level": row.level.value,
+            "expected": row.expected,
+            "found": row.found,
+            "reason": row.reason,
+        }
+        for row in comparison
+    ]
+    return {"expected": comparison.expected_label, "found": comparison.found_label, "rows": rows}
+
+
+def comparison_from_wire(field: Field) -> Comparison:
+    """Check and read what `comparison_to_wire` wrote."""
+    rows = tuple(_difference(entry) for entry in field.key("rows").items())
+    return Comparison(rows, field.key("expected").text(200), field.key("found").text(200))
+
+
+def _difference(entry: Field) -> Difference:
+    level = entry.key("level")
+    try:
+        known = Level(level.text(20))
+    except ValueError:
+        raise MessageError(level.place, " or ".join(one.value for one in Level), level.value) from None
+    # (a version may stand there with its URL)
+    expected, found, reason = (entry.key(name).text(MAX_LONG_TEXT) for name in ("expected", "found", "reason"))
+    return Difference(entry.key("name").text(200), known, expected, found, reason)

@@ -17,8 +17,6 @@ from dask_pkgsync.model.wire.fields import Field
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-PRESENTED = "pkgsync"
-"""The key in the versions of a handshake under which a client presents what it has."""
 MAX_PACKAGES = 200
 """Entries in the versions of a handshake: Dask names about ten, and compares each with those of every worker."""
 _OF_WORKER = re.compile(r"Client-worker-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -58,7 +58,7 @@ def indexes_to_wire(indexes: Indexes) -> dict[str, Any]:
 
 def indexes_from_wire(data: object, place: str = "indexes") -> Indexes:
     """Check and read what `indexes_to_wire` wrote: URLs, and for ``find-links`` also absolute paths."""
-    field = Field(data, place).only("default", "extra", "find-links", "no-index", "equal")
+    field = Field(data, place)
     default = field.key("default")
     return Indexes(
         "" if default.value == "" else _url(default),

@@ -6,13 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.model.comparison import MISSING, Comparison, Difference, compare, compatible, same_version
-from dask_pkgsync.model.environments.environment import environment_from_wire
 from dask_pkgsync.model.errors import WarnsOnlyError
-from dask_pkgsync.model.handshake import PRESENTED, is_of_worker, may_be_on
+from dask_pkgsync.model.handshake import is_of_worker, may_be_on
 from dask_pkgsync.model.mismatch import EnvironmentMismatchError
 from dask_pkgsync.model.policy import CRITICAL, Level, Policy
-from dask_pkgsync.model.text import printable
-from dask_pkgsync.model.wire.fields import Field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -156,26 +153,3 @@ def _will_do(want: str, version: str, level: Level) -> bool:
 
 def _versions(environment: Environment) -> dict[str, str | None]:
     return {name: one.version for name, one in environment.distributions.items()}
-
-
-def presented(message: dict[str, Any]) -> Environment | None:
-    """Check and return the environment that a client with our preload presents, or None.
-
-    Raises
-    ------
-    MessageError
-        Also for what a newer dask-pkgsync presents and this one cannot read.
-    """
-    versions = Field(message, "handshake").key("versions")
-    if not isinstance(versions.value, dict) or PRESENTED not in versions.value:
-        return None
-    shown = versions.key(PRESENTED)
-    shown.schema()
-    return environment_from_wire(shown.key("environment").value, f"{shown.place}.environment")
-
-
-def presented_person(versions: object) -> str:
-    """Return who says to be behind a client, in the versions of its handshake; empty where nobody does."""
-    presented = versions.get(PRESENTED) if isinstance(versions, dict) else None
-    person = presented.get("person") if isinstance(presented, dict) else None
-    return printable(person[:200]) if isinstance(person, str) else ""

@@ -14,6 +14,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from dask_pkgsync.model.errors import MessageError, PolicyError
+from dask_pkgsync.model.text import shown
 from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.model.wire.names import canonical_name
 
@@ -149,6 +150,15 @@ class Policy:
             raise PolicyError(f"levels: {', '.join(sorted(both))} stands in levels, and not in only")
         return cls(ignored, chosen, requirements, bool(strict), PLATFORM_SPECIFIC | more, rules)
 
+    def __repr__(self) -> str:
+        """Say in one line what is otherwise than by default."""
+        parts = [f"ignore {', '.join(sorted(self.ignore))}"] if self.ignore else []
+        parts += [f"only {', '.join(sorted(self.only))}"] if self.only is not None else []
+        parts += [f"extra {', '.join(self.extra)}"] if self.extra else []
+        parts += [f"{pattern} {level.value}" for pattern, level in self.levels]
+        parts += ["strict"] if self.strict else []
+        return f"<Policy: {shown('; '.join(parts) or 'by default', 200)}>"
+
     @property
     def extra_names(self) -> frozenset[str]:
         """Canonical names of the extra requirements."""
@@ -236,13 +246,13 @@ def policy_to_wire(policy: Policy) -> dict[str, Any]:
         "extra": list(policy.extra),
         "strict": policy.strict,
         "platform-specific": sorted(policy.platform_specific),
-        "levels": [[pattern, level.value] for pattern, level in policy.levels],
+        "levels": [{"pattern": pattern, "level": level.value} for pattern, level in policy.levels],
     }
 
 
 def policy_from_wire(data: object, place: str = "policy") -> Policy:
     """Check and read what `policy_to_wire` wrote."""
-    field = Field(data, place).only("ignore", "only", "extra", "strict", "platform-specific", "levels")
+    field = Field(data, place)
     only = field.key("only")
     try:
         return Policy.of(
@@ -258,5 +268,4 @@ def policy_from_wire(data: object, place: str = "policy") -> Policy:
 
 
 def _level(entry: Field) -> tuple[str, str]:
-    pattern, level = entry.row(2)
-    return pattern.text(200), level.text(20)
+    return entry.key("pattern").text(200), entry.key("level").text(20)

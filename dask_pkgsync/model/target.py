@@ -87,15 +87,12 @@ def target_to_wire(target: Target) -> dict[str, Any]:
 
 ON_CONFLICT = ("refuse", "wait", "replace")
 RESTARTS = ("drained", "now")
-_SHARED = ("schema", "environment", "policy", "scheduler", "install-timeout", "transport", "indexes", "restart")
-_OWN = ("client-process", "store", "on-conflict", "keep", "owner")
 
 
 def target_from_wire(data: object, place: str = "target") -> Target:
     """Check and read what `target_to_wire` wrote."""
     field = Field(data, place)
     field.schema()
-    field.only(*_SHARED, *_OWN)
     return Target(
         environment_from_wire(field.key("environment").value, f"{place}.environment"),
         policy_from_wire(field.key("policy").value, f"{place}.policy"),
@@ -104,7 +101,7 @@ def target_from_wire(data: object, place: str = "target") -> Target:
         transport=_one_of(field.key("transport"), TRANSPORTS),
         indexes=indexes_from_wire(field.key("indexes").value, f"{place}.indexes"),
         restart=_one_of(field.key("restart"), RESTARTS),
-        **_own(field),
+        **own_from_wire(data, place),
     )
 
 
@@ -121,10 +118,7 @@ def own_to_wire(target: Target) -> dict[str, Any]:
 
 def own_from_wire(data: object, place: str = "own") -> dict[str, Any]:
     """Check and read what `own_to_wire` wrote; return fields of a `Target`."""
-    return _own(Field(data, place).only(*_OWN))
-
-
-def _own(field: Field) -> dict[str, Any]:
+    field = Field(data, place)
     return {
         "client_process": field.key("client-process").text(200),
         "store": field.key("store").text(),

@@ -53,6 +53,11 @@ def harmless(text: str) -> str:
     return "".join(character if character.isprintable() or character in "\n\t" else "?" for character in text)
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number and what it counts, for example ``1 node`` or ``3 nodes``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def human_bytes(count: int) -> str:
     """Write a number of bytes for people, for example ``12.3 MB``."""
     size = float(count)

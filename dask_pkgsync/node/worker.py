@@ -51,7 +51,8 @@ class WorkerSync(WorkerPlugin):
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel with the package's own source."""
         layer = layer_to_wire(self.layer) if self.layer else None
-        return carried(f"{__name__}:worker_sync", [target_to_wire(self.target), layer, self.sent_by])
+        state = {"target": target_to_wire(self.target), "layer": layer, "sent-by": self.sent_by}
+        return carried(f"{__name__}:worker_sync", state)
 
     async def setup(self, worker: Worker) -> None:
         """Verify, or bring about, the target in this process."""
@@ -152,10 +153,10 @@ class WorkerAgent(NodeAgent):
         return {"outcome": "live" if still else "matched", "detail": note}
 
 
-def worker_sync(state: list[Any]) -> WorkerSync:
+def worker_sync(state: dict[str, Any]) -> WorkerSync:
     """Make the plugin again at the other end."""
-    target, layer, sent_by = state
-    return WorkerSync(target_from_wire(target), layer_from_wire(layer) if layer else None, sent_by=sent_by)
+    layer = layer_from_wire(state["layer"]) if state["layer"] else None
+    return WorkerSync(target_from_wire(state["target"]), layer, sent_by=state["sent-by"])
 
 
 def _presentation(_worker: Worker) -> dict[str, str]:

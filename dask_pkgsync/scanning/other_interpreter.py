@@ -74,4 +74,3 @@ def _lend_ourselves(directory: Path) -> None:
     """Copy this package, and the one library that its scan needs, to where the other interpreter can import them."""
     for source in (Path(__file__).parents[1], Path(packaging.__path__[0])):
         shutil.copytree(source, directory / source.name, ignore=shutil.ignore_patterns("__pycache__"))
-    (directory / Path(__file__).parents[1].name / "__init__.py").write_text("")  # the public one wants Dask

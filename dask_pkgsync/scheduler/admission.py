@@ -71,7 +71,9 @@ class Admission:
         self.is_guarded = is_guarded
         self.lock = asyncio.Lock()
 
-    async def handle_check(self, environment: object, policy: object = None, process: object = "") -> dict[str, Any]:
+    async def handle_check(
+        self, environment: object, policy: object = None, process: object = "", **_: object
+    ) -> dict[str, Any]:
         """Return whether a client with an environment would be let in, as plain data.
 
         Parameters

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.model.blobs import requests_to_wire
 from dask_pkgsync.model.reports.failure import LayerError
-from dask_pkgsync.model.wire.protocol import WANTED
+from dask_pkgsync.model.wire.protocol import SCHEMA, WANTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -124,7 +124,7 @@ class BlobProviders:
             self.open[request] = PendingBlob(answer, claim, self.scheduler.clients[claim.client])
             asked.setdefault(claim.client, []).append(request)
         for client, theirs in asked.items():
-            self.scheduler.client_send(client, {"op": WANTED, "requests": requests_to_wire(theirs)})
+            self.scheduler.client_send(client, {"op": WANTED, "schema": SCHEMA, "requests": requests_to_wire(theirs)})
         self._look_later()
 
     def _look_later(self) -> None:

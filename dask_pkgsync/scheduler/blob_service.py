@@ -146,7 +146,7 @@ class BlobService:
     def _has(self, location: BlobLocation) -> bool:
         return bool(location.store) or self.blobs.has(location.blob)
 
-    async def handle_blobs(self, requests: object) -> dict[str, Any]:
+    async def handle_blobs(self, requests: object, **_: object) -> dict[str, Any]:
         """Return the wheels that a node asks for, once they are here, or why they cannot be had."""
         try:
             found = await self.obtain(await asyncio.to_thread(requests_from_wire, requests))
@@ -154,7 +154,7 @@ class BlobService:
             return {"failure": failure_to_wire(failure_of("", error))}
         return {"locations": [location_to_wire(one) for one in found]}
 
-    async def handle_get(self, blob: object, offset: object) -> Any:
+    async def handle_get(self, blob: object, offset: object, **_: object) -> Any:
         """Return a part of a blob."""
         checked, start = blob_from_wire(blob), Field(offset, "offset").count()
         if self.locations.get(checked.request) != BlobLocation(checked):
@@ -166,20 +166,19 @@ class BlobService:
 
     # -- for clients --------------------------------------------------------------------------------------------------
 
-    async def handle_at_work(self, client: object) -> None:
+    async def handle_at_work(self, client: object, **_: object) -> None:
         """Take note that a client works on what it was asked for, however long that takes."""
         self.providers.heard_of(Field(client, "client").text(500))
 
-    async def handle_offer(self, blobs: object, errors: object, store: object = "") -> dict[str, Any]:
+    async def handle_offer(self, blobs: object, errors: object, store: object = "", **_: object) -> dict[str, Any]:
         """Take note of what a client has; return how much of each blob is here already.
 
         What nobody has asked for, or waits for any more, is not kept: of that, all is here. So it is of what the client
         has put into the store that it has said it uses, when it synced: nodes are told that URL, and no other.
         """
         for entry in Field(errors, "errors").items(OFFERED):
-            request, error = entry.row(2)
-            (refused,) = requests_from_wire([request.value])
-            self._fail(refused, _refused(wheel_error_from_wire(error.value)))
+            (refused,) = requests_from_wire([entry.key("request").value])
+            self._fail(refused, _refused(wheel_error_from_wire(entry.key("error").value)))
         offsets, used = [], Field(store, "store").text()
         for entry in Field(blobs, "blobs").items(OFFERED):
             blob = blob_from_wire(entry.value, entry.place)
@@ -202,7 +201,7 @@ class BlobService:
         self._look_for_the_idle()
         return offset
 
-    async def handle_put(self, blob: object, offset: object, data: object) -> dict[str, Any]:
+    async def handle_put(self, blob: object, offset: object, data: object, **_: object) -> dict[str, Any]:
         """Take a part of a blob; return where to go on.
 
         The answer comes when the part before this one has been written: so one is on its way while another is being

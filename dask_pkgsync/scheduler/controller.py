@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from time import monotonic, time
+from time import monotonic
 from typing import TYPE_CHECKING
 
+from dask_pkgsync.model.announcement import Announcement, announcement_to_wire
 from dask_pkgsync.model.comparison import critical_versions
-from dask_pkgsync.model.errors import PkgsyncError, PolicyError, WarnsOnlyError
 from dask_pkgsync.model.operator_policy import OperatorPolicy
-from dask_pkgsync.model.reports.failure import SyncError, failure_from_wire
-from dask_pkgsync.model.reports.status import ClusterStatus, status_to_wire
-from dask_pkgsync.model.reports.sync import NodeReport, SyncReport, report_from_wire, sync_report_to_wire
-from dask_pkgsync.model.target import own_from_wire
-from dask_pkgsync.model.wire.fields import Field
-from dask_pkgsync.model.wire.protocol import ONLY_WARNS, TOPIC
+from dask_pkgsync.model.reports.failure import SyncError
+from dask_pkgsync.model.reports.sync import NodeReport, SyncReport
+from dask_pkgsync.model.wire.protocol import TOPIC
 from dask_pkgsync.node.log import log_in_sentences, logger
 from dask_pkgsync.node.worker import NAME
 from dask_pkgsync.options.scheduler import restart_for_a_release
@@ -38,6 +35,7 @@ if TYPE_CHECKING:
 
     from distributed import Scheduler
 
+    from dask_pkgsync.model.reports.failure import NodeFailure
     from dask_pkgsync.model.reports.sync import Outcome
     from dask_pkgsync.model.target import Target
 
@@ -59,12 +57,15 @@ class Controller:
         self.drain.began = lambda node: self.nodes.step(node, "nanny", "drain", "started")
         self.rollout = Rollout(scheduler, itself, self.nodes, self.drain, self.log_event)
         self.gate = Gate(scheduler, self.operator_policy, self.judge_worker, self.is_active, self.log_event)
-        self.admission = Admission(
-            self.gate, self.claims, lambda: self.target, lambda: self.is_permanent or self._has_plugin
-        )
+        self.admission = Admission(self.gate, self.claims, lambda: self.target, lambda: self.is_at_work)
+        self.handlers: dict[str, Any] = {}
+        """What nodes and clients may ask (`scheduler.handlers`)."""
         self.asked: Target | None = None
         """What clients have asked for, all together; the target has the extra requirements resolved."""
         self.report: SyncReport | None = None
+        """What the last sync did, whoever asked for it."""
+        self.reports: dict[str, SyncReport] = {}
+        """What the last sync of each connected client did."""
         self.registering = 0
         self.is_permanent = False
         """Whether the gate is there by configuration, whatever clients register, release and remove."""
@@ -77,25 +78,16 @@ class Controller:
     def listen(self) -> None:
         """Close the gate, and answer nodes and clients from now on."""
         self.gate.close()
-        self.scheduler.handlers.update(
-            pkgsync_failed=self.handle_failed,
-            pkgsync_report=self.handle_report,
-            pkgsync_status=self.handle_status,
-            pkgsync_last=self.handle_last,
-            pkgsync_join=self.handle_join,
-            pkgsync_release=self.handle_release,
-            pkgsync_check=self.admission.handle_check,
-            pkgsync_drain=self.drain.handle_drain,
-            **self.blob_service.handlers,
-        )
+        self.scheduler.handlers.update(self.handlers)
 
     def announce(self) -> None:
         """Let every client see in the scheduler's metadata what it can expect, before it brings its own."""
         if self.asked is None and not self.is_permanent:
             self.scheduler.task_metadata.pop(TOPIC, None)
             return
-        known = {"mode": self.operator_policy.mode, "target": self.asked.id if self.asked else ""}
-        self.scheduler.set_metadata(keys=[TOPIC], value=known)
+        target = self.asked.id if self.asked else ""
+        told = Announcement(self.operator_policy.mode, target, is_guarded=self.is_permanent)
+        self.scheduler.set_metadata(keys=[TOPIC], value=announcement_to_wire(told))
 
     # -- who comes and goes -------------------------------------------------------------------------------------------
 
@@ -107,6 +99,11 @@ class Controller:
         self.log_event({"action": "plugin-removed" if self.is_permanent else "gate-open", "reason": reason})
         logger.warning("%s", reason)
         return self.is_permanent
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether the gate is the operator's, or a client's plugin is on the scheduler."""
+        return self.is_permanent or self._has_plugin
 
     @property
     def _has_plugin(self) -> bool:
@@ -144,7 +141,7 @@ class Controller:
 
     # -- a sync -------------------------------------------------------------------------------------------------------
 
-    async def register(self, asked: Target, client: str) -> None:
+    async def register(self, asked: Target, client: str) -> SyncReport:
         """Judge a client that asks for a target, close the gate, and sync.
 
         Raises
@@ -158,13 +155,13 @@ class Controller:
         """
         if self.operator_policy.decides(asked):
             await self.settled()
-            return
+            return self._as_enforced() or SyncReport("", ())
         if (misfit := mismatch(critical_versions(asked.environment))) is not None:
             raise misfit
         self.registering += 1
         try:
             self.listen()
-            await self.sync(asked, client)
+            return await self.sync(asked, client)
         finally:
             self.registering -= 1
             if self.target is None and not self.is_permanent:
@@ -197,6 +194,12 @@ class Controller:
                     return await self._sync(claim)
 
     async def _sync(self, claim: Claim) -> SyncReport:
+        report = await self._sync_or_join(claim)
+        known = {name: one for name, one in self.reports.items() if name in self.scheduler.clients}
+        self.reports = {**known, claim.client: report}
+        return report
+
+    async def _sync_or_join(self, claim: Claim) -> SyncReport:
         plan = await self.claims.combined_with_others(claim)
         asked = plan.target
         before = await self.blob_service.serve(claim)
@@ -227,6 +230,28 @@ class Controller:
         async with self.rollout.lock:
             return
 
+    async def join(self, client: str, wanted: str, own: dict[str, Any]) -> SyncReport | None:
+        """Let a client take part in what the cluster has, if that is just what it wants.
+
+        Parameters
+        ----------
+        client : str
+            Dask's name of it.
+        wanted : str
+            The name of the target that it wants.
+        own : dict
+            Fields of `Target` that are its own besides.
+        """
+        async with self.rollout.lock:
+            is_there = client in self.scheduler.clients and self._has_plugin
+            if self.asked is None or not is_there or not self._is_synced(wanted):
+                return None
+            if self.operator_policy.enforced is not None:
+                return _unchanged(self.report) if self.report else None
+            claim = Claim(client, replace(self.asked, **own))
+            await self.blob_service.serve(claim)
+            return self._join(claim)
+
     def _join(self, claim: Claim) -> SyncReport:
         """Remember somebody who wants what the cluster has."""
         assert self.report is not None  # noqa: S101  # a target is adopted together with a report
@@ -246,85 +271,30 @@ class Controller:
             logger.info("%s", line)
         self.scheduler.log_event(TOPIC, event)
 
-    # -- what nodes and clients ask -----------------------------------------------------------------------------------
+    # -- what is known ------------------------------------------------------------------------------------------------
 
-    async def handle_failed(self, failure: object) -> None:
+    def note_failure(self, failure: NodeFailure) -> None:
         """Take note of a node that could not come in."""
-        found = failure_from_wire(failure)
-        logger.warning("a node could not be verified: %s", found)
-        self.nodes.fail(found, "nanny" if self.nodes.is_nanny(found.node) else "worker")
+        logger.warning("a node could not be verified: %s", failure)
+        self.nodes.fail(failure, "nanny" if self.nodes.is_nanny(failure.node) else "worker")
 
-    async def handle_report(self, report: object, target: str) -> None:
-        """Take note of a worker without a nanny that came in by itself."""
-        if self.target is not None and target == self.target.id:
-            found = report_from_wire(report)
-            self.nodes.reports[found.address] = found
-            self.nodes.step(found.address, found.role, "activate", "finished", found.outcome)
+    def note_report(self, report: NodeReport) -> None:
+        """Take note of a worker that came in by itself."""
+        self.nodes.reports[report.address] = report
+        self.nodes.step(report.address, report.role, "activate", "finished", report.outcome)
 
-    async def handle_status(self) -> dict[str, Any]:
-        """Return every node and client against the target."""
-        target = self.target
-        clients = await self.sessions.status(target or self.operator_policy.expected, self.claims)
-        mode = f"mode {self.operator_policy.mode}" if self.is_permanent else ""
-        note = "; ".join(filter(None, (mode, self.expiry.note)))
-        status = ClusterStatus(target.id if target else "", self.nodes.status(target), clients, time(), note)
-        return status_to_wire(status)
+    def last_report(self, client: str) -> SyncReport | None:
+        """Return what the last sync of a client did; where the operator decides, how each node is now."""
+        return self._as_enforced() or self.reports.get(client, self.report)
 
-    async def handle_last(self) -> dict[str, Any] | None:
-        """Return the report of the last sync; where the operator decides, how each node is now."""
-        if self.operator_policy.enforced is not None and self.target is not None:
-            nodes = self.nodes.status(self.target)
-            now = [NodeReport(one.address, one.role, _OUTCOMES.get(one.state, "matched")) for one in nodes]
-            return sync_report_to_wire(SyncReport(self.target.id, tuple(now)))
-        return sync_report_to_wire(self.report) if self.report else None
+    def _as_enforced(self) -> SyncReport | None:
+        if self.operator_policy.enforced is None or self.target is None:
+            return None
+        nodes = self.nodes.status(self.target)
+        now = [NodeReport(one.address, one.role, _OUTCOMES.get(one.state, "matched")) for one in nodes]
+        return SyncReport(self.target.id, tuple(now))
 
-    async def handle_join(self, client: str, target: str, rest: object) -> dict[str, Any] | None:
-        """Let a client take part in what the cluster has, which is just what it wants; None if it is not.
-
-        Parameters
-        ----------
-        client : str
-            Dask's name of it.
-        target : str
-            The name of what it wants.
-        rest : dict
-            What is its own besides (`model.target.own_to_wire`).
-        """
-        if self.operator_policy.only_warns:
-            return ONLY_WARNS
-        name, wanted = Field(client, "client").text(500), Field(target, "target").text(100)
-        own = own_from_wire(rest)
-        async with self.rollout.lock:
-            is_there = name in self.scheduler.clients and self._has_plugin
-            if self.asked is None or not is_there or not self._is_synced(wanted):
-                return None
-            claim = Claim(name, replace(self.asked, **own))
-            if self.operator_policy.enforced is None:
-                await self.blob_service.serve(claim)
-                return sync_report_to_wire(self._join(claim))
-            return sync_report_to_wire(_unchanged(self.report)) if self.report else None
-
-    async def handle_release(self, client: str = "", person: str = "") -> dict[str, Any]:
-        """Give every node its base back and open the gate: the orderly way back.
-
-        Parameters
-        ----------
-        client : str
-            Dask's name of who asks.
-        person : str
-            Who that says to be, for the others.
-
-        Raises
-        ------
-        PolicyError
-            If the operator has configured what the cluster is to have.
-        """
-        if self.operator_policy.enforced is not None:
-            raise PolicyError("this cluster has what its operator configured (pkgsync.mode is enforce)")
-        if self.operator_policy.only_warns:
-            raise WarnsOnlyError
-        by = Field(client, "client").text(500), Field(person, "person").text(200)
-        return sync_report_to_wire(await self.release(*by))
+    # -- a release ----------------------------------------------------------------------------------------------------
 
     async def release_unused(self) -> bool:
         """Release if still nobody is connected; return whether it was done."""
@@ -352,7 +322,7 @@ class Controller:
                 self.scheduler.remove_plugin(name)
         if not self.is_permanent:
             self.gate.open()
-        self.report = None
+        self.report, self.reports = None, {}
         await self.blob_service.drop()
         self.log_event({"action": "released", "by": person})
         return SyncReport("", tuple(reports), monotonic() - started)
@@ -371,22 +341,3 @@ def _unchanged(report: SyncReport) -> SyncReport:
         for node in report.nodes
     )
     return SyncReport(report.target, tuple(nodes))
-
-
-EXTENSION = "pkgsync"
-
-
-def controller_of(scheduler: Scheduler) -> Controller:
-    """Return the one coordinator of a scheduler; a newer copy of this package takes over from an older one."""
-    found: Any = scheduler.extensions.get(EXTENSION)
-    if isinstance(found, Controller):
-        return found
-    if getattr(found, "is_permanent", False):
-        raise PkgsyncError(
-            "this scheduler has a dask-pkgsync of its own, of another version than this client's: install the same one"
-        )
-    if found is not None:
-        found.gate.open()
-    controller = Controller(scheduler)
-    scheduler.extensions[EXTENSION] = controller
-    return controller

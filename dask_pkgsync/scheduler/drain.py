@@ -74,7 +74,7 @@ class Drain:
             self.taken.remove(node)
             self.places.release()
 
-    async def handle_drain(self, worker: str, node: str) -> dict[str, Any]:
+    async def handle_drain(self, worker: str, node: str, **_: object) -> dict[str, Any]:
         """Move what a worker holds to its peers, and let it end its tasks.
 
         Until `done` is called for its node, it takes one of the places for those that are restarted.

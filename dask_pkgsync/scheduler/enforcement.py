@@ -16,7 +16,7 @@ from dask_pkgsync.options.scheduler import operator_mode, operator_target, relea
 from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.lock_file import read_lock
 from dask_pkgsync.scanning.snapshot import with_digests
-from dask_pkgsync.scheduler.controller import controller_of
+from dask_pkgsync.scheduler.extension import controller_of
 from dask_pkgsync.scheduler.gate import own_versions
 from dask_pkgsync.scheduler.plugin import PermanentHooks
 

@@ -17,11 +17,13 @@ from distributed.versions import get_versions
 
 from dask_pkgsync.model.comparison import compare_critical
 from dask_pkgsync.model.errors import MessageError, PkgsyncError
-from dask_pkgsync.model.handshake import PRESENTED, check_worker, identity, versions_in
+from dask_pkgsync.model.handshake import check_worker, identity, versions_in
 from dask_pkgsync.model.mismatch import EnvironmentMismatchError
-from dask_pkgsync.model.operator_policy import presented, presented_person
 from dask_pkgsync.model.policy import CRITICAL
+from dask_pkgsync.model.presentation import presented, presented_person
 from dask_pkgsync.model.text import shown
+from dask_pkgsync.model.wire.protocol import PRESENTED
+from dask_pkgsync.model.wire.releases import ReleaseMismatchError
 from dask_pkgsync.node.log import logger
 
 if TYPE_CHECKING:
@@ -189,6 +191,8 @@ class Gate:
             self._check(message, who)
         except MessageError as error:
             return Objection(reason or _unreadable(error), is_final=True)
+        except ReleaseMismatchError as error:
+            return Objection(str(error), is_final=False)
         return Objection(reason, is_final=False) if reason else None
 
     def _difference(self, message: dict[str, Any], who: str) -> str | None:

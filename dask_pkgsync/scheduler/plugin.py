@@ -9,7 +9,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from dask_pkgsync.model.reports.failure import SyncError
 from dask_pkgsync.model.target import Target, target_from_wire
 from dask_pkgsync.model.wire.fields import Field
-from dask_pkgsync.scheduler.controller import controller_of
+from dask_pkgsync.scheduler.extension import controller_of
 
 if TYPE_CHECKING:
     from distributed import Scheduler
@@ -77,5 +77,5 @@ class RegisteredPlugin(SessionHooks):
 
 def registered_plugin(state: object) -> RegisteredPlugin:
     """Make the plugin again at the scheduler."""
-    target, client = Field(state, "plugin").row(2)
-    return RegisteredPlugin(target_from_wire(target.value), client.text(200))
+    field = Field(state, "plugin")
+    return RegisteredPlugin(target_from_wire(field.key("target").value), field.key("client").text(200))

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from dask_pkgsync.model.comparison import compare
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.handshake import is_of_worker, only_looks
-from dask_pkgsync.model.operator_policy import presented, presented_person
+from dask_pkgsync.model.presentation import presented, presented_person
 from dask_pkgsync.model.reports.status import ClientStatus
+from dask_pkgsync.model.wire.releases import ReleaseMismatchError
 
 if TYPE_CHECKING:
     from distributed import Scheduler
@@ -87,7 +88,7 @@ class Sessions:
             return ClientStatus(name, person, "worker", "", since)
         try:
             environment = presented(message)
-        except MessageError:  # it came before the gate
+        except (MessageError, ReleaseMismatchError):  # it came before the gate, or differences are only told
             environment = None
         if environment is None or target is None:
             return ClientStatus(name, person, "stock" if environment is None else "presented", "", since)

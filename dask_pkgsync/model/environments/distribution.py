@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
 
@@ -14,12 +14,16 @@ from dask_pkgsync.model.environments.origin import (
     FromVcs,
     identity,
     origin_from_wire,
+    origin_to_wire,
 )
+from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.model.wire.names import CANONICAL, NORMAL
 
 if TYPE_CHECKING:
     from dask_pkgsync.model.environments.origin import Origin
-    from dask_pkgsync.model.wire.fields import Field
+
+
+_FROM_INDEX = FromIndex()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ class Distribution:
     """Canonical (PEP 503), for example ``scikit-learn``."""
     version: str
     """As its metadata says it (PEP 440), for example ``1.5.2``."""
-    origin: Origin = FromIndex()
+    origin: Origin = _FROM_INDEX
     installer: str = ""
     """INSTALLER (PEP 376), for example ``uv`` or ``conda``."""
 
@@ -75,22 +79,40 @@ def _short(digest: str) -> str:
     return digest.partition("=")[2][:8] or "?"
 
 
-def distribution_from_wire(entry: Field) -> Distribution:
-    """Check and read one distribution."""
+def distribution_to_wire(distribution: Distribution) -> dict[str, Any]:
+    """Return a distribution as plain data, without its name, under which it stands."""
+    found: dict[str, Any] = {"version": distribution.version, "installer": distribution.installer}
+    if not isinstance(distribution.origin, FromIndex):
+        found["origin"] = origin_to_wire(distribution.origin)
+    return found
+
+
+def distribution_from_wire(name: object, entry: Field) -> Distribution:
+    """Check and read what `distribution_to_wire` wrote; without an origin it is from an index."""
     match entry.value:
-        case [str(name), str(version), ["index"], str(installer)] if _is_plain(name, version, installer):
+        case {"version": str(version), "installer": str(installer)} if (
+            isinstance(name, str) and "origin" not in entry.value and _is_plain(name, version, installer)
+        ):
             # What almost all are, at once: piece by piece, 5,000 of them hold a scheduler up for too long.
             return Distribution(name, version, _FROM_INDEX, installer)
-        case _:
-            fields = entry.row(4)
-            origin, installer = origin_from_wire(fields[2]), fields[3].text(200)
-            return Distribution(fields[0].name(), fields[1].version(), origin, installer)
-
-
-_FROM_INDEX = FromIndex()
+    installer = entry.optional("installer", "").text(200)
+    origin = origin_from_wire(entry.optional("origin", {"kind": "index"}))
+    return Distribution(
+        Field(name, f"{entry.place} (a name)").name(), entry.key("version").version(), origin, installer
+    )
 
 
 def _is_plain(name: str, version: str, installer: str) -> bool:
-    if max(len(name), len(version), len(installer)) > 200 or not installer.isprintable():  # noqa: PLR2004  # as below
+    if max(len(name), len(version), len(installer)) > 200 or not installer.isprintable():  # noqa: PLR2004  # as above
         return False
     return bool(CANONICAL.fullmatch(name) and NORMAL.fullmatch(version))
+
+
+def fault_to_wire(fault: Fault) -> dict[str, str]:
+    """Return a fault as plain data."""
+    return {"kind": fault.kind, "place": fault.place, "detail": fault.detail, "name": fault.name}
+
+
+def fault_from_wire(field: Field) -> Fault:
+    """Check and read what `fault_to_wire` wrote."""
+    return Fault(*(field.key(name).text() for name in ("kind", "place", "detail", "name")))

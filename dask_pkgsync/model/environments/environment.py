@@ -11,18 +11,31 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_version
 
-from dask_pkgsync.model.environments.distribution import Fault, distribution_from_wire
-from dask_pkgsync.model.environments.interpreter import Interpreter
-from dask_pkgsync.model.environments.origin import origin_to_wire
+from dask_pkgsync.model.environments.distribution import (
+    distribution_from_wire,
+    distribution_to_wire,
+    fault_from_wire,
+    fault_to_wire,
+)
+from dask_pkgsync.model.environments.interpreter import interpreter_from_wire, interpreter_to_wire
+from dask_pkgsync.model.environments.schema_1 import from_schema_1
 from dask_pkgsync.model.errors import MessageError
-from dask_pkgsync.model.wire.fields import Field
+from dask_pkgsync.model.text import counted
+from dask_pkgsync.model.wire.fields import MAX_ITEMS, Field
 from dask_pkgsync.model.wire.protocol import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-    from dask_pkgsync.model.environments.distribution import Distribution
+    from dask_pkgsync.model.environments.distribution import Distribution, Fault
+    from dask_pkgsync.model.environments.interpreter import Interpreter
+
+
+_IMPLEMENTATIONS = {"cpython": "CPython", "pypy": "PyPy"}
+"""What people call what `sys.implementation.name` says."""
+_FORM = 1
+"""Version of the canonical form that the fingerprint is of."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,13 @@ class Environment:
             by_name.setdefault(distribution.name, distribution)
         return cls(interpreter, by_name, tuple(faults))
 
+    def __repr__(self) -> str:
+        """Say in one line which environment it is."""
+        one = self.interpreter
+        name = _IMPLEMENTATIONS.get(one.implementation, one.implementation)
+        packages = counted(len(self.distributions), "distribution")
+        return f"<Environment {self.fingerprint[:12]}…: {name} {one.version}, {one.platform}, {packages}>"
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the canonical form, 64 hexadecimal digits.
@@ -66,7 +86,7 @@ class Environment:
         interpreter = self.interpreter
         rows = [(d.name, canonicalize_version(d.version), d.identity) for d in self.distributions.values()]
         canonical = [
-            SCHEMA,
+            _FORM,
             [interpreter.implementation, interpreter.version, interpreter.platform],
             rows,
         ]
@@ -82,7 +102,7 @@ class Environment:
 
     def to_json(self) -> str:
         """Write as JSON; the inverse of `from_json`."""
-        return json.dumps(environment_to_wire(self), indent=1, sort_keys=True)
+        return json.dumps(environment_to_wire(self), indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> Environment:
@@ -93,25 +113,22 @@ class Environment:
         MessageError
             If the text is not JSON, or not an environment of a schema this version knows.
         """
-        from dask_pkgsync.model.errors import MessageError
-
         try:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise MessageError("environment", f"JSON ({error})", text) from None
+        if isinstance(data, dict) and data.get("schema") == 1:
+            return environment_from_wire(from_schema_1(data))
         return environment_from_wire(data)
 
 
 def environment_to_wire(environment: Environment) -> dict[str, Any]:
     """Return an environment as plain data."""
-    interpreter = environment.interpreter
     return {
         "schema": SCHEMA,
-        "interpreter": [interpreter.implementation, interpreter.version, interpreter.platform, interpreter.tag],
-        "distributions": [
-            [d.name, d.version, origin_to_wire(d.origin), d.installer] for d in environment.distributions.values()
-        ],
-        "faults": [[fault.kind, fault.place, fault.detail, fault.name] for fault in environment.faults],
+        "interpreter": interpreter_to_wire(environment.interpreter),
+        "distributions": {name: distribution_to_wire(one) for name, one in environment.distributions.items()},
+        "faults": [fault_to_wire(fault) for fault in environment.faults],
     }
 
 
@@ -119,12 +136,8 @@ def environment_from_wire(data: object, place: str = "environment") -> Environme
     """Check and read what `environment_to_wire` wrote."""
     field = Field(data, place)
     field.schema()
-    field.only("schema", "interpreter", "distributions", "faults")
-    implementation, version, platform, tag = (part.text(200) for part in field.key("interpreter").row(4))
-    Field(version, f"{place}.interpreter[1]").version()
-    distributions = [distribution_from_wire(entry) for entry in field.key("distributions").items()]
-    names = {distribution.name for distribution in distributions}
-    if len(names) != len(distributions):
-        raise MessageError(f"{place}.distributions", "each name once", f"{len(distributions) - len(names)} repeated")
-    faults = tuple(Fault(*(part.text() for part in entry.row(4))) for entry in field.key("faults").items())
-    return Environment.of(Interpreter(implementation, version, platform, tag), distributions, faults)
+    interpreter = interpreter_from_wire(field.key("interpreter"))
+    entries = field.key("distributions").entries(MAX_ITEMS)
+    distributions = [distribution_from_wire(name, entry) for name, entry in entries]
+    faults = [fault_from_wire(entry) for entry in field.optional("faults", []).items()]
+    return Environment.of(interpreter, distributions, faults)

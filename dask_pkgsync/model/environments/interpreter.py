@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from dask_pkgsync.model.wire.fields import Field
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +42,19 @@ class Interpreter:
         _, _, rest = self.tag.partition("-")
         abi, _, system = rest.partition("-")
         return abi, system.startswith("musllinux")
+
+
+def interpreter_to_wire(interpreter: Interpreter) -> dict[str, Any]:
+    """Return an interpreter as plain data."""
+    return {
+        "implementation": interpreter.implementation,
+        "version": interpreter.version,
+        "platform": interpreter.platform,
+        "tag": interpreter.tag,
+    }
+
+
+def interpreter_from_wire(field: Field) -> Interpreter:
+    """Check and read what `interpreter_to_wire` wrote."""
+    implementation, platform, tag = (field.key(name).text(200) for name in ("implementation", "platform", "tag"))
+    return Interpreter(implementation, field.key("version").version(), platform, tag)

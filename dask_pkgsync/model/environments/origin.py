@@ -80,37 +80,39 @@ def identity(origin: Origin) -> str:
             return ""
 
 
-def origin_to_wire(origin: Origin) -> list[Any]:
+def origin_to_wire(origin: Origin) -> dict[str, Any]:
     """Return an origin as plain data."""
     match origin:
         case FromIndex():
-            return ["index"]
+            return {"kind": "index"}
         case FromArchive(url, digest):
-            return ["archive", url, digest]
+            return {"kind": "archive", "url": url, "digest": digest}
         case FromVcs(url, commit, vcs, subdirectory):
-            return ["vcs", url, commit, vcs, subdirectory]
+            return {"kind": "vcs", "url": url, "commit": commit, "vcs": vcs, "subdirectory": subdirectory}
         case FromDirectory(url, editable, digest):
-            return ["directory", url, editable, digest]
+            return {"kind": "directory", "url": url, "editable": editable, "digest": digest}
         case FromModules(url, digest):
-            return ["modules", url, digest]
+            return {"kind": "modules", "url": url, "digest": digest}
         case Unrecorded():
-            return ["unrecorded"]
+            return {"kind": "unrecorded"}
 
 
 def origin_from_wire(field: Field) -> Origin:
     """Check and read what `origin_to_wire` wrote."""
-    parts = list(field.items())
-    match [parts[0].text(20) if parts else "", len(parts)]:
-        case ["index", 1]:
+    kind = field.key("kind")
+    match kind.text(20):
+        case "index":
             return FromIndex()
-        case ["archive", 3]:
-            return FromArchive(*(part.text() for part in parts[1:]))
-        case ["vcs", 5]:
-            return FromVcs(*(part.text() for part in parts[1:]))
-        case ["directory", 4]:
-            return FromDirectory(parts[1].text(), parts[2].flag(), parts[3].text(200))
-        case ["modules", 3]:
-            return FromModules(parts[1].text(), parts[2].text(200))
-        case ["unrecorded", 1]:
+        case "archive":
+            return FromArchive(field.key("url").text(), field.optional("digest", "").text(200))
+        case "vcs":
+            url, commit, vcs = (field.key(name).text() for name in ("url", "commit", "vcs"))
+            return FromVcs(url, commit, vcs, field.optional("subdirectory", "").text())
+        case "directory":
+            editable, digest = field.optional("editable", default=False).flag(), field.optional("digest", "").text(200)
+            return FromDirectory(field.key("url").text(), editable, digest)
+        case "modules":
+            return FromModules(field.key("url").text(), field.optional("digest", "").text(200))
+        case "unrecorded":
             return Unrecorded()
-    raise MessageError(field.place, "an origin", field.value)
+    raise MessageError(kind.place, "the kind of an origin", kind.value)

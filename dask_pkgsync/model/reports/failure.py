@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.errors import PkgsyncError
-from dask_pkgsync.model.text import harmless
+from dask_pkgsync.model.text import harmless, shown
 from dask_pkgsync.model.wire.fields import MAX_LONG_TEXT, Field
 
 if TYPE_CHECKING:
@@ -79,6 +79,11 @@ class NodeFailure:
     packages: tuple[str, ...] = ()
     """The requirements that the installer blames, for example ``("numpy==1.99",)``."""
 
+    def __repr__(self) -> str:
+        """Say in one line which node failed at what."""
+        problem = self.problem.partition("\n")[0]
+        return f"<NodeFailure {self.node or 'here'}: {self.step}: {shown(problem, 200)}>"
+
     def __str__(self) -> str:
         """Lay the fields out for reading."""
         head = f"{self.node}: " if self.node else ""
@@ -150,7 +155,7 @@ def failure_to_wire(failure: NodeFailure) -> dict[str, Any]:
 
 def failure_from_wire(data: object, place: str = "failure") -> NodeFailure:
     """Check and read what `failure_to_wire` wrote."""
-    field = Field(data, place).only("node", "step", "problem", "advice", "last-words", "packages")
+    field = Field(data, place)
     return NodeFailure(
         field.key("node").text(),
         field.key("step").text(),

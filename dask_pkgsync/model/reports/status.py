@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.model.text import html_table, human_time, text_table
+from dask_pkgsync.model.text import counted, html_table, human_time, text_table
 from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.model.wire.protocol import SCHEMA
 
@@ -94,6 +94,13 @@ class ClusterStatus:
         head = f"target {self.target[:12]}" if self.target else "no target: no client's environment is in force"
         return f"{head}; {self.note}" if self.note else head
 
+    def __repr__(self) -> str:
+        """Say in one line how many nodes match."""
+        matching = sum(node.state in (MATCHES, LEFT_ALONE) for node in self.nodes)
+        target = f"{self.target[:12]}…" if self.target else "without a target"
+        clients = counted(len(self.clients), "client")
+        return f"<ClusterStatus {target}: {matching} of {counted(len(self.nodes), 'node')} match, {clients}>"
+
     def __str__(self) -> str:
         """Lay nodes and clients out as tables."""
         parts = [self._head(), text_table(*self._nodes())]
@@ -108,25 +115,42 @@ class ClusterStatus:
 
 def status_to_wire(status: ClusterStatus) -> dict[str, Any]:
     """Return a status as plain data."""
-    nodes = [[node.address, node.role, node.state, node.detail, node.since, node.worker] for node in status.nodes]
-    clients = [[one.name, one.person, one.state, one.detail, one.since] for one in status.clients]
-    rest = {"now": status.now, "note": status.note}
-    return {"schema": SCHEMA, "target": status.target, "nodes": nodes, "clients": clients, **rest}
+    return {
+        "schema": SCHEMA,
+        "target": status.target,
+        "nodes": [asdict(node) for node in status.nodes],
+        "clients": [asdict(client) for client in status.clients],
+        "now": status.now,
+        "note": status.note,
+    }
 
 
 def status_from_wire(data: object, place: str = "status") -> ClusterStatus:
     """Check and read what `status_to_wire` wrote."""
     root = Field(data, place)
     root.schema()
-    root.only("schema", "target", "nodes", "clients", "now", "note")
-    nodes = []
-    for entry in root.key("nodes").items():
-        address, role, state, detail, since, worker = entry.row(6)
-        shown = (address.text(), role.text(20), state.text(20), detail.long_text())
-        nodes.append(NodeStatus(*shown, since.number(), worker.text()))
-    clients = []
-    for entry in root.key("clients").items():
-        name, person, state, detail, since = entry.row(5)
-        clients.append(ClientStatus(name.text(), person.text(200), state.text(20), detail.long_text(), since.number()))
-    note = root.key("note").long_text()
-    return ClusterStatus(root.key("target").text(100), tuple(nodes), tuple(clients), root.key("now").number(), note)
+    nodes = tuple(_node(entry) for entry in root.key("nodes").items())
+    clients = tuple(_client(entry) for entry in root.optional("clients", []).items())
+    now, note = root.optional("now", 0.0).number(), root.optional("note", "").long_text()
+    return ClusterStatus(root.key("target").text(100), nodes, clients, now, note)
+
+
+def _node(entry: Field) -> NodeStatus:
+    return NodeStatus(
+        entry.key("address").text(),
+        entry.key("role").text(20),
+        entry.key("state").text(20),
+        entry.optional("detail", "").long_text(),
+        entry.optional("since", 0.0).number(),
+        entry.optional("worker", "").text(),
+    )
+
+
+def _client(entry: Field) -> ClientStatus:
+    return ClientStatus(
+        entry.key("name").text(),
+        entry.key("person").text(200),
+        entry.key("state").text(20),
+        entry.optional("detail", "").long_text(),
+        entry.optional("since", 0.0).number(),
+    )

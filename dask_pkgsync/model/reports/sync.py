@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Literal
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from dask_pkgsync.model.clash import MAX_CLASHES, clash_from_wire, clash_to_wire
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.plan import Install, Replace
-from dask_pkgsync.model.text import html_table, human_bytes, text_table
+from dask_pkgsync.model.text import counted, html_table, human_bytes, text_table
 from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.model.wire.protocol import SCHEMA
 
@@ -120,6 +121,12 @@ class SyncReport:
             if lines:
                 found.append((", ".join(addresses), lines))
         return found
+
+    def __repr__(self) -> str:
+        """Say in one line what became of how many nodes."""
+        outcomes = Counter(node.outcome for node in self.nodes)
+        told = "".join(f", {count} {outcome}" for outcome, count in sorted(outcomes.items()))
+        return f"<SyncReport {self.target[:12]}…: {counted(len(self.nodes), 'node')}{told}>"
 
     def __str__(self) -> str:
         """Lay the report out: a table, then what was done to which nodes."""

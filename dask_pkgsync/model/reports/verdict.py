@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.model.claims import conflict
-from dask_pkgsync.model.comparison import MISSING, Comparison, Difference, compare
+from dask_pkgsync.model.comparison import MISSING, Comparison, compare, comparison_from_wire, comparison_to_wire
 from dask_pkgsync.model.errors import MessageError
-from dask_pkgsync.model.policy import TOOLS, Level
+from dask_pkgsync.model.policy import TOOLS
 from dask_pkgsync.model.text import harmless
 from dask_pkgsync.model.wire.fields import MAX_LONG_TEXT, Field
 from dask_pkgsync.model.wire.protocol import SCHEMA
@@ -142,14 +142,12 @@ def _some(names: list[str]) -> str:
 
 def verdict_to_wire(verdict: Verdict) -> dict[str, Any]:
     """Return a verdict as plain data."""
-    found = verdict.differences
     return {
         "schema": SCHEMA,
         "outcome": verdict.outcome,
         "reason": verdict.reason,
         "owner": verdict.owner,
-        "labels": [found.expected_label, found.found_label],
-        "differences": [[row.name, row.level.value, row.expected, row.found, row.reason] for row in found],
+        "differences": comparison_to_wire(verdict.differences),
         "notes": list(verdict.notes),
     }
 
@@ -158,26 +156,13 @@ def verdict_from_wire(data: object, place: str = "verdict") -> Verdict:
     """Check and read what `verdict_to_wire` wrote."""
     root = Field(data, place)
     root.schema()
-    root.only("schema", "outcome", "reason", "owner", "labels", "differences", "notes")
     outcome = root.key("outcome")
     if outcome.text(20) not in OUTCOMES:
         raise MessageError(outcome.place, " or ".join(OUTCOMES), outcome.value)
-    expected, found = (label.text(200) for label in root.key("labels").row(2))
-    rows = tuple(_difference(entry) for entry in root.key("differences").items())
     return Verdict(
         outcome.value,
         root.key("reason").text(MAX_LONG_TEXT),
         root.key("owner").text(200),
-        Comparison(rows, expected, found),
+        comparison_from_wire(root.key("differences")),
         tuple(note.text(MAX_LONG_TEXT) for note in root.key("notes").items(100)),
     )
-
-
-def _difference(entry: Field) -> Difference:
-    name, level, expected, found, reason = entry.row(5)
-    try:
-        known = Level(level.text(20))
-    except ValueError:
-        raise MessageError(level.place, " or ".join(one.value for one in Level), level.value) from None
-    want, have = (one.text(MAX_LONG_TEXT) for one in (expected, found))  # (a version may stand there with its URL)
-    return Difference(name.text(200), known, want, have, reason.text(MAX_LONG_TEXT))

@@ -12,7 +12,7 @@ from packaging.version import InvalidVersion, Version
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.text import shown
 from dask_pkgsync.model.wire.names import CANONICAL, NORMAL, canonical_name
-from dask_pkgsync.model.wire.protocol import SCHEMA
+from dask_pkgsync.model.wire.protocol import OLDEST, SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,13 +42,11 @@ class Field:
             raise MessageError(self.place, f"the key {name!r}", list(islice(self.value, 20)))
         return Field(self.value[name], f"{self.place}.{name}")
 
-    def only(self, *names: str) -> Field:
-        """Refuse a dictionary with other keys."""
-        if not isinstance(self.value, dict):
-            raise MessageError(self.place, "a dictionary", self.value)
-        if unknown := list(islice((key for key in self.value if key not in names), 5)):
-            raise MessageError(self.place, f"only the keys {', '.join(names)}", unknown)
-        return self
+    def optional(self, name: str, default: Any) -> Field:
+        """Return an entry of a dictionary, or a default where it has none."""
+        if isinstance(self.value, dict) and name not in self.value:
+            return Field(default, f"{self.place}.{name}")
+        return self.key(name)
 
     def items(self, limit: int = MAX_ITEMS) -> Iterator[Field]:
         """Return the entries of a list."""
@@ -148,7 +146,13 @@ class Field:
         return found
 
     def schema(self) -> None:
-        """Refuse another schema than ours."""
+        """Refuse a schema that this release does not read."""
         found = self.key("schema").value
-        if isinstance(found, bool) or found != SCHEMA:
-            raise MessageError(f"{self.place}.schema", f"{SCHEMA} (install the same dask-pkgsync on both sides)", found)
+        if not is_known_schema(found):
+            known = f"{OLDEST} to {SCHEMA}" if OLDEST < SCHEMA else SCHEMA
+            raise MessageError(f"{self.place}.schema", f"{known} (install the same dask-pkgsync on both sides)", found)
+
+
+def is_known_schema(value: object) -> bool:
+    """Whether this release reads messages of a schema."""
+    return isinstance(value, int) and not isinstance(value, bool) and OLDEST <= value <= SCHEMA

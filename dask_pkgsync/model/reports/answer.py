@@ -1,0 +1,51 @@
+"""What a scheduler answers who asks for a sync by a message: errors as plain data, as the classes may have moved."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dask_pkgsync.model.claims import ConflictError
+from dask_pkgsync.model.comparison import comparison_from_wire, comparison_to_wire
+from dask_pkgsync.model.errors import PkgsyncError, PolicyError, WarnsOnlyError
+from dask_pkgsync.model.mismatch import EnvironmentMismatchError
+from dask_pkgsync.model.reports.failure import SyncError, failure_from_wire, failure_to_wire
+from dask_pkgsync.model.wire.fields import MAX_LONG_TEXT, Field
+
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def error_to_wire(error: PkgsyncError) -> dict[str, Any]:
+    """Return an error as plain data; of one that has no form of its own, its sentence."""
+    match error:
+        case EnvironmentMismatchError(comparison=comparison):
+            return {"kind": "mismatch", "comparison": comparison_to_wire(comparison)}
+        case ConflictError(owner=owner, comparison=comparison):
+            return {"kind": "conflict", "owner": owner, "comparison": comparison_to_wire(comparison)}
+        case SyncError(failures=failures, adopted=adopted):
+            return {"kind": "sync", "failures": [failure_to_wire(one) for one in failures.values()], "adopted": adopted}
+        case WarnsOnlyError():
+            return {"kind": "warns-only"}
+        case PolicyError():
+            return {"kind": "policy", "text": str(error)[:MAX_LONG_TEXT]}
+        case _:
+            return {"kind": "other", "text": str(error)[:MAX_LONG_TEXT]}
+
+
+def error_from_wire(data: object, place: str = "error") -> PkgsyncError:
+    """Check and read what `error_to_wire` wrote; of a kind that is not known here, the sentence."""
+    field = Field(data, place)
+    match field.key("kind").text(20):
+        case "mismatch":
+            return EnvironmentMismatchError(comparison_from_wire(field.key("comparison")))
+        case "conflict":
+            return ConflictError(field.key("owner").text(200), comparison_from_wire(field.key("comparison")))
+        case "sync":
+            failures = [failure_from_wire(one.value, one.place) for one in field.key("failures").items()]
+            return SyncError({one.node: one for one in failures}, adopted=field.key("adopted").flag())
+        case "warns-only":
+            return WarnsOnlyError()
+        case "policy":
+            return PolicyError(field.key("text").long_text())
+        case kind:
+            return PkgsyncError(field.optional("text", f"the scheduler refused the sync ({kind})").long_text())

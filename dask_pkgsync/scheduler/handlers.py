@@ -1,0 +1,136 @@
+"""What nodes and clients ask the scheduler: reads the messages, asks the controller, writes the answers.
+
+Each handler passes over arguments that it does not know: another release of dask-pkgsync may send them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import time
+from typing import TYPE_CHECKING
+
+from dask_pkgsync.model.errors import PkgsyncError, PolicyError, WarnsOnlyError
+from dask_pkgsync.model.reports.answer import error_to_wire
+from dask_pkgsync.model.reports.failure import failure_from_wire
+from dask_pkgsync.model.reports.status import ClusterStatus, status_to_wire
+from dask_pkgsync.model.reports.sync import report_from_wire, sync_report_to_wire
+from dask_pkgsync.model.target import own_from_wire, target_from_wire
+from dask_pkgsync.model.wire.fields import Field
+from dask_pkgsync.model.wire.protocol import ONLY_WARNS
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from dask_pkgsync.scheduler.controller import Controller
+
+_NAME = 500
+"""Characters of Dask's name of a client."""
+
+
+class Handlers:
+    """Answers for one controller."""
+
+    def __init__(self, controller: Controller) -> None:
+        self.controller = controller
+
+    def by_name(self) -> dict[str, Any]:
+        """Return every handler, by the name that nodes and clients call it by."""
+        return {
+            "pkgsync_failed": self.handle_failed,
+            "pkgsync_report": self.handle_report,
+            "pkgsync_status": self.handle_status,
+            "pkgsync_last": self.handle_last,
+            "pkgsync_join": self.handle_join,
+            "pkgsync_sync": self.handle_sync,
+            "pkgsync_release": self.handle_release,
+            "pkgsync_check": self.controller.admission.handle_check,
+            "pkgsync_drain": self.controller.drain.handle_drain,
+            **self.controller.blob_service.handlers,
+        }
+
+    # -- nodes --------------------------------------------------------------------------------------------------------
+
+    async def handle_failed(self, failure: object, **_: object) -> None:
+        """Take note of a node that could not come in."""
+        self.controller.note_failure(failure_from_wire(failure))
+
+    async def handle_report(self, report: object, target: str, **_: object) -> None:
+        """Take note of a worker without a nanny that came in by itself."""
+        current = self.controller.target
+        if current is not None and target == current.id:
+            self.controller.note_report(report_from_wire(report))
+
+    # -- clients ------------------------------------------------------------------------------------------------------
+
+    async def handle_sync(self, target: object, client: object, **_: object) -> dict[str, Any] | None:
+        """Do for a client what its plugin would do: for one of another release, or where the scheduler is guarded.
+
+        Returns
+        -------
+        dict or None
+            ``report``, or ``error`` (`model.reports.answer`); None where nothing of ours is at work any more, so that
+            the client has to bring its plugin.
+        """
+        if not self.controller.is_at_work:
+            return None
+        name = Field(client, "client").text(_NAME)
+        try:
+            asked = await asyncio.to_thread(target_from_wire, target)
+            report = await self.controller.register(asked, name)
+        except PkgsyncError as error:
+            return {"error": error_to_wire(error)}
+        return {"report": sync_report_to_wire(report)}
+
+    async def handle_join(self, client: object, target: object, rest: object, **_: object) -> dict[str, Any] | None:
+        """Let a client take part in what the cluster has, which is just what it wants; None if it is not.
+
+        Parameters
+        ----------
+        client : str
+            Dask's name of it.
+        target : str
+            The name of what it wants.
+        rest : dict
+            What is its own besides (`model.target.own_to_wire`).
+        """
+        if self.controller.operator_policy.only_warns:
+            return ONLY_WARNS
+        name, wanted = Field(client, "client").text(_NAME), Field(target, "target").text(100)
+        report = await self.controller.join(name, wanted, own_from_wire(rest))
+        return sync_report_to_wire(report) if report else None
+
+    async def handle_last(self, client: object = "", **_: object) -> dict[str, Any] | None:
+        """Return the report of a client's last sync; where the operator decides, how each node is now."""
+        report = self.controller.last_report(Field(client, "client").text(_NAME))
+        return sync_report_to_wire(report) if report else None
+
+    async def handle_status(self, **_: object) -> dict[str, Any]:
+        """Return every node and client against the target."""
+        controller, target = self.controller, self.controller.target
+        clients = await controller.sessions.status(target or controller.operator_policy.expected, controller.claims)
+        mode = f"mode {controller.operator_policy.mode}" if controller.is_permanent else ""
+        note = "; ".join(filter(None, (mode, controller.expiry.note)))
+        status = ClusterStatus(target.id if target else "", controller.nodes.status(target), clients, time(), note)
+        return status_to_wire(status)
+
+    async def handle_release(self, client: object = "", person: object = "", **_: object) -> dict[str, Any]:
+        """Give every node its base back and open the gate: the orderly way back.
+
+        Parameters
+        ----------
+        client : str
+            Dask's name of who asks.
+        person : str
+            Who that says to be, for the others.
+
+        Raises
+        ------
+        PolicyError
+            If the operator has configured what the cluster is to have.
+        """
+        if self.controller.operator_policy.enforced is not None:
+            raise PolicyError("this cluster has what its operator configured (pkgsync.mode is enforce)")
+        if self.controller.operator_policy.only_warns:
+            raise WarnsOnlyError
+        by = Field(client, "client").text(_NAME), Field(person, "person").text(200)
+        return sync_report_to_wire(await self.controller.release(*by))
