@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import subprocess
 import types
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,6 +19,24 @@ if TYPE_CHECKING:
     from clusters import Cluster, Venvs
 
     from dask_pkgsync import Environment
+
+# How long an example takes says something about the machine, and nothing about us.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", settings.get_profile("any machine"), max_examples=10)
+settings.load_profile("any machine")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Offer to run the tests in random order: none of them may depend on what ran before it."""
+    parser.addoption(
+        "--shuffle", type=int, metavar="SEED", help="run the tests in random order, the same for the same number"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Shuffle them, where that was asked for."""
+    if (seed := config.getoption("--shuffle")) is not None:
+        random.Random(seed).shuffle(items)
 
 
 @pytest.fixture(autouse=True)

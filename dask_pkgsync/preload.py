@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from typing import TYPE_CHECKING
 
 import dask
-from distributed import Client, Scheduler, Worker, versions
+from distributed import Client, Scheduler
 
 from dask_pkgsync.client.api import sync_at_connection
+from dask_pkgsync.client.dask_internals import change_handshake, workers_here
 from dask_pkgsync.client.handshake import presenting
 from dask_pkgsync.node.log import logger
 from dask_pkgsync.options.configuration import check_configuration
@@ -26,13 +26,10 @@ from dask_pkgsync.options.person import syncs_on_connect
 if TYPE_CHECKING:
     from distributed.core import Server
 
-_COMMANDS = {"distributed.cli.dask_scheduler", "distributed.cli.dask_spec"}
-"""What runs in a process that is there for a scheduler alone. Others are a person's, with a cluster of their own."""
-
 check_configuration()
 is_presenting = __name__ in dask.config.get("distributed.client.preload", default=[])  # a list, or one name
 if is_presenting:
-    versions.get_versions = presenting(versions.get_versions)
+    change_handshake(presenting)
 
 
 async def dask_setup(server: Server | Client) -> None:
@@ -44,6 +41,7 @@ async def dask_setup(server: Server | Client) -> None:
     if not isinstance(server, Scheduler):
         return
     from dask_pkgsync.carry.earlier_releases import refuse_release_0_1
+    from dask_pkgsync.scheduler.dask_internals import runs_a_scheduler_alone
     from dask_pkgsync.scheduler.enforcement import guard, refuse_everybody
 
     refuse_release_0_1()
@@ -53,7 +51,7 @@ async def dask_setup(server: Server | Client) -> None:
     except BaseException as error:
         logger.critical("this scheduler cannot be guarded as it is configured, and stops", exc_info=True)
         refuse_everybody(server, error)  # Dask would log it, and let everybody in
-        if _COMMANDS & sys.modules.keys():
+        if runs_a_scheduler_alone():  # others are a person's, with a cluster of their own
             logging.shutdown()
             os._exit(1)
         raise
@@ -62,4 +60,4 @@ async def dask_setup(server: Server | Client) -> None:
 def _is_of_a_worker_here(client: Client) -> bool:
     """Whether this process holds a worker of the client's cluster: what a task connects with has nothing to sync."""
     address = getattr(client.scheduler, "address", None)
-    return any(worker.scheduler.address == address for worker in Worker._instances)  # noqa: SLF001  # no public list
+    return any(worker.scheduler.address == address for worker in workers_here())

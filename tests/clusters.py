@@ -310,7 +310,7 @@ class Cluster:
         """Connect, and wait for workers."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", VersionMismatchWarning)  # numpy differs between here and there
-            client = Client(self.address, security=self.security, set_as_default=False, timeout=30)
+            client = Client(self.address, security=self.security, set_as_default=False, timeout=60)
         with client:
             if workers is not None:
                 client.wait_for_workers(workers, timeout=60)
@@ -318,6 +318,11 @@ class Cluster:
 
     def log(self, name: str) -> str:
         return (self.root / f"{name}.log").read_text(errors="replace")
+
+    def warnings_of_us(self, name: str) -> list[str]:
+        """Return what warnings say in a log about ours, as Dask does of a plugin that is there twice."""
+        said = (line.partition("Warning: ")[2] for line in self.log(name).splitlines())
+        return [text for text in said if "pkgsync" in text]
 
     def logs(self) -> str:
         return "\n".join(f"--- {name}\n{self.log(name)[-6000:]}" for name in self.processes)
@@ -336,8 +341,8 @@ class Cluster:
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.kill()
         for process in self.processes.values():
-            process.wait(30)
-        _, alive = psutil.wait_procs(left, timeout=10)
+            process.wait(60)
+        _, alive = psutil.wait_procs(left, timeout=60)
         assert not alive
 
 
@@ -399,3 +404,9 @@ def on_workers(client: Client, function: Any, *args: Any) -> dict[str, Any]:
     workers = list(client.nthreads())  # (Dask itself overwrites scheduler_info every 2 s, without workers)
     futures = {worker: client.submit(function, *args, workers=[worker], pure=False) for worker in workers}
     return {worker: future.result(timeout=60) for worker, future in futures.items()}
+
+
+def nannies_prepare(client: Client) -> bool:
+    """Whether a sync is so far, or was, that a nanny prepares what it has to have."""
+    events = [event for _, event in client.get_events("pkgsync")]
+    return any((one.get("role"), one.get("step")) == ("nanny", "prepare") for one in events)

@@ -42,6 +42,9 @@ class Index:
         """Seconds before a wheel is sent."""
         self.hanging = threading.Event()
         """Set: wheels are announced and never sent."""
+        self.may_send = threading.Event()
+        """Not set: wheels are announced, and sent once it is."""
+        self.may_send.set()
         self.closing = threading.Event()
         self.served: list[str] = []
         self.url = ""
@@ -78,6 +81,7 @@ def serving(index: Index) -> Iterator[Index]:
                 self.send(index.page(parts[1]), "text/html", head=head)
             elif parts[0] == "files":
                 time.sleep(index.delay)
+                index.may_send.wait()
                 if index.hanging.is_set():
                     index.closing.wait()
                     return
@@ -106,6 +110,7 @@ def serving(index: Index) -> Iterator[Index]:
         yield index
     finally:
         index.closing.set()
+        index.may_send.set()
         server.shutdown()
         thread.join()
         server.server_close()

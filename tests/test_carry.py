@@ -154,9 +154,8 @@ def test_the_bootstrap_imports_nothing_of_ours() -> None:
 
 def test_the_state_of_a_process_survives_a_newer_copy() -> None:
     """What a process must remember is the same object after our modules were replaced."""
-    before = this_process()
-    import importlib
-
-    from dask_pkgsync.process import state as process_state
-
-    assert importlib.reload(process_state).this_process() is before
+    program = (
+        f"import importlib, sys; module = importlib.import_module({this_process.__module__!r}); "
+        "before = module.this_process(); sys.exit(importlib.reload(module).this_process() is not before)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

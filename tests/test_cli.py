@@ -54,13 +54,15 @@ def test_dask_knows_the_command():
 
 
 def test_the_command_line_starts_quickly():
-    """Importing the command line, which every ``dask`` command does, imports click and next to nothing of ours."""
+    """Importing the command line, which every ``dask`` command does, imports click and nothing else."""
     program = (
-        "import click, sys; before = {*sys.modules}; import dask_pkgsync.cli.group; print(*{*sys.modules} - before)"
+        "import sys, click; before = set(sys.modules); import dask_pkgsync.cli.group; "
+        "new = {name for name in sys.modules.keys() - before if name.split('.')[0] not in sys.stdlib_module_names}; "
+        "ours = {'dask_pkgsync', 'dask_pkgsync.version', 'dask_pkgsync.cli', 'dask_pkgsync.cli.group'}; "
+        "sys.exit(str(new) if new != ours else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    new = {name for name in done.stdout.split() if name.partition(".")[0] not in sys.stdlib_module_names}
-    assert new == {"dask_pkgsync", "dask_pkgsync.version", "dask_pkgsync.cli", "dask_pkgsync.cli.group"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_scan_lists_this_environment():
@@ -199,7 +201,7 @@ def test_a_cluster_is_synced_shown_and_released(tmp_path):
         with demo_stage.cluster(python, directory) as address, demo_stage.connect(address, workers=2):
             before = dask("status", address)
             assert before.returncode == 1
-            assert before.stderr.startswith("Error: nobody has synced this cluster")
+            assert "nobody has synced this cluster" in before.stderr.splitlines()[0]
             assert dask("release", address).returncode == 1
 
             synced = dask("sync", address, "--only", "pygments")

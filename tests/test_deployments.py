@@ -121,12 +121,21 @@ def test_files_and_variables_of_the_index_say_the_same() -> None:
 @pytest.mark.cluster
 def test_a_preload_on_the_command_line_takes_the_place_of_configured_ones(venvs: Venvs, tmp_path: Path) -> None:
     """What the index warns of is what Dask does; that the configured one runs alone, other tests show."""
-    env, argv = exported(blocks("index", "sh")[0]), ("--preload", "json")
+    preload, mark = tmp_path / "of_the_command_line.py", tmp_path / "mark"
+    preload.write_text(f"open({str(mark)!r}, 'w').close()\n")
+    env, argv = exported(blocks("index", "sh")[0]), ("--preload", str(preload))
     with running(
         tmp_path, venvs.make(*BASE_PACKAGES, str(SOURCE)), tmp_path, workers=0, env=env, options=argv
     ) as cluster:
-        assert "Import preload module: json" in cluster.log("scheduler")
+        with cluster.client() as client:
+            assert mark.exists()
+            assert "pkgsync-preload" not in client.run_on_scheduler(plugins_there)
         assert "dask_pkgsync" not in cluster.log("scheduler")
+
+
+def plugins_there(dask_scheduler: Any) -> list[str]:
+    """Return the names of the scheduler's plugins."""
+    return list(dask_scheduler.plugins)
 
 
 # -- LocalCluster, SpecCluster, adaptive -------------------------------------------------------------------------------
@@ -288,9 +297,9 @@ def run_container(cluster: Cluster, name: str, container: dict[str, Any], mounts
 
 def guarded_sync(cluster: Cluster, environment: Environment) -> None:
     """Show that the cluster is guarded before anybody has called us, and that a sync works."""
-    assert "Run preload setup: dask_pkgsync.preload" in cluster.log("scheduler")
+    cluster.wait_for(lambda: "guards this scheduler: mode sync" in cluster.log("scheduler"), "the guard")
     with cluster.client(workers=1) as client:
-        assert "pkgsync-preload" in client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.plugins))
+        assert "pkgsync-preload" in client.run_on_scheduler(plugins_there)
         wanted = environment_with(environment, {"six": "1.17.0"})
         report = pkgsync.sync(client, wanted, only=["six"], progress=False)
         assert {node.role: node.outcome for node in report.nodes} == {"scheduler": "live", "nanny": "live"}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -86,9 +88,9 @@ def test_a_pipe_gets_plain_lines():
     lines = file.getvalue().splitlines()
     assert len(lines) == 4
     assert lines[0] == "pkgsync: syncing to environment abababababab"
-    assert lines[1].startswith("pkgsync: worker tcp://10.0.0.1:1 prepared in 0.0 s: 2 to install")
+    assert re.match(r"pkgsync: worker tcp://10\.0\.0\.1:1 prepared in \d+\.\d s: 2 to install", lines[1])
     assert "prepare failed" in lines[2]
-    assert lines[3].startswith("pkgsync: 2 nodes match your environment after 0.0 s: 1 live, 1 restarted")
+    assert re.match(r"pkgsync: 2 nodes match your environment after \d+\.\d s: 1 live, 1 restarted", lines[3])
     assert "\x1b" not in file.getvalue()
 
 
@@ -136,7 +138,7 @@ def test_a_terminal_gets_a_live_table(terminal):
 
 def test_a_failure_gives_the_terminal_back(terminal):
     """After an error the cursor is visible, standard output is the real one, and the failed node is on the screen."""
-    before = sys.stdout, sys.stderr, threading.active_count()
+    before, threads = (sys.stdout, sys.stderr), set(threading.enumerate())
     reporter = display.make_reporter(file=terminal)
     reporter.started(TARGET)
     reporter.progressed(step("tcp://10.0.0.1:1", "prepare", "failed", "no such version\nsecond line"))
@@ -146,11 +148,11 @@ def test_a_failure_gives_the_terminal_back(terminal):
     assert "prepare failed" in text
     assert "second line" not in text
     assert text.rindex(SHOW_CURSOR) > text.rindex(HIDE_CURSOR)
-    assert (sys.stdout, sys.stderr) == before[:2]
-    for thread in threading.enumerate():
-        if type(thread).__name__ == "_RefreshThread":
-            thread.join(5)
-    assert threading.active_count() == before[2]
+    assert (sys.stdout, sys.stderr) == before
+    deadline = time.monotonic() + 60
+    while set(threading.enumerate()) - threads:  # rich's ends some time after it was told to
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_an_exit_in_the_middle_gives_the_terminal_back(terminal):
@@ -184,7 +186,7 @@ def test_hundreds_of_nodes_fit_a_small_window(monkeypatch, terminal):
     reporter.failed(failure("tcp://10.0.0.1:444"))
     lines = terminal.getvalue().splitlines()
     assert len(lines) <= 12
-    assert "tcp://10.0.0.1:444" in lines[2]
+    assert next(line for line in lines if "prepare failed" in line).split()[0] == "tcp://10.0.0.1:444"
     assert "493 nodes more; in all 1 prepare failed, 499 preparing" in lines[-1]
 
 

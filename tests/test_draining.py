@@ -25,6 +25,15 @@ def unrepeatable(size: int, seconds: float = 0) -> str:
     return uuid.uuid4().hex * size
 
 
+def until_told(directory: str) -> str:
+    """Return what comes out otherwise each time, once somebody has said that it may end."""
+    import pathlib
+
+    while not (pathlib.Path(directory) / "may end").exists():
+        time.sleep(0.05)
+    return uuid.uuid4().hex
+
+
 def other_six(base: Environment) -> Environment:
     """Return an environment for which workers that have imported six are restarted."""
     return environment_with(base, {"six": "1.17.0"})
@@ -39,7 +48,8 @@ def test_results_move_and_running_tasks_end(run_cluster: Any, base_environment: 
         scattered = client.scatter([unrepeatable(1) for _ in range(3)])
         put_in = client.gather(scattered)
         running = [client.submit(unrepeatable, 1, 2, pure=False) for _ in range(3)]
-        time.sleep(0.5)
+        for task in running:
+            _runs(client, task)
         report = pkgsync.sync(client, other_six(base_environment), progress=False)
         assert [node.outcome for node in report.nodes[1:]] == ["restarted"] * 3
         assert not any("computed again" in note for node in report.nodes for note in node.notes)
@@ -76,7 +86,7 @@ def test_somebodys_long_computation_runs_through_anothers_sync(
         for step in range(1, length):
             keys = [chain * 1000 + step for chain in range(chains)]
             last = [one.submit(noted, str(tmp_path), key, before) for key, before in zip(keys, last, strict=True)]
-        time.sleep(0.5)
+        cluster.wait_for(lambda: len(list(tmp_path.glob("[0-9]*"))) > chains, "the first numbers")
         report = pkgsync.sync(other, other_six(base_environment), progress=False)
         assert [node.outcome for node in report.nodes[1:]] == ["restarted"] * 3
         expected = [chain + sum(chain * 1000 + step for step in range(1, length)) for chain in range(chains)]
@@ -98,7 +108,7 @@ def test_what_nobody_can_take_is_left_alone_unless_it_is_to_be_now(
             pkgsync.sync(client, other_six(base_environment), progress=False)
         assert not caught.value.adopted
         assert "restart='now'" in str(caught.value)
-        assert client.submit(imported_version, "six", pure=False).result(timeout=30) == "1.15.0"
+        assert client.submit(imported_version, "six", pure=False).result(timeout=60) == "1.15.0"
         assert future.result() == before
         del future
         pkgsync.sync(client, other_six(base_environment), progress=False)
@@ -129,19 +139,19 @@ def test_a_release_names_who_keeps_what_was_released(run_cluster: Any, base_envi
         assert states["nanny"].state == "left alone"
         assert "1 result that no peer could take" in states["nanny"].detail
         assert held.result() == before
-        assert client.submit(imported_version, "six", pure=False).result(timeout=30) == "1.17.0"
+        assert client.submit(imported_version, "six", pure=False).result(timeout=60) == "1.17.0"
         del held
         cluster.wait_for(lambda: {one.state for one in pkgsync.status(client).nodes} == {"base"}, "the last worker")
-        client.wait_for_workers(1, timeout=30)
+        client.wait_for_workers(1, timeout=60)
         assert set(on_workers(client, imported_version, "six").values()) == {"1.15.0"}
 
 
-def test_a_release_leaves_no_mixture(run_cluster: Any, base_environment: Environment) -> None:
+def test_a_release_leaves_no_mixture(run_cluster: Any, base_environment: Environment, tmp_path: Path) -> None:
     """A worker that still has what was released takes no tasks; when it is free it gets its base, like the others."""
     with run_cluster(workers=2, env={"DASK_PKGSYNC__DRAIN_TIMEOUT": "1s"}) as cluster, cluster.client(2) as client:
         pkgsync.sync(client, other_six(base_environment), progress=False)
         assert set(on_workers(client, imported_version, "six").values()) == {"1.17.0"}
-        long = client.submit(unrepeatable, 1, 12, pure=False)
+        long = client.submit(until_told, str(tmp_path), pure=False)
         _runs(client, long)
         report = pkgsync.release(client)
         assert sorted(node.outcome for node in report.nodes[1:]) == ["restarted", "waiting"]
@@ -150,25 +160,29 @@ def test_a_release_leaves_no_mixture(run_cluster: Any, base_environment: Environ
         del futures
         again = pkgsync.release(client)
         assert sorted(node.outcome for node in again.nodes[1:]) == ["matched", "waiting"]
+        (tmp_path / "may end").touch()
         assert len(long.result(timeout=60)) == 32
         cluster.wait_for(lambda: {one.state for one in pkgsync.status(client).nodes} == {"base"}, "the last worker")
-        client.wait_for_workers(2, timeout=30)
+        client.wait_for_workers(2, timeout=60)
         assert set(on_workers(client, imported_version, "six").values()) == {"1.15.0"}
         assert len(long.result()) == 32
 
 
-def test_one_that_waits_leaves_the_others_at_work(run_cluster: Any, base_environment: Environment) -> None:
+def test_one_that_waits_leaves_the_others_at_work(
+    run_cluster: Any, base_environment: Environment, tmp_path: Path
+) -> None:
     """A task that does not end keeps its worker waiting, and nothing else; in the end that worker is restarted, too."""
     with run_cluster(workers=2, env={"DASK_PKGSYNC__DRAIN_TIMEOUT": "1s"}) as cluster, cluster.client(2) as client:
         on_workers(client, imported_version, "six")
-        long = client.submit(unrepeatable, 1, 12, pure=False)
+        long = client.submit(until_told, str(tmp_path), pure=False)
         behind = client.submit(unrepeatable, 1, pure=False, workers=[_runs(client, long)])  # in its queue
         report = pkgsync.sync(client, other_six(base_environment), progress=False)
         assert sorted(node.outcome for node in report.nodes[1:]) == ["restarted", "waiting"]
-        assert client.submit(imported_version, "six", pure=False).result(timeout=30) == "1.17.0"
+        assert client.submit(imported_version, "six", pure=False).result(timeout=60) == "1.17.0"
         other = environment_with(base_environment, {"six": "1.17.0", "toolz": "0.12.0"})
         with pytest.raises(pkgsync.SyncError, match="imported other versions already of: toolz"):
             pkgsync.sync(client, other, scheduler="refuse", progress=False)  # prepared everywhere, and then nobody's
+        (tmp_path / "may end").touch()
         assert len(long.result(timeout=60)) == 32
         assert len(behind.result(timeout=60)) == 32
         cluster.wait_for(lambda: pkgsync.status(client).matches, "the last worker")
@@ -192,7 +206,7 @@ def test_an_empty_cluster_and_an_impatient_operator_do_not_wait(
     with run_cluster(workers=2, env={"DASK_PKGSYNC__DRAIN_TIMEOUT": "0"}) as cluster, cluster.client(2) as client:
         on_workers(client, imported_version, "six")
         future = client.submit(unrepeatable, 1, 30, pure=False)
-        time.sleep(0.5)
+        _runs(client, future)
         pkgsync.sync(client, other_six(base_environment), restart="now", progress=False)
         assert "drained" not in [event["action"] for _, event in client.get_events("pkgsync")]
         future.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -104,7 +105,7 @@ def test_a_file_with_another_hash_is_not_installed(
     index.wrong_hashes = True
     env = {"UV_DEFAULT_INDEX": index.url}
     with run_cluster(cache=tmp_path / "own", env=env) as cluster, cluster.client(workers=1) as client:
-        with pytest.raises(pkgsync.SyncError, match="hash") as caught:
+        with pytest.raises(pkgsync.SyncError, match="does not have the hash that the index says") as caught:
             pkgsync.sync(client, sample, progress=False)
         assert "pkgsync-sample==1.0" in str(caught.value)
         assert nothing_half_done(cluster)
@@ -131,10 +132,11 @@ def test_a_full_disk_is_told_and_only_that_node_leaves(
 ) -> None:
     """A node whose cache is full leaves the cluster with that reason; the others have the target."""
     wanted = environment_with(base_environment, {"numpy": "2.2.6"})
+    full = f"there is no space left in the cache directory|{os.strerror(errno.ENOSPC)}"
     with run_cluster(workers=1) as cluster:
         cluster.add_worker(name="full", DASK_PKGSYNC__CACHE_DIRECTORY=str(small_disk))
         with cluster.client(workers=2) as client:
-            with pytest.raises(pkgsync.SyncError, match="space") as caught:
+            with pytest.raises(pkgsync.SyncError, match=full) as caught:
                 pkgsync.sync(client, wanted, progress=False)
             assert len(caught.value.failures) == 1
             assert caught.value.adopted
@@ -214,7 +216,7 @@ def test_an_installer_that_hangs_is_ended_with_all_its_processes(
             pkgsync.sync(client, sample, install_timeout=3, progress=False)
         assert not installers_below(*pids)
         assert nothing_half_done(cluster)
-        assert client.submit(sum, [1, 2]).result(timeout=30) == 3
+        assert client.submit(sum, [1, 2]).result(timeout=60) == 3
 
 
 def test_a_long_install_evicts_nobody_and_blocks_nobody(
@@ -253,8 +255,9 @@ def test_a_long_install_evicts_nobody_and_blocks_nobody(
             cluster.add_worker(name="late", nanny=False, **late)
             cluster.wait_for(lambda: "late" in cluster.processes and joined(client, 3), "the late worker")
             assert set(on_workers(client, imported_version, "pkgsync_sample").values()) == {"1.0"}
-            assert "Worker TTL" not in cluster.log("scheduler")
-            assert "failed to heartbeat" not in cluster.log("scheduler")
+            left = [event for _, event in client.get_events("all") if event["action"] == "remove-worker"]
+            assert not left
+            assert len([event for _, event in client.get_events("all") if event["action"] == "add-worker"]) == 3
 
 
 def joined(client: object, count: int) -> bool:
@@ -282,18 +285,26 @@ def test_a_node_that_dies_during_a_sync_does_not_hold_up_the_others(
     run_cluster: Run, sample: Environment, index: Index, tmp_path: Path
 ) -> None:
     """A nanny killed while it prepares is a failure of that node; the others get the target."""
-    index.delay = 4
+    index.may_send.clear()
     env = {"UV_DEFAULT_INDEX": index.url}
     with run_cluster(cache=tmp_path / "own", env=env) as cluster:
         doomed = cluster.add_worker(name="doomed", DASK_PKGSYNC__CACHE_DIRECTORY=str(tmp_path / "doomed"))
+
+        def kill() -> None:
+            try:
+                cluster.wait_for(lambda: installers_below(doomed.pid), "the node to install")
+                os.killpg(doomed.pid, signal.SIGKILL)
+            finally:
+                index.may_send.set()
+
         with cluster.client(workers=2) as client:
-            timer = threading.Timer(2, lambda: os.killpg(doomed.pid, signal.SIGKILL))
-            timer.start()
+            killer = threading.Thread(target=kill)
+            killer.start()
             try:
                 with pytest.raises(pkgsync.SyncError) as caught:
                     pkgsync.sync(client, sample, progress=False)
             finally:
-                timer.join()
+                killer.join()
             assert len(caught.value.failures) == 1
             assert caught.value.adopted
             assert set(on_workers(client, imported_version, "pkgsync_sample").values()) == {"1.0"}

@@ -12,7 +12,16 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from clusters import SOURCE, Person, environment_with, on_workers, running, surroundings, versions_here
+from clusters import (
+    SOURCE,
+    Person,
+    environment_with,
+    nannies_prepare,
+    on_workers,
+    running,
+    surroundings,
+    versions_here,
+)
 from distributed import Client, Scheduler
 
 import dask_pkgsync as pkgsync
@@ -215,7 +224,7 @@ import dask_pkgsync as pkgsync
 address, path, choice = sys.argv[1:]
 environment = pkgsync.Environment.from_json(open(path).read())
 if __name__ == "__main__":
-    with Client(address, timeout=20) as client:
+    with Client(address, timeout=60) as client:
         try:
             report = pkgsync.sync(client, environment, progress=choice == "wait", on_conflict=choice)
             print("OK", report.changed)
@@ -268,7 +277,7 @@ def test_a_second_client_adds_conflicts_waits_and_replaces(
             assert replaced.stdout.strip() == "OK True", replaced.stderr
             assert {one["six"] for one in on_workers(client, versions_here, names).values()} == {"1.16.0"}
             cluster.wait_for(lambda: "has replaced the environment that this client had synced" in caplog.text, "word")
-            assert len(caplog.records) == 1
+            assert len([record for record in caplog.records if record.name == "dask_pkgsync"]) == 1
             log = cluster.log("scheduler")
             for line in ("synced to environment", "conflicts with that of", "was replaced by that of"):
                 assert line in log
@@ -276,13 +285,15 @@ def test_a_second_client_adds_conflicts_waits_and_replaces(
             waiting: list[Any] = []
             thread = threading.Thread(target=lambda: waiting.append(second(cluster.address, other, "wait")))
             thread.start()
-            thread.join(5)
-            assert thread.is_alive()
+
+            def states() -> dict[str, str]:
+                return {one.state: one.detail for one in pkgsync.status(client).clients}
+
+            cluster.wait_for(lambda: "waiting" in states() or not thread.is_alive(), "somebody who waits")
             assert {one["six"] for one in on_workers(client, versions_here, names).values()} == {"1.17.0"}
-            states = {one.state: one.detail for one in pkgsync.status(client).clients}
-            assert states.keys() == {"synced", "waiting"}
-            assert states["waiting"].startswith("until ")
-        thread.join(60)  # the owner has gone
+            assert states().keys() == {"synced", "waiting"}
+            assert states()["waiting"].startswith("until ")
+        thread.join(120)  # the owner has gone
         assert waiting[0].stdout.strip() == "OK True", waiting[0].stderr
         assert re.search(
             r"^pkgsync: waiting until \S+@\S+ has disconnected: six conflicts$", waiting[0].stderr, re.MULTILINE
@@ -351,7 +362,7 @@ def test_one_who_disappears_half_way_leaves_a_cluster_that_others_can_sync(
     with run_cluster(workers=2) as cluster, cluster.client(2) as client:
         argv = [venvs.base().python, "-c", SECOND, cluster.address, str(tmp_path / "theirs.json"), "refuse"]
         with subprocess.Popen(argv, env=surroundings(PYTHONPATH=str(SOURCE))) as second:
-            cluster.wait_for(lambda: "Starting Nanny plugin pkgsync" in cluster.logs(), "their sync")
+            cluster.wait_for(lambda: nannies_prepare(client), "their sync")
             second.kill()
         pkgsync.sync(client, mine, progress=False)
         assert {one["six"] for one in on_workers(client, versions_here, ["six"]).values()} == {"1.17.0"}
@@ -448,7 +459,7 @@ def test_nobody_gets_the_code_of_another_under_the_name_of_their_own(
         try:
             print(json.dumps(everywhere(call, "import helpers; answer = helpers.whose")))
         except ImportError as error:
-            print(json.dumps(str(error)))
+            print(json.dumps([type(error).__name__, error.name]))
         """
     anns: list[Any] = []
     with run_cluster(workers=2) as cluster:
@@ -485,7 +496,7 @@ def test_nobody_gets_the_code_of_another_under_the_name_of_their_own(
         (row,) = (line.split() for line in by_file.splitlines() if line.endswith(" exact"))
         assert row == ["shared_name.py", "ann-tools", "1.0", "ben-tools", "1.0", "exact"]
         assert replaced == ["ben", "ben"]
-        assert anns == ["No module named 'helpers'"]  # what she had was taken from her
+        assert anns == [["ModuleNotFoundError", "helpers"]]  # what she had was taken from her
 
 
 STAYS = """

@@ -5,11 +5,18 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from clusters import CLIENT_PACKAGES, SOURCE, environment_with, on_workers, surroundings, versions_here
+from clusters import (
+    CLIENT_PACKAGES,
+    SOURCE,
+    environment_with,
+    nannies_prepare,
+    on_workers,
+    surroundings,
+    versions_here,
+)
 from distributed import Client, Scheduler, Worker
 
 import dask_pkgsync as pkgsync
@@ -26,7 +33,7 @@ if TYPE_CHECKING:
     from dask_pkgsync import Environment
 
 
-MISMATCH = pytest.mark.filterwarnings("ignore:Mismatched versions found")
+MISMATCH = pytest.mark.filterwarnings("ignore::distributed.versions.VersionMismatchWarning")
 """What Dask says when a client comes back that has not all that workers have: numpy, in a fresh environment."""
 
 
@@ -78,6 +85,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.cluster
+@pytest.mark.smoke
 @MISMATCH
 def test_clients_that_come_back_to_a_new_scheduler_sync_before_their_tasks_run(
     run_cluster: Any, base_environment: Environment, venvs: Any, tmp_path: Path
@@ -128,7 +136,7 @@ def test_a_scheduler_that_is_killed_during_a_sync_is_told_and_synced_when_it_is_
 
         thread = threading.Thread(target=sync)
         thread.start()
-        cluster.wait_for(lambda: "Starting Nanny plugin pkgsync" in cluster.logs(), "the sync")
+        cluster.wait_for(lambda: nannies_prepare(client), "the sync")
         address = kill_scheduler(cluster)
         thread.join(60)
         assert "the connection to the scheduler was lost during the sync" in str(found[0])
@@ -164,41 +172,70 @@ def test_a_scan_that_fails_while_connecting_is_raised_by_client(monkeypatch: pyt
 TLS = dict.fromkeys(("tls_ca_file", "tls_cert", "tls_key"))
 
 
+def release_after(time: str) -> None:
+    """Configure a scheduler that is running."""
+    import dask
+
+    dask.config.set({"pkgsync.release-after": time})
+
+
+def next_look(dask_scheduler: Any) -> float | None:
+    """Return when the scheduler looks whether it can release what nobody uses; None if it does not mean to."""
+    timer = dask_scheduler.extensions["pkgsync"].expiry.timer
+    return None if timer is None else float(timer.when())
+
+
 @pytest.mark.cluster
 def test_what_nobody_uses_is_released(run_cluster: Any, base_environment: Environment) -> None:
     """Not while somebody is connected or results are published, nor if it is to be kept."""
     mine = environment_with(base_environment, {"six": "1.17.0"})
-    with run_cluster(workers=1, env={"DASK_PKGSYNC__RELEASE_AFTER": "1s"}) as cluster:
-        with connected(
-            cluster.address, {**TLS}, presents=False
-        ) as looking:  # somebody watches, as dask pkgsync status does
-            with cluster.client(1) as client:
-                pkgsync.sync(client, mine, progress=False)
-            cluster.wait_for(lambda: "released, as nobody" in cluster.log("scheduler"), "the release", 60)
-            assert pkgsync.status(looking).clients == ()
+    with (
+        run_cluster(workers=1, env={"DASK_PKGSYNC__RELEASE_AFTER": "1s"}) as cluster,
+        # somebody watches, as dask pkgsync status does
+        connected(cluster.address, {**TLS}, presents=False) as looking,
+    ):
+
+        def has_released(times: int) -> bool:
+            return cluster.log("scheduler").count("released, as nobody") == times
+
+        def all_have_gone() -> bool:
+            return pkgsync.status(looking).clients == ()
+
+        with cluster.client(1) as client:
+            pkgsync.sync(client, mine, progress=False)
+        cluster.wait_for(lambda: has_released(1), "the release")
+        assert all_have_gone()
         with cluster.client(1) as client:
             assert six_on(client) == {"1.15.0"}
+            client.run_on_scheduler(release_after, "10 minutes")
             pkgsync.sync(client, mine, progress=False)
+        cluster.wait_for(all_have_gone, "the client to have gone")
+        assert looking.run_on_scheduler(next_look) is not None
         with cluster.client(1) as client:  # a stock client comes in time
-            time.sleep(2)
-            assert six_on(client) == {"1.17.0"}
+            assert looking.run_on_scheduler(next_look) is None
             assert pkgsync.status(client).note == ""
+            assert six_on(client) == {"1.17.0"}
             client.publish_dataset(kept=client.submit(versions_here, ["six"]))
-        time.sleep(2)
+            client.run_on_scheduler(release_after, "1s")
+        cluster.wait_for(all_have_gone, "the client to have gone")
+        first = looking.run_on_scheduler(next_look)
+        cluster.wait_for(lambda: looking.run_on_scheduler(next_look) != first, "the look that finds results")
         with cluster.client(1) as client:
             assert client.get_dataset("kept").result(timeout=60) == {"six": "1.17.0"}
             assert six_on(client) == {"1.17.0"}
             client.unpublish_dataset("kept")
-        cluster.wait_for(lambda: cluster.log("scheduler").count("released, as nobody") == 2, "the release", 60)
+        cluster.wait_for(lambda: has_released(2), "the release")
         with cluster.client(1) as client:
             assert six_on(client) == {"1.15.0"}
             assert "released" in actions(client)
             pkgsync.sync(client, mine, keep=True, progress=False)
-        time.sleep(2)
+        cluster.wait_for(all_have_gone, "the client to have gone")
+        assert looking.run_on_scheduler(next_look) is None
         with cluster.client(1) as client:
             assert pkgsync.status(client).matches
             pkgsync.sync(client, mine, progress=False)  # the same again changes nothing of that
-        time.sleep(2)
+        cluster.wait_for(all_have_gone, "the client to have gone")
+        assert looking.run_on_scheduler(next_look) is None
         with cluster.client(1) as client:
             assert six_on(client) == {"1.17.0"}
 
@@ -274,7 +311,7 @@ class Rejoining:
         async with (
             Scheduler(port=0, dashboard_address=":0") as scheduler,
             Worker(scheduler.address, nthreads=1),
-            Client(scheduler.address, asynchronous=True, set_as_default=False, timeout=10) as self.client,
+            Client(scheduler.address, asynchronous=True, set_as_default=False, timeout=60) as self.client,
         ):
             ClientSession(self.client, self.sync).begin()
             self.client.scheduler_comm.comm.abort()
@@ -303,7 +340,6 @@ class Rejoining:
         ([ValueError("whatever else the scheduler raises")], 1, "closed"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:Sending large graph")
 def test_a_client_that_comes_back_works_or_is_closed(
     outcomes: list[Any], calls: int, end: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -9,13 +9,14 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.requirements import InvalidRequirement, Requirement
 from strategies import environments, policies, texts
 
 from dask_pkgsync.model.environments.distribution import Distribution
 from dask_pkgsync.model.environments.environment import Environment, environment_from_wire, environment_to_wire
 from dask_pkgsync.model.environments.interpreter import Interpreter
 from dask_pkgsync.model.environments.origin import FromModules
-from dask_pkgsync.model.errors import MessageError
+from dask_pkgsync.model.errors import MessageError, PolicyError
 from dask_pkgsync.model.policy import Policy, policy_from_wire, policy_to_wire
 from dask_pkgsync.model.reports.failure import NodeFailure, failure_from_wire, failure_to_wire
 from dask_pkgsync.model.target import Target, target_from_wire, target_to_wire
@@ -345,12 +346,35 @@ def test_letters_that_only_look_like_names_are_refused(name: str) -> None:
         Field(name, "name").name()
 
 
-def test_a_requirement_that_is_nested_without_end_is_refused() -> None:
-    """A marker cannot exhaust the stack of who reads it."""
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (None, "is nested too deeply for a requirement|is not a requirement: "),
+        (RecursionError("in some words"), "is nested too deeply for a requirement"),
+        (InvalidRequirement("in some words"), "is not a requirement: in some words"),
+    ],
+    ids=["this packaging", "one that exhausts the stack", "one that gives up before"],
+)
+def test_a_requirement_that_is_nested_without_end_is_refused(
+    raised: Exception | None, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A marker cannot exhaust the stack of who reads it, whatever packaging makes of it; the answer is short."""
     extra = "six; " + "(" * 900 + "python_version>'3'" + ")" * 900
+
+    def broken(_: Requirement, text: str) -> None:
+        assert text == extra
+        assert raised is not None
+        raise raised
+
+    if raised is not None:
+        monkeypatch.setattr(Requirement, "__init__", broken)
+    with pytest.raises(PolicyError, match=f"^extra: .*({told})"):
+        Policy.of(extra=[extra])
     wire = {"ignore": [], "only": None, "extra": [extra], "strict": False, "platform-specific": [], "levels": []}
-    with pytest.raises(MessageError, match="nested too deeply"):
+    with pytest.raises(MessageError, match="options that agree") as caught:
         policy_from_wire(wire)
+    assert caught.value.place == "policy"
+    assert len(str(caught.value)) < 300
 
 
 def test_of_very_long_last_words_the_end_is_sent() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -38,15 +39,30 @@ time.sleep(600)
 def test_what_a_program_says_is_returned(tmp_path: Path) -> None:
     """Status, both outputs and the surroundings are the program's own."""
     code = "import os, sys; print(os.getcwd()); print(os.environ['X'], file=sys.stderr); sys.exit(3)"
-    finished = run([sys.executable, "-c", code], timeout=30, env={**os.environ, "X": "ü"}, cwd=tmp_path)
+    finished = run([sys.executable, "-c", code], timeout=120, env={**os.environ, "X": "ü"}, cwd=tmp_path)
     assert (finished.returncode, finished.stdout.strip()) == (3, str(tmp_path))
     assert finished.stderr.strip() == "ü"
     assert finished.seconds > 0
 
 
-def test_past_the_deadline_the_whole_group_ends(tmp_path: Path) -> None:
+def until_written(note: Path) -> None:
+    """Wait until the program that hangs has its child, and has said so."""
+    deadline = time.monotonic() + 60
+    while not (note.exists() and note.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_past_the_deadline_the_whole_group_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that hangs is killed with its children, and what it said is kept."""
     note = tmp_path / "pid"
+
+    class TimedFromWhenItIsUp(subprocess.Popen[bytes]):
+        def wait(self, timeout: float | None = None) -> int:
+            until_written(note)
+            return super().wait(timeout)
+
+    monkeypatch.setattr(subprocess, "Popen", TimedFromWhenItIsUp)
     with pytest.raises(DeadlineExceededError, match=r"did not end within 1\.5 s and was killed") as caught:
         run([sys.executable, "-c", HANGS_WITH_CHILD, str(note)], timeout=1.5)
     assert "said before" in caught.value.stderr
@@ -55,30 +71,37 @@ def test_past_the_deadline_the_whole_group_ends(tmp_path: Path) -> None:
 
 def wait_gone(pid: int) -> None:
     """Wait until a process is gone, or a zombie that nobody has collected."""
-    deadline = time.monotonic() + 10
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    deadline = time.monotonic() + 60
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        while process.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
 
 def test_a_child_that_lives_on_holds_up_nobody() -> None:
     """A program that ends is finished, also if a child of its keeps the output open."""
-    code = (
-        "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(5)']); print('done')"
-    )
-    finished = run([sys.executable, "-c", code], timeout=30)
-    assert finished.stdout.strip() == "done"
-    assert finished.seconds < 5
+    code = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']).pid)"
+    finished = run([sys.executable, "-c", code], timeout=120)
+    child = psutil.Process(int(finished.stdout))
+    assert child.status() != psutil.STATUS_ZOMBIE
+    child.kill()
+    wait_gone(child.pid)
 
 
 def test_an_interrupt_ends_the_group_too(tmp_path: Path) -> None:
     """Ctrl-C while a program runs leaves none of its processes behind."""
     note = tmp_path / "pid"
-    timer = threading.Timer(1.5, os.kill, [os.getpid(), signal.SIGINT])
-    timer.start()
+
+    def interrupt() -> None:
+        until_written(note)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    person = threading.Thread(target=interrupt)
+    person.start()
     with pytest.raises(KeyboardInterrupt):
-        run([sys.executable, "-c", HANGS_WITH_CHILD, str(note)], timeout=60)
-    timer.join()
+        run([sys.executable, "-c", HANGS_WITH_CHILD, str(note)], timeout=120)
+    person.join()
     wait_gone(int(note.read_text()))
 
 

@@ -386,6 +386,7 @@ def test_who_gave_no_sign_is_asked_again_when_there_is_one(scheduler: Clients) -
             await given_up()
             assert len(scheduler.sent) == number
             await is_there_again()
+        blob_service.providers.patience = 60.0  # whoever answers now is in time, however busy this machine is
         waiting = asyncio.create_task(blob_service.obtain([ONE]))
         await until(lambda: len(scheduler.sent) == 4)
         await upload(blob_service, ONE)
@@ -397,7 +398,7 @@ def test_who_gave_no_sign_is_asked_again_when_there_is_one(scheduler: Clients) -
 @pytest.mark.parametrize("uploads", [False, True], ids=["says so", "uploads"])
 def test_who_is_at_work_is_waited_for_while_another_is_given_up_on(uploads: bool, scheduler: Clients) -> None:
     """Signs of one client, or parts of a wheel, count for what that one was asked for, and for nothing else."""
-    blob_service = scheduler.blob_service(patience=0.1)
+    blob_service = scheduler.blob_service(patience=1.0)  # a part is written aside, and may take a while
     scheduler.claims = [want("ann", ONE), want("ben", TWO)]
     wire = blob_to_wire(replace(blob(TWO), size=1_000_000))
 

@@ -270,8 +270,16 @@ def test_a_project_that_cannot_be_built_is_told_with_the_words_of_its_build(
     project = person.write(
         {
             "pyproject.toml": '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n',
-            "setup.py": "import os\nif os.path.exists('broken'): import undeclared_thing\n"
-            "from setuptools import setup\nsetup(name='crick-like', version='1.0', py_modules=['crick_like'])\n",
+            "setup.py": """
+                import os, sys
+                try:
+                    import undeclared_thing
+                except ImportError:
+                    if os.path.exists("broken"):
+                        sys.exit("this build wants the undeclared thing")
+                from setuptools import setup
+                setup(name="crick-like", version="1.0", py_modules=["crick_like"])
+                """,
             "crick_like.py": "",
         },
         "project",
@@ -283,7 +291,7 @@ def test_a_project_that_cannot_be_built_is_told_with_the_words_of_its_build(
         script = "client.wait_for_workers(1)\npkgsync.sync(client, progress=False)\n"
         done = person.run(cluster, script, check=False)
         assert "crick-like 1.0: the wheel of the project in" in done.stderr
-        assert "No module named 'undeclared_thing'" in done.stderr
+        assert "this build wants the undeclared thing" in done.stderr
         assert "No node was changed" in done.stderr
         person.install("setuptools")
         person.write({"undeclared_thing.py": ""}, "../venv/lib/python{}.{}/site-packages".format(*sys.version_info[:2]))
@@ -350,7 +358,7 @@ def two(tmp_path: Path, venvs: Venvs) -> Iterator[Two]:
 def test_who_is_stopped_keeps_others_waiting_for_no_longer_than_the_patience(two: Two) -> None:
     """The error names who does not answer; once that process runs on, the same sync succeeds."""
 
-    def silent(dask_scheduler: Any, patience: float = 2.0) -> int:
+    def silent(dask_scheduler: Any, patience: float = 9.0) -> int:
         providers = dask_scheduler.extensions["pkgsync"].blob_service.providers
         providers.patience = patience
         return len(providers.silent)
@@ -365,9 +373,10 @@ def test_who_is_stopped_keeps_others_waiting_for_no_longer_than_the_patience(two
             assert client.run_on_scheduler(silent) == 1
         finally:
             os.kill(two.ann, signal.SIGCONT)
-        assert re.search(r"module-of-ann \S+ is only to be had from \S+@\S+: connected, but no answer for 2 s", refused)
+        assert re.search(r"module-of-ann \S+ is only to be had from \S+@\S+: connected, but no answer for 9 s", refused)
         assert "No node was changed" in refused
         two.cluster.wait_for(lambda: client.run_on_scheduler(silent) == 0, "a sign of Ann")
+        client.run_on_scheduler(silent, 60.0)  # whoever answers now is in time, however busy this machine is
     assert two.ben.run(two.cluster, sync) == [["ann", "ben"]]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -41,7 +42,9 @@ def test_what_pytest_writes_is_read(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "test_it.py").write_text(TESTS)
     argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir=.", "--junit-xml=it.xml"]
-    finished = subprocess.run([*argv, "some/tests/test_it.py"], cwd=tmp_path, capture_output=True, check=False)
+    argv.append("some/tests/test_it.py")
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}  # of this pytest
+    finished = subprocess.run(argv, cwd=tmp_path, capture_output=True, check=False, env=env)
     assert finished.returncode == 1
     found = read_junit((tmp_path / "it.xml").read_text(), "some.tests.test_it")
     assert found == {

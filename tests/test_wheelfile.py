@@ -183,7 +183,7 @@ def test_metadata_has_to_be_there(missing: str, tmp_path: Path) -> None:
     [
         (b"Name: other\nVersion: 1.0\n", "METADATA says other"),
         (b"Name: my-pkg\nVersion: 2.0\n", "METADATA says my-pkg 2.0"),
-        (b"Name: my-pkg\n", "Invalid version"),
+        (b"Name: my-pkg\n", "its wheel is refused: "),
         (b"Name: my-pkg\nVersion: 1.0\n" + bytes(wheelfile.MAX_METADATA), "METADATA has"),
     ],
 )
@@ -203,10 +203,17 @@ def test_broken_compression_of_metadata_is_refused(tmp_path: Path) -> None:
     assert "cannot be read" in refused(path)
 
 
-@pytest.mark.parametrize("name", ["other-1.0-py3-none-any.whl", "my_pkg-2.0-py3-none-any.whl", "my_pkg.whl"])
-def test_the_file_name_is_that_of_the_package(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("other-1.0-py3-none-any.whl", "the file name says other 1.0"),
+        ("my_pkg-2.0-py3-none-any.whl", "the file name says my-pkg 2.0"),
+        ("my_pkg.whl", "its wheel is refused: "),  # in the words of packaging
+    ],
+)
+def test_the_file_name_is_that_of_the_package(name: str, reason: str, tmp_path: Path) -> None:
     """A wheel under the name of another one is refused."""
-    assert "file name" in refused(make(tmp_path, GOOD, name)) or "Invalid wheel" in refused(make(tmp_path, GOOD, name))
+    assert reason in refused(make(tmp_path, GOOD, name))
 
 
 def test_an_odd_stem_is_refused(tmp_path: Path) -> None:
@@ -224,7 +231,7 @@ def test_a_wheel_that_was_cut_is_refused(tmp_path: Path) -> None:
         assert "cannot be read" in refused(path)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(position=st.integers(min_value=0), flip=st.integers(min_value=1, max_value=255))
 def test_flipped_bits_raise_nothing_unexpected(position: int, flip: int, tmp_path: Path) -> None:
     """Whatever is wrong with a file, the answer is our error, or none."""

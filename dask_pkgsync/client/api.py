@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from distributed import Client
 
 from dask_pkgsync.carry.archive import archive
+from dask_pkgsync.client.dask_internals import ask_scheduler, scheduler_versions
 from dask_pkgsync.client.handshake import take_presented
 from dask_pkgsync.client.plugin import PackageSync
 from dask_pkgsync.client.progress_events import events_reported_to
@@ -187,18 +188,17 @@ def check(client: Client, environment: Environment, policy: Policy | None = None
 
 
 async def _check(client: Client, environment: Environment, policy: Policy) -> Verdict:
-    scheduler: Any = client.scheduler
     wanted = {"environment": environment_to_wire(environment), "policy": policy_to_wire(policy)}
-    answer = await scheduler.pkgsync_check(**wanted, process=this_process().token)
+    answer = await ask_scheduler(client, "pkgsync_check", **wanted, process=this_process().token)
     if answer is not None:
         return verdict_from_wire(answer)
-    here = versions_in({"versions": await scheduler.versions()})  # what every scheduler of Dask's tells
+    here = versions_in({"versions": await scheduler_versions(client)})
     found = compare_critical(here, critical_versions(environment), expected_label="cluster", found_label="client")
     return replace(refused(found, enforced=False) if found else Verdict(LET_IN), notes=(UNGUARDED,))
 
 
 async def _call(connected: Client, operation: str, /, **arguments: Any) -> Any:
-    answer = await getattr(connected.scheduler, operation)(**arguments)
-    if answer is None:  # what a scheduler answers that does not know the operation (distributed 2026.8.0)
+    answer = await ask_scheduler(connected, operation, **arguments)
+    if answer is None:  # nobody has made the scheduler know the operation
         raise PkgsyncError("nobody has synced this cluster: call sync(client) first")
     return answer

@@ -8,6 +8,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
+from dask_pkgsync.client.dask_internals import is_closing, listen_for
 from dask_pkgsync.model.blobs import blob_to_wire, requests_from_wire, requests_to_wire, wheel_error_to_wire
 from dask_pkgsync.model.errors import WheelError
 from dask_pkgsync.model.reports.failure import LayerError
@@ -65,11 +66,9 @@ class BlobProvider:
 
     def listen(self) -> None:
         """Answer from now on, also for what the client has synced just before: nodes may still ask for that."""
-        handlers = self.client._stream_handlers  # noqa: SLF001  # no public way to be asked
-        before = getattr(handlers.get(WANTED), "__self__", None)
+        before = getattr(listen_for(self.client, WANTED, self.handle_wanted), "__self__", None)
         if isinstance(before, BlobProvider):
             self.snapshots += before.snapshots[: _REMEMBERED - 1]
-        handlers[WANTED] = self.handle_wanted
 
     def handle_wanted(self, requests: object, **_: object) -> None:
         """Begin to pack what the scheduler asks for."""
@@ -82,7 +81,7 @@ class BlobProvider:
 
     async def _give_signs(self) -> None:
         """Say at once, and again while there is work, that it was not for nothing to ask: a build may take minutes."""
-        while self.at_work and self.client.status not in ("closing", "closed"):
+        while self.at_work and not is_closing(self.client):
             with contextlib.suppress(Exception):  # a connection that broke, or is being closed; the next may get there
                 await self._scheduler.pkgsync_at_work(client=self.client.id)
             if self.at_work:
@@ -106,7 +105,7 @@ class BlobProvider:
         for pause in _PAUSES:
             with contextlib.suppress(OSError):
                 return await function(*arguments)
-            if self.client.status in ("closing", "closed"):
+            if is_closing(self.client):
                 break
             await asyncio.sleep(pause)
         return await function(*arguments)

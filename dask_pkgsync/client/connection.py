@@ -7,10 +7,11 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import dask
-from distributed import Client, versions
+from distributed import Client
 from distributed.comm.addressing import resolve_address
 from distributed.security import Security
 
+from dask_pkgsync.client.dask_internals import change_handshake, restore_handshake
 from dask_pkgsync.client.handshake import presenting
 from dask_pkgsync.model.errors import PkgsyncError
 from dask_pkgsync.model.handshake import LOOKING
@@ -132,13 +133,12 @@ def presented(modules: Any = None, *, in_any_case: bool = False) -> Iterator[Non
     in_any_case : bool
         Whether to do it without loose modules where these cannot travel.
     """
-    original = versions.get_versions
-    versions.get_versions = _lenient(presenting(original)) if in_any_case else presenting(original)
+    before = change_handshake(lambda told: _lenient(presenting(told)) if in_any_case else presenting(told))
     try:
         with dask.config.set({} if modules is None else {"pkgsync.modules": modules}):
             yield
     finally:
-        versions.get_versions = original
+        restore_handshake(before)
 
 
 def _lenient(get_versions: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:

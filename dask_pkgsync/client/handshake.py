@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from distributed import Worker
-
+from dask_pkgsync.client.dask_internals import workers_here
 from dask_pkgsync.model.errors import PkgsyncError
 from dask_pkgsync.model.presentation import Presentation, presentation_to_wire
 from dask_pkgsync.model.wire.protocol import PRESENTED
@@ -38,7 +37,7 @@ def presenting(get_versions: Callable[..., dict[str, Any]]) -> Callable[..., dic
     @functools.wraps(get_versions)
     def with_environment(packages: Any = None) -> dict[str, Any]:
         found = get_versions(packages)
-        if packages is not None or Worker._instances:  # noqa: SLF001  # a task's client, whose worker was verified
+        if packages is not None or workers_here():  # a task's client, whose worker was verified
             return found
         try:
             snapshot = local_snapshot({})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from distributed import Client
 
 from dask_pkgsync.carry.travel import carried
+from dask_pkgsync.client.dask_internals import register_by
 from dask_pkgsync.client.registration import Registrable, register
 from dask_pkgsync.model.environments.origin import FromDirectory
 from dask_pkgsync.model.errors import InconsistentEnvironmentWarning, NotInstalledWarning, WheelError
@@ -135,7 +136,7 @@ def _teach(clients: type[Client]) -> None:
     def register_plugin(self: Client, plugin: PackageSync, name: str | None, idempotent: bool) -> Any:  # noqa: FBT001
         return self.sync(registered, self, plugin, name, idempotent)
 
-    vars(clients)["_register_plugin"].register(PackageSync, register_plugin)
+    register_by(clients, PackageSync, register_plugin)
 
 
 _teach(Client)

@@ -8,6 +8,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
+from dask_pkgsync.client.dask_internals import listens_to
 from dask_pkgsync.model.reports.progress import Reporter, progress_in
 from dask_pkgsync.model.text import harmless
 from dask_pkgsync.model.wire.protocol import TOPIC
@@ -38,7 +39,7 @@ async def events_reported_to(client: Client, reporter: Reporter) -> AsyncIterato
             case {"action": "listening", "mark": str(mark)}:
                 heard.add(mark)
 
-    if type(reporter) is Reporter or TOPIC in client._event_handlers:  # noqa: SLF001  # somebody listens already
+    if type(reporter) is Reporter or listens_to(client, TOPIC):  # somebody listens already
         yield
         return
     client.subscribe_topic(TOPIC, handle)
@@ -53,10 +54,9 @@ async def events_reported_to(client: Client, reporter: Reporter) -> AsyncIterato
 async def _wait_for_an_event(client: Client, heard: set[str], patience: float = 1.0) -> None:
     """Log an event until it comes back, or until the patience, in seconds, is over: progress is worth no error."""
     mark = uuid.uuid4().hex
-    scheduler: Any = client.scheduler
     deadline = time.monotonic() + patience
     while mark not in heard and time.monotonic() < deadline:
-        await scheduler.log_event(topic=TOPIC, msg={"action": "listening", "mark": mark})
+        await client.log_event(TOPIC, {"action": "listening", "mark": mark})
         for _ in range(20):
             if mark in heard:
                 return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from dask_pkgsync.client.blob_provider import BlobProvider
+from dask_pkgsync.client.dask_internals import ask_scheduler, register_at_scheduler
 from dask_pkgsync.client.session import ClientSession
 from dask_pkgsync.model.announcement import announcement_from_wire
 from dask_pkgsync.model.errors import PkgsyncError, WarnsOnlyError
@@ -18,7 +19,6 @@ from dask_pkgsync.model.wire.protocol import ONLY_WARNS, TOPIC
 from dask_pkgsync.model.wire.releases import THIS, ReleaseMismatchError, agree
 
 if TYPE_CHECKING:
-    from typing import Any
 
     from distributed import Client
 
@@ -40,8 +40,7 @@ class Registrable(SchedulerPlugin):
 
 async def announced(client: Client) -> Announcement | None:
     """Return what the scheduler says of itself; None where no dask-pkgsync is at work there."""
-    scheduler: Any = client.scheduler
-    return announcement_from_wire(await scheduler.get_metadata(keys=[TOPIC], default=None))
+    return announcement_from_wire(await client.get_metadata([TOPIC], default=None))
 
 
 async def join(client: Client, plugin: Registrable) -> SyncReport | None:
@@ -57,10 +56,10 @@ async def join(client: Client, plugin: Registrable) -> SyncReport | None:
     told = await announced(client)
     if told is None or not (told.mode == "warn" or told.target == plugin.target.id) or not _can_talk(told):
         return None
-    scheduler: Any = client.scheduler
     BlobProvider(client, plugin.snapshot, plugin.target.store).listen()
     plugin.client = client.id
-    answer = await scheduler.pkgsync_join(client=client.id, target=plugin.target.id, rest=own_to_wire(plugin.target))
+    own = own_to_wire(plugin.target)
+    answer = await ask_scheduler(client, "pkgsync_join", client=client.id, target=plugin.target.id, rest=own)
     if answer == ONLY_WARNS:
         raise WarnsOnlyError
     if answer is None:
@@ -105,9 +104,8 @@ async def _ask(client: Client, plugin: Registrable, name: str | None, *, idempot
         report = await _by_message(client, plugin)
         if report is not None:
             return report
-    await client._register_scheduler_plugin(plugin, name or plugin.name, idempotent)  # noqa: SLF001
-    scheduler: Any = client.scheduler
-    return sync_report_from_wire(await scheduler.pkgsync_last(client=client.id))
+    await register_at_scheduler(client, plugin, name or plugin.name, idempotent)
+    return sync_report_from_wire(await ask_scheduler(client, "pkgsync_last", client=client.id))
 
 
 def _is_to_stay(told: Announcement) -> bool:
@@ -134,9 +132,8 @@ def _can_talk(told: Announcement) -> bool:
 
 async def _by_message(client: Client, plugin: Registrable) -> SyncReport | None:
     """Ask for a sync; None where nothing of ours is at work any more."""
-    scheduler: Any = client.scheduler
-    answer = await scheduler.pkgsync_sync(target=target_to_wire(plugin.target), client=client.id)
-    match answer:
+    target = target_to_wire(plugin.target)
+    match await ask_scheduler(client, "pkgsync_sync", target=target, client=client.id):
         case None:
             return None
         case {"error": error}:

@@ -12,6 +12,7 @@ from dask_pkgsync.model.reports.failure import LayerError, NodeFailure, failure_
 from dask_pkgsync.model.reports.sync import node_report, report_to_wire
 from dask_pkgsync.model.target import target_from_wire
 from dask_pkgsync.node.blob_fetcher import BlobFetcher
+from dask_pkgsync.node.dask_internals import answer_calls
 from dask_pkgsync.options.node import node_settings
 from dask_pkgsync.process.preparation import Prepared, prepare
 from dask_pkgsync.process.state import this_process
@@ -33,9 +34,12 @@ class NodeAgent:
 
     def listen(self) -> None:
         """Answer the scheduler's calls from now on."""
-        self.server.handlers["pkgsync_prepare"] = self.handle_prepare
-        self.server.handlers["pkgsync_activate"] = self.handle_activate
-        self.server.handlers["pkgsync_release"] = self.handle_release
+        answer_calls(
+            self.server,
+            pkgsync_prepare=self.handle_prepare,
+            pkgsync_activate=self.handle_activate,
+            pkgsync_release=self.handle_release,
+        )
 
     async def handle_prepare(self, target: object) -> dict[str, Any]:
         """Plan, and build what is missing; answer with a report or a failure."""

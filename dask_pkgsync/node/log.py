@@ -9,17 +9,16 @@ from __future__ import annotations
 import logging
 
 from dask_pkgsync.model.errors import PkgsyncError, RestartNeededError
+from dask_pkgsync.node.dask_internals import plugin_loggers
 
 logger = logging.getLogger("distributed.pkgsync")
 """Below Dask's own: of others it shows warnings alone, without a time."""
-_LOGGERS = ("distributed.core", "distributed.nanny", "distributed.scheduler", "distributed.worker")
-"""Which log the exceptions of plugins (distributed 2026.8.0)."""
 
 
 def log_in_sentences() -> None:
     """Begin to; more calls change nothing."""
-    for name in _LOGGERS:
-        logging.getLogger(name).addFilter(_in_a_sentence)
+    for one in plugin_loggers():
+        one.addFilter(_in_a_sentence)
 
 
 def _in_a_sentence(record: logging.LogRecord) -> bool:

@@ -7,15 +7,22 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import dask
-from distributed.core import Status, clean_exception
 from distributed.diagnostics.plugin import NannyPlugin
-from distributed.protocol.pickle import dumps
 
 from dask_pkgsync.carry.travel import carried
 from dask_pkgsync.model.errors import RestartNeededError
 from dask_pkgsync.model.reports.failure import LayerError, failure_to_wire
 from dask_pkgsync.model.target import Target, target_from_wire, target_to_wire
 from dask_pkgsync.node.agent import NodeAgent, expected, failure_of, is_own_process
+from dask_pkgsync.node.dask_internals import (
+    add_plugin_to_worker,
+    has_process,
+    pickled,
+    plugins_at_start,
+    restart_worker,
+    running_worker,
+    set_plugins_at_start,
+)
 from dask_pkgsync.node.log import log_in_sentences
 from dask_pkgsync.node.worker import NAME, WorkerSync
 from dask_pkgsync.process import spawning
@@ -55,7 +62,7 @@ class NannySync(NannyPlugin):
         log_in_sentences()
         agent = NannyAgent(nanny)
         agent.listen()
-        if nanny.process is not None:
+        if has_process(nanny):
             return  # it is at work already: the scheduler will ask the agent
         try:
             await agent.configure(self.target, await agent.prepare(self.target))
@@ -87,11 +94,8 @@ class NannyAgent(NodeAgent):
     async def take(self, target: Target, prepared: Prepared) -> tuple[str, str]:
         """Make the worker run the target: live if it can, else by one restart."""
         await self.configure(target, prepared)
-        process = self.server.process
-        if process is not None and process.status == Status.starting:  # killed or restarted just now, before this
-            await asyncio.wait_for(process.running.wait(), RESTART_TIMEOUT)
-        worker = self.server.worker_address
-        if worker is None or process is None or process.status != Status.running:
+        worker = await running_worker(self.server, RESTART_TIMEOUT)  # (killed or restarted just now, it is starting)
+        if worker is None:
             return "started", "its next worker starts in the environment"
         reply = await self._ask_worker(worker, target, prepared)
         if reply is None:
@@ -105,14 +109,13 @@ class NannyAgent(NodeAgent):
 
     async def _ask_worker(self, worker: str, target: Target, prepared: Prepared) -> str | None:
         """Ask the worker to take the target live; return why it cannot, or None if it did."""
-        plugin = dumps(_worker_sync(target, prepared))
+        plugin = pickled(_worker_sync(target, prepared))
         try:
-            reply = await getattr(self.server.rpc(worker), "plugin-add")(plugin=plugin, name=NAME)
+            exception = await add_plugin_to_worker(self.server, worker, plugin, NAME)
         except OSError as error:  # it died meanwhile, and starts again in the target
             return f"the worker did not answer ({error})"
-        if reply["status"] == "OK":
+        if exception is None:
             return None
-        _, exception, _ = clean_exception(reply["exception"], reply["traceback"])
         if not isinstance(exception, RestartNeededError):
             raise LayerError("activate", f"the worker could not take the target: {exception!r}")
         return str(exception)
@@ -126,11 +129,7 @@ class NannyAgent(NodeAgent):
         return found
 
     async def _restart(self, reason: str) -> None:
-        result = await self.server.restart(timeout=RESTART_TIMEOUT, reason=f"pkgsync: {reason}")
-        process = self.server.process
-        is_running = process is not None and process.status == Status.running  # "OK" is also said where it is not
-        if result != "OK" or not is_running:
-            text = result["exception_text"] if isinstance(result, dict) else f"{result}, and it does not run"
+        if text := await restart_worker(self.server, RESTART_TIMEOUT, f"pkgsync: {reason}"):
             raise LayerError(
                 "restart", f"the worker did not come back in its new environment: {text}",
                 advice="Look into the log of this nanny.",
@@ -147,13 +146,7 @@ class NannyAgent(NodeAgent):
 
     def let_workers_verify(self, target: Target, prepared: Prepared | None = None) -> None:
         """Give the nanny's workers the plugin that checks them before they register."""
-        self._each_kwargs([_worker_sync(target, prepared)])
-
-    def _each_kwargs(self, plugins: list[WorkerSync]) -> None:
-        process = self.server.process
-        for kwargs in (self.server.worker_kwargs, *([process.worker_kwargs] if process else [])):
-            others = [other for other in kwargs.get("plugins") or () if getattr(other, "name", None) != NAME]
-            kwargs["plugins"] = [*others, *plugins]
+        set_plugins_at_start(self.server, NAME, [_worker_sync(target, prepared)])
 
     def _start_children_in(self, python: Path, path: list[str]) -> None:
         spawning.start_children_in(self.server.id, python, path)
@@ -168,21 +161,21 @@ class NannyAgent(NodeAgent):
 
     def unconfigure(self) -> None:
         """Let the next worker process start in the base, as it did before us."""
-        self._each_kwargs([])
+        set_plugins_at_start(self.server, NAME, [])
         self._start_children_here()
 
     async def handle_release(self) -> dict[str, Any]:
         """Give the worker its base back: with a restart, if it has a layer."""
-        plugins, process = self.server.worker_kwargs.get("plugins") or (), self.server.process
+        plugins = plugins_at_start(self.server)
         has_layer = any(isinstance(plugin, WorkerSync) and plugin.layer for plugin in plugins)
         self.unconfigure()
         self.ready = {}
-        if process is None or not (has_layer or self.keeps == process.pid):
+        if not has_process(self.server) or not (has_layer or self.keeps == self.server.pid):
             return {"outcome": "matched", "detail": ""}
         try:
             drained = await self._drain()
             if not drained["go"]:
-                self.keeps = process.pid
+                self.keeps = self.server.pid
                 return {"outcome": "left alone", "detail": f"it keeps what was released: it has {drained['lost']}"}
             await self._restart("released")
         except LayerError as error:

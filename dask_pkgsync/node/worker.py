@@ -7,7 +7,6 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from distributed.core import Status
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from dask_pkgsync.carry.travel import carried
@@ -17,6 +16,13 @@ from dask_pkgsync.model.reports.failure import LayerError, failure_to_wire
 from dask_pkgsync.model.reports.sync import node_report, report_to_wire
 from dask_pkgsync.model.target import Target, target_from_wire, target_to_wire
 from dask_pkgsync.node.agent import NodeAgent, expected, failure_of, is_own_process
+from dask_pkgsync.node.dask_internals import (
+    forget_versions,
+    is_at_work,
+    is_before_registration,
+    send_heartbeat,
+    tell_at_registration,
+)
 from dask_pkgsync.node.log import log_in_sentences
 from dask_pkgsync.process import activation, imports
 from dask_pkgsync.process.state import this_process
@@ -57,11 +63,11 @@ class WorkerSync(WorkerPlugin):
     async def setup(self, worker: Worker) -> None:
         """Verify, or bring about, the target in this process."""
         log_in_sentences()
-        worker.startup_information[NAME] = _presentation
+        tell_at_registration(worker, NAME, _presentation)
         if is_own_process(self.target) or self.sent_by == "client's nanny":
             this_process().target = self.target.id
             WorkerAgent(worker).listen()
-        elif worker.status == Status.init:
+        elif is_before_registration(worker):
             await self._before_registration(worker)
         elif self.sent_by == "nanny":
             await self._go_live()
@@ -92,7 +98,7 @@ class WorkerSync(WorkerPlugin):
             await asyncio.to_thread(verify, self.target)
         except LayerError as error:
             raise RestartNeededError(str(error)) from None
-        _forget_versions()
+        forget_versions()
 
     async def _last_look(self, worker: Worker) -> None:
         try:
@@ -104,7 +110,7 @@ class WorkerSync(WorkerPlugin):
         """Prepare and go live in a worker without a nanny, whose registration waits for us meanwhile."""
         agent = WorkerAgent(worker)
         agent.listen()
-        if worker.status == Status.running and worker.periodic_callbacks["heartbeat"].is_running():
+        if is_at_work(worker):
             return  # it is at work already: the scheduler will ask the agent
         async with _heartbeats(worker):
             try:
@@ -141,14 +147,14 @@ class WorkerAgent(NodeAgent):
                 )
         _switch(prepared.layer)
         await asyncio.to_thread(verify, target)
-        _forget_versions()
+        forget_versions()
         return ("live" if changed else "matched"), ""
 
     async def handle_release(self) -> dict[str, Any]:
         """Go back to the base, as far as a running process can."""
         still = imports.loaded_from(this_process().layer) if this_process().layer else ()
         activation.deactivate()
-        _forget_versions()
+        forget_versions()
         note = f"still has modules of the released environment: {', '.join(still[:5])}; restart it" if still else ""
         return {"outcome": "live" if still else "matched", "detail": note}
 
@@ -169,15 +175,6 @@ def _switch(layer: Layer | None) -> None:
         activation.deactivate()
     else:
         activation.activate(layer)
-
-
-def _forget_versions() -> None:
-    """Let `distributed.versions` look again: it remembers versions for the life of the process."""
-    from distributed import versions
-
-    cached = getattr(versions, "_version_cached", None)
-    if cached is not None:
-        cached.cache_clear()
 
 
 async def _leave(worker: Worker, error: LayerError) -> NoReturn:
@@ -203,13 +200,7 @@ async def _heartbeats(worker: Worker) -> Any:
         while True:
             await asyncio.sleep(1)
             with contextlib.suppress(Exception):  # one that is lost is made up for by the next
-                await worker.scheduler.heartbeat_worker(
-                    address=worker.contact_address,
-                    now=_now(),
-                    metrics=await worker.get_metrics(),
-                    executing={},
-                    extensions={},
-                )
+                await send_heartbeat(worker)
 
     task = asyncio.create_task(beat())
     try:
@@ -218,9 +209,3 @@ async def _heartbeats(worker: Worker) -> Any:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-
-
-def _now() -> float:
-    from distributed.metrics import time
-
-    return float(time())

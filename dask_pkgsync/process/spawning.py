@@ -1,21 +1,16 @@
-"""Makes the children of this process start in a layer: the part of `multiprocessing` that decides it.
-
-`multiprocessing.set_executable` alone is not enough: the preparation data that spawn sends overwrites the child's
-`sys.path` with its parent's (`multiprocessing.spawn.get_preparation_data`, all supported versions of Python). So that
-function is wrapped, process-wide, while somebody in this process uses a layer, and put back when nobody does.
-"""
+"""Makes the children of this process start in a layer, for as long as somebody in this process uses one."""
 
 from __future__ import annotations
 
 import json
 import multiprocessing
-import multiprocessing.spawn
 import sys
 import threading
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.installers.programs import run
+from dask_pkgsync.process.multiprocessing_internals import change_preparation_data
 from dask_pkgsync.process.state import this_process
 
 if TYPE_CHECKING:
@@ -26,7 +21,8 @@ if TYPE_CHECKING:
 
 _guard = threading.Lock()
 _users: dict[object, tuple[str, list[str]]] = {}
-_original: Callable[[str], dict[str, Any]] | None = None
+_undo: Callable[[], None] | None = None
+"""Puts back what children are told, as it was before the first user."""
 
 _PRINT_PATH = "import json, sys; print(json.dumps(sys.path))"
 
@@ -54,33 +50,29 @@ def path_in_layer(layer: Layer, base_site_packages: tuple[Path, ...]) -> list[st
 
 def start_children_in(user: object, python: Path, path: list[str]) -> None:
     """Start the children of this process with this interpreter and search path, until `start_children_here`."""
-    global _original  # noqa: PLW0603  # what is replaced is one function of one module
+    global _undo  # noqa: PLW0603  # what is changed is changed for the whole process
     with _guard:
         _users[user] = (str(python), path)
         multiprocessing.set_executable(str(python))
-        if _original is None:
-            _original = multiprocessing.spawn.get_preparation_data
-            multiprocessing.spawn.get_preparation_data = _preparation_data
+        if _undo is None:
+            _undo = change_preparation_data(_give_path)
 
 
 def start_children_here(user: object) -> bool:
     """Say that this user needs no layer any more; with the last one, children start as ever, and the answer is true."""
-    global _original  # noqa: PLW0603
+    global _undo  # noqa: PLW0603
     with _guard:
         _users.pop(user, None)
         if _users:
             python, _ = next(reversed(_users.values()))
             multiprocessing.set_executable(python)
-        elif _original is not None:
+        elif _undo is not None:
             multiprocessing.set_executable(this_process().python)
-            multiprocessing.spawn.get_preparation_data = _original  # type: ignore[assignment]
-            _original = None
+            _undo()
+            _undo = None
         return not _users
 
 
-def _preparation_data(name: str) -> dict[str, Any]:
-    assert _original is not None  # noqa: S101  # it is set whenever this function is in place
-    data = _original(name)
+def _give_path(data: dict[str, Any]) -> None:
     if _users:
         _, data["sys_path"] = next(reversed(_users.values()))
-    return data

@@ -13,6 +13,7 @@ from dask_pkgsync.model.operator_policy import OperatorPolicy
 from dask_pkgsync.model.reports.failure import SyncError
 from dask_pkgsync.model.reports.sync import NodeReport, SyncReport
 from dask_pkgsync.model.wire.protocol import TOPIC
+from dask_pkgsync.node.dask_internals import answer_calls
 from dask_pkgsync.node.log import log_in_sentences, logger
 from dask_pkgsync.node.worker import NAME
 from dask_pkgsync.options.scheduler import restart_for_a_release
@@ -20,6 +21,7 @@ from dask_pkgsync.scheduler.admission import Admission
 from dask_pkgsync.scheduler.blob_providers import BlobProviders
 from dask_pkgsync.scheduler.blob_service import BlobService
 from dask_pkgsync.scheduler.claims import Claim, Claims, FileConflictError, MustWaitError
+from dask_pkgsync.scheduler.dask_internals import forget_metadata
 from dask_pkgsync.scheduler.drain import Drain
 from dask_pkgsync.scheduler.expiry import Expiry
 from dask_pkgsync.scheduler.gate import Gate, mismatch
@@ -78,12 +80,12 @@ class Controller:
     def listen(self) -> None:
         """Close the gate, and answer nodes and clients from now on."""
         self.gate.close()
-        self.scheduler.handlers.update(self.handlers)
+        answer_calls(self.scheduler, **self.handlers)
 
     def announce(self) -> None:
         """Let every client see in the scheduler's metadata what it can expect, before it brings its own."""
         if self.asked is None and not self.is_permanent:
-            self.scheduler.task_metadata.pop(TOPIC, None)
+            forget_metadata(self.scheduler, TOPIC)
             return
         target = self.asked.id if self.asked else ""
         told = Announcement(self.operator_policy.mode, target, is_guarded=self.is_permanent)

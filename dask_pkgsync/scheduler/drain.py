@@ -7,11 +7,10 @@ import contextlib
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from distributed.core import Status
-
 from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.node.log import logger
 from dask_pkgsync.options.scheduler import drain_share, drain_timeout
+from dask_pkgsync.scheduler.dask_internals import free_worker, hold_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,13 +136,12 @@ class Drain:
     def _hold(self, state: WorkerState) -> None:
         """Give a worker nothing new; again and again, as a worker that was short of memory says so when it is not."""
         self.held.add(state.address)
-        self.scheduler.handle_worker_status_change(Status.closing_gracefully, state, _stimulus())
+        hold_worker(self.scheduler, state, _stimulus())
 
     def free(self, worker: str) -> None:
-        """Let a worker that was held take tasks again, as `Scheduler.retire_workers` does where it gives up."""
+        """Let a worker that was held take tasks again."""
         if worker in self.held and worker in self.scheduler.workers:
-            message = {"op": "worker-status-change", "status": Status.running.name, "stimulus_id": _stimulus()}
-            self.scheduler.stream_comms[worker].send(message)
+            free_worker(self.scheduler, worker, _stimulus())
         self.held = {one for one in self.held if one != worker and one in self.scheduler.workers}
 
 

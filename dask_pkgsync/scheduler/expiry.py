@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from distributed.core import Status
+from distributed import Status
 
 from dask_pkgsync.model.text import human_time
 from dask_pkgsync.node.log import logger

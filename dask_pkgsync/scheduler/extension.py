@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.model.errors import PkgsyncError
 from dask_pkgsync.scheduler.controller import Controller
+from dask_pkgsync.scheduler.dask_internals import extension_of, keep_extension
 from dask_pkgsync.scheduler.handlers import Handlers
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ EXTENSION = "pkgsync"
 
 def controller_of(scheduler: Scheduler) -> Controller:
     """Return the one coordinator of a scheduler; a newer copy of this package takes over from an older one."""
-    found: Any = scheduler.extensions.get(EXTENSION)
+    found: Any = extension_of(scheduler, EXTENSION)
     if isinstance(found, Controller):
         return found
     if getattr(found, "is_permanent", False):
@@ -28,5 +29,5 @@ def controller_of(scheduler: Scheduler) -> Controller:
         found.gate.open()
     controller = Controller(scheduler)
     controller.handlers = Handlers(controller).by_name()
-    scheduler.extensions[EXTENSION] = controller
+    keep_extension(scheduler, EXTENSION, controller)
     return controller

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import inspect
 import sys
 from dataclasses import dataclass
 from time import time
 from typing import TYPE_CHECKING, Any
 
+from distributed import Status
 from distributed.comm.addressing import get_address_host
-from distributed.comm.core import CommClosedError
-from distributed.core import Status
-from distributed.versions import get_versions
 
 from dask_pkgsync.model.comparison import compare_critical
 from dask_pkgsync.model.errors import MessageError, PkgsyncError
@@ -25,6 +21,19 @@ from dask_pkgsync.model.text import shown
 from dask_pkgsync.model.wire.protocol import PRESENTED
 from dask_pkgsync.model.wire.releases import ReleaseMismatchError
 from dask_pkgsync.node.log import logger
+from dask_pkgsync.scheduler.dask_internals import (
+    CLIENT,
+    IDENTITY,
+    WORKER,
+    connection_of,
+    knows_n_workers,
+    misfit,
+    package_versions,
+    put_back,
+    refuse_client,
+    refuse_worker,
+    stand_in_for,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -40,7 +49,6 @@ if TYPE_CHECKING:
     Handler = Callable[..., Awaitable[Any]]
     Judge = Callable[[str, dict[str, Any]], str | None]
 
-CLIENT, WORKER, IDENTITY = "register-client", "register-worker", "identity"
 LOGGED = 200
 """Refusals that are logged within that time; all are events."""
 LOG_PAUSE = 60.0
@@ -97,17 +105,16 @@ class Gate:
     def close(self) -> None:
         """Begin to judge; a gate that stands already is not wrapped twice."""
         handlers: dict[str, Handler] = {CLIENT: self.register_client, WORKER: self.register_worker}
-        if "n_workers" not in inspect.signature(self.scheduler.handlers[IDENTITY]).parameters:
+        if not knows_n_workers(self.scheduler):
             handlers[IDENTITY] = self.identity
         for name, handler in handlers.items():
             if name not in self.originals:
-                self.originals[name] = self.scheduler.handlers[name]
-                self.scheduler.handlers[name] = handler
+                self.originals[name] = stand_in_for(self.scheduler, name, handler)
 
     def open(self) -> None:
         """Give the scheduler its own handlers back."""
         for name, handler in self.originals.items():
-            self.scheduler.handlers[name] = handler
+            put_back(self.scheduler, name, handler)
         self.originals = {}
 
     async def identity(self, **_: Any) -> Any:
@@ -130,7 +137,7 @@ class Gate:
         event = {"action": "client-refused", "client": _shown(message.get("client")), "address": comm.peer_address}
         self.log_event({**event, "person": presented_person(message.get("versions")), "reason": _cut(reason)})
         self._log("refused", "client", message, comm.peer_address, reason)
-        await _answer(comm, [{"op": "stream-start", "error": reason}])
+        await refuse_client(comm, reason)
 
     async def register_worker(self, comm: Comm, **message: Any) -> None:
         """Judge a worker; delegate, or answer so that it fails to start and logs our text."""
@@ -142,17 +149,15 @@ class Gate:
             return
         self.log_event({"action": "worker-refused", "worker": _shown(message.get("address")), "reason": _cut(reason)})
         self._log("refused", "worker", message, comm.peer_address, reason)
-        await _answer(comm, {"status": "error", "message": reason, "time": time()})
+        await refuse_worker(comm, reason)
 
     async def judge_those_inside(self) -> None:
         """Judge who came in before the gate was closed; who would be refused loses the connection, and is told then."""
         for name, client in list(self.scheduler.clients.items()):
-            comm = self.scheduler.client_comms.get(name)
+            comm = connection_of(self.scheduler, name)
             message = {"client": name, "versions": client.versions}
-            if comm is None or comm.comm is None:
-                continue
-            if self._reason(message, "client", comm.comm.peer_address) is not None:
-                comm.comm.abort()
+            if comm is not None and self._reason(message, "client", comm.peer_address) is not None:
+                comm.abort()
         for worker in list(self.scheduler.workers.values()):
             message = {"address": worker.address, "versions": worker.versions}
             critical = compare_critical(own_versions(), versions_in(message), **_WORKER)
@@ -207,11 +212,8 @@ class Gate:
 
     def _check(self, message: dict[str, Any], who: str) -> None:
         """Look at everything else in a handshake before Dask sees any of it."""
-        handler = self.scheduler.add_client if who == "client" else self.scheduler.add_worker
-        try:
-            inspect.signature(handler).bind(None, **message)
-        except TypeError as error:
-            raise MessageError("handshake", "what the handshake of this Dask has", str(error)) from None
+        if other := misfit(self.scheduler, CLIENT if who == "client" else WORKER, message):
+            raise MessageError("handshake", "what the handshake of this Dask has", other)
         if who == "worker":
             check_worker(message, Status.__members__)
             try:
@@ -256,7 +258,7 @@ def _unreadable(error: MessageError) -> str:
 
 def own_versions() -> dict[str, str | None]:
     """Return the critical versions of this process: those that its running code has."""
-    packages = get_versions()["packages"]
+    packages = package_versions()
     versions: dict[str, str | None] = {name: packages.get(name) for name in CRITICAL}
     versions["python"] = ".".join(map(str, sys.version_info[:3]))
     return versions
@@ -278,9 +280,3 @@ def _shown(value: object) -> str:
 def _cut(reason: str) -> str:
     """Return what events and the log keep of a reason: whoever is refused is told all of it, and it may be long."""
     return reason if len(reason) <= TOLD else f"{reason[:TOLD]}… (and {len(reason) - TOLD} characters more)"
-
-
-async def _answer(comm: Comm, message: object) -> None:
-    with contextlib.suppress(CommClosedError):
-        await comm.write(message)
-        await comm.close()

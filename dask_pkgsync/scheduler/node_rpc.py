@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.reports.failure import NodeFailure, failure_from_wire
 from dask_pkgsync.model.reports.sync import NodeReport, outcome_of, report_from_wire
 from dask_pkgsync.model.target import target_to_wire
 from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.node.worker import NAME
+from dask_pkgsync.scheduler.dask_internals import add_plugin_at, end_node, remove_plugin_at
 
 if TYPE_CHECKING:
     from distributed import Scheduler
@@ -28,13 +29,11 @@ class NodeRpc:
     async def prepare(self, node: Node, target: Target, plugin: bytes) -> NodeReport | NodeFailure:
         """Give a node our plugin, and have it build what it lacks."""
         try:
-            peer = self.scheduler.rpc(node.address)
-            add = peer.plugin_add if node.role == "nanny" else getattr(peer, "plugin-add")
-            reply = await add(plugin=plugin, name=NAME)
-            if reply["status"] != "OK":
-                problem = f"the plugin could not be set up there: {reply['exception_text']}"
+            is_nanny = node.role == "nanny"
+            if raised := await add_plugin_at(self.scheduler, node.address, plugin, NAME, nanny=is_nanny):
+                problem = f"the plugin could not be set up there: {raised}"
                 return NodeFailure(node.address, "prepare", problem[:2000], _LOOK)
-            answer = await peer.pkgsync_prepare(target=target_to_wire(target))
+            answer = await self.scheduler.rpc(node.address).pkgsync_prepare(target=target_to_wire(target))
             return failure_from_wire(answer["failure"]) if "failure" in answer else report_from_wire(answer["report"])
         except Exception as error:  # noqa: BLE001  # lost, or whatever the node raised while it unpickled our plugin
             return _lost(node.address, "prepare", error)
@@ -51,12 +50,11 @@ class NodeRpc:
 
     async def release(self, node: Node) -> NodeReport:
         """Give a node its base back."""
-        peer = self.scheduler.rpc(node.address)
         try:
-            answer = await peer.pkgsync_release()
+            answer = await self.scheduler.rpc(node.address).pkgsync_release()
             if answer is None:  # what a node answers that was never asked to prepare
                 return NodeReport(node.address, node.role, "matched")
-            await getattr(peer, "plugin_remove" if node.role == "nanny" else "plugin-remove")(name=NAME)
+            await remove_plugin_at(self.scheduler, node.address, NAME, nanny=node.role == "nanny")
         except Exception as error:  # noqa: BLE001  # one that cannot be released must not keep the others
             return NodeReport(node.address, node.role, "failed", notes=(f"{type(error).__name__}: {error}"[:2000],))
         if "failure" in answer:
@@ -69,9 +67,8 @@ class NodeRpc:
         workers = [ws.address for ws in self.scheduler.workers.values() if node.address in (ws.nanny, ws.address)]
         with contextlib.suppress(Exception):  # without peers there is nobody to take it
             await self.scheduler.retire_workers(workers=workers, close_workers=False, remove=False)
-        rest: dict[str, Any] = {} if node.role == "nanny" else {"nanny": False}
         with contextlib.suppress(OSError):
-            await self.scheduler.rpc(node.address).terminate(reason="pkgsync-failed", **rest)
+            await end_node(self.scheduler, node.address, "pkgsync-failed", nanny=node.role == "nanny")
         for address in workers:
             await self.scheduler.remove_worker(address=address, stimulus_id="pkgsync-failed", expected=True)
 

@@ -72,7 +72,7 @@ class RegisteredPlugin(SessionHooks):
         """Remove an earlier registration, which Dask would warn of."""
         for name, other in list(scheduler.plugins.items()):
             if getattr(other, "is_pkgsync", False) and not getattr(other, "is_permanent", False):
-                del scheduler.plugins[name]
+                scheduler.remove_plugin(name)
 
 
 def registered_plugin(state: object) -> RegisteredPlugin:

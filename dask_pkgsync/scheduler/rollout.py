@@ -13,18 +13,18 @@ from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from distributed.protocol.pickle import dumps
-
 from dask_pkgsync.model.environments.distribution import Distribution
 from dask_pkgsync.model.reports.failure import LayerError, NodeFailure, SyncError
 from dask_pkgsync.model.reports.status import LEFT_ALONE
 from dask_pkgsync.model.reports.sync import SyncReport
 from dask_pkgsync.node.agent import expected, failure_of
+from dask_pkgsync.node.dask_internals import pickled
 from dask_pkgsync.node.log import logger
 from dask_pkgsync.node.nanny import NannySync
 from dask_pkgsync.node.worker import NAME, WorkerSync
 from dask_pkgsync.options.node import node_settings
 from dask_pkgsync.process.preparation import resolve_extra
+from dask_pkgsync.scheduler.dask_internals import give_new_nannies, give_new_workers, started_nannies
 from dask_pkgsync.scheduler.node_rpc import NodeRpc
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Rollout:
         try:
             await self._activate_all(target)
         finally:  # also after what nobody expected: a worker without a nanny is verified by this plugin alone
-            self.scheduler.worker_plugins[NAME] = self._plugin("worker", target)
+            give_new_workers(self.scheduler, NAME, self._plugin("worker", target))
             self.adopting = False
 
     async def _go_back(self, before: Target | None) -> None:
@@ -181,13 +181,13 @@ class Rollout:
     async def _activate_all(self, target: Target) -> None:
         """Adopt the target, and bring in every node, also those that came meanwhile."""
         self.target = target
-        self.scheduler.nanny_plugins[NAME] = self._plugin("nanny", target)
+        give_new_nannies(self.scheduler, NAME, self._plugin("nanny", target))
         # Not yet for workers: one whose nanny began to start before this would fail its last look, instead of being
         # brought in below; and one that is in the new target already would be held against the old.
-        self.scheduler.worker_plugins.pop(NAME, None)
+        give_new_workers(self.scheduler, NAME, None)
         await self._activate_itself(target)
         for _ in range(ROUNDS):
-            await self._started_nannies()
+            await started_nannies(self.scheduler)  # those that began to start before the plugin was there for them
             nodes = [node for node in self.nodes.unverified(target) if node.address not in self.nodes.failures]
             if not nodes:
                 break
@@ -204,12 +204,6 @@ class Rollout:
         if node.address in self.nodes.reports:
             await self._activate(node, target)
 
-    async def _started_nannies(self) -> None:
-        """Wait for the nannies that began to start before the plugin was there for them."""
-        condition = self.scheduler._starting_nannies_cond  # noqa: SLF001  # no public way to know
-        async with condition:
-            await condition.wait_for(lambda: not self.scheduler._starting_nannies)  # noqa: SLF001
-
     async def release(self, *, holds: bool = True) -> list[NodeReport]:
         """Give every node its base back, the scheduler first.
 
@@ -220,8 +214,8 @@ class Rollout:
         """
         self.target = None
         self._stop_what_was_for_later()
-        self.scheduler.nanny_plugins.pop(NAME, None)
-        self.scheduler.worker_plugins.pop(NAME, None)
+        give_new_nannies(self.scheduler, NAME, None)
+        give_new_workers(self.scheduler, NAME, None)
         nodes = self.nodes.connected()
         reports = await asyncio.gather(*(self._release(node) for node in nodes))
         left = [node for node, report in zip(nodes, reports, strict=True) if report.outcome == LEFT_ALONE]
@@ -258,7 +252,7 @@ class Rollout:
     def _plugin(self, role: str, target: Target) -> bytes:
         known, plugins = self.plugins
         if known is not target:
-            plugins = {"nanny": dumps(NannySync(target)), "worker": dumps(WorkerSync(target))}
+            plugins = {"nanny": pickled(NannySync(target)), "worker": pickled(WorkerSync(target))}
             self.plugins = target, plugins
         return plugins[role]
 

@@ -12,6 +12,7 @@ from dask_pkgsync.model.handshake import is_of_worker, only_looks
 from dask_pkgsync.model.presentation import presented, presented_person
 from dask_pkgsync.model.reports.status import ClientStatus
 from dask_pkgsync.model.wire.releases import ReleaseMismatchError
+from dask_pkgsync.scheduler.dask_internals import has_connection
 
 if TYPE_CHECKING:
     from distributed import Scheduler
@@ -58,7 +59,7 @@ class Sessions:
         )
 
     def _is_connected(self, client: str) -> bool:
-        return client in self.since or client in self.scheduler.client_comms  # Dask tells of it before it has a comm
+        return client in self.since or has_connection(self.scheduler, client)  # Dask tells of it before it has a comm
 
     async def status(self, target: Target | None, claims: Claims) -> tuple[ClientStatus, ...]:
         """Return every client against the target."""

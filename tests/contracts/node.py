@@ -1,0 +1,322 @@
+"""What nannies and workers rely on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from contracts.law import relied_on_by
+from contracts.surroundings import OP, a_moment, client_of, raising, scheduler_here, until, worker_of
+from distributed import Nanny, NannyPlugin, Scheduler, SchedulerPlugin, Status, Worker, WorkerPlugin
+from distributed.versions import get_versions
+
+from dask_pkgsync.node.dask_internals import (
+    add_plugin_to_worker,
+    answer_calls,
+    forget_versions,
+    has_process,
+    is_at_work,
+    is_before_registration,
+    pickled,
+    plugin_loggers,
+    plugins_at_start,
+    restart_worker,
+    running_worker,
+    send_heartbeat,
+    set_plugins_at_start,
+    tell_at_registration,
+)
+from dask_pkgsync.node.log import log_in_sentences
+from dask_pkgsync.node.nanny import NannySync
+from dask_pkgsync.node.worker import WorkerSync
+from dask_pkgsync.scheduler.dask_internals import add_plugin_at, end_node, remove_plugin_at
+from dask_pkgsync.scheduler.node_rpc import NodeRpc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# -- every node -------------------------------------------------------------------------------------------------------
+
+
+@relied_on_by(answer_calls, NodeRpc)
+async def a_server_answers_calls_by_its_handlers() -> None:
+    """Scheduler and workers answer a call by the handler that they have then, and None where they have none."""
+
+    async def double(number: int) -> int:
+        return 2 * number
+
+    async with scheduler_here() as scheduler, worker_of(scheduler) as worker:
+        assert await scheduler.rpc(worker.address).contract_double(number=1) is None
+        answer_calls(worker, contract_double=double)
+        assert await scheduler.rpc(worker.address).contract_double(number=1) == 2
+        answer_calls(scheduler, contract_double=double)
+        assert await worker.scheduler.contract_double(number=2) == 4
+
+
+class OfScheduler(SchedulerPlugin):
+    """Raises when it starts."""
+
+    name = OP
+
+    async def start(self, scheduler: Scheduler) -> None:
+        """Raise."""
+        raise LookupError("of a scheduler")
+
+
+class OfNanny(NannyPlugin):
+    """Says whether there is a worker process, or raises."""
+
+    name = OP
+    found: bool | None = None
+
+    def __init__(self, reason: str = "") -> None:
+        self.reason = reason
+
+    def setup(self, nanny: Nanny) -> None:
+        """Look, or raise the reason."""
+        if self.reason:
+            raise LookupError(self.reason)
+        OfNanny.found = has_process(nanny)
+
+
+class OfWorker(WorkerPlugin):
+    """Tells the scheduler how it found its worker, or raises."""
+
+    name = OP
+    found: tuple[Any, ...] = ()
+    may_go_on = asyncio.Event()
+
+    def __init__(self, text: str = "", reason: str = "") -> None:
+        self.text, self.reason = text, reason
+
+    async def setup(self, worker: Worker) -> None:
+        """Look, or raise the reason."""
+        if self.reason:
+            raise LookupError(self.reason)
+        found = OfWorker.found = (self.text, is_before_registration(worker), is_at_work(worker))
+        tell_at_registration(worker, OP, lambda _: found)
+        if self.text == "waits":
+            await send_heartbeat(worker)
+            await OfWorker.may_go_on.wait()
+
+
+def told(scheduler: Scheduler, worker: str | None) -> tuple[Any, ...]:
+    """Return what a worker has told when it registered."""
+    return tuple(scheduler.workers[str(worker)].extra[OP])
+
+
+@relied_on_by(pickled, NannySync)
+async def plugins_travel_pickled_and_an_exception_of_a_nannys_is_only_an_answer() -> None:
+    """`plugin_add` takes what `distributed.protocol.pickle` has pickled; a nanny answers what its plugin raises."""
+    async with scheduler_here() as scheduler, _idle_nanny(scheduler) as nanny, worker_of(scheduler) as worker:
+        assert (await nanny.plugin_add(plugin=pickled(OfNanny())))["status"] == "OK"
+        assert OfNanny.found is False
+        assert (await worker.plugin_add(plugin=pickled(OfWorker("added"))))["status"] == "OK"
+        assert OfWorker.found == ("added", False, True)
+        answer = await nanny.plugin_add(plugin=pickled(OfNanny("of a nanny")))
+        assert "of a nanny" in answer["exception_text"]
+
+
+@contextlib.asynccontextmanager
+async def _idle_nanny(scheduler: Scheduler) -> Any:
+    """Make a nanny that is never started, for what can be seen without a process."""
+    nanny = Nanny(scheduler.address, nthreads=1)
+    try:
+        yield nanny
+    finally:
+        await nanny.close()
+
+
+@relied_on_by(plugin_loggers, log_in_sentences)
+async def what_plugins_raise_is_logged_by_known_loggers() -> None:
+    """What plugins raise is logged, if at all, with the exception, by the loggers of core, scheduler, nanny, worker."""
+    loggers = {one.name for one in plugin_loggers()}
+    with _logged() as found:
+        async with scheduler_here() as scheduler, _idle_nanny(scheduler) as nanny, client_of(scheduler) as client:
+            await nanny.plugin_add(plugin=OfNanny("of a nanny"))  # (which an old one does not log)
+            with contextlib.suppress(LookupError):
+                await client.register_plugin(OfScheduler())
+            with contextlib.suppress(RuntimeError):
+                async with worker_of(scheduler, plugins=(OfWorker("", "of a worker"),)):
+                    pass
+    assert {text for text, _ in found} >= {"of a scheduler", "of a worker"}
+    assert {name for _, name in found} <= loggers
+
+
+@contextlib.contextmanager
+def _logged() -> Iterator[list[tuple[str, str]]]:
+    found: list[tuple[str, str]] = []
+
+    class Noting(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.exc_info and isinstance(record.exc_info[1], LookupError):
+                found.append((str(record.exc_info[1]), record.name))
+
+    handler = Noting()
+    logging.getLogger("distributed").addHandler(handler)
+    try:
+        yield found
+    finally:
+        logging.getLogger("distributed").removeHandler(handler)
+
+
+# -- a nanny ----------------------------------------------------------------------------------------------------------
+
+
+@relied_on_by(
+    has_process, running_worker, plugins_at_start, set_plugins_at_start, restart_worker, is_before_registration
+)
+async def a_nanny_starts_its_workers_with_the_plugins_in_worker_kwargs() -> None:
+    """Each worker of a nanny sets up, before it registers, what `plugins` of `worker_kwargs` has when it is started."""
+    async with scheduler_here() as scheduler:
+        nanny = Nanny(scheduler.address, nthreads=1, dashboard=False, dashboard_address=":0")
+        assert not has_process(nanny)
+        assert await running_worker(nanny, 1) is None
+        set_plugins_at_start(nanny, OP, [OfWorker("first")])
+        async with nanny:
+            assert has_process(nanny)
+            first, pid = await running_worker(nanny, 1), nanny.pid
+            assert told(scheduler, first) == ("first", True, False)
+            assert scheduler.workers[str(first)].nanny == nanny.address
+            await _takes_plugins(scheduler, nanny)
+
+            set_plugins_at_start(nanny, OP, [OfWorker("second")])
+            assert [one.text for one in plugins_at_start(nanny)] == ["second"]
+            restarting = asyncio.ensure_future(restart_worker(nanny, 60, OP))
+            await until(lambda: nanny.process.status == Status.starting)
+            second = await running_worker(nanny, 60)
+            assert await restarting == ""
+            assert told(scheduler, second) == ("second", True, False)
+            assert pid != nanny.pid
+
+
+async def _takes_plugins(scheduler: Scheduler, nanny: Nanny) -> None:
+    """Look at what the scheduler asks of a nanny that runs."""
+    assert await add_plugin_at(scheduler, nanny.address, pickled(OfNanny()), OP, nanny=True) == ""
+    assert OfNanny.found is True
+    await remove_plugin_at(scheduler, nanny.address, OP, nanny=True)
+    assert OP not in nanny.plugins
+    await remove_plugin_at(scheduler, nanny.address, OP, nanny=True)
+    assert "not today" in await add_plugin_at(scheduler, nanny.address, pickled(OfNanny("not today")), OP, nanny=True)
+
+
+@relied_on_by(restart_worker)
+async def a_nanny_says_ok_to_a_restart_also_where_no_worker_runs() -> None:
+    """`Nanny.restart` answers OK, or an error with its text, and OK also where there is no worker after it."""
+    async with scheduler_here() as scheduler, _idle_nanny(scheduler) as nanny:
+        assert await nanny.restart(timeout=60, reason=OP) == "OK"
+        assert await restart_worker(nanny, 60, OP) == "OK, and it does not run"
+        nanny.process = UnableToDie()
+        assert "stays" in await restart_worker(nanny, 60, OP)
+        nanny.process = None
+
+
+class UnableToDie:
+    """A worker process that cannot be ended."""
+
+    status = Status.running
+    worker_address = None
+
+    async def kill(self, **_: Any) -> None:
+        """Raise."""
+        raise LookupError("it stays")
+
+
+@relied_on_by(end_node)
+async def a_nanny_closes_when_it_is_told_to() -> None:
+    """The handler `terminate` of a nanny is `Nanny.close`, which takes a reason."""
+    async with scheduler_here() as scheduler, _idle_nanny(scheduler) as nanny:
+        assert nanny.handlers["terminate"] == nanny.close
+        inspect.signature(nanny.close).bind(reason=OP)
+
+
+@relied_on_by(add_plugin_to_worker)
+async def a_plugin_that_is_added_to_a_worker_answers_what_it_raised() -> None:
+    """The handler `plugin-add` of a worker answers the exception that the plugin's setup has raised."""
+    async with scheduler_here() as scheduler, worker_of(scheduler) as worker, _idle_nanny(scheduler) as nanny:
+        await nanny.rpc.start()
+        assert await add_plugin_to_worker(nanny, worker.address, pickled(OfWorker("later")), OP) is None
+        assert OfWorker.found == ("later", False, True)
+        raised = await add_plugin_to_worker(nanny, worker.address, pickled(OfWorker("", "not live")), OP)
+        assert isinstance(raised, LookupError)
+        assert str(raised) == "not live"
+
+
+# -- a worker ---------------------------------------------------------------------------------------------------------
+
+
+@relied_on_by(is_before_registration, is_at_work, tell_at_registration, WorkerSync)
+async def a_worker_sets_up_its_own_plugins_before_it_registers() -> None:
+    """A worker sets up the plugins that it was made with in `Status.init`, and then sends `startup_information`."""
+    async with scheduler_here() as scheduler, worker_of(scheduler, plugins=(OfWorker("own"),)) as worker:
+        assert OfWorker.found == ("own", True, False)
+        assert told(scheduler, worker.address) == ("own", True, False)
+        await until(lambda: is_at_work(worker))
+
+
+@relied_on_by(is_before_registration, WorkerSync)
+async def a_worker_does_not_start_where_its_own_plugin_raises() -> None:
+    """What a plugin raises that a worker was made with keeps the worker from registering."""
+    async with scheduler_here() as scheduler:
+        with raising(RuntimeError, "not verified"):
+            async with worker_of(scheduler, plugins=(OfWorker("", "not verified"),)):
+                pass
+        assert not scheduler.workers
+
+
+@relied_on_by(is_at_work, send_heartbeat, WorkerSync)
+async def a_worker_runs_no_tasks_before_the_schedulers_plugins_are_set_up() -> None:
+    """A worker is running, without heartbeats, while it sets up the scheduler's plugins; tasks wait for that."""
+    async with scheduler_here() as scheduler, client_of(scheduler) as client:
+        scheduler.worker_plugins[OP] = pickled(OfWorker("waits"))
+        OfWorker.may_go_on, OfWorker.found = asyncio.Event(), ()
+        worker = Worker(scheduler.address, nthreads=1, dashboard=False, dashboard_address=":0")
+        starting = asyncio.ensure_future(worker)
+        await until(lambda: OfWorker.found)
+        assert OfWorker.found == ("waits", False, False)
+        assert worker.status == Status.running
+        future = client.submit(sum, [1, 2])
+        await a_moment()
+        assert scheduler.workers[worker.address] in scheduler.running
+        assert future.status == "pending"
+        OfWorker.may_go_on.set()
+        async with await starting:
+            assert await future == 3
+            assert is_at_work(worker)
+
+
+@relied_on_by(send_heartbeat)
+async def a_scheduler_notes_when_it_has_heard_of_a_worker() -> None:
+    """The handler `heartbeat_worker` takes a worker's address, time and metrics, and notes that the worker lives."""
+    async with scheduler_here() as scheduler, worker_of(scheduler) as worker:
+        before = scheduler.workers[worker.address].last_seen
+        await a_moment()
+        await send_heartbeat(worker)
+        assert scheduler.workers[worker.address].last_seen > before
+
+
+@relied_on_by(forget_versions)
+async def what_is_remembered_of_versions_can_be_forgotten() -> None:
+    """`get_versions` tells a version that has changed once its cache is empty, or it asks the modules and has none."""
+    with tempfile.TemporaryDirectory() as directory:
+        sys.path.insert(0, directory)
+        try:
+            first, second = (_version(Path(directory), version) for version in ("1.0", "2.0"))
+        finally:
+            sys.path.remove(directory)
+    assert (first, second) in {("1.0", "2.0"), (None, None)}
+
+
+def _version(directory: Path, version: str) -> str | None:
+    metadata = directory / "pkgsync_contract-1.dist-info" / "METADATA"
+    metadata.parent.mkdir(exist_ok=True)
+    metadata.write_text(f"Metadata-Version: 2.1\nName: pkgsync-contract\nVersion: {version}\n")
+    forget_versions()
+    told: str | None = get_versions(packages=["pkgsync-contract"])["packages"]["pkgsync-contract"]
+    return told
