@@ -64,7 +64,7 @@ def test_the_archive_is_the_same_for_the_same_source() -> None:
 def test_only_what_nodes_need_travels() -> None:
     """The command line and the demo stay at home; plugins, core and defaults travel."""
     names = set(zipfile.ZipFile(io.BytesIO(archive.archive())).namelist())
-    assert {"dask_pkgsync/__init__.py", "dask_pkgsync/pkgsync.yaml", "dask_pkgsync/scheduler/gate.py"} <= names
+    assert {"dask_pkgsync/__init__.py", "dask_pkgsync/pkgsync.yaml", "dask_pkgsync/scheduler/clients/gate.py"} <= names
     assert not names & {"dask_pkgsync/cli/group.py", "dask_pkgsync/cli/sync.py", "dask_pkgsync/demo/story.py"}
     assert not any("__pycache__" in name for name in names)
 

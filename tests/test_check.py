@@ -42,7 +42,7 @@ from dask_pkgsync.model.reports.verdict import (
 from dask_pkgsync.model.target import Target
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.scanning.lock_file import read_lock
-from dask_pkgsync.scheduler.claims import Claim
+from dask_pkgsync.scheduler.clients.claims import Claim
 from dask_pkgsync.scheduler.enforcement import guard
 from dask_pkgsync.scheduler.extension import controller_of
 

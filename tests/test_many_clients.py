@@ -35,8 +35,8 @@ from dask_pkgsync.model.environments.interpreter import Interpreter
 from dask_pkgsync.model.environments.origin import Unrecorded
 from dask_pkgsync.model.presentation import Presentation, presentation_to_wire
 from dask_pkgsync.model.target import Target
-from dask_pkgsync.scheduler.claims import Claim, Claims, FileConflictError, MustWaitError
-from dask_pkgsync.scheduler.sessions import Sessions
+from dask_pkgsync.scheduler.clients.claims import Claim, Claims, FileConflictError, MustWaitError
+from dask_pkgsync.scheduler.clients.sessions import Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,7 +180,7 @@ def test_who_loses_an_environment_is_told() -> None:
 
 def test_what_nodes_have_found_is_known_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """However much is found and forgotten, what was in the way is a conflict when it is looked at again."""
-    monkeypatch.setattr("dask_pkgsync.scheduler.claims.MAX_APART", 2)
+    monkeypatch.setattr("dask_pkgsync.scheduler.clients.claims.MAX_APART", 2)
     scheduler: Any = SimpleNamespace(clients={"ann": object(), "ben": object()})
     claims = Claims(scheduler, lambda _: None)
     claims.remember(Claim("ann", target(six="1.0", tabulate="1.0", rich="1.0")), replaces=True)

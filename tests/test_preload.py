@@ -37,8 +37,8 @@ from dask_pkgsync.options.scheduler import release_after
 from dask_pkgsync.options.values import defaults, setting
 from dask_pkgsync.scanning.installed import this_interpreter
 from dask_pkgsync.scanning.lock_file import read_lock
+from dask_pkgsync.scheduler.clients.gate import Gate, own_versions
 from dask_pkgsync.scheduler.enforcement import guard
-from dask_pkgsync.scheduler.gate import Gate, own_versions
 
 PRELOAD = json.dumps(["dask_pkgsync.preload"])
 GUARDED = {"DASK_DISTRIBUTED__SCHEDULER__PRELOAD": PRELOAD}

@@ -33,9 +33,9 @@ from dask_pkgsync.model.target import Target
 from dask_pkgsync.model.wire.protocol import WANTED
 from dask_pkgsync.scanning.installed import this_interpreter
 from dask_pkgsync.scanning.snapshot import Snapshot
-from dask_pkgsync.scheduler.blob_providers import BlobProviders
-from dask_pkgsync.scheduler.blob_service import BlobService
-from dask_pkgsync.scheduler.claims import Claim
+from dask_pkgsync.scheduler.blobs.providers import BlobProviders
+from dask_pkgsync.scheduler.blobs.service import BlobService
+from dask_pkgsync.scheduler.clients.claims import Claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

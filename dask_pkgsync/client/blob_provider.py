@@ -33,7 +33,7 @@ _UPLOADS = 2
 _PAUSES = (0.2, 1.0, 5.0)
 """Seconds between tries over a connection that broke."""
 SIGN = 5.0
-"""Seconds between two signs that this client is at work; see `scheduler.blob_providers.PATIENCE`."""
+"""Seconds between two signs that this client is at work; see `scheduler.blobs.providers.PATIENCE`."""
 _REMEMBERED = 2
 """Snapshots of a client that nodes may still ask for."""
 _TRIES = 3

@@ -19,7 +19,6 @@ from dask_pkgsync.model.wire.protocol import ONLY_WARNS, TOPIC
 from dask_pkgsync.model.wire.releases import THIS, ReleaseMismatchError, agree
 
 if TYPE_CHECKING:
-
     from distributed import Client
 
     from dask_pkgsync.model.announcement import Announcement

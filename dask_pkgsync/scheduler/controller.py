@@ -17,19 +17,19 @@ from dask_pkgsync.node.dask_internals import answer_calls
 from dask_pkgsync.node.log import log_in_sentences, logger
 from dask_pkgsync.node.worker import NAME
 from dask_pkgsync.options.scheduler import restart_for_a_release
-from dask_pkgsync.scheduler.admission import Admission
-from dask_pkgsync.scheduler.blob_providers import BlobProviders
-from dask_pkgsync.scheduler.blob_service import BlobService
-from dask_pkgsync.scheduler.claims import Claim, Claims, FileConflictError, MustWaitError
+from dask_pkgsync.scheduler.blobs.providers import BlobProviders
+from dask_pkgsync.scheduler.blobs.service import BlobService
+from dask_pkgsync.scheduler.clients.admission import Admission
+from dask_pkgsync.scheduler.clients.claims import Claim, Claims, FileConflictError, MustWaitError
+from dask_pkgsync.scheduler.clients.expiry import Expiry
+from dask_pkgsync.scheduler.clients.gate import Gate, mismatch
+from dask_pkgsync.scheduler.clients.sessions import Sessions
 from dask_pkgsync.scheduler.dask_internals import forget_metadata
-from dask_pkgsync.scheduler.drain import Drain
-from dask_pkgsync.scheduler.expiry import Expiry
-from dask_pkgsync.scheduler.gate import Gate, mismatch
 from dask_pkgsync.scheduler.log import sentence
-from dask_pkgsync.scheduler.nodes import Nodes
-from dask_pkgsync.scheduler.own_node import SchedulerNode
-from dask_pkgsync.scheduler.rollout import Rollout
-from dask_pkgsync.scheduler.sessions import Sessions
+from dask_pkgsync.scheduler.rollout.drain import Drain
+from dask_pkgsync.scheduler.rollout.nodes import Nodes
+from dask_pkgsync.scheduler.rollout.own_node import SchedulerNode
+from dask_pkgsync.scheduler.rollout.rollout import Rollout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -16,8 +16,8 @@ from dask_pkgsync.options.scheduler import operator_mode, operator_target, relea
 from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.lock_file import read_lock
 from dask_pkgsync.scanning.snapshot import with_digests
+from dask_pkgsync.scheduler.clients.gate import own_versions
 from dask_pkgsync.scheduler.extension import controller_of
-from dask_pkgsync.scheduler.gate import own_versions
 from dask_pkgsync.scheduler.plugin import PermanentHooks
 
 if TYPE_CHECKING:

@@ -36,7 +36,7 @@ from dask_pkgsync.node.log import log_in_sentences
 from dask_pkgsync.node.nanny import NannySync
 from dask_pkgsync.node.worker import WorkerSync
 from dask_pkgsync.scheduler.dask_internals import add_plugin_at, end_node, remove_plugin_at
-from dask_pkgsync.scheduler.node_rpc import NodeRpc
+from dask_pkgsync.scheduler.rollout.node_rpc import NodeRpc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,9 @@ from distributed.comm import connect
 from distributed.protocol.pickle import dumps
 
 from dask_pkgsync.model.handshake import check_worker, identity, versions_in
-from dask_pkgsync.scheduler.blob_providers import BlobProviders
+from dask_pkgsync.scheduler.blobs.providers import BlobProviders
+from dask_pkgsync.scheduler.clients.gate import Gate
+from dask_pkgsync.scheduler.clients.sessions import Sessions
 from dask_pkgsync.scheduler.controller import Controller
 from dask_pkgsync.scheduler.dask_internals import (
     CLIENT,
@@ -43,9 +45,7 @@ from dask_pkgsync.scheduler.dask_internals import (
     stand_in_for,
     started_nannies,
 )
-from dask_pkgsync.scheduler.gate import Gate
 from dask_pkgsync.scheduler.plugin import RegisteredPlugin, SessionHooks
-from dask_pkgsync.scheduler.sessions import Sessions
 
 if TYPE_CHECKING:
     from distributed.comm import Comm

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from dask_pkgsync.model.reports.sync import Outcome
     from dask_pkgsync.model.target import Target
-    from dask_pkgsync.scheduler.nodes import Node
+    from dask_pkgsync.scheduler.rollout.nodes import Node
 
 
 class NodeRpc:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from distributed import Scheduler
 
     from dask_pkgsync.model.target import Target
-    from dask_pkgsync.scheduler.blob_service import BlobService
+    from dask_pkgsync.scheduler.blobs.service import BlobService
 
 
 KEEPS_BASE = "strict holds for the workers: a running scheduler keeps its base behind the layer"

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.blobs import Blob, BlobRequest
     from dask_pkgsync.model.errors import WheelError
     from dask_pkgsync.model.target import Target
-    from dask_pkgsync.scheduler.blob_providers import BlobProviders
-    from dask_pkgsync.scheduler.claims import Claim
+    from dask_pkgsync.scheduler.blobs.providers import BlobProviders
+    from dask_pkgsync.scheduler.clients.claims import Claim
 
 IDLE = 600.0
 """Seconds after which an upload that stopped half-way is given up and removed."""

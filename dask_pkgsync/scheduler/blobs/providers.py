@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from distributed import Scheduler
 
     from dask_pkgsync.model.blobs import BlobLocation, BlobRequest
-    from dask_pkgsync.scheduler.claims import Claim
+    from dask_pkgsync.scheduler.clients.claims import Claim
 
 PATIENCE = 30.0
 """Seconds without any sign of a client that was asked, after which it is given up on (`supplier.SIGN` says how often

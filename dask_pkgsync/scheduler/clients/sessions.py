@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from distributed.scheduler import ClientState
 
     from dask_pkgsync.model.target import Target
-    from dask_pkgsync.scheduler.claims import Claim, Claims
+    from dask_pkgsync.scheduler.clients.claims import Claim, Claims
 
 
 SHOWN = 5

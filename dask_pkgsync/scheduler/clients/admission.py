@@ -23,15 +23,15 @@ from dask_pkgsync.model.reports.verdict import (
 )
 from dask_pkgsync.model.target import Target
 from dask_pkgsync.model.wire.fields import Field
-from dask_pkgsync.scheduler.gate import own_versions
+from dask_pkgsync.scheduler.clients.gate import own_versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dask_pkgsync.model.claims import FileConflict
     from dask_pkgsync.model.environments.environment import Environment
-    from dask_pkgsync.scheduler.claims import Claims
-    from dask_pkgsync.scheduler.gate import Gate
+    from dask_pkgsync.scheduler.clients.claims import Claims
+    from dask_pkgsync.scheduler.clients.gate import Gate
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""On the scheduler: leads every node to a target, in two phases, and back.
+"""On the scheduler: brings every node to a target, in two phases, and back.
 
 First all nodes *prepare*: they plan, build and verify their layers, and nothing that runs is changed. Only when that
 went well somewhere is the target *adopted*: from then on new nodes start in it, and the others *activate* what they
@@ -17,15 +17,13 @@ from dask_pkgsync.model.environments.distribution import Distribution
 from dask_pkgsync.model.reports.failure import LayerError, NodeFailure, SyncError
 from dask_pkgsync.model.reports.status import LEFT_ALONE
 from dask_pkgsync.model.reports.sync import SyncReport
-from dask_pkgsync.node.agent import expected, failure_of
-from dask_pkgsync.node.dask_internals import pickled
+from dask_pkgsync.node.agent import failure_of
 from dask_pkgsync.node.log import logger
-from dask_pkgsync.node.nanny import NannySync
-from dask_pkgsync.node.worker import NAME, WorkerSync
+from dask_pkgsync.node.worker import NAME
 from dask_pkgsync.options.node import node_settings
 from dask_pkgsync.process.preparation import resolve_extra
 from dask_pkgsync.scheduler.dask_internals import give_new_nannies, give_new_workers, started_nannies
-from dask_pkgsync.scheduler.node_rpc import NodeRpc
+from dask_pkgsync.scheduler.rollout.node_steps import NodeSteps
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -35,9 +33,9 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.clash import Clash
     from dask_pkgsync.model.reports.sync import NodeReport
     from dask_pkgsync.model.target import Target
-    from dask_pkgsync.scheduler.drain import Drain
-    from dask_pkgsync.scheduler.nodes import Node, Nodes
-    from dask_pkgsync.scheduler.own_node import SchedulerNode
+    from dask_pkgsync.scheduler.rollout.drain import Drain
+    from dask_pkgsync.scheduler.rollout.nodes import Node, Nodes
+    from dask_pkgsync.scheduler.rollout.own_node import SchedulerNode
 
 ROUNDS = 5
 """How often nodes that came in while a sync was under way are looked for before what is left is given up."""
@@ -72,15 +70,13 @@ class Rollout:
         self.nodes = nodes
         self.drain = drain
         self.log_event = log_event
-        self.rpc = NodeRpc(scheduler)
+        self.steps = NodeSteps(scheduler, itself, nodes, drain, log_event)
         self.target: Target | None = None
         """What new nodes start in."""
         self.adopting = False
         """Whether nodes that come in are still to be brought to the target."""
         self.lock = asyncio.Lock()
         """Held by whoever changes the target, or a node."""
-        self.plugins: tuple[Target | None, dict[str, bytes]] = None, {}
-        """A target, and what brings it to nannies and to workers without one."""
         self.later: set[asyncio.Task[None]] = set()
 
     async def roll_out(self, asked: Target, permit: Callable[[Collection[Clash]], Awaitable[None]]) -> SyncReport:
@@ -127,7 +123,7 @@ class Rollout:
         try:
             await self._activate_all(target)
         finally:  # also after what nobody expected: a worker without a nanny is verified by this plugin alone
-            give_new_workers(self.scheduler, NAME, self._plugin("worker", target))
+            give_new_workers(self.scheduler, NAME, self.steps.plugin("worker", target))
             self.adopting = False
 
     async def _go_back(self, before: Target | None) -> None:
@@ -167,7 +163,7 @@ class Rollout:
     async def _prepare_all(self, target: Target) -> None:
         """Let every node prepare; raise if none can."""
         nodes = self.nodes.connected()
-        await asyncio.gather(self._prepare_itself(target), *(self._prepare(node, target) for node in nodes))
+        await asyncio.gather(self.steps.prepare_itself(target), *(self.steps.prepare(node, target) for node in nodes))
         failed = set(self.nodes.failures)
         if self.itself.address in failed or (nodes and failed.issuperset(node.address for node in nodes)):
             raise self._not_adopted(self.nodes.failures)
@@ -181,28 +177,21 @@ class Rollout:
     async def _activate_all(self, target: Target) -> None:
         """Adopt the target, and bring in every node, also those that came meanwhile."""
         self.target = target
-        give_new_nannies(self.scheduler, NAME, self._plugin("nanny", target))
+        give_new_nannies(self.scheduler, NAME, self.steps.plugin("nanny", target))
         # Not yet for workers: one whose nanny began to start before this would fail its last look, instead of being
         # brought in below; and one that is in the new target already would be held against the old.
         give_new_workers(self.scheduler, NAME, None)
-        await self._activate_itself(target)
+        await self.steps.activate_itself(target)
         for _ in range(ROUNDS):
             await started_nannies(self.scheduler)  # those that began to start before the plugin was there for them
             nodes = [node for node in self.nodes.unverified(target) if node.address not in self.nodes.failures]
             if not nodes:
                 break
-            await asyncio.gather(*(self._bring_in(node, target) for node in nodes))
+            await asyncio.gather(*(self.steps.bring_in(node, target) for node in nodes))
         while unverified := self.nodes.unverified(target):
             for node in unverified:
-                await self._expel(node)
+                await self.steps.expel(node)
         # Nothing is awaited from here to the end of the adoption, after which only the verified may register.
-
-    async def _bring_in(self, node: Node, target: Target) -> None:
-        """Activate a node, which is prepared first if it came too late for that."""
-        if node.address not in self.nodes.reports:
-            await self._prepare(node, target)
-        if node.address in self.nodes.reports:
-            await self._activate(node, target)
 
     async def release(self, *, holds: bool = True) -> list[NodeReport]:
         """Give every node its base back, the scheduler first.
@@ -217,7 +206,7 @@ class Rollout:
         give_new_nannies(self.scheduler, NAME, None)
         give_new_workers(self.scheduler, NAME, None)
         nodes = self.nodes.connected()
-        reports = await asyncio.gather(*(self._release(node) for node in nodes))
+        reports = await asyncio.gather(*(self.steps.release(node) for node in nodes))
         left = [node for node, report in zip(nodes, reports, strict=True) if report.outcome == LEFT_ALONE]
         if holds and len(left) < len(nodes):
             reports = [replace(one, outcome="waiting") if one.outcome == LEFT_ALONE else one for one in reports]
@@ -229,13 +218,6 @@ class Rollout:
             self._do_later(self._release_when_free(node))
         return [self.itself.release(), *reports]
 
-    async def _release(self, node: Node) -> NodeReport:
-        report = await self.rpc.release(node)
-        self.drain.done(node.address)
-        if report.outcome != LEFT_ALONE:
-            self.drain.free(node.worker)
-        return report
-
     async def _release_when_free(self, node: Node) -> None:
         """Give a node its base back that could not be emptied, once it can; whoever syncs ends this."""
         outcome, holds = LEFT_ALONE, node.worker in self.drain.held
@@ -244,53 +226,10 @@ class Rollout:
             async with self.lock:
                 if node.address not in {one.address for one in self.nodes.connected()}:
                     return
-                outcome = (await self._release(node)).outcome
+                outcome = (await self.steps.release(node)).outcome
                 if not holds:
                     self.drain.free(node.worker)
         self.nodes.states.pop(node.address, None)
-
-    def _plugin(self, role: str, target: Target) -> bytes:
-        known, plugins = self.plugins
-        if known is not target:
-            plugins = {"nanny": pickled(NannySync(target)), "worker": pickled(WorkerSync(target))}
-            self.plugins = target, plugins
-        return plugins[role]
-
-    # -- one node -----------------------------------------------------------------------------------------------------
-
-    async def _prepare(self, node: Node, target: Target) -> None:
-        self.nodes.step(node.address, node.role, "prepare", "started")
-        answer = await self.rpc.prepare(node, target, self._plugin(node.role, target))
-        if isinstance(answer, NodeFailure):
-            self.nodes.fail(answer, node.role)
-            return
-        self.nodes.reports[node.address] = answer
-        self.nodes.step(node.address, node.role, "prepare", "finished", _summary(answer))
-
-    async def _activate(self, node: Node, target: Target) -> None:
-        started = monotonic()
-        self.nodes.step(node.address, node.role, "activate", "started")
-        self.nodes.last_target[node.address] = target.id
-        answer = await self.rpc.activate(node, target)
-        self.drain.done(node.address)
-        told = self.nodes.failures.get(node.address)  # by the worker itself, which knows better than its nanny
-        match told or answer:
-            case NodeFailure() as failure:
-                self.nodes.fail(failure, node.role)
-            case (outcome, detail):
-                report = self.nodes.reports[node.address]
-                self.nodes.reports[node.address] = replace(
-                    report,
-                    outcome="left alone" if report.outcome == "left alone" else outcome,
-                    seconds=report.seconds + monotonic() - started,
-                    notes=(*report.notes, detail) if detail else report.notes,
-                )
-                if outcome == "waiting":
-                    self.nodes.step(node.address, node.role, "activate", "waiting", detail)
-                else:
-                    self.drain.free(node.worker)
-                    shown = self.nodes.reports[node.address].outcome
-                    self.nodes.step(node.address, node.role, "activate", "finished", shown)
 
     async def _restart_when_free(self, node: Node, target: Target) -> None:
         """Bring in a node that could not be drained, once it can; whoever comes with another target ends this."""
@@ -302,11 +241,13 @@ class Rollout:
                 if self.nodes.is_verified(node, target):  # it died, and came back in the target
                     self.nodes.step(node.address, node.role, "activate", "finished", "restarted")
                     return
-                await self._prepare(node, target)  # again: it may have prepared what somebody else asked for in vain
+                await self.steps.prepare(
+                    node, target
+                )  # again: it may have prepared what somebody else asked for in vain
                 if node.address in self.nodes.reports:
-                    await self._activate(node, target)
+                    await self.steps.activate(node, target)
                 if node.address in self.nodes.failures:
-                    await self._expel(node)
+                    await self.steps.expel(node)
 
     def _do_later(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -317,30 +258,6 @@ class Rollout:
         for task in self.later:
             task.cancel()
 
-    async def _prepare_itself(self, target: Target) -> None:
-        here = self.itself.address
-        self.nodes.step(here, "scheduler", "prepare", "started")
-        try:
-            report = await self.itself.prepare(target)
-        except Exception as error:  # noqa: BLE001  # also what nobody expected must not leave the others half-way
-            self.nodes.fail(failure_of(here, expected(error)), "scheduler")
-            return
-        self.nodes.reports[here] = report
-        self.nodes.step(here, "scheduler", "prepare", "finished", _summary(report))
-
-    async def _activate_itself(self, target: Target) -> None:
-        here = self.itself.address
-        self.nodes.step(here, "scheduler", "activate", "started")
-        report = self.nodes.reports[here] = await self.itself.activate(target, self.nodes.reports[here])
-        self.nodes.step(here, "scheduler", "activate", "finished", report.outcome)
-
-    async def _expel(self, node: Node) -> None:
-        never = NodeFailure(node.address, "activate", "its worker was never verified", "Start it again.")
-        failure = self.nodes.failures.setdefault(node.address, never)
-        self.log_event({"action": "node-expelled", "node": node.address, "reason": str(failure)})
-        logger.warning("out of the cluster: %s", failure)
-        await self.rpc.expel(node)
-
 
 def _waits(report: NodeReport) -> NodeFailure:
     return NodeFailure(
@@ -350,10 +267,3 @@ def _waits(report: NodeReport) -> NodeFailure:
         "Release what it holds (del the futures) or let its tasks end, and sync again; or restart it all the same: "
         "sync(client, restart='now').",
     )
-
-
-def _summary(report: NodeReport) -> str:
-    if report.outcome == "left alone":
-        return "this process is your own: nothing to do"
-    counts = {"to install": report.installed, "to replace": report.replaced, "to hide": report.hidden}
-    return ", ".join(f"{len(steps)} {what}" for what, steps in counts.items() if steps) or "matches"

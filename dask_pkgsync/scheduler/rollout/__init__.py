@@ -1,0 +1,1 @@
+"""How every node of a cluster gets to a target, and back."""
