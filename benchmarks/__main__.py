@@ -1,7 +1,8 @@
 """Run benchmarks: ``python -m benchmarks``, in an environment that has what the ``test`` extra brings.
 
-Each row is printed with what it is compared with, and the ratio; nothing fails for being slow. All of them take about
-an hour; with ``--small`` everything is done once, in a minute or two, to see that it works.
+Each row is printed with what it is compared with, and the ratio; nothing fails for being slow. All of them take long
+and want a machine that does nothing else; with ``--small`` everything is done once, with little to do, to see that it
+works.
 """
 
 from __future__ import annotations
