@@ -376,8 +376,10 @@ async def a_client_raises_an_import_error_of_its_handshake() -> None:
     async with scheduler_here() as scheduler:
         before = change_handshake(change)
         try:
+            client = Client(scheduler.address, asynchronous=True, set_as_default=False)
             with raising(ImportError, "cannot be presented"):
-                await Client(scheduler.address, asynchronous=True, set_as_default=False)
+                await client
+            assert is_closing(client)
         finally:
             restore_handshake(before)
 

@@ -60,13 +60,17 @@ async def a_server_answers_calls_by_its_handlers() -> None:
 
 
 class OfScheduler(SchedulerPlugin):
-    """Raises when it starts."""
+    """Raises when it starts, and when a client comes."""
 
     name = OP
 
     async def start(self, scheduler: Scheduler) -> None:
         """Raise."""
         raise LookupError("of a scheduler")
+
+    def add_client(self, scheduler: Scheduler, client: str) -> None:
+        """Raise."""
+        raise LookupError("of a client")
 
 
 class OfNanny(NannyPlugin):
@@ -142,10 +146,13 @@ async def what_plugins_raise_is_logged_by_known_loggers() -> None:
             await nanny.plugin_add(plugin=OfNanny("of a nanny"))  # (which an old one does not log)
             with contextlib.suppress(LookupError):
                 await client.register_plugin(OfScheduler())
+            scheduler.add_plugin(OfScheduler())
+            async with client_of(scheduler):
+                pass
             with contextlib.suppress(RuntimeError):
                 async with worker_of(scheduler, plugins=(OfWorker("", "of a worker"),)):
                     pass
-    assert {text for text, _ in found} >= {"of a scheduler", "of a worker"}
+    assert {text for text, _ in found} >= {"of a scheduler", "of a client", "of a worker"}
     assert {name for _, name in found} <= loggers
 
 

@@ -113,8 +113,10 @@ async def a_client_that_is_refused_raises_the_reason() -> None:
     async with scheduler_here() as scheduler:
         before = set(scheduler.clients)
         stand_in_for(scheduler, CLIENT, refuse)
+        client = Client(scheduler.address, asynchronous=True, set_as_default=False)
         with raising(ImportError, "no place for you"):
-            await Client(scheduler.address, asynchronous=True, set_as_default=False)
+            await client
+        assert client.status == "closed"
         assert set(scheduler.clients) == before
         assert not scheduler.client_comms
 
