@@ -16,23 +16,25 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from distributed.versions import get_versions
-from fuzzing import CLIENT, Fuzzer, padded, presenting, say, with_other_versions
-from schedulers import LIMIT, STOCK, scheduler
+from malformed_messages import CLIENT, Fuzzer, padded, presenting, say, with_other_versions
 
+from benchmarks.schedulers import LIMIT, STOCK, scheduler
+from benchmarks.table import Table
 from dask_pkgsync import scan
 from dask_pkgsync.model.environments.environment import environment_to_wire
 from dask_pkgsync.model.text import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from schedulers import Running
-
+    from benchmarks.race import Scale
+    from benchmarks.schedulers import Running
     from dask_pkgsync import Environment
 
-REPORTS = 5
+MODES = (STOCK, "enforce", "sync")
 USUAL = {"let in", "refused", "answered", "MessageError", "PolicyError", "TypeError"}
 """Answers; the first message with another one is shown."""
 
@@ -41,13 +43,18 @@ class Record:
     """Prints how a scheduler does, now and then."""
 
     def __init__(self, running: Running, title: str) -> None:
-        self.running = running
+        self.running, self.title = running, title
         self.answers: Counter[str] = Counter()
         self.started = perf_counter()
         self.worst: list[tuple[float, float, str]] = []
         self.above = 0
         self.read = 0.0
         print(f"\n{title}", flush=True)
+
+    def table(self) -> Table:
+        """Return the worst block, beside the limit; there may be none that was worth noting."""
+        seconds = {"the worst block": [self.worst[0][0] if self.worst else 0.0], "the limit": [LIMIT]}
+        return Table(self.title, seconds, "the worst block", {"the limit": "< 1"})
 
     async def show(self, number: int) -> dict[str, Any]:
         """Print one line; return the scheduler's state."""
@@ -74,7 +81,9 @@ class Record:
             print(f"         left behind: {changed or 'nothing'}")
 
 
-async def send(running: Running, messages: Iterator[tuple[str, dict[str, Any]]], count: int, title: str) -> None:
+async def send(
+    running: Running, messages: Iterator[tuple[str, dict[str, Any]]], count: int, title: str, reports: int
+) -> Table:
     """Send messages, one at a time, and report on the way."""
     record = Record(running, title)
     before = await record.show(0)
@@ -88,9 +97,10 @@ async def send(running: Running, messages: Iterator[tuple[str, dict[str, Any]]],
         record.answers[answer] += 1
         if answer not in USUAL and record.answers[answer] == 1:
             print(f"         {answer}: {op} { {key: shown(value) for key, value in message.items()}!a}"[:1_000])
-        if number % (count // REPORTS) == 0:
+        if number % (count // reports) == 0:
             after = await record.show(number)
     record.end(before, after)
+    return record.table()
 
 
 def refusals(environment: Environment) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -111,25 +121,40 @@ def messages(fuzzer: Fuzzer) -> Iterator[tuple[str, dict[str, Any]]]:
         yield fuzzer.message()
 
 
+def attack(modes: Sequence[str], count: int, refused: int, *, seed: int = 1, reports: int = 5) -> Iterator[Table]:
+    """Send fuzzed messages to a scheduler in each mode, and handshakes that are refused to another one."""
+    logging.disable(logging.CRITICAL)
+    environment = scan(modules=False)
+    for mode in modes:
+        with scheduler(mode) as running:
+            made = messages(Fuzzer(seed, environment, running.target))
+            title = f"{count} messages to a scheduler in mode {mode}, seed {seed}"
+            yield asyncio.run(send(running, made, count, title, reports))
+    if refused:
+        with scheduler("enforce") as running:
+            made = refusals(environment)
+            title = f"{refused} refusals in mode enforce"
+            yield asyncio.run(send(running, made, refused, title, reports))
+
+
+def benchmark(scale: Scale) -> Iterator[Table]:
+    """Send so much that what is left behind, and what holds the event loop up, is seen."""
+    if scale.small:
+        yield from attack(("sync",), 10, 4, reports=1)
+    else:
+        yield from attack(MODES, 100_000, 10_000)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=100_000)
     parser.add_argument("--refusals", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--modes", nargs="*", default=[STOCK, "enforce", "sync"])
+    parser.add_argument("--modes", nargs="*", default=MODES)
     options = parser.parse_args(argv)
-    logging.disable(logging.CRITICAL)
-    environment = scan(modules=False)
-    for mode in options.modes:
-        with scheduler(mode) as running:
-            made = messages(Fuzzer(options.seed, environment, running.target))
-            title = f"{options.messages} messages to a scheduler in mode {mode}, seed {options.seed}"
-            asyncio.run(send(running, made, options.messages, title))
-    if options.refusals:
-        with scheduler("enforce") as running:
-            made = refusals(environment)
-            asyncio.run(send(running, made, options.refusals, f"{options.refusals} refusals in mode enforce"))
+    for table in attack(options.modes, options.messages, options.refusals, seed=options.seed):
+        print(table)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
@@ -10,27 +9,32 @@ import logging
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from clusters import SOURCE
 from distributed.comm import connect
 from distributed.versions import get_versions
-from fuzzing import CLIENT, WORKER, padded, presenting, say, worker_handshake
-from schedulers import STOCK, scheduler
-from table import show
+from malformed_messages import CLIENT, WORKER, padded, presenting, say, worker_handshake
 
+from benchmarks.race import Measured, Race, Scale
+from benchmarks.schedulers import STOCK, scheduler
 from dask_pkgsync import scan
 from dask_pkgsync.model.environments.environment import environment_to_wire
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from distributed.comm import Comm
-    from schedulers import Running
+
+    from benchmarks.schedulers import Running
 
 CLIENTS = """
 import json, sys, time, warnings
@@ -45,37 +49,39 @@ print(json.dumps(seconds))
 """Connects again and again, in a process of its own; the first time differs from the others."""
 
 
-async def connection(running: Running, versions: dict[str, Any]) -> float:
+async def connection(running: Running, versions: dict[str, Any]) -> Measured:
     """Return the seconds until a client is let in."""
     started = perf_counter()
     assert await say(running.address, CLIENT, {"client": "Client-1", "versions": versions}) == "let in"
-    return perf_counter() - started
+    return Measured(perf_counter() - started)
 
 
-def connections(runs: int) -> None:
-    """Print what a connection costs, by how much a client presents; the scheduler's processor time as well."""
+async def thinking(running: Running, versions: dict[str, Any]) -> Measured:
+    """Return the scheduler's processor time until a client is let in."""
+    before = await running.cpu()
+    await connection(running, versions)
+    return Measured(await running.cpu() - before)
+
+
+def connections(stock: Running, gated: Running, sizes: Sequence[int]) -> Iterator[Race]:
+    """Tell what a connection costs, by how much a client presents; the scheduler's processor time as well."""
     environment = environment_to_wire(scan(modules=False))
     environment["distributions"] = dict(list(environment["distributions"].items())[:50])
-    with scheduler(STOCK) as stock, scheduler("sync") as gated:
-        shown = {
-            "stock client, stock scheduler": (stock, get_versions()),
-            "stock client, gate": (gated, get_versions()),
-            **{f"presents {n:,}, gate": (gated, presenting(padded(environment, n))) for n in (50, 500, 5_000)},
-        }
-        seconds: dict[str, list[float]] = {name: [] for name in shown}
-        busy: dict[str, list[float]] = {name: [] for name in shown}
+    shown = {
+        "stock client, gate": get_versions(),
+        **{f"presents {n:,}, gate": presenting(padded(environment, n)) for n in sizes},
+    }
+    for title, seconds in (("seconds to be let in", connection), ("processor time of the scheduler for it", thinking)):
+        peer = {"stock client, stock scheduler": partial(_call, seconds, stock, get_versions())}
+        for name, versions in shown.items():
+            ours = {name: partial(_call, seconds, gated, versions)}
+            yield Race(f"{title}: {name}", ours, peer, runs=60, warm=True)
 
-        async def measure() -> None:
-            for _ in range(runs):
-                for name, (running, versions) in shown.items():
-                    before = await running.cpu()
-                    seconds[name].append(await connection(running, versions))
-                    busy[name].append(await running.cpu() - before)
 
-        asyncio.run(measure())
-    for title, what in (("seconds to be let in", seconds), ("processor time of the scheduler for it", busy)):
-        for ours in list(what)[1:]:
-            show(f"{title}: {ours}", {ours: what[ours], "stock": what["stock client, stock scheduler"]}, ours, {})
+def _call(function: Any, *arguments: Any) -> Measured:
+    """Run something on an event loop of its own."""
+    seconds: Measured = asyncio.run(function(*arguments))
+    return seconds
 
 
 @contextlib.contextmanager
@@ -95,27 +101,31 @@ def site(count: int) -> Any:
 def clients(running: Running, path: str, count: int, **env: str) -> list[float]:
     """Return the seconds of each ``Client()`` of one process."""
     argv = [sys.executable, "-c", CLIENTS, running.address, str(count)]
-    more = {"PYTHONPATH": os.pathsep.join([path, str(Path(__file__).parents[1])]), **env}
+    more = {"PYTHONPATH": os.pathsep.join([path, str(SOURCE)]), **env}
     done = subprocess.run(argv, capture_output=True, text=True, check=True, env={**os.environ, **more})
     return [float(one) for one in json.loads(done.stdout)]
 
 
-def whole_clients(runs: int) -> None:
-    """Print what ``Client()`` costs that presents, and syncs if configured, where everything matches."""
-    ours = {"DASK_DISTRIBUTED__CLIENT__PRELOAD": '["dask_pkgsync.preload"]', "DASK_PKGSYNC__MODULES": "false"}
-    with scheduler(STOCK) as stock, scheduler("enforce") as gated:
-        for more in (0, 500, 5_000):
-            seconds: dict[str, list[float]] = {}
-            with site(more) as path:
-                for _ in range(runs):
-                    for name, running, env in (("stock", stock, {}), ("ours", gated, ours)):
-                        first, *others = clients(running, path, 6, **env)
-                        seconds.setdefault(f"{name}, the first of a process", []).append(first)
-                        seconds.setdefault(f"{name}, another", []).extend(others)
-            title = f"Client(), everything matches, {more:,} packages more than the scheduler's"
-            for when in ("the first of a process", "another"):
-                both = {f"{name}, {when}": seconds[f"{name}, {when}"] for name in ("ours", "stock")}
-                show(title, both, f"ours, {when}", {f"stock, {when}": "<= 1.2"})
+def first(running: Running, path: str, **env: str) -> Measured:
+    """Return the seconds of the first ``Client()`` of a process."""
+    return Measured(clients(running, path, 1, **env)[0])
+
+
+def another(running: Running, path: str, **env: str) -> Measured:
+    """Return the seconds of a ``Client()`` of a process that has had one."""
+    return Measured(median(clients(running, path, 6, **env)[1:]))
+
+
+def whole_clients(stock: Running, gated: Running, sizes: Sequence[int]) -> Iterator[Race]:
+    """Tell what ``Client()`` costs that presents, and syncs if configured, where everything matches."""
+    env = {"DASK_DISTRIBUTED__CLIENT__PRELOAD": '["dask_pkgsync.preload"]', "DASK_PKGSYNC__MODULES": "false"}
+    for more in sizes:
+        title = f"Client(), everything matches, {more:,} packages more than the scheduler's"
+        with site(more) as path:
+            for when, seconds in (("the first of a process", first), ("another", another)):
+                ours = {f"ours, {when}": partial(seconds, gated, path, **env)}
+                peer = {f"stock, {when}": partial(seconds, stock, path)}
+                yield Race(f"{title}, {when}", ours, peer, dict.fromkeys(peer, "<= 1.2"), runs=5)
 
 
 @contextlib.asynccontextmanager
@@ -138,7 +148,7 @@ async def joined(running: Running, count: int, first: int) -> AsyncIterator[list
             comm.abort()
 
 
-async def join(running: Running, nodes: int, joining: int) -> float:
+async def join(running: Running, nodes: int, joining: int) -> Measured:
     """Return the scheduler's processor time for one of some workers that join beside so many others."""
     async with joined(running, nodes, 0):
         await asyncio.sleep(1)
@@ -146,33 +156,31 @@ async def join(running: Running, nodes: int, joining: int) -> float:
         async with joined(running, joining, nodes):
             used = (await running.cpu() - before) / joining
     await asyncio.sleep(1)
-    return used
+    return Measured(used)
 
 
-def joining(runs: int) -> None:
-    """Print what a joining worker costs, by how many there are: flat is the goal, beside what Dask does itself."""
-    flat: dict[str, list[float]] = {}
-    with scheduler(STOCK) as stock, scheduler("enforce") as gated:
-        for nodes in (10, 100, 1_000):
-            seconds: dict[str, list[float]] = {"gate": [], "stock": []}
-            for _ in range(runs):
-                for name, running in (("stock", stock), ("gate", gated)):
-                    seconds[name].append(asyncio.run(join(running, nodes, 50)))
-            flat[f"gate, {nodes:,} nodes"] = seconds["gate"]
-            show(f"processor time for a worker that joins {nodes:,} others", seconds, "gate", {})
-    show("the same by the number of nodes", flat, "gate, 1,000 nodes", {})
+def joining(stock: Running, gated: Running, sizes: Sequence[int], count: int) -> Iterator[Race]:
+    """Tell what a joining worker costs, by how many there are: flat is the goal, beside what Dask does itself."""
+    by_size = {f"gate, {nodes:,} nodes": partial(_call, join, gated, nodes, count) for nodes in sizes}
+    for nodes, (name, ours) in zip(sizes, by_size.items(), strict=True):
+        title = f"processor time for a worker that joins {nodes:,} others"
+        yield Race(title, {name: ours}, {"stock": partial(_call, join, stock, nodes, count)}, runs=3)
+    if len(sizes) > 1:
+        yield Race("the same by the number of nodes", dict(reversed(by_size.items())), runs=3)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run, and print tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=3)
-    runs = parser.parse_args(argv).runs
+def benchmark(scale: Scale) -> Iterator[Race]:
+    """Connect clients, and workers."""
     logging.disable(logging.CRITICAL)
-    connections(runs * 20)
-    whole_clients(runs)
-    joining(runs)
+    with scheduler(STOCK) as stock:
+        with scheduler("sync") as gated:
+            yield from connections(stock, gated, scale.pick((50, 500, 5_000), (50,)))
+        with scheduler("enforce") as gated:
+            yield from whole_clients(stock, gated, scale.pick((0, 500, 5_000), (0,)))
+            yield from joining(stock, gated, *scale.pick(((10, 100, 1_000), 50), ((2,), 2)))
 
 
 if __name__ == "__main__":
-    main()
+    from benchmarks.__main__ import main
+
+    main(["gate", *sys.argv[1:]])

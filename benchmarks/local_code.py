@@ -1,12 +1,11 @@
 """What local code costs on its way: upload and fan-out, an edit of a project, packing what is installed.
 
-Eight workers with two caches stand for two hosts. Peers: the same bytes in the same parts over a Dask connection and
-nowhere else; `UploadDirectory`; ``pip wheel``; ``zip -0``.
+Workers that share a cache stand for a host; there are eight, on two hosts. Peers: the same bytes in the same parts over
+a Dask connection and nowhere else; `UploadDirectory`; ``pip wheel``; ``zip -0``.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import shutil
@@ -18,27 +17,34 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from clusters import BASE_PACKAGES, Cluster, Person, Venv, base_python, uv
-from table import measure, show
+from uv import find_uv_bin
 
+from benchmarks.checkout import imports
+from benchmarks.race import Race, Scale
+from benchmarks.table import Table
+from benchmarks.wheels import HAS_UV
+from dask_pkgsync.client.blob_provider import BlobProvider
+from dask_pkgsync.model.blobs import BlobRequest
+from dask_pkgsync.options.person import packer
 from dask_pkgsync.scanning.records import dist_infos, entries
 from dask_pkgsync.wheels.repack import repack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-SIZE = 200_000_000
 CHUNK = 8 << 20
 UPLOAD_PEERS = {"the same bytes over a connection": "<= 1.43 (70 %)", "the same bytes to the disk": ""}
 
-UPLOAD = """
+UPLOAD = f"""
 import asyncio, time
 from pathlib import Path
-from dask_pkgsync.client.blob_provider import Supplier
-from dask_pkgsync.options.person import local_snapshot, packer
-from dask_pkgsync.model.blobs import Request
-client.wait_for_workers(8)
+{imports(BlobProvider=BlobProvider, BlobRequest=BlobRequest, packer=packer)}
+"""
+UPLOAD += """
+client.wait_for_workers(WORKERS)
 result = {}
 here = Path(__file__).parent
 
@@ -68,27 +74,27 @@ def timed(name, function, *args):
 
 from distributed.diagnostics.plugin import UploadDirectory
 timed("UploadDirectory", lambda: client.register_plugin(UploadDirectory(str(here / "large"), update_path=True)))
-client.wait_for_workers(8)
+client.wait_for_workers(WORKERS)
 client.register_plugin(pkgsync.PackageSync(only=["six"], modules=False))
 for _ in range(RUNS):
     (here / "large" / "data.bin").write_bytes(os.urandom(SIZE))
     plugin = pkgsync.PackageSync(only=["module-large"])
-    parcel, path = timed("pack", lambda: packer(plugin.snapshot).pack(
-        next(Request(d.name, d.version, d.identity) for d in plugin.snapshot.environment.distributions.values()
+    blob, path = timed("pack", lambda: packer(plugin.snapshot).pack(
+        next(BlobRequest(d.name, d.version, d.identity) for d in plugin.snapshot.environment.distributions.values()
              if d.name == "module-large")))
     timed("the same bytes over a connection", client.sync, raw, path)
     timed("the same bytes to the disk", copy, path)
-    timed("upload", client.sync, Supplier(client, plugin.snapshot)._upload, parcel, path)
-timed("sync to eight workers", lambda: pkgsync.sync(client, only=["module-large"], progress=False))
+    timed("upload", client.sync, BlobProvider(client, plugin.snapshot)._upload, blob, path)
+timed("sync to the workers", lambda: pkgsync.sync(client, only=["module-large"], progress=False))
 events = [event for _, event in client.get_events("pkgsync")]
-result["served"] = sum(event["bytes"] for event in events if event["action"] == "served") / parcel.size
-assert everywhere(call, "import large; answer = large.data.stat().st_size") == [SIZE] * 8
+result["served"] = sum(event["bytes"] for event in events if event["action"] == "served") / blob.size
+assert everywhere(call, "import large; answer = large.data.stat().st_size") == [SIZE] * WORKERS
 print(json.dumps(result))
 """
 
 EDIT = """
 import time
-client.wait_for_workers(8)
+client.wait_for_workers(WORKERS)
 def timed():
     started = time.perf_counter()
     pkgsync.sync(client, only=["mine"], modules=False, progress=False)
@@ -97,7 +103,7 @@ result = {"first": timed()}
 source.write_text("answer = 2\\n")
 result["after an edit"] = timed()
 result["nothing changed"] = timed()
-assert everywhere(call, "import mine; answer = mine.answer") == [2] * 8
+assert everywhere(call, "import mine; answer = mine.answer") == [2] * WORKERS
 print(json.dumps(result))
 """
 
@@ -109,72 +115,65 @@ PROJECT = {
 
 
 @contextlib.contextmanager
-def two_hosts(root: Path) -> Iterator[Cluster]:
-    """Run a scheduler and eight workers with three caches."""
-    root.mkdir()
+def running(root: Path, hosts: int, per_host: int) -> Iterator[Cluster]:
+    """Run a scheduler, and so many workers on each of so many hosts, each with a cache of its own."""
     venv = Venv(root / "venv")
     uv(["venv", "--python", base_python(), str(venv.root)])
     uv(["pip", "install", "--python", venv.python, *BASE_PACKAGES])
-    cluster = Cluster(root, venv, root / "cache-scheduler")
+    cluster = Cluster(root, venv, root / "cache-scheduler", env=HAS_UV)
     try:
         cluster.start_scheduler()
-        for host in ("one", "two"):
+        for host in map(str, range(hosts)):
             env = {"DASK_PKGSYNC__CACHE_DIRECTORY": str(root / f"cache-{host}")}
-            cluster.add_worker("--nworkers", "4", name=host, **env)
+            cluster.add_worker("--nworkers", str(per_host), name=f"host{host}", **env)
         yield cluster
     finally:
         cluster.stop()
 
 
-def upload(root: Path, person: Person, runs: int = 5) -> None:
-    """Measure the way of 200 MB."""
-    person.write(
-        {"large/__init__.py": "from pathlib import Path\ndata = Path(__file__).with_name('data.bin')\n"}, "job"
-    )
-    (person.home / "job" / "large" / "data.bin").write_bytes(os.urandom(SIZE))
-    with two_hosts(root) as cluster:
-        script = f"CHUNK, SIZE, RUNS = {CHUNK}, {SIZE}, {runs}\n{UPLOAD}"
-        found = person.run(cluster, script, DASK_PKGSYNC__MODULES_LIMIT="1 GB")
+def upload(cluster: Cluster, person: Person, hosts: int, workers: int, size: int, runs: int) -> Iterator[Table]:
+    """Measure the way of a large module."""
+    init = "from pathlib import Path\ndata = Path(__file__).with_name('data.bin')\n"
+    person.write({"large/__init__.py": init}, "job")
+    (person.home / "job" / "large" / "data.bin").write_bytes(os.urandom(size))
+    script = f"CHUNK, SIZE, RUNS, WORKERS = {CHUNK}, {size}, {runs}, {workers}\n{UPLOAD}"
+    found = person.run(cluster, script, DASK_PKGSYNC__MODULES_LIMIT="1 GB")
     served = found.pop("served")
     seconds: dict[str, list[float]] = found
     hop = {name: seconds.pop(name) for name in ("upload", *UPLOAD_PEERS)}
-    show("200 MB to the scheduler, verified and on its disk", hop, "upload", UPLOAD_PEERS)
-    show("200 MB to eight workers on two hosts", seconds, "sync to eight workers", {})
-    print(f"bytes that left the scheduler: {served:.2f} times the wheel (goal: 2, one for each host)")
+    yield Table(f"{size / 1e6:g} MB to the scheduler, verified and on its disk", hop, "upload", UPLOAD_PEERS)
+    title = f"{size / 1e6:g} MB to {workers} workers on {hosts} hosts"
+    note = f"bytes that left the scheduler: {served:.2f} times the wheel (goal: {hosts}, one for each host)"
+    yield Table(title, seconds, "sync to the workers", note=note)
 
 
-def edit(root: Path, person: Person) -> None:
+def edit(cluster: Cluster, person: Person, workers: int, scale: Scale) -> Table:
     """Measure a sync after an edit of an editable project."""
     project = person.write(PROJECT, "mine")
     person.install("-e", str(project), "pip", "setuptools")
-    with two_hosts(root) as cluster:
-        found: dict[str, Any] = person.run(
-            cluster, f"from pathlib import Path\nsource = Path({str(project)!r}) / 'mine' / '__init__.py'\n{EDIT}"
-        )
+    names = f"from pathlib import Path\nsource = Path({str(project)!r}) / 'mine' / '__init__.py'\n"
+    found: dict[str, Any] = person.run(cluster, f"WORKERS = {workers}\n{names}{EDIT}")
     seconds = {name: [value] for name, value in found.items()}
-    copy = shutil.copytree(project, root / "copy")
-    for name, argv in {
-        "pip wheel": [person.venv.python, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(root / "out"), str(copy)],
-        "the build alone (uv build)": [
-            shutil.which("uv") or f"{sys.prefix}/bin/uv",
-            "build",
-            "-q",
-            "--wheel",
-            str(copy),
-        ],
-    }.items():
-        started = perf_counter()
-        subprocess.run(argv, check=True, cwd=root, capture_output=True)
-        seconds[name] = [perf_counter() - started]
-    show("One line of an editable project", seconds, "after an edit", {"the build alone (uv build)": "+ 2 s at most"})
+    with tempfile.TemporaryDirectory() as directory:
+        copy = str(shutil.copytree(project, Path(directory, "copy")))
+        peers = {"the build alone (uv build)": [find_uv_bin(), "build", "-q", "--wheel", copy]}
+        if not scale.small:
+            pip = [person.venv.python, "-m", "pip", "wheel", "-q", "--no-deps", "-w", directory]
+            peers["pip wheel"] = [*pip, copy]
+        for name, argv in peers.items():
+            started = perf_counter()
+            subprocess.run(argv, check=True, cwd=directory, capture_output=True)
+            seconds[name] = [perf_counter() - started]
+    goals = {"the build alone (uv build)": "+ 2 s at most"}
+    return Table("one line of an editable project", seconds, "after an edit", goals)
 
 
-def pack(root: Path, runs: int) -> None:
-    """Measure packing what is installed."""
+def pack(root: Path, packages: Sequence[str]) -> Race:
+    """Pack what is installed."""
     root.mkdir()
     venv = Venv(root / "venv")
     uv(["venv", "--python", base_python(), str(venv.root)])
-    uv(["pip", "install", "--python", venv.python, "pandas", "pyarrow", "scipy"])
+    uv(["pip", "install", "--python", venv.python, *packages])
     (site,) = venv.root.glob("lib/python*/site-packages")
     infos = list(dist_infos(site).values())
     names = [entry.path for info in infos for entry in entries(info) if not entry.path.startswith("..")]
@@ -191,21 +190,23 @@ def pack(root: Path, runs: int) -> None:
             subprocess.run(argv, input=listed, text=True, check=True, cwd=site)
 
     peers = {"zip -0": peer} if shutil.which("zip") else {}
-    show(f"{len(infos)} distributions, packed", measure({"repack": ours, **peers}, runs), "repack", {})
+    return Race(f"{len(infos)} distributions, packed", {"repack": ours}, peers, runs=3)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run all three."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=3)
-    runs = parser.parse_args(argv).runs
-    with tempfile.TemporaryDirectory() as directory:
+def benchmark(scale: Scale) -> Iterator[Race | Table]:
+    """Do all three."""
+    hosts, per_host = scale.pick((2, 4), (1, 1))
+    workers = hosts * per_host
+    with tempfile.TemporaryDirectory(prefix="pkgsync-bench-", ignore_cleanup_errors=True) as directory:
         root = Path(directory)
+        yield pack(root / "pack", scale.pick(("pandas", "pyarrow", "scipy"), ("six", "tabulate")))
         person = Person(root / "person")
-        pack(root / "pack", runs)
-        edit(root / "edit", person)
-        upload(root / "upload", person, runs)
+        with running(root, hosts, per_host) as cluster:
+            yield edit(cluster, person, workers, scale)
+            yield from upload(cluster, person, hosts, workers, *scale.pick((200_000_000, 5), (2_000_000, 1)))
 
 
 if __name__ == "__main__":
-    main()
+    from benchmarks.__main__ import main
+
+    main(["local_code", *sys.argv[1:]])

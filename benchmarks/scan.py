@@ -6,33 +6,38 @@ its own (``uv pip list``, ``pip list``) is timed with that process, and may keep
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from clusters import CRITICAL_PINS, SOURCE, Venv, base_python, surroundings, uv
 from packaging.utils import canonicalize_name
-from table import measure, show
 from uv import find_uv_bin
 
+from benchmarks.checkout import imports
+from benchmarks.race import Measured, Race, Scale
 from dask_pkgsync import scan
+from dask_pkgsync.scanning.installed import scan_installed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 PACKAGES = ["jupyter", "scikit-learn", "matplotlib", "statsmodels", "xarray", "zarr", "sphinx", "mypy", "bokeh"]
 ENOUGH = 100
 
-FIRST = """
+FIRST = f"""
 import sys, time
-import dask_pkgsync.scanning.installed as scanning
+{imports(scan_installed=scan_installed)}
 sys.path.remove(sys.argv[1])
 started = time.perf_counter()
-scanning.scan()
+scan_installed()
 print(time.perf_counter() - started)
 """
 """The first scan of a process, as a node does it: nothing is cached, and the wheel tags are still to be found."""
@@ -69,46 +74,43 @@ def listed(*argv: str) -> None:
     subprocess.run(argv, capture_output=True, check=True, env=surroundings())
 
 
-def environment(root: Path) -> tuple[Venv, str]:
+def environment(root: Path, packages: Sequence[str], enough: int) -> tuple[Venv, str]:
     """Make the environment that is scanned; return it with its site-packages."""
     venv = Venv(root / "venv")
     uv(["venv", "--seed", "--python", base_python(), str(venv.root)])
-    uv(["pip", "install", "--python", venv.python, *CRITICAL_PINS, *PACKAGES, str(SOURCE)])
+    uv(["pip", "install", "--python", venv.python, *CRITICAL_PINS, *packages, str(SOURCE)])
     site = venv.run("import sysconfig; print(sysconfig.get_path('purelib'))").stdout.strip()
     expected = by_importlib(site)
-    assert len(expected) >= ENOUGH
+    assert len(expected) >= enough
     assert {name: one.version for name, one in scan([site]).distributions.items()} == expected
     return venv, site
 
 
-def first_scan(venv: Venv) -> float:
+def first_scan(venv: Venv) -> Measured:
     """Return the seconds of the first scan in a new process, without its start and imports."""
-    return float(venv.run(FIRST, str(SOURCE), PYTHONPATH=str(SOURCE)).stdout)
+    return Measured(venv.run(FIRST, str(SOURCE), PYTHONPATH=str(SOURCE)).stdout)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run, and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=15)
-    runs = parser.parse_args(argv).runs
-    root = Path(tempfile.mkdtemp(prefix="pkgsync-bench-"))
-    try:
-        venv, site = environment(root)
-        what = {
-            "scan()": lambda: scan([site]),
-            "bare scandir and read": lambda: bare(site),
-            "importlib.metadata, name and version": lambda: by_importlib(site),
-            "uv pip list": lambda: listed(find_uv_bin(), "--no-config", "pip", "list", "--python", venv.python),
-            "pip list": lambda: listed(venv.python, "-m", "pip", "list", "--disable-pip-version-check"),
-        }
-        measure(what, 1)  # warms the files and pip's bytecode
-        seconds = measure(what, runs)
-        seconds["scan(), the first of a process"] = [first_scan(venv) for _ in range(runs)]
-        goals = {"bare scandir and read": "<= 1.5", "uv pip list": "< 1"}
-        show(f"{len(by_importlib(site))} distributions", seconds, "scan()", goals)
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
+def benchmark(scale: Scale) -> Iterator[Race]:
+    """Scan."""
+    with tempfile.TemporaryDirectory(prefix="pkgsync-bench-", ignore_cleanup_errors=True) as root:
+        venv, site = environment(Path(root), *scale.pick((PACKAGES, ENOUGH), ([], 1)))
+        yield Race(
+            f"{len(by_importlib(site))} distributions",
+            {"scan()": lambda: scan([site]), "the first scan of a process": lambda: first_scan(venv)},
+            {
+                "bare scandir and read": lambda: bare(site),
+                "importlib.metadata, name and version": lambda: by_importlib(site),
+                "uv pip list": lambda: listed(find_uv_bin(), "--no-config", "pip", "list", "--python", venv.python),
+                "pip list": lambda: listed(venv.python, "-m", "pip", "list", "--disable-pip-version-check"),
+            },
+            {"bare scandir and read": "<= 1.5", "uv pip list": "< 1"},
+            runs=15,
+            warm=True,
+        )
 
 
 if __name__ == "__main__":
-    main()
+    from benchmarks.__main__ import main
+
+    main(["scan", *sys.argv[1:]])

@@ -11,16 +11,15 @@ import sys
 import tempfile
 from asyncio.events import Handle
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter, process_time, thread_time
 from typing import TYPE_CHECKING, Any
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import dask
 import psutil
 from distributed import Scheduler, protocol, rpc
-from fuzzing import left_behind
+from malformed_messages import left_behind
+
+from benchmarks import CHECKOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,12 +56,13 @@ class Running:
 def scheduler(mode: str) -> Iterator[Running]:
     """Run a scheduler in another process."""
     with tempfile.TemporaryDirectory(prefix="pkgsync-bench-") as cache:
-        argv = [sys.executable, __file__, mode, cache]
+        argv = [sys.executable, "-m", "benchmarks.schedulers", mode, cache]
         pipe = subprocess.PIPE
-        process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
+        process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, cwd=CHECKOUT)
         try:
             assert process.stdout is not None
             address, _, target = process.stdout.readline().strip().partition(" ")
+            assert address, f"a scheduler in mode {mode} did not start"
             yield Running(address, target)
         finally:
             process.communicate()

@@ -6,57 +6,54 @@ which the nodes have an older numpy that a worker has imported, so that workers 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import shutil
 import subprocess
 import sys
 import tempfile
+from itertools import count
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from clusters import CRITICAL_PINS, Cluster, Venv, base_python, environment_with, imported_version, on_workers, uv
 from distributed import Client, PipInstall
 from distributed.diagnostics.plugin import InstallPlugin
-from table import show
 from uv import find_uv_bin
 
 import dask_pkgsync as pkgsync
+from benchmarks.race import Measured, Race, Scale
+from benchmarks.wheels import HAS_UV, directory_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 MAIN = ["scikit-learn", "matplotlib", "statsmodels", "xarray", "zarr", "numpy"]
 OLD = ["numpy==2.1.3"]
+SAMPLE = "pkgsync-bench"
+RELEASES = 500
+"""Versions of the sample that there are: each sync takes another one, which no node has yet."""
 
 
 class Bench:
     """Environments and clusters below one temporary directory."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, packages: Sequence[str], workers: int, scale: Scale) -> None:
         self.root = root
+        self.scale = scale
+        self.workers = workers
         self.count = 0
         resolved = root / "requirements.txt"
         wanted = root / "requirements.in"
-        wanted.write_text("\n".join([*CRITICAL_PINS, *MAIN]))
-        uv(
-            [
-                "pip",
-                "compile",
-                str(wanted),
-                "--python",
-                base_python(),
-                "-o",
-                str(resolved),
-                "--no-annotate",
-                "--no-header",
-            ]
-        )
+        wanted.write_text("\n".join([*CRITICAL_PINS, *packages]))
+        options = ["--python", base_python(), "-o", str(resolved), "--no-annotate", "--no-header"]
+        uv(["pip", "compile", str(wanted), *options])
         self.pins = resolved.read_text().split()
         self.full = self.venv(*self.pins)
+        self.nodes: Venv | None = None
 
     def venv(self, *packages: str) -> Venv:
         """Return a fresh environment with pip."""
@@ -68,15 +65,17 @@ class Bench:
 
     @contextlib.contextmanager
     def cluster(self, cache: Path, **env: str) -> Iterator[tuple[Cluster, Client]]:
-        """Run a fresh scheduler and two nannied workers, which have imported numpy."""
+        """Run a fresh scheduler and nannied workers, which have imported numpy."""
         self.count += 1
         root = self.root / f"cluster{self.count}"
         root.mkdir()
-        cluster = Cluster(root, self.venv(*CRITICAL_PINS, *OLD), cache, env=env)
+        if self.nodes is None or not self.scale.small:  # (peers, which install into it, are left out there)
+            self.nodes = self.venv(*CRITICAL_PINS, *OLD)
+        cluster = Cluster(root, self.nodes, cache, env=env)
         try:
             cluster.start_scheduler()
-            cluster.add_worker("--nworkers", "2")
-            with cluster.client(workers=2) as client:
+            cluster.add_worker("--nworkers", str(self.workers))
+            with cluster.client(workers=self.workers) as client:
                 imported_version.__module__ = "__main__"  # so that it travels by value
                 on_workers(client, imported_version, "numpy")
                 yield cluster, client
@@ -86,16 +85,16 @@ class Bench:
         finally:
             cluster.stop()
 
-    def timed(self, cache: Path, action: Callable[[Client], object], **env: str) -> float:
+    def timed(self, cache: Path, action: Callable[[Client], object], **env: str) -> Measured:
         """Return the seconds that an action takes on a fresh cluster."""
         with self.cluster(cache, **env) as (_, client):
             started = perf_counter()
             action(client)
-            client.wait_for_workers(2)
+            client.wait_for_workers(self.workers)
             seconds = perf_counter() - started
             expected = next(pin for pin in self.pins if pin.startswith("numpy==")).partition("==")[2]
             assert set(on_workers(client, imported_version, "numpy").values()) == {expected}
-            return seconds
+            return Measured(seconds)
 
 
 def pip_install(bench: Bench) -> Callable[[Client], object]:
@@ -117,81 +116,86 @@ def unsafe_uv(bench: Bench, cache: Path) -> Callable[[Client], object]:
     return lambda client: client.register_plugin(InstallPlugin(install, restart_workers=True))
 
 
-def whole_sync(bench: Bench, runs: int) -> None:
-    """Print the end-to-end table."""
+def whole_sync(bench: Bench) -> Iterator[Race]:
+    """Bring a fresh cluster to the environment, with caches that are warm, and with new ones."""
     target = bench.full.environment()
-    cache = bench.root / "cache"
+    cache, pip_cache = bench.root / "cache", bench.root / "pip"
 
     def ours(client: Client) -> object:
         return client.register_plugin(pkgsync.PackageSync(target))
 
-    def forget_layers() -> None:
+    def again() -> Measured:
         for part in ("layers", "leases"):
             shutil.rmtree(cache / part, ignore_errors=True)
+        return bench.timed(cache, ours, **HAS_UV)
 
     def new() -> Path:
         return Path(tempfile.mkdtemp(dir=bench.root))
 
-    warm: dict[str, list[float]] = {"dask-pkgsync": [], "uv into the base, unverified": [], "PipInstall": []}
-    cold: dict[str, list[float]] = {"dask-pkgsync": [], "PipInstall": []}
-    pip_cache = str(new())
-    bench.timed(cache, ours)
-    for _ in range(runs):
-        forget_layers()
-        warm["dask-pkgsync"].append(bench.timed(cache, ours))
-        warm["uv into the base, unverified"].append(bench.timed(cache, unsafe_uv(bench, cache / "uv")))
-        cold["dask-pkgsync"].append(bench.timed(new(), ours))
-        cold["PipInstall"].append(bench.timed(cache, pip_install(bench), PIP_CACHE_DIR=str(new())))
-        if not warm["PipInstall"]:  # fills the cache
-            bench.timed(cache, pip_install(bench), PIP_CACHE_DIR=pip_cache)
-        warm["PipInstall"].append(bench.timed(cache, pip_install(bench), PIP_CACHE_DIR=pip_cache))
-    title = f"{len(bench.pins)} pins on two workers, restart included"
+    title = f"{len(bench.pins)} pins on {bench.workers} workers, restart included"
+    unsafe, pip = unsafe_uv(bench, cache / "uv"), pip_install(bench)
+    warm = {
+        "uv into the base, unverified": lambda: bench.timed(cache, unsafe),
+        "PipInstall": lambda: bench.timed(cache, pip, PIP_CACHE_DIR=str(pip_cache)),
+    }
+    cold = {"PipInstall": lambda: bench.timed(new(), pip, PIP_CACHE_DIR=str(new()))}
     goals = {"uv into the base, unverified": "<= 2", "PipInstall": "<= 0.05"}
-    show(f"{title}, caches warm", warm, "dask-pkgsync", goals)
-    show(f"{title}, caches cold", cold, "dask-pkgsync", {"PipInstall": "<= 0.2"})
+    # Each peer, and each run, needs a cluster of its own: that is too long for the small scale.
+    yield Race(f"{title}, caches warm", {"dask-pkgsync": again}, bench.scale.pick(warm, {}), goals, runs=3, warm=True)
+    if not bench.scale.small:
+        ours_cold = {"dask-pkgsync": lambda: bench.timed(new(), ours)}
+        yield Race(f"{title}, caches cold", ours_cold, cold, {"PipInstall": "<= 0.2"}, runs=3)
 
 
-def small_and_matching(bench: Bench, runs: int) -> None:
-    """Print what one small package costs, and what a cluster costs that matches already."""
-    with bench.cluster(bench.root / "cache") as (cluster, client):
-        base = cluster.scheduler_venv.environment()
-        small, plain, matching, first = [], [], [], []
-        for version in ("1.15.0", "1.16.0", "1.17.0"):
-            wanted = environment_with(base, {"six": version})
+def small_and_matching(bench: Bench) -> Iterator[Race]:
+    """Sync one small package, and nothing at all, on a cluster that runs."""
+    versions = (f"1.{number}" for number in count())
+    wheels = directory_of(bench.root / "wheels", ((SAMPLE, f"1.{number}") for number in range(RELEASES)))
+    only_there = {"UV_FIND_LINKS": str(wheels), "UV_NO_INDEX": "1"}
+    with bench.cluster(bench.root / "cache", **HAS_UV, **only_there) as (cluster, client):
+        base, address = cluster.scheduler_venv.environment(), cluster.address
+
+        def small() -> None:
+            client.register_plugin(pkgsync.PackageSync(environment_with(base, {SAMPLE: next(versions)})))
+
+        def back() -> Measured:
+            small()
             started = perf_counter()
-            client.register_plugin(pkgsync.PackageSync(wanted))
-            small.append(perf_counter() - started)
-        started = perf_counter()
-        client.register_plugin(pkgsync.PackageSync(base))
-        first.append(perf_counter() - started)
-        address = cluster.address
-        for _ in range(runs * 10):
-            started = perf_counter()
-            with Client(address, set_as_default=False):
-                plain.append(perf_counter() - started)
-            started = perf_counter()
+            client.register_plugin(pkgsync.PackageSync(base))
+            return Measured(perf_counter() - started)
+
+        def bare_uv() -> None:
+            directory = tempfile.mkdtemp(dir=bench.root)
+            options = ["--find-links", str(wheels), "--no-index", "--no-deps", "--target", directory]
+            uv(["pip", "install", "--python", base_python(), *options, f"{SAMPLE}=={next(versions)}"])
+
+        def matching() -> None:
             with Client(address, set_as_default=False) as other:
                 other.register_plugin(pkgsync.PackageSync(base))
-                matching.append(perf_counter() - started)
-    show("one small package, live, on a running cluster", {"register_plugin": small}, "register_plugin", {})
-    seconds = {"Client() and PackageSync, all in place": matching, "plain Client()": plain}
-    show("a cluster that matches", seconds, "Client() and PackageSync, all in place", {"plain Client()": "<= 1.2"})
-    print(f"back to the base for the first time: {first[0]:.3f} s")
+
+        def plain() -> None:
+            with Client(address, set_as_default=False):
+                pass
+
+        title = f"one small package, live, on a running cluster of {bench.workers} workers"
+        yield Race(title, {"register_plugin": small}, {"uv pip install, once": bare_uv}, runs=10, warm=True)
+        yield Race("back to the base", {"register_plugin": back}, runs=10)
+        client.register_plugin(pkgsync.PackageSync(base))
+        name = "Client() and PackageSync, all in place"
+        yield Race(
+            "a cluster that matches", {name: matching}, {"plain Client()": plain}, {"plain Client()": "<= 1.2"}, runs=30
+        )
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run, and print tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=3)
-    runs = parser.parse_args(argv).runs
-    root = Path(tempfile.mkdtemp(prefix="pkgsync-bench-"))
-    try:
-        bench = Bench(root)
-        small_and_matching(bench, runs)
-        whole_sync(bench, runs)
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
+def benchmark(scale: Scale) -> Iterator[Race]:
+    """Sync clusters."""
+    with tempfile.TemporaryDirectory(prefix="pkgsync-bench-", ignore_cleanup_errors=True) as directory:
+        bench = Bench(Path(directory), *scale.pick((MAIN, 2), (["numpy"], 1)), scale)
+        yield from small_and_matching(bench)
+        yield from whole_sync(bench)
 
 
 if __name__ == "__main__":
-    main()
+    from benchmarks.__main__ import main
+
+    main(["sync", *sys.argv[1:]])

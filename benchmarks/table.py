@@ -1,36 +1,45 @@
-"""Medians and ratios, for all benchmarks."""
+"""Seconds as a table: medians, and how ours compares with each peer's."""
 
 from __future__ import annotations
 
-import gc
+from dataclasses import dataclass, field
 from statistics import median
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping, Sequence
 
 
-def measure(what: Mapping[str, Callable[[], object]], runs: int) -> dict[str, list[float]]:
-    """Run everything in turn, A B C A B C …, so that a machine that slows down does so for all; return seconds."""
-    seconds: dict[str, list[float]] = {name: [] for name in what}
-    for _ in range(runs):
-        for name, function in what.items():
-            gc.collect()
-            started = perf_counter()
-            function()
-            seconds[name].append(perf_counter() - started)
-    return seconds
+@dataclass(frozen=True)
+class Table:
+    """What was measured of one thing, and of its peers or limits."""
+
+    title: str
+    seconds: Mapping[str, Sequence[float]]
+    """Of each row."""
+    ours: str
+    """The row that is compared with each other one."""
+    goals: Mapping[str, str] = field(default_factory=dict)
+    """What the ratio to a row is to be, for people, for example ``<= 1.5``."""
+    note: str = ""
+    """What else there is to say."""
+
+    def ratio(self, name: str) -> float:
+        """Return our median as a multiple of a row's."""
+        return median(self.seconds[self.ours]) / median(self.seconds[name])
+
+    def __str__(self) -> str:
+        """Lay it out."""
+        lines = [self.title, f"{'':50} {'median':>9} {'min':>9} {'max':>9} {'runs':>5} {'ours / it':>10}  goal"]
+        for name, values in self.seconds.items():
+            shown = " ".join(f"{duration(value):>9}" for value in (median(values), min(values), max(values)))
+            lines.append(f"{name:50} {shown} {len(values):>5} {self.ratio(name):>10.3f}  {self.goals.get(name, '')}")
+        return "\n".join([*(line.rstrip() for line in lines), *filter(None, [self.note])])
 
 
-def show(title: str, seconds: Mapping[str, list[float]], ours: str, goals: Mapping[str, str]) -> None:
-    """Print medians, and how our median compares with each peer's."""
-    mine = median(seconds[ours])
-    print(f"\n{title}")
-    print(f"{'':44} {'median':>10} {'min':>10} {'max':>10} {'runs':>5} {'ours / it':>10}  goal")
-    for name, values in seconds.items():
-        ratio = mine / median(values)
-        print(
-            f"{name:44} {median(values):>8.4f} s {min(values):>8.4f} s {max(values):>8.4f} s {len(values):>5}"
-            f" {ratio:>10.3f}  {goals.get(name, '')}"
-        )
+def duration(seconds: float) -> str:
+    """Return seconds in three or more digits, with a unit."""
+    for factor, unit in ((1, "s"), (1e3, "ms")):
+        if seconds * factor >= 1:
+            return f"{seconds * factor:.3f} {unit}"
+    return f"{seconds * 1e6:.1f} µs"

@@ -1,10 +1,11 @@
-"""What Dask's ``preload`` settings name: ``distributed.scheduler.preload: [dask_pkgsync.preload]``, and for clients.
+"""The module to name in Dask's ``preload`` settings, as in ``distributed.scheduler.preload: [dask_pkgsync.preload]``.
 
-On a scheduler it closes the gate, and enforces what the operator has configured. On a client it presents, in Dask's own
-handshake, what the client has, and syncs before ``Client(...)`` returns. Nannies and workers need nothing: the
-scheduler sends them what they need; there it only checks the configuration.
+On a scheduler it closes the gate and enforces the operator policy. On a client it adds the client's environment to
+Dask's own handshake, and syncs before ``Client(...)`` returns. Nannies and workers need no preload, as the scheduler
+sends them the plugins: on them this module only checks the configuration.
 
-A configuration that is not right stops the process while this module is imported: what fails later, Dask only logs.
+An invalid configuration raises while this module is imported, which ends the process. Dask only logs what `dask_setup`
+raises.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ if TYPE_CHECKING:
     from distributed.core import Server
 
 check_configuration()
-is_presenting = __name__ in dask.config.get("distributed.client.preload", default=[])  # a list, or one name
+is_presenting = __name__ in dask.config.get("distributed.client.preload", default=[])  # Dask allows a list or one name
 if is_presenting:
     change_handshake(presenting)
 
 
 async def dask_setup(server: Server | Client) -> None:
-    """Set a scheduler up, or a client: a scheduler that cannot be guarded does not run."""
+    """Set up a scheduler or a client; a scheduler whose configuration cannot be applied ends, or refuses everybody."""
     if isinstance(server, Client):
-        if is_presenting and syncs_on_connect() and not _is_of_a_worker_here(server):
+        if is_presenting and syncs_on_connect() and not _runs_a_worker_of_its_cluster(server):
             await sync_at_connection(server)
         return
     if not isinstance(server, Scheduler):
@@ -49,15 +50,19 @@ async def dask_setup(server: Server | Client) -> None:
     try:
         await guard(server)
     except BaseException as error:
-        logger.critical("this scheduler cannot be guarded as it is configured, and stops", exc_info=True)
-        refuse_everybody(server, error)  # Dask would log it, and let everybody in
-        if runs_a_scheduler_alone():  # others are a person's, with a cluster of their own
+        logger.critical(
+            "this scheduler cannot be guarded as it is configured, so it accepts no clients and no workers: correct "
+            "what the error below names, and start the scheduler again",
+            exc_info=True,
+        )
+        refuse_everybody(server, error)  # Dask only logs the error, and would accept every client
+        if runs_a_scheduler_alone():  # any other process belongs to a user, for example with a LocalCluster
             logging.shutdown()
             os._exit(1)
         raise
 
 
-def _is_of_a_worker_here(client: Client) -> bool:
-    """Whether this process holds a worker of the client's cluster: what a task connects with has nothing to sync."""
+def _runs_a_worker_of_its_cluster(client: Client) -> bool:
+    """Whether this process runs a worker of the client's cluster: a client that a task opens has nothing to sync."""
     address = getattr(client.scheduler, "address", None)
     return any(worker.scheduler.address == address for worker in workers_here())

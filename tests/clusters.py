@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     from distributed.security import Security
 
 SOURCE = Path(dask_pkgsync.__file__).parents[1]
+
+OLDEST = dict(re.findall(r'"(dask|distributed)>=([\d.]+)"', (SOURCE / "pyproject.toml").read_text()))
+"""The oldest Dask that the project promises to work with: the lower bounds of its requirements."""
+OLDEST_PINS = tuple(f"{name}=={oldest}" for name, oldest in OLDEST.items())
 
 CRITICAL = ("cloudpickle", "dask", "distributed", "msgpack", "tornado")
 CRITICAL_PINS = tuple(f"{name}=={version(name)}" for name in CRITICAL)

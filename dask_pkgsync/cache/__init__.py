@@ -1,1 +1,1 @@
-"""The one directory on a machine that is ours: its layout, locks, leases, and what is removed when."""
+"""The one directory of dask-pkgsync on a machine: its layout, locks and leases, and the removal of what is unused."""

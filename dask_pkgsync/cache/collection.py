@@ -1,4 +1,4 @@
-"""Removes from the cache what nobody uses: what is too old, and what does not fit."""
+"""Removes unused layers from the cache: those that are too old, and those beyond the size limit."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 
 def collect(cache: Cache, *, max_age: float, max_bytes: int) -> tuple[str, ...]:
-    """Remove layers that nobody uses: those unused for too long, and the longest unused while all are too large.
+    """Remove layers that no process uses: the too old ones, then the least recently used ones until the rest fits.
 
     Parameters
     ----------
     cache : Cache
     max_age : float
-        Seconds since the last use.
+        Seconds since its last use after which an unused layer is removed.
     max_bytes : int
-        Size of all layers together.
+        Bytes that all layers together may take.
 
     Returns
     -------
@@ -51,11 +51,11 @@ def collect(cache: Cache, *, max_age: float, max_bytes: int) -> tuple[str, ...]:
 
 
 def _last_use(cache: Cache) -> dict[str, float]:
-    found = {}
+    last_use = {}
     for layer in cache.layers.iterdir():
-        with contextlib.suppress(OSError):  # somebody else removed it
-            found[layer.name] = (layer / MARKER).stat().st_mtime
-    return found
+        with contextlib.suppress(OSError):  # another process removed it
+            last_use[layer.name] = (layer / MARKER).stat().st_mtime
+    return last_use
 
 
 def _remove(cache: Cache, digest: str, max_age: float) -> bool:
@@ -66,14 +66,17 @@ def _remove(cache: Cache, digest: str, max_age: float) -> bool:
             aside = cache.aside("removed")
             (cache.layers / digest).rename(aside)
             shutil.rmtree(cache.leases / digest, ignore_errors=True)
-    except (OSError, LayerError):  # in the making, or removed by somebody else
+    except (OSError, LayerError):  # another process builds, uses or has removed it
         return False
     shutil.rmtree(aside, ignore_errors=True)
     return True
 
 
 def _sweep(cache: Cache, max_age: float) -> None:
-    """Remove what processes that died were building; those of other hosts cannot be seen: there the age says it."""
+    """Remove what dead processes have left half built.
+
+    Processes of other hosts cannot be seen, so what they build counts as abandoned when it is old enough.
+    """
     for directory in cache.building.iterdir():
         with contextlib.suppress(OSError, ValueError):
             _, pid, rest = directory.name.split("-", 2)
@@ -84,7 +87,7 @@ def _sweep(cache: Cache, max_age: float) -> None:
 
 
 def _size(directory: Path) -> int:
-    """Bytes of a layer, as its marker says: links to the installer's cache are counted as if they were copies."""
+    """Return the bytes of a layer from its marker; files that are links into the installer's cache count in full."""
     try:
         return int(json.loads((directory / MARKER).read_text())["bytes"])
     except (OSError, ValueError, KeyError):

@@ -1,4 +1,4 @@
-"""The one directory on a node that is ours: layers, wheels, the installer's cache, locks and leases."""
+"""The cache directory: layers, wheels, the installers' own caches, locks and leases."""
 
 from __future__ import annotations
 
@@ -23,55 +23,55 @@ if TYPE_CHECKING:
 
 
 MARKER = "pkgsync-layer.json"
-"""Written last into a layer, before it is renamed into place."""
+"""File with the facts about a layer; it is written last, just before the layer is renamed into place."""
 
 
 @dataclass(frozen=True)
 class Cache:
-    """Where things are below the root of the cache."""
+    """The cache below one root directory: where everything is, its locks and its leases."""
 
     root: Path
 
     @property
     def layers(self) -> Path:
-        """Finished layers, by digest; never changed."""
+        """Finished layers, one directory per digest; they are never changed."""
         return self.root / "layers"
 
     @property
     def building(self) -> Path:
-        """What is being built, and what is being removed."""
+        """Layers, tools and files while they are built or removed."""
         return self.root / "building"
 
     @property
     def locks(self) -> Path:
-        """One file for each thing that only one process may make."""
+        """Lock files, one for each layer, wheel or tool that only one process may make at a time."""
         return self.root / "locks"
 
     @property
     def leases(self) -> Path:
-        """One file for each process that uses a layer."""
+        """Lease files: one directory per layer or blob, and in it one file for each process that uses it."""
         return self.root / "leases"
 
     @property
     def blobs(self) -> Path:
-        """Wheels that came from a client, by digest."""
+        """Wheels that came from a client, one directory per digest."""
         return self.root / "blobs"
 
     @property
     def wheels(self) -> Path:
-        """On a client: what was built or packed there, so that it is not done twice."""
+        """On a client: wheels that were built or packed there, so that each is made once."""
         return self.root / "wheels"
 
     @property
     def tools(self) -> Path:
-        """Installers that were fetched: programs of one platform."""
+        """Installers that were fetched; programs for one platform."""
         return self.root / "tools" / this_platform()
 
     @property
     def uv(self) -> Path:
-        """The cache of uv: on the same file system as the layers, so that it can link files.
+        """The cache of uv, on the file system of the layers so that uv can link files instead of copying them.
 
-        For each platform its own: tags of wheels that are built from source do not name the libc.
+        Each platform has its own, as the tags of wheels that were built from source do not name the libc.
         """
         return self.root / "uv" / this_platform()
 
@@ -81,17 +81,17 @@ class Cache:
         return self.root / "pip" / this_platform()
 
     def aside(self, kind: str) -> Path:
-        """Return a path for something in the making; its name says which process of which host makes it."""
+        """Return a new path for something that is being built; its name holds the process id and the host."""
         return self.building / f"{kind}-{os.getpid()}-{this_host()}-{uuid.uuid4().hex[:8]}"
 
     @contextlib.contextmanager
     def lock(self, name: str, timeout: float) -> Iterator[None]:
-        """Hold a lock that all processes of this host (and of a shared file system) respect.
+        """Hold a lock against all processes that use this cache, also of other hosts on a shared file system.
 
         Raises
         ------
         LayerError
-            If somebody else holds it for longer than the timeout, in seconds, or the file system has no locks.
+            If another process holds it for longer than ``timeout`` seconds, or the file system has no locks.
         """
         path = self.locks / f"{name}.lock"
         lock = locket.lock_file(str(path), timeout=timeout)
@@ -101,7 +101,7 @@ class Cache:
             raise LayerError(
                 "wait",
                 f"another process has been holding {path} for more than {timeout:g} s",
-                advice="See what that process does, or raise install-timeout.",
+                advice="Find out what that process does, or raise install-timeout.",
             ) from None
         except OSError as error:
             problem = f"{path} cannot be locked: {error.strerror or error}"
@@ -112,19 +112,19 @@ class Cache:
             lock.release()
 
     def lease(self, digest: str) -> None:
-        """Say that this process uses a layer or blob, so that nobody removes it."""
+        """Record that this process uses a layer or blob, so that no process removes it."""
         directory = self.leases / digest
         directory.mkdir(parents=True, exist_ok=True)
         process = psutil.Process()
         holder = {"host": this_host(), "pid": process.pid, "created": process.create_time()}
         path = directory / f"{this_host()}-{process.pid}.json"
-        aside = self.aside("lease")  # nobody may find it half written, and take it for nobody's
+        aside = self.aside("lease")  # written aside: a half-written lease would count as that of a dead process
         aside.write_text(json.dumps(holder))
         aside.replace(path)
         lock_lease(path)
 
     def end_leases(self, digests: Iterable[str]) -> None:
-        """Say that this process uses them no more."""
+        """Record that this process no longer uses these layers or blobs."""
         for digest in digests:
             path = self.leases / digest / f"{this_host()}-{os.getpid()}.json"
             path.unlink(missing_ok=True)
@@ -133,33 +133,33 @@ class Cache:
     def is_leased(self, digest: str, max_age: float) -> bool:
         """Whether a living process uses a layer or blob.
 
-        A process on another host cannot be seen from here: as long as it lives it has its lease locked, and where locks
-        do not reach from host to host, the lease's age says it, in seconds.
+        A process on another host cannot be seen. While it lives it holds a lock on its lease. Where the file system has
+        no locks between hosts, a lease younger than ``max_age`` seconds counts as that of a living process.
         """
         directory = self.leases / digest
-        found = False
+        in_use = False
         for lease in directory.iterdir() if directory.is_dir() else ():
             if is_held(lease, max_age):
-                found = True
+                in_use = True
             else:
                 with contextlib.suppress(OSError):
                     lease.unlink()
-        return found
+        return in_use
 
 
 def open_cache(configured: str | None = None) -> Cache:
-    """Return the cache, whose directories exist and can be written.
+    """Create the directories of the cache if they are missing, check that they can be written, and return the cache.
 
     Parameters
     ----------
     configured : str, optional
-        The operator's choice, ``pkgsync.cache-directory``. Without it the user's cache directory is taken, and where
-        that cannot be written a private one among the temporary files.
+        The configured directory (``pkgsync.cache-directory``). By default it is ``dask-pkgsync`` in the user's cache
+        directory, or, if that cannot be written, a private directory among the temporary files.
 
     Raises
     ------
     LayerError
-        If it cannot be written.
+        If the directory cannot be written.
     """
     if configured:
         return _made(Path(configured).expanduser())
@@ -176,7 +176,7 @@ def _private() -> Path:
         root.mkdir(mode=0o700, exist_ok=True)
         if not hasattr(os, "getuid") or root.stat().st_uid == os.getuid():
             return root
-    raise LayerError("cache", f"{root} belongs to somebody else", advice=_advice(root))
+    raise LayerError("cache", f"{root} belongs to another user", advice=_advice(root))
 
 
 def _made(root: Path) -> Cache:

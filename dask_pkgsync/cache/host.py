@@ -1,4 +1,4 @@
-"""Which host, and which platform, this process runs on."""
+"""The host and the platform that this process runs on."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from packaging.tags import sys_tags
 
 @functools.cache
 def this_host() -> str:
-    """Return a name for those that see the same processes: the host's, and on Linux that of the container's namespace.
+    """Return a name that is the same for all processes that see each other's process ids.
 
-    Containers may have their host's name (hostNetwork), but have numbers of processes of their own.
+    It is the host's name, and on Linux also the number of the process-id namespace: a container may have its host's
+    name (hostNetwork), but has process ids of its own.
     """
     with contextlib.suppress(OSError):
         return f"{platform.node()}.{Path('/proc/self/ns/pid').stat().st_ino}"

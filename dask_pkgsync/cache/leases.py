@@ -1,4 +1,4 @@
-"""Files that say which living process uses a layer or blob, also to other hosts."""
+"""Leases: files that record which living process uses a layer or blob, also for other hosts."""
 
 from __future__ import annotations
 
@@ -17,24 +17,26 @@ if TYPE_CHECKING:
 
 
 _leases: dict[Path, int] = {}
-"""The leases of this process, with the open files whose locks say to other hosts that it lives."""
+"""The leases of this process, each with its open file, whose lock shows other hosts that this process lives."""
 
 
 def is_held(lease: Path, max_age: float) -> bool:
-    """Whether the process that a lease names is alive, as far as that can be seen from here."""
+    """Whether the process that a lease names is alive, as far as this host can tell (see `Cache.is_leased`)."""
     try:
         holder = json.loads(lease.read_text())
         if holder["host"] != this_host():
             return lease.stat().st_mtime > time() - max_age or _is_locked(lease)
         return bool(psutil.Process(holder["pid"]).create_time() == holder["created"])
-    except (OSError, ValueError, KeyError, psutil.Error):  # unreadable, or the process is gone
+    except (OSError, ValueError, KeyError, psutil.Error):  # the lease is unreadable, or its process is gone
         return False
 
 
 def lock_lease(path: Path) -> None:
-    """Hold a lock on a lease until this process ends, however that comes about."""
+    """Hold a lock on a lease until this process ends; the system releases it even if the process is killed."""
     unlock_lease(path)
-    with contextlib.suppress(ImportError, OSError):  # Windows; a file system without locks: the age has to do
+    with contextlib.suppress(
+        ImportError, OSError
+    ):  # on Windows, or a file system without locks, the lease's age decides
         import fcntl
 
         _leases[path] = os.open(path, os.O_RDWR)
@@ -48,11 +50,11 @@ def unlock_lease(path: Path) -> None:
 
 
 def _is_locked(path: Path) -> bool:
-    """Whether somebody holds a lock on a lease."""
+    """Whether any process holds a lock on a lease."""
     with contextlib.suppress(ImportError):
         import fcntl
 
-        file = os.open(path, os.O_RDWR)  # NFS wants it open for writing
+        file = os.open(path, os.O_RDWR)  # an exclusive lock on NFS needs a file that is open for writing
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

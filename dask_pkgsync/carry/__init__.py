@@ -1,1 +1,1 @@
-"""Carries this package, as source, to processes where it is not installed."""
+"""Carries this package, as source, to processes that do not have it installed."""

@@ -1,4 +1,4 @@
-"""The source of this package as a zip: the same bytes for the same source."""
+"""The source of this package as a zip archive."""
 
 from __future__ import annotations
 
@@ -17,21 +17,25 @@ CLIENT_ONLY = (
     "wheels/build.py",
     "wheels/pack.py",
 )
-"""Folders and files that only the person's side runs. Not the preload: workers may be configured as clients are."""
+"""Folders and files that only a client runs, and that are left out of the archive.
+
+The preload is not among them: workers may have a client's configuration, which names it.
+"""
 
 
 @cache
 def archive() -> bytes:
-    """Return a zip of this package's source: the same bytes for the same source.
+    """Return a zip of this package's source, whose bytes depend on the source alone.
 
-    Stored and not deflated, without dates, so that the bytes depend on the source alone.
+    So its files are stored without compression, in the order of their names, and with one fixed date.
     """
-    here = _archive_of(Path(__file__).parents[1])
-    return here if here is not None else _zipped(Path(__file__).parents[1])
+    package = Path(__file__).parents[1]
+    own = _archive_of(package)
+    return own if own is not None else _zipped(package)
 
 
 def _archive_of(package: Path) -> bytes | None:
-    """Return the archive that this package was itself imported from, if it was."""
+    """Return the archive that this package was itself imported from; None if it was imported from files."""
     return package.parent.read_bytes() if package.parent.is_file() else None
 
 
@@ -48,5 +52,5 @@ def _zipped(package: Path) -> bytes:
 
 @cache
 def source_digest() -> str:
-    """SHA-256 of `archive`, 64 hexadecimal digits."""
+    """Return the SHA-256 of `archive`, 64 hexadecimal digits."""
     return hashlib.sha256(archive()).hexdigest()

@@ -1,8 +1,8 @@
-"""Makes dask-pkgsync importable where it is not installed. This file travels as text, by itself.
+"""Makes dask-pkgsync importable in a process where it is not installed. This file travels as text, by itself.
 
-A plugin pickles itself as a call to `load` in this source (see `carry.travel`), so it may import nothing of ours and
-must run on every Python that Dask runs on. Text, unlike the code objects that cloudpickle sends, means the same to all
-versions of Python; so a client with another Python gets as far as being told so.
+A plugin pickles itself as a call to `load` in this source (see `carry.travel`). So this file may import nothing of
+ours, and must run on every Python that Dask runs on. Text means the same to all versions of Python, unlike the code
+objects that cloudpickle sends; so a client with another version of Python gets an error message, not a crash.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ PACKAGE = "dask_pkgsync"
 
 
 def load(archive: bytes, digest: str, factory: str, state: object, *, yields: bool = False) -> object:
-    """Import the package, from the archive if need be, and call one of its functions.
+    """Import the package, from the archive if this process lacks it, and call one of its functions.
 
     Parameters
     ----------
     archive : bytes
         A zip of the package's source.
     digest : str
-        SHA-256 of the archive, by which a package that is already here is recognised.
+        SHA-256 of the archive; a package with the same digest that is importable already is used instead.
     factory : str
         ``module:name`` of the function to call.
     state : object
-        Its argument.
+        The argument of the function.
     yields : bool
-        Whether a process that is guarded by a copy of its own keeps that, and this one is refused.
+        Whether a process that our preload guards keeps its own copy of the package and refuses this one.
     """
     import importlib
 
-    if not _is_here(digest):
+    if not _is_importable(digest):
         if yields:
             _refuse_where_guarded()
         _forget()
@@ -42,40 +42,41 @@ def load(archive: bytes, digest: str, factory: str, state: object, *, yields: bo
     return getattr(importlib.import_module(module), name)(state)
 
 
-def _is_here(digest: str) -> bool:
+def _is_importable(digest: str) -> bool:
     import importlib
 
     try:
         carry = importlib.import_module(PACKAGE + ".carry.travel")
         return bool(carry.source_digest() == digest)
-    except (ImportError, AttributeError):  # not installed, or so old that it had no such function
+    except (ImportError, AttributeError):  # not installed, or an old release without that function
         return False
 
 
 def _refuse_where_guarded() -> None:
-    """Raise where our preload has made this process what it is: taking its modules away would break it."""
+    """Raise if our preload runs in this process: replacing its modules would break the guard."""
     import sys
 
     if PACKAGE + ".preload" in sys.modules:
         release = getattr(sys.modules.get(PACKAGE), "__version__", "")
         message = (
-            "this scheduler is guarded by dask-pkgsync %s of its own, which the client's release cannot talk to: "
+            "this scheduler is guarded by its own dask-pkgsync %s, which the client's release cannot talk to: "
             "install the same release on both sides" % release
         )
         raise ImportError(message)
 
 
 def _forget() -> None:
+    """Remove every module of the package from this process, and every archive of it from `sys.path`."""
     import importlib
     import sys
 
     for name in [name for name in sys.modules if name == PACKAGE or name.startswith(PACKAGE + ".")]:
         del sys.modules[name]
-    sys.path[:] = [entry for entry in sys.path if not _is_ours(entry)]
+    sys.path[:] = [entry for entry in sys.path if not _is_archive(entry)]
     importlib.invalidate_caches()
 
 
-def _is_ours(entry: object) -> bool:
+def _is_archive(entry: object) -> bool:
     return isinstance(entry, str) and entry.endswith(".zip") and PACKAGE in entry.replace("\\", "/").split("/")[-1]
 
 
@@ -92,7 +93,7 @@ def _put_on_path(archive: bytes, digest: str) -> None:
 
 
 def _store(archive: bytes, name: str) -> str:
-    """Write the archive into the first directory of ours that can be written, and return its path."""
+    """Write the archive into the first of our directories that can be written, and return its path."""
     import os
     import tempfile
 
@@ -128,7 +129,8 @@ def _directories() -> Iterator[str]:
     yield os.path.join(cache, "dask-pkgsync", "carried")
     private = os.path.join(tempfile.gettempdir(), "dask-pkgsync-%d" % getattr(os, "getuid", int)())
     os.makedirs(private, mode=0o700, exist_ok=True)
-    if not hasattr(os, "getuid") or os.stat(private).st_uid == os.getuid():  # nobody else may plant code there
+    # Not a directory of another user, who could put code into it.
+    if not hasattr(os, "getuid") or os.stat(private).st_uid == os.getuid():
         yield os.path.join(private, "carried")
 
 

@@ -1,4 +1,4 @@
-"""Carries this package to processes that do not have it.
+"""Pickles an object together with the source of this package, for processes that do not have it.
 
 `carried` makes the value that a plugin's ``__reduce__`` returns: a call of the built-in `eval` with text, so that the
 receiving process needs nothing but Python and Dask to unpickle it.
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 
 _EXPRESSION = (
-    "(lambda here: here.load(factory, state) if here and here.source_digest() == digest"
+    "(lambda travel: travel.load(factory, state) if travel and travel.source_digest() == digest"
     " else (exec(source, names), names['load'](archive, digest, factory, state, yields=yields))[1])"
     "(__import__('sys').modules.get('dask_pkgsync.carry.travel'))"
 )
-"""Where the same source is imported already, nothing has to be compiled to find that out."""
+"""Calls `load` of this module if the process has imported the same source, which saves compiling the bootstrap; else
+runs the bootstrap."""
 
 
 @cache
@@ -39,16 +40,16 @@ def load(factory: str, state: object) -> object:
 
 
 def carried(factory: str, state: object, *, yields: bool = False) -> tuple[Any, ...]:
-    """Return what ``__reduce__`` is to return.
+    """Return the value for a ``__reduce__`` method, so that unpickling calls a function of this package.
 
     Parameters
     ----------
     factory : str
         ``module:name`` of a function of this package that takes the state and returns the object.
     state : object
-        Plain data.
+        The argument of the function, as plain data.
     yields : bool
-        Whether a process that is guarded by a copy of its own keeps that, and does not take this one.
+        Whether a process that our preload guards keeps its own copy of the package and refuses this one.
     """
     names = {
         "source": _bootstrap(),

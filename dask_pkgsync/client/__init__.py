@@ -1,1 +1,1 @@
-"""The person's side: what is called with a client in hand, and what that client answers."""
+"""What runs in a client's process: the public functions, the plugin, and the answers to the scheduler."""

@@ -1,4 +1,4 @@
-"""What a person calls with a client in hand."""
+"""The public functions that take a Dask client: `sync`, `status`, `release` and `check`."""
 
 from __future__ import annotations
 
@@ -52,18 +52,20 @@ def sync(
     progress: bool | Reporter | None = None,
     **options: Unpack[Options],
 ) -> SyncReport:
-    """Make every node of a cluster match this environment, and show how it goes.
+    """Make every node of a cluster match an environment, and show the progress.
 
     Parameters
     ----------
     client : distributed.Client
-        A connected client; an asynchronous one gets an awaitable back.
+        A connected client. For an asynchronous client, the result is an awaitable of the report.
     environment : Environment, optional
-        What the cluster is to have; by default this interpreter, as it is now.
+        The environment that the cluster gets. By default, this interpreter's environment is scanned and used.
     **options
-        Keywords of `Options`; the reference and ``help(sync)`` describe each. None: as Dask's configuration has it.
+        Keywords of `Options`; the reference and ``help(sync)`` describe each. Dask's configuration (``pkgsync.…``)
+        gives the options that are None.
     progress : bool or Reporter, optional
-        False shows nothing; by default it is shown in the way that fits the terminal or notebook.
+        False shows nothing. None and True show a live table in a terminal or notebook, and plain lines elsewhere. A
+        `Reporter` receives the progress itself.
 
     Returns
     -------
@@ -73,11 +75,19 @@ def sync(
     Raises
     ------
     EnvironmentMismatchError
-        If the client differs from the scheduler in a critical package.
+        If the client and the scheduler differ in a critical package.
     ConflictError
-        If another client has set an environment that conflicts with this one.
+        If another connected client has set an environment that conflicts with this one (see ``on_conflict``).
     SyncError
-        If a node could not be made to match.
+        If a node could not be made to match. ``.failures`` gives the reason for each node.
+    PolicyError
+        If the options contradict each other, or if the operator has configured the cluster to install nothing.
+    WheelError
+        If the environment has local code whose source cannot be read.
+    PkgsyncError
+        If the connection to the scheduler is lost, or for any other error of dask-pkgsync.
+    TypeError
+        If the client is not a `distributed.Client`, or a keyword is not an option.
     """
     refuse_unknown(sync, options)
     if not isinstance(client, Client):
@@ -85,22 +95,24 @@ def sync(
     return _sync_and_wait(client, functools.partial(PackageSync, environment, **options), progress=progress)
 
 
-def _sync_and_wait(client: Client, make: Callable[[], PackageSync], *, progress: bool | Reporter | None) -> SyncReport:
+def _sync_and_wait(
+    client: Client, make_plugin: Callable[[], PackageSync], *, progress: bool | Reporter | None
+) -> SyncReport:
     reporter = progress if isinstance(progress, Reporter) else make_reporter(progress)
     try:
-        report: SyncReport = client.sync(_sync, client, make, reporter)
-    except KeyboardInterrupt as error:  # the sync itself goes on, on the event loop; the terminal is the person's again
+        report: SyncReport = client.sync(_sync, client, make_plugin, reporter)
+    except KeyboardInterrupt as error:  # the sync goes on, on the event loop; only its display ends
         reporter.failed(error)
         raise
     return report
 
 
 async def sync_at_connection(client: Client) -> None:
-    """Sync with what is configured, while ``Client(...)`` is being made, which raises what goes wrong."""
+    """Sync as configured while ``Client(...)`` runs; ``Client(...)`` raises the errors of the sync."""
     reporter = OnlyIfNeeded(make_reporter(None))
 
     async def sync_or_warn() -> None:
-        snapshot = await asyncio.to_thread(take_presented)  # which may scan
+        snapshot = await asyncio.to_thread(take_presented)  # in a thread, because it may scan
         try:
             await _sync(client, lambda: PackageSync.of_snapshot(snapshot), reporter)
         except WarnsOnlyError:
@@ -111,52 +123,64 @@ async def sync_at_connection(client: Client) -> None:
     await sync_on_connect(client, sync_or_warn)
 
 
-async def _sync(client: Client, make: Callable[[], PackageSync], reporter: Reporter) -> SyncReport:
-    plugin = await asyncio.to_thread(make)
+async def _sync(client: Client, make_plugin: Callable[[], PackageSync], reporter: Reporter) -> SyncReport:
+    plugin = await asyncio.to_thread(make_plugin)
     reporter.started(plugin.target.id)
     try:
         if (joined := await join(client, plugin)) is not None:
             reporter.finished(joined)
             return joined
-        await asyncio.to_thread(archive)
+        await asyncio.to_thread(archive)  # cached, so that pickling the plugin does not block the event loop
         async with events_reported_to(client, reporter):
             report = await register(client, plugin, plugin.name, idempotent=False)
-        await _warn_of_what_stays(client, plugin)
+        await _warn_of_missing_local_code(client, plugin)
     except OSError as error:
         reporter.failed(error)
         raise PkgsyncError(
             f"the connection to the scheduler was lost during the sync: {error}\n"
-            "  what to do: look into the scheduler's log; once it runs again, connect and sync again."
+            "  what to do: read the scheduler's log; when the scheduler runs again, connect and sync again."
         ) from error
     except PkgsyncError as error:
         reporter.failed(error)
-        raise error.with_traceback(None) from None  # the scheduler's own lines say nothing to a person
+        raise error.with_traceback(None) from None  # a traceback through the scheduler's code does not help the person
     except BaseException as error:
-        reporter.failed(error)  # a live display must be taken down, also on Ctrl-C
+        reporter.failed(error)  # to remove a live display, also after Ctrl-C
         raise
     reporter.finished(report)
     return report
 
 
-async def _warn_of_what_stays(client: Client, plugin: PackageSync) -> None:
-    """Where the operator decides what the cluster has, tell which local code tasks will not find."""
-    told = await announced(client)
-    if told is not None and told.mode == "enforce":
+async def _warn_of_missing_local_code(client: Client, plugin: PackageSync) -> None:
+    """In mode ``enforce``, warn of the client's local code that tasks will not find on the cluster."""
+    announcement = await announced(client)
+    if announcement is not None and announcement.mode == "enforce":
         verdict = await _check(client, plugin.target.environment, plugin.target.policy)
         for note in verdict.notes:
             warnings.warn(note, stacklevel=2)
 
 
 def status(client: Client) -> ClusterStatus:
-    """Return what the scheduler knows of every node against the target.
+    """Return how every node of a cluster, and every client, compares with the target.
+
+    Nothing is changed. The scheduler answers from what it knows, without asking the nodes.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        A connected client. For an asynchronous client, the result is an awaitable of the status.
+
+    Returns
+    -------
+    ClusterStatus
+        The state of each node and client. It prints as a table.
 
     Raises
     ------
     PkgsyncError
         If the cluster was never synced.
     """
-    found: ClusterStatus = client.sync(_status, client)
-    return found
+    cluster_status: ClusterStatus = client.sync(_status, client)
+    return cluster_status
 
 
 async def _status(client: Client) -> ClusterStatus:
@@ -164,15 +188,28 @@ async def _status(client: Client) -> ClusterStatus:
 
 
 def release(client: Client) -> SyncReport:
-    """Give a cluster its base back, and open the gate.
+    """Give every node of a cluster its base environment back, and let clients with any environment in again.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        A connected client. For an asynchronous client, the result is an awaitable of the report.
 
     Returns
     -------
     SyncReport
-        What was done to each node; what a running process still has of the released environment is noted.
+        What was done to each node. Its notes name what running processes have imported from the released environment
+        and cannot unload.
+
+    Raises
+    ------
+    PolicyError
+        If the operator has configured what the cluster has (``pkgsync.mode`` is ``enforce`` or ``warn``).
+    PkgsyncError
+        If the cluster was never synced.
     """
-    found: SyncReport = client.sync(_release, client)
-    return found
+    report: SyncReport = client.sync(_release, client)
+    return report
 
 
 async def _release(client: Client) -> SyncReport:
@@ -182,23 +219,25 @@ async def _release(client: Client) -> SyncReport:
 
 
 def check(client: Client, environment: Environment, policy: Policy | None = None) -> Verdict:
-    """Return whether a cluster would let a client with an environment in, which would sync by a policy."""
-    found: Verdict = client.sync(_check, client, environment, policy or Policy())
-    return found
+    """Return whether a cluster would admit a client that has this environment and syncs under this policy."""
+    verdict: Verdict = client.sync(_check, client, environment, policy or Policy())
+    return verdict
 
 
 async def _check(client: Client, environment: Environment, policy: Policy) -> Verdict:
-    wanted = {"environment": environment_to_wire(environment), "policy": policy_to_wire(policy)}
-    answer = await ask_scheduler(client, "pkgsync_check", **wanted, process=this_process().token)
+    asked = {"environment": environment_to_wire(environment), "policy": policy_to_wire(policy)}
+    answer = await ask_scheduler(client, "pkgsync_check", **asked, process=this_process().token)
     if answer is not None:
         return verdict_from_wire(answer)
-    here = versions_in({"versions": await scheduler_versions(client)})
-    found = compare_critical(here, critical_versions(environment), expected_label="cluster", found_label="client")
-    return replace(refused(found, enforced=False) if found else Verdict(LET_IN), notes=(UNGUARDED,))
+    cluster = versions_in({"versions": await scheduler_versions(client)})
+    differences = compare_critical(
+        cluster, critical_versions(environment), expected_label="cluster", found_label="client"
+    )
+    return replace(refused(differences, enforced=False) if differences else Verdict(LET_IN), notes=(UNGUARDED,))
 
 
-async def _call(connected: Client, operation: str, /, **arguments: Any) -> Any:
-    answer = await ask_scheduler(connected, operation, **arguments)
-    if answer is None:  # nobody has made the scheduler know the operation
+async def _call(asking: Client, operation: str, /, **arguments: Any) -> Any:
+    answer = await ask_scheduler(asking, operation, **arguments)
+    if answer is None:  # the scheduler has no such handler, because no plugin of ours was registered there
         raise PkgsyncError("nobody has synced this cluster: call sync(client) first")
     return answer

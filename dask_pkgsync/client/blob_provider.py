@@ -1,4 +1,4 @@
-"""On the client: answers the scheduler when it asks for wheels, for as long as the client lives."""
+"""On the client: makes wheels and uploads them when the scheduler asks, for as long as the client lives."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dask_pkgsync")
 
 _UPLOADS = 2
-"""Blobs on their way at once: one is read while the other is written."""
+"""Uploads that run at the same time: one blob is read while the other is written."""
 _PAUSES = (0.2, 1.0, 5.0)
-"""Seconds between tries over a connection that broke."""
+"""Seconds to wait before each further try, after the connection broke."""
 SIGN = 5.0
-"""Seconds between two signs that this client is at work; see `scheduler.blobs.providers.PATIENCE`."""
+"""Seconds between two messages that say that this client is at work; see `scheduler.blobs.providers.PATIENCE`."""
 _REMEMBERED = 2
-"""Snapshots of a client that nodes may still ask for."""
+"""How many of a client's newest snapshots are kept: nodes may still ask for wheels of an earlier one."""
 _TRIES = 3
-"""How often a blob is sent whose bytes came out wrong."""
+"""How often a blob is sent if its bytes arrive damaged."""
 
 
 class BlobProvider:
-    """Packs and uploads what the scheduler asks for.
+    """Packs and uploads the wheels that the scheduler asks for.
 
     Parameters
     ----------
     client : distributed.Client
     snapshot : Snapshot
-        What is synced.
+        The environment that the client syncs, with its local code.
     store : str
-        URL where wheels go; empty: to the scheduler.
+        URL of the store that wheels are written to; empty: they are sent to the scheduler.
     sign : float
-        See `SIGN`.
+        Seconds, as `SIGN`.
     """
 
     def __init__(self, client: Client, snapshot: Snapshot, store: str = "", sign: float = SIGN) -> None:
@@ -65,29 +65,32 @@ class BlobProvider:
         self.uploads = asyncio.Semaphore(_UPLOADS)
 
     def listen(self) -> None:
-        """Answer from now on, also for what the client has synced just before: nodes may still ask for that."""
-        before = getattr(listen_for(self.client, WANTED, self.handle_wanted), "__self__", None)
-        if isinstance(before, BlobProvider):
-            self.snapshots += before.snapshots[: _REMEMBERED - 1]
+        """Answer the scheduler from now on, also for the snapshot of the previous sync: nodes may still ask for it."""
+        previous = getattr(listen_for(self.client, WANTED, self.handle_wanted), "__self__", None)
+        if isinstance(previous, BlobProvider):
+            self.snapshots += previous.snapshots[: _REMEMBERED - 1]
 
     def handle_wanted(self, requests: object, **_: object) -> None:
-        """Begin to pack what the scheduler asks for."""
+        """Start to pack and upload what the scheduler asks for."""
         for request in requests_from_wire(requests):
-            task = asyncio.create_task(self._give(request))
+            task = asyncio.create_task(self._provide(request))
             self.at_work.add(task)
             task.add_done_callback(self.at_work.discard)
         if self.signs is None or self.signs.done():
-            self.signs = asyncio.create_task(self._give_signs())
+            self.signs = asyncio.create_task(self._send_signs())
 
-    async def _give_signs(self) -> None:
-        """Say at once, and again while there is work, that it was not for nothing to ask: a build may take minutes."""
+    async def _send_signs(self) -> None:
+        """Tell the scheduler at once, and again while work is left, that this client is at work on its requests.
+
+        A build may take minutes; without these messages the scheduler would ask another client.
+        """
         while self.at_work and not is_closing(self.client):
-            with contextlib.suppress(Exception):  # a connection that broke, or is being closed; the next may get there
+            with contextlib.suppress(Exception):  # the connection broke or is closing: the next may arrive
                 await self._scheduler.pkgsync_at_work(client=self.client.id)
             if self.at_work:
                 await asyncio.wait(set(self.at_work), timeout=self.sign)
 
-    async def _give(self, request: BlobRequest) -> None:
+    async def _provide(self, request: BlobRequest) -> None:
         try:
             async with self.builds:
                 blob, path = await asyncio.to_thread(self._pack, request)
@@ -97,11 +100,11 @@ class BlobProvider:
             await self._refuse(request, error)
         except LayerError as error:
             await self._refuse(request, WheelError(request.name, error.problem, advice=error.advice))
-        except Exception as error:  # noqa: BLE001  # whoever waits for it must be told, whatever it was
+        except Exception as error:  # noqa: BLE001  # nodes wait for this wheel: any error must be sent to them
             await self._refuse(request, WheelError(request.name, f"{type(error).__name__}: {error}"))
 
     async def _persist(self, function: Callable[..., Awaitable[None]], *arguments: Any) -> None:
-        """Do something over connections that may break, for as long as the client itself is connected."""
+        """Call a function again if its connection breaks, for as long as the client itself is connected."""
         for pause in _PAUSES:
             with contextlib.suppress(OSError):
                 return await function(*arguments)
@@ -111,25 +114,25 @@ class BlobProvider:
         return await function(*arguments)
 
     def _pack(self, request: BlobRequest) -> tuple[Blob, Path]:
-        """Pack from the snapshot that has what is asked for; the newest one says what is there instead."""
+        """Pack from the snapshot that has the requested distribution; the newest makes the error if none has it."""
         for snapshot in self.snapshots:
             if request.is_met_by(snapshot.environment.distributions.get(request.name)):
                 return packer(snapshot).pack(request)
         return packer(self.snapshots[0]).pack(request)
 
     async def _refuse(self, request: BlobRequest, error: WheelError) -> None:
-        """Tell those who wait; if even that cannot be told as it is, tell it in plain characters."""
+        """Send the error to the nodes that wait; if the message cannot be sent, send it again in plain ASCII."""
         for shown in (error, WheelError(ascii(error.package)[:200], ascii(error.problem)[:2000])):
             wire = {"request": requests_to_wire([request])[0], "error": wheel_error_to_wire(shown)}
             try:
-                return await self._persist(self._tell, wire)
-            except OSError:  # the connection: then those who wait see that this client is gone
+                return await self._persist(self._send_error, wire)
+            except OSError:  # the connection is lost: the scheduler sees that this client is gone
                 return None
-            except Exception:  # noqa: BLE001  # what cannot be sent, or is refused at the other end
-                logger.warning("could not be told as it is: %a", str(shown))
+            except Exception:  # noqa: BLE001  # the text cannot be sent, or the scheduler rejects it
+                logger.warning("this error of a wheel could not be sent to the scheduler as it is: %a", str(shown))
         return None
 
-    async def _tell(self, wire: dict[str, Any]) -> None:
+    async def _send_error(self, wire: dict[str, Any]) -> None:
         await self._scheduler.pkgsync_offer(blobs=[], errors=[wire])
 
     async def _upload(self, blob: Blob, path: Path) -> None:
@@ -144,7 +147,7 @@ class BlobProvider:
         raise WheelError(blob.filename, f"it could not be uploaded: {answer['failure']}")
 
     async def _send(self, wire: dict[str, Any], path: Path, offset: int, size: int) -> dict[str, Any]:
-        """Send what is missing of a blob; a part is read while the one before it is on its way."""
+        """Send the missing part of a blob in chunks; the next chunk is read while the one before it is sent."""
         answer: dict[str, Any] = {"offset": offset}
         data: bytes = await asyncio.to_thread(_read, path, offset) if offset < size else b""
         while answer.get("offset", size) < size:
@@ -156,7 +159,7 @@ class BlobProvider:
             ahead = asyncio.create_task(asyncio.to_thread(_read, path, following))
             answer = await self._scheduler.pkgsync_put(blob=wire, offset=offset, data=data)
             data = await ahead
-            if answer.get("offset", following) != following:  # another client sends the same
+            if answer.get("offset", following) != following:  # another client sends the same blob
                 data = await asyncio.to_thread(_read, path, answer["offset"])
         return answer
 

@@ -1,4 +1,4 @@
-"""The client of a command: it presents what this environment has, and does nothing else when it connects."""
+"""The client of a command such as `dask pkgsync check`: it presents its environment, and never syncs on connect."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ PRELOAD = "dask_pkgsync.preload"
 
 
 class RefusedError(PkgsyncError):
-    """The scheduler does not let this client in."""
+    """The scheduler has refused this client. The text is the scheduler's own."""
 
 
 @contextmanager
 def connected(
     address: str, security: Any, *, modules: Any = None, presents: bool = True, only_looks: bool = True
 ) -> Iterator[Client]:
-    """Connect to a cluster, and close at the end.
+    """Connect a client to a cluster, and close it at the end.
 
     Parameters
     ----------
     address : str
     security : Security or None
     modules : bool or list of str, optional
-        Loose modules that count.
+        The loose modules that belong to the presented environment; by default as configured.
     presents : bool
-        Whether to tell the cluster at once what this environment has, by which it may judge. Who only looks tells it
-        where nobody is let in otherwise: whatever they have, they break nothing.
+        Whether the handshake presents this environment, so that the scheduler can judge it. Without it, the
+        environment is presented only if the scheduler refuses clients that present nothing.
     only_looks : bool
-        Whether it counts as nobody's client, for whom nothing has to be kept.
+        Whether the client only reads. The cluster then keeps no environment for it.
 
     Raises
     ------
     RefusedError
-        With the scheduler's own words.
+        If the scheduler refuses this client, with the scheduler's own words.
     PkgsyncError
-        If nobody answers there, or this environment cannot be presented.
+        If nothing answers at the address, or this environment cannot be presented.
     """
     with ExitStack() as stack:
         if presents:
@@ -68,11 +68,11 @@ def connected(
 
 def _connect(address: str, security: Any, *, only_looks: bool) -> Client:
     try:
-        resolve_address(address)  # a client that was given nonsense complains again when it is collected
+        resolve_address(address)  # first: a Client with a bad address logs a second error when it is garbage-collected
         return connect(address, security, only_looks=only_looks)
     except PkgsyncError:
         raise
-    except ImportError as error:  # how Dask says that the scheduler has refused this client
+    except ImportError as error:  # Dask raises it when the scheduler refuses this client
         if isinstance(error.__cause__, PkgsyncError):  # this environment could not be presented
             raise error.__cause__ from None
         raise RefusedError(str(error)) from error
@@ -81,41 +81,41 @@ def _connect(address: str, security: Any, *, only_looks: bool) -> Client:
 
 
 def security(ca_file: str | None = None, cert: str | None = None, key: str | None = None) -> Security | None:
-    """Make Dask's TLS settings of files; None where none is given, and Dask reads its configuration."""
+    """Return Dask's TLS settings for these files; None if no file is given, so that Dask's configuration applies."""
     if not (ca_file or cert or key):
         return None
     return Security(tls_ca_file=ca_file, tls_client_cert=cert, tls_client_key=key, require_encryption=True)
 
 
 def connect(address: str, security: Any, *, only_looks: bool) -> Client:
-    """Connect without our own preload: it would sync, and Dask logs what preloads do.
+    """Connect a client that does not load our own preload, which would sync, and write lines into Dask's log.
 
     Parameters
     ----------
     address : str
     security : Security or dict or None
     only_looks : bool
-        Whether it counts as nobody's client, for whom nothing has to be kept.
+        Whether the client only reads. The cluster then keeps no environment for it.
 
     Raises
     ------
     PolicyError
-        For a configuration that the preload would have refused.
+        If our preload is configured, and would refuse the configuration.
     """
     names, argv = _preloads()
     if PRELOAD in names:
         check_configuration()
-    kept = [(name, one) for name, one in zip(names, argv, strict=False) if name != PRELOAD]
+    kept = [(name, arguments) for name, arguments in zip(names, argv, strict=False) if name != PRELOAD]
     settings = {
         "distributed.client.preload": [name for name, _ in kept],
-        "distributed.client.preload-argv": [one for _, one in kept],
+        "distributed.client.preload-argv": [arguments for _, arguments in kept],
     }
     with dask.config.set(settings):
         return Client(address, security=security, set_as_default=False, name=LOOKING if only_looks else None)
 
 
 def _preloads() -> tuple[list[str], list[list[str]]]:
-    """Return the preloads of clients, with the arguments of each, as Dask understands its configuration."""
+    """Return the configured preloads of clients, and the arguments of each, read as Dask reads them."""
     names = dask.config.get("distributed.client.preload", default=[])
     names = [names] if isinstance(names, str) else list(names)
     argv = dask.config.get("distributed.client.preload-argv", default=[])
@@ -124,16 +124,18 @@ def _preloads() -> tuple[list[str], list[list[str]]]:
 
 @contextmanager
 def presented(modules: Any = None, *, in_any_case: bool = False) -> Iterator[None]:
-    """Present in Dask's handshake what this environment has, also when a client comes back.
+    """Let clients present this environment in Dask's handshake, also when they reconnect.
 
     Parameters
     ----------
     modules : bool or list of str, optional
-        Loose modules that count; by default as configured.
+        The loose modules that belong to the environment; by default as configured.
     in_any_case : bool
-        Whether to do it without loose modules where these cannot travel.
+        Whether to leave the loose modules out if they cannot be scanned or are too large.
     """
-    before = change_handshake(lambda told: _lenient(presenting(told)) if in_any_case else presenting(told))
+    before = change_handshake(
+        lambda get_versions: _lenient(presenting(get_versions)) if in_any_case else presenting(get_versions)
+    )
     try:
         with dask.config.set({} if modules is None else {"pkgsync.modules": modules}):
             yield
@@ -142,6 +144,8 @@ def presented(modules: Any = None, *, in_any_case: bool = False) -> Iterator[Non
 
 
 def _lenient(get_versions: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Return a `get_versions` that presents the environment without loose modules if it fails with them."""
+
     @functools.wraps(get_versions)
     def without_modules(packages: Any = None) -> dict[str, Any]:
         try:

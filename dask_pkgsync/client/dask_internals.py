@@ -1,10 +1,10 @@
-"""What the client's side uses of Dask without being promised it, each use behind a function named after its purpose.
+"""The private parts of Dask that the client's side uses, each behind a function named after its purpose.
 
-Each function says what it uses, in which versions of distributed that was read, and what to do when it changes.
-`tests/contracts/client.py` checks all of them by what Dask does, under the oldest Dask that is supported and under the
-newest: where a release of Dask breaks one, the test that fails names the function to mend.
+Each function names what it uses, the versions of distributed in which that was read, and what to do when it changes.
+`tests/contracts/client.py` checks each of them against the oldest supported Dask and the newest. If a release of Dask
+breaks one, the failing test names the function to mend.
 """
-# ruff: noqa: SLF001  # this module is the one place for it
+# ruff: noqa: SLF001  # private attributes of Dask are used in this module alone
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 
 def listen_for(client: Client, op: str, handler: Callable[..., object]) -> Callable[..., object] | None:
-    """Hand a handler what the scheduler sends to this client under a name; return the handler that was there.
+    """Call a handler for the scheduler's messages of one ``op`` to this client; return the previous handler.
 
     Notes
     -----
-    Uses ``Client._stream_handlers``, a dictionary from the ``op`` of a message to what is called with the rest of it:
-    distributed 2024.6.0 and 2026.8.0.
+    Uses ``Client._stream_handlers``, a dictionary from the ``op`` of a message to the function that is called with
+    the other keys of the message: distributed 2024.6.0 and 2026.8.0.
     If it changes: find what ``Client._handle_report`` calls for a message, and put the handler there.
     """
     handlers: dict[str, Any] = client._stream_handlers
@@ -42,38 +42,38 @@ def listen_for(client: Client, op: str, handler: Callable[..., object]) -> Calla
 
 
 async def ask_scheduler(client: Client, operation: str, /, **arguments: Any) -> Any:
-    """Call a handler of the scheduler; None where the scheduler has no handler of that name.
+    """Call a handler of the scheduler and return its answer; None if the scheduler has no handler of that name.
 
     Notes
     -----
-    Uses ``Client.scheduler``, whose attributes are the scheduler's handlers, and that ``Server.handle_comm`` answers
-    None to an operation that it does not know: distributed 2024.6.0 and 2026.8.0.
+    Uses ``Client.scheduler``, whose attributes call the scheduler's handlers, and that ``Server.handle_comm`` answers
+    None to an unknown operation: distributed 2024.6.0 and 2026.8.0.
     If it changes: catch here what an unknown operation raises instead, and return None.
     """
     return await getattr(client.scheduler, operation)(**arguments)
 
 
 async def scheduler_versions(client: Client) -> dict[str, Any]:
-    """Return what the scheduler says of its host and packages, as in a handshake; nobody else is asked.
+    """Return the scheduler's host and packages, in the form of a handshake's versions, without asking the workers.
 
     Notes
     -----
     Uses the handler ``versions`` of every ``Server``: distributed 2024.6.0 and 2026.8.0. The public
-    ``Client.get_versions`` asks every worker besides.
+    ``Client.get_versions`` asks every worker as well.
     If it changes: take the part ``scheduler`` of ``Client.get_versions``.
     """
-    found: dict[str, Any] = await ask_scheduler(client, "versions")
-    return found
+    answer: dict[str, Any] = await ask_scheduler(client, "versions")
+    return answer
 
 
 def listens_to(client: Client, topic: str) -> bool:
-    """Whether something in this process has subscribed to a topic; also after it has unsubscribed.
+    """Whether this client was ever subscribed to a topic; still true after it has unsubscribed.
 
     Notes
     -----
     Uses ``Client._event_handlers``, the handler of each topic: distributed 2024.6.0 and 2026.8.0. Neither removes it
-    when somebody unsubscribes.
-    If it changes: any way to see that ``Client.subscribe_topic`` would take somebody's place.
+    at an unsubscription.
+    If it changes: find another way to see that ``Client.subscribe_topic`` would replace a handler.
     """
     return topic in client._event_handlers
 
@@ -82,18 +82,18 @@ def listens_to(client: Client, topic: str) -> bool:
 
 
 def is_running(client: Client) -> bool:
-    """Whether the client sends what it is given.
+    """Whether the client sends messages at once.
 
     Notes
     -----
     Uses the text ``running`` in ``Client.status``: distributed 2024.6.0 and 2026.8.0.
-    If it changes: read the states off ``Client._send_to_scheduler_safe``, for this and the two functions below.
+    If it changes: see which states ``Client._send_to_scheduler_safe`` knows, for this function and the next two.
     """
     return bool(client.status == "running")
 
 
 def is_holding(client: Client) -> bool:
-    """Whether the client keeps what it is given: it connects, or `hold_messages` was called.
+    """Whether the client keeps messages instead of sending them: it is connecting, or `hold_messages` was called.
 
     Notes
     -----
@@ -104,7 +104,7 @@ def is_holding(client: Client) -> bool:
 
 
 def is_closing(client: Client) -> bool:
-    """Whether the client is closed, or about to be.
+    """Whether the client is closed or closing.
 
     Notes
     -----
@@ -115,26 +115,26 @@ def is_closing(client: Client) -> bool:
 
 
 def hold_messages(client: Client) -> None:
-    """Keep what is to be sent to the scheduler, until `send_held_messages`; the client reads its stream meanwhile.
+    """Let the client keep its messages until `send_held_messages`, while it goes on reading its stream.
 
     Notes
     -----
     Uses that ``Client._send_to_scheduler_safe`` puts a message into ``_pending_msg_buffer`` while ``Client.status`` is
-    ``connecting``, and that ``Client._ensure_connected`` hands what waits there to callbacks of the event loop, which
-    run later and find the new status: distributed 2024.6.0 and 2026.8.0.
-    If it changes: find where a client that connects again keeps what is submitted meanwhile, and keep it there.
+    ``connecting``, and that ``Client._ensure_connected`` hands the messages in it to callbacks of the event loop, which
+    run later and see the new status: distributed 2024.6.0 and 2026.8.0.
+    If it changes: find where a client that reconnects keeps the messages submitted meanwhile, and keep them there.
     """
     client.status = "connecting"
 
 
 def send_held_messages(client: Client) -> None:
-    """Let the client run again; what was kept is sent at once, as what comes now is to come after.
+    """Let the client send again; the held messages are sent first, before any new one.
 
     Notes
     -----
     Uses ``Client._pending_msg_buffer`` and ``Client._send_to_scheduler_safe``, which sends while ``Client.status`` is
     ``running``: distributed 2024.6.0 and 2026.8.0.
-    If it changes: do what ``Client._ensure_connected`` does at its end.
+    If it changes: do what the end of ``Client._ensure_connected`` does.
     """
     client.status = "running"
     held: list[Any] = client._pending_msg_buffer
@@ -147,36 +147,36 @@ def send_held_messages(client: Client) -> None:
 
 
 def connect_by(client: Client, connect: Callable[..., Awaitable[None]]) -> None:
-    """Let a coroutine function of ours connect this client whenever it has to, until `connect_as_ever`.
+    """Let a coroutine function connect this client whenever it reconnects, until `connect_as_ever`.
 
     Notes
     -----
-    Puts it in front of the method ``Client._ensure_connected``, which ``Client._reconnect`` calls on the instance with
-    a timeout: distributed 2024.6.0 and 2026.8.0. There is no public way to stand before a client that comes back.
-    If it changes: stand in front of whatever ``Client._handle_report`` calls when its stream has broken.
+    Replaces the method ``Client._ensure_connected`` on the instance, where ``Client._reconnect`` calls it with a
+    timeout: distributed 2024.6.0 and 2026.8.0. There is no public way to act before a reconnecting client sends.
+    If it changes: replace whatever ``Client._handle_report`` calls when its stream has broken.
     """
     vars(client)["_ensure_connected"] = connect
 
 
 def connect_as_ever(client: Client) -> None:
-    """Undo `connect_by`; nothing where it was not called.
+    """Let the client reconnect as Dask does; this undoes `connect_by`, if it was called.
 
     Notes
     -----
-    As for `connect_by`: distributed 2024.6.0 and 2026.8.0.
+    Uses the same as `connect_by`: distributed 2024.6.0 and 2026.8.0.
     If it changes: see `connect_by`.
     """
     vars(client).pop("_ensure_connected", None)
 
 
 async def connect_as_dask(client: Client, timeout: Any = None) -> bool:
-    """Connect as Dask does; return whether there is a new stream, and messages go over it from now on.
+    """Connect as Dask does; return whether the client has a new stream now and sends over it.
 
     Notes
     -----
-    Calls ``Client._ensure_connected`` of the class, and sees a new stream by another object in ``scheduler_comm``:
-    distributed 2024.6.0 and 2026.8.0.
-    If it changes: see `connect_by`; this is the method that it stands in front of.
+    Calls ``Client._ensure_connected`` of the class. The stream is new if ``scheduler_comm`` is another object
+    afterwards: distributed 2024.6.0 and 2026.8.0.
+    If it changes: see `connect_by`; this is the method that it replaces.
     """
     before = client.scheduler_comm
     await type(client)._ensure_connected(client, timeout)
@@ -184,11 +184,11 @@ async def connect_as_dask(client: Client, timeout: Any = None) -> bool:
 
 
 async def connect_again(client: Client) -> None:
-    """Connect over a new stream, as Dask does when the one it reads has broken; what was submitted is cancelled.
+    """Reconnect over a new stream, as Dask does when a stream has broken; the client's futures are cancelled.
 
     Notes
     -----
-    Calls ``Client._reconnect``, which wants a stream that is closed, so it aborts ``Client.scheduler_comm`` before:
+    Calls ``Client._reconnect``, which requires a closed stream, so ``Client.scheduler_comm`` is aborted first:
     distributed 2024.6.0 and 2026.8.0.
     If it changes: do what ``Client._handle_report`` does when its stream has broken.
     """
@@ -198,13 +198,13 @@ async def connect_again(client: Client) -> None:
 
 
 def is_lost(client: Client) -> bool:
-    """Whether the client's stream has broken, or Dask reads from it no more.
+    """Whether the client's stream has broken, or Dask no longer reads from it.
 
     Notes
     -----
     Uses ``Client.scheduler_comm`` (None, or a ``BatchedSend`` with ``closed``) and the task in
     ``Client._handle_report_task``: distributed 2024.6.0 and 2026.8.0.
-    If it changes: see what ``Client._heartbeat`` asks before it sends, and `reading_of`.
+    If it changes: see what ``Client._heartbeat`` checks before it sends, and `reading_of`.
     """
     comm, reading = client.scheduler_comm, reading_of(client)
     return comm is None or bool(comm.closed()) or (reading is not None and reading.done())
@@ -214,9 +214,9 @@ def is_lost(client: Client) -> bool:
 
 
 def reading_of(client: Client) -> asyncio.Task[None] | None:
-    """Return the task that reads what the scheduler sends to this client; None before there is one.
+    """Return the task that reads the stream from the scheduler to this client; None before there is one.
 
-    It ends where the stream breaks while the client is not running.
+    The task ends if the stream breaks while the client is not running (for example while it holds messages).
 
     Notes
     -----
@@ -228,28 +228,28 @@ def reading_of(client: Client) -> asyncio.Task[None] | None:
 
 
 def read_stream(client: Client) -> asyncio.Task[None]:
-    """Begin to read what the scheduler sends to this client, as Dask does once it has connected.
+    """Begin to read the stream from the scheduler to this client, as Dask does once it has connected.
 
     Notes
     -----
     Uses ``Client._handle_report`` and ``Client._handle_report_task``, for which ``Client._close`` waits: distributed
     2024.6.0 and 2026.8.0.
-    If it changes: do what ``Client._start`` does at its end.
+    If it changes: do what the end of ``Client._start`` does.
     """
     reading = client._handle_report_task = asyncio.create_task(client._handle_report())
     return reading
 
 
 def instead_of_reading_once(client: Client, outcome: asyncio.Task[None] | Exception) -> None:
-    """Where Dask would begin to read this client's stream next, let it follow a task, or raise; that one time only.
+    """When Dask would next begin to read this client's stream, let it await a task instead, or raise an exception.
 
-    Called while Dask runs the preloads of a client, an exception is raised by ``Client(...)`` itself: what a preload
-    raises Dask only logs.
+    This holds for one time. If it is called while Dask runs the preloads of a client, ``Client(...)`` itself raises the
+    exception; Dask only logs what a preload raises.
 
     Notes
     -----
-    Puts a function in front of the method ``Client._handle_report``, which ``Client._start`` calls once on the
-    instance, right after the preloads: distributed 2024.6.0 and 2026.8.0.
+    Replaces the method ``Client._handle_report`` on the instance, where ``Client._start`` calls it once, right after
+    the preloads: distributed 2024.6.0 and 2026.8.0.
     If it changes: find what ``Client._start`` does after ``self.preloads.start()``, and make that raise.
     """
 
@@ -270,25 +270,27 @@ async def _follow(reading: asyncio.Task[None]) -> None:
 
 
 async def register_at_scheduler(client: Client, plugin: SchedulerPlugin, name: str, idempotent: bool) -> Any:  # noqa: FBT001  # as Dask calls it
-    """Register a scheduler plugin, and nothing else, as Dask does; what its ``start`` raises is raised here.
+    """Register a scheduler plugin as Dask does, without calling `register_by`'s function; raise what ``start`` raises.
 
     Notes
     -----
     Calls ``Client._register_scheduler_plugin``: distributed 2024.6.0 and 2026.8.0. The public
-    ``Client.register_plugin`` would come back to whoever has called `register_by`.
-    If it changes: all that it does is to call the scheduler's handler ``register_scheduler_plugin`` with the pickled
-    plugin, its name, and ``idempotent``.
+    ``Client.register_plugin`` would call the function that was given to `register_by`.
+    If it changes: call the scheduler's handler ``register_scheduler_plugin`` with the pickled plugin, its name, and
+    ``idempotent``; the method does nothing else.
     """
     return await client._register_scheduler_plugin(plugin, name, idempotent)
 
 
 def register_by(clients: type[Client], kind: type[SchedulerPlugin], register: Callable[..., Any]) -> None:
-    """Let ``client.register_plugin`` call a function for plugins of one class, with client, plugin, name, idempotent.
+    """Let ``client.register_plugin`` call a function for plugins of one class.
+
+    The function receives the client, the plugin, the name, and ``idempotent``.
 
     Notes
     -----
     Uses that ``Client._register_plugin`` is a `functools.singledispatchmethod` that chooses by the plugin's class:
-    distributed 2024.6.0 and 2026.8.0. A `SchedulerPlugin` itself learns of nothing on the client.
+    distributed 2024.6.0 and 2026.8.0. A `SchedulerPlugin` has no hook that runs on the client.
     If it changes: override what ``Client.register_plugin`` calls, for plugins of this class.
     """
     vars(clients)["_register_plugin"].register(kind, register)
@@ -298,14 +300,25 @@ def register_by(clients: type[Client], kind: type[SchedulerPlugin], register: Ca
 
 
 def change_handshake(change: Callable[[GetVersions], GetVersions]) -> GetVersions:
-    """Let clients of this process say what a changed `get_versions` returns when they connect; return the one before.
+    """Let clients of this process send what a changed `get_versions` returns when they connect.
 
-    An `ImportError` of it is raised by ``Client(...)``.
+    ``Client(...)`` raises an `ImportError` that the changed function raises.
+
+    Parameters
+    ----------
+    change : callable
+        Receives the present `get_versions` and returns the changed one.
+
+    Returns
+    -------
+    callable
+        The `get_versions` from before, for `restore_handshake`.
 
     Notes
     -----
     Replaces ``distributed.versions.get_versions``, which ``Client._ensure_connected`` looks up in its module and calls
-    without arguments, as do schedulers; workers have it under a name of their own: distributed 2024.6.0 and 2026.8.0.
+    without arguments, as schedulers do. Workers have imported the function by name and keep the original: distributed
+    2024.6.0 and 2026.8.0.
     If it changes: replace whatever makes the ``versions`` of the message ``register-client``.
     """
     before = versions.get_versions
@@ -318,19 +331,19 @@ def restore_handshake(before: GetVersions) -> None:
 
     Notes
     -----
-    As for `change_handshake`: distributed 2024.6.0 and 2026.8.0.
+    Uses the same as `change_handshake`: distributed 2024.6.0 and 2026.8.0.
     If it changes: see `change_handshake`.
     """
     versions.get_versions = before
 
 
 def workers_here() -> list[Worker]:
-    """Return the workers that run in this process: what a task connects with is theirs. Some may be closed.
+    """Return the workers that run in this process, some perhaps closed; clients here may belong to their tasks.
 
     Notes
     -----
     Uses ``Worker._instances``, a set of weak references: distributed 2024.6.0 and 2026.8.0. The public
-    ``distributed.get_worker`` answers in the thread of a task alone, and the handshake runs in none.
+    ``distributed.get_worker`` works only in the thread of a task, and the handshake runs in another thread.
     If it changes: ``distributed.worker._global_workers`` is the same set.
     """
     return list(Worker._instances)

@@ -1,4 +1,4 @@
-"""On a client with our preload: says in Dask's own handshake what it has."""
+"""On a client with our preload: adds its environment to Dask's own handshake."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ if TYPE_CHECKING:
     from dask_pkgsync.scanning.snapshot import Snapshot
 
 _presented: list[Snapshot] = []
-"""What was scanned last, for the client that syncs right after it has presented it."""
+"""The snapshot that the last handshake presented, for the sync that follows it; empty once it was taken."""
 
 
 def take_presented() -> Snapshot:
-    """Return what was presented just now, once; scan again if somebody else has taken it."""
+    """Return the snapshot that the last handshake presented, once; scan anew if it was taken already."""
     return _presented.pop() if _presented else local_snapshot({})
 
 
 def presenting(get_versions: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """Return `distributed.versions.get_versions` with one more key where a client asks for its handshake.
+    """Return `distributed.versions.get_versions`, changed to add the environment when a client calls it.
 
-    Who else calls it gets what it always got: workers and schedulers have it under a name of their own, and what people
-    ask for names packages. Without this scheduler's gate nobody reads the key.
+    The environment stands under one more key, which only a scheduler with our gate reads. Other callers get what they
+    always got: workers have imported the unchanged function, and calls for people name packages.
     """
     if hasattr(get_versions, "presents"):
         return get_versions
 
     @functools.wraps(get_versions)
     def with_environment(packages: Any = None) -> dict[str, Any]:
-        found = get_versions(packages)
-        if packages is not None or workers_here():  # a task's client, whose worker was verified
-            return found
+        dask_versions = get_versions(packages)
+        if packages is not None or workers_here():  # a worker runs here: its tasks' clients have its verified target
+            return dask_versions
         try:
             snapshot = local_snapshot({})
-        except PkgsyncError as error:  # what Dask's client expects here: any other would leave it hanging
+        except PkgsyncError as error:  # the error that Dask's client expects here; any other would let it hang
             raise ImportError(str(error)) from error
         _presented[:] = [snapshot]
-        return {**found, PRESENTED: presentation_to_wire(Presentation(snapshot.environment, this_person()))}
+        return {**dask_versions, PRESENTED: presentation_to_wire(Presentation(snapshot.environment, this_person()))}
 
     with_environment.presents = True  # type: ignore[attr-defined]
     return with_environment

@@ -1,4 +1,4 @@
-"""`PackageSync`: what a client registers so that the cluster has its environment."""
+"""`PackageSync`: the plugin that a client registers to give the cluster its environment."""
 
 from __future__ import annotations
 
@@ -43,26 +43,33 @@ if TYPE_CHECKING:
 
 @takes_options
 class PackageSync(Registrable):
-    """Makes every node of a cluster match an environment, and keeps clients out that do not fit.
+    """Makes every node of a cluster match an environment, and refuses clients with critical mismatches.
 
     ``client.register_plugin(PackageSync())`` returns when every node matches the environment of this process.
 
     Parameters
     ----------
     environment : Environment, optional
-        What the cluster is to have; by default this interpreter, as it is when the plugin is made.
+        The environment that the cluster gets. By default, this interpreter's environment is scanned when the plugin is
+        made.
     **options
-        Keywords of `Options`; the reference and ``help(PackageSync)`` describe each.
+        Keywords of `Options`; the reference and ``help(PackageSync)`` describe each. Dask's configuration
+        (``pkgsync.…``) gives the options that are None.
 
     Raises
     ------
     PolicyError
-        If the options contradict each other. Options that are None come from Dask's configuration (``pkgsync.…``).
+        If the options contradict each other.
+    WheelError
+        If the environment has local code whose source cannot be read.
+    TypeError
+        If a keyword is not an option.
 
     Notes
     -----
-    Registering raises `EnvironmentMismatchError` where the client does not fit the scheduler, and `SyncError` where a
-    node cannot be made to match.
+    Registering raises what `sync` raises: `EnvironmentMismatchError` if the client and the scheduler differ in a
+    critical package, `ConflictError` if another client has set a conflicting environment, and `SyncError` if a node
+    cannot be made to match.
     """
 
     name = "pkgsync"
@@ -74,7 +81,7 @@ class PackageSync(Registrable):
 
     @classmethod
     def of_snapshot(cls, snapshot: Snapshot) -> PackageSync:
-        """Make a plugin of what was scanned just now, with the options that are configured."""
+        """Make a plugin from a snapshot that was just scanned, with the configured options."""
         plugin = cls.__new__(cls)
         plugin._take(snapshot, {}, is_scanned=True)  # noqa: SLF001  # of this very class
         return plugin
@@ -86,18 +93,22 @@ class PackageSync(Registrable):
         if unknown := (self.target.policy.only or frozenset()) - snapshot.environment.distributions.keys():
             warnings.warn(NotInstalledWarning(tuple(sorted(unknown))), stacklevel=3)
         if is_scanned:
-            _refuse_what_cannot_be_read(self.target)
-            if found := conflicts(snapshot.environment):
-                warnings.warn(InconsistentEnvironmentWarning(found), stacklevel=3)
+            _refuse_unreadable_sources(self.target)
+            if unsatisfied := conflicts(snapshot.environment):
+                warnings.warn(InconsistentEnvironmentWarning(unsatisfied), stacklevel=3)
+
+    def __repr__(self) -> str:
+        """Say in one line which target the plugin asks for."""
+        return f"<PackageSync {self.target.id[:12]}…: {self.target.environment!r}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel with the package's own source, and be at the scheduler what a client has registered there."""
+        """Pickle as this package's source and a call that makes the `RegisteredPlugin` on the scheduler."""
         state = {"target": target_to_wire(self.target), "client": self.client}
         return carried("dask_pkgsync.scheduler.plugin:registered_plugin", state, yields=True)
 
 
 def make_target(environment: Environment, options: Options) -> Target:
-    """Return what a client asks for."""
+    """Return the target that a client asks for: its environment, its options, and the configuration for the rest."""
     return Target(
         environment,
         policy_from(options),
@@ -114,24 +125,25 @@ def make_target(environment: Environment, options: Options) -> Target:
     )
 
 
-def _refuse_what_cannot_be_read(target: Target) -> None:
-    """Raise for local code that is not there any more, before anything travels."""
-    for name, one in target.environment.distributions.items():
-        lost = isinstance(one.origin, FromDirectory) and one.origin.editable and not one.origin.digest
+def _refuse_unreadable_sources(target: Target) -> None:
+    """Raise `WheelError` for an editable project whose source cannot be read, before anything is sent."""
+    for name, distribution in target.environment.distributions.items():
+        origin = distribution.origin
+        lost = isinstance(origin, FromDirectory) and origin.editable and not origin.digest
         if lost and target.policy.rule(name).level not in (Level.IGNORE, Level.CRITICAL):
             fault = target.environment.faulty(name)
             raise WheelError(
-                f"{name} {one.version}",
+                f"{name} {distribution.version}",
                 fault.detail if fault else "its source directory cannot be read",
                 advice=f"Install it again, or name {name} in ignore.",
             )
 
 
-def _teach(clients: type[Client]) -> None:
-    """Let ``client.register_plugin`` do the same: Dask chooses what to do by the type of the plugin."""
+def _handle_registrations(clients: type[Client]) -> None:
+    """Make ``client.register_plugin(PackageSync())`` call `register`: Dask dispatches on the class of the plugin."""
 
     async def registered(client: Client, plugin: PackageSync, name: str | None, idempotent: bool) -> None:  # noqa: FBT001
-        await register(client, plugin, name, idempotent)  # (as Dask does, without an answer)
+        await register(client, plugin, name, idempotent)  # returns None, as for Dask's own plugins
 
     def register_plugin(self: Client, plugin: PackageSync, name: str | None, idempotent: bool) -> Any:  # noqa: FBT001
         return self.sync(registered, self, plugin, name, idempotent)
@@ -139,4 +151,4 @@ def _teach(clients: type[Client]) -> None:
     register_by(clients, PackageSync, register_plugin)
 
 
-_teach(Client)
+_handle_registrations(Client)

@@ -1,4 +1,4 @@
-"""Passes the scheduler's events on to whoever shows the progress of a sync."""
+"""Passes the scheduler's events of a sync to the reporter that shows its progress."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 @contextlib.asynccontextmanager
 async def events_reported_to(client: Client, reporter: Reporter) -> AsyncIterator[None]:
-    """Pass the scheduler's events on to the reporter, from the first to the last.
+    """Pass all events of the scheduler to the reporter while the context is open.
 
-    Events, and the subscription to them, travel on another connection than calls do. So at both ends we wait for an
-    event of our own: what was sent before it has arrived then.
+    Events, and the subscription to them, travel on another connection than calls do. So at the start and at the end we
+    log an event of our own and wait until it comes back: all events that were sent before it have then arrived.
     """
     heard: set[str] = set()
 
@@ -39,7 +39,7 @@ async def events_reported_to(client: Client, reporter: Reporter) -> AsyncIterato
             case {"action": "listening", "mark": str(mark)}:
                 heard.add(mark)
 
-    if type(reporter) is Reporter or listens_to(client, TOPIC):  # somebody listens already
+    if type(reporter) is Reporter or listens_to(client, TOPIC):  # nothing to show, or another handler has subscribed
         yield
         return
     client.subscribe_topic(TOPIC, handle)
@@ -52,7 +52,10 @@ async def events_reported_to(client: Client, reporter: Reporter) -> AsyncIterato
 
 
 async def _wait_for_an_event(client: Client, heard: set[str], patience: float = 1.0) -> None:
-    """Log an event until it comes back, or until the patience, in seconds, is over: progress is worth no error."""
+    """Log an event again and again until it comes back, for at most ``patience`` seconds.
+
+    If it never comes back, only progress is missing; that is no error.
+    """
     mark = uuid.uuid4().hex
     deadline = time.monotonic() + patience
     while mark not in heard and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""How a client asks a cluster for its environment: by joining, by a message, or by the plugin that it brings."""
+"""How a client asks a cluster to have its environment: it joins the target, sends a message, or brings the plugin."""
 
 from __future__ import annotations
 
@@ -28,32 +28,34 @@ if TYPE_CHECKING:
 
 
 class Registrable(SchedulerPlugin):
-    """What a client registers (`client.plugin.PackageSync`)."""
+    """The interface of the plugin that a client registers (`client.plugin.PackageSync`)."""
 
     name: str
     target: Target
     snapshot: Snapshot
     client: str
-    """Dask's name of the client that registers it."""
+    """Dask's id of the client that registers it; empty before."""
 
 
 async def announced(client: Client) -> Announcement | None:
-    """Return what the scheduler says of itself; None where no dask-pkgsync is at work there."""
+    """Return the scheduler's announcement (mode, release, target); None if no dask-pkgsync is at work there."""
     return announcement_from_wire(await client.get_metadata([TOPIC], default=None))
 
 
 async def join(client: Client, plugin: Registrable) -> SyncReport | None:
-    """Take part in what the cluster has, if that is just what this client wants; None if it is not.
+    """Add this client's claim to the cluster's target, if the two are equal; return None if they are not.
 
-    It costs two short messages, where the plugin has to bring its source.
+    This costs two short messages, while registering the plugin sends its source.
 
     Raises
     ------
     WarnsOnlyError
-        If nothing is ever installed there.
+        If the operator has configured the cluster to install nothing (mode ``warn``).
     """
-    told = await announced(client)
-    if told is None or not (told.mode == "warn" or told.target == plugin.target.id) or not _can_talk(told):
+    announcement = await announced(client)
+    if announcement is None or not _can_talk(announcement):
+        return None
+    if announcement.mode != "warn" and announcement.target != plugin.target.id:
         return None
     BlobProvider(client, plugin.snapshot, plugin.target.store).listen()
     plugin.client = client.id
@@ -68,38 +70,40 @@ async def join(client: Client, plugin: Registrable) -> SyncReport | None:
 
 
 async def register(client: Client, plugin: Registrable, name: str | None, idempotent: bool) -> SyncReport:  # noqa: FBT001  # as Dask calls it
-    """Let the cluster have what the plugin asks for, with the client answering for what nodes cannot get elsewhere.
+    """Sync the cluster with the plugin's target, while the client provides the wheels that no index has.
+
+    When the target is set, the client's session begins: the client syncs again whenever it has reconnected.
 
     Raises
     ------
     EnvironmentMismatchError, ConflictError, SyncError
         As for `client.api.sync`.
     ReleaseMismatchError
-        If the scheduler is guarded by a dask-pkgsync that this one cannot talk to.
+        If the scheduler is guarded by a release of dask-pkgsync that the client's release cannot talk to.
     """
 
-    async def again() -> SyncReport:
+    async def sync() -> SyncReport:
         return await _ask(client, plugin, name, idempotent=idempotent)
 
     BlobProvider(client, plugin.snapshot, plugin.target.store).listen()
     plugin.client = client.id
     is_set = False
     try:
-        report = await again()
+        report = await sync()
         is_set = True
     except SyncError as error:
         is_set = error.adopted
         raise
     finally:
         if is_set:
-            ClientSession(client, again).begin()
+            ClientSession(client, sync).begin()
     return report
 
 
 async def _ask(client: Client, plugin: Registrable, name: str | None, *, idempotent: bool) -> SyncReport:
-    """Ask by a message where a dask-pkgsync is at work that is to stay, else bring the plugin."""
-    told = await announced(client)
-    if told is not None and _is_to_stay(told):
+    """Sync by a message if the scheduler keeps the dask-pkgsync that it has; else register the plugin."""
+    announcement = await announced(client)
+    if announcement is not None and _is_to_stay(announcement):
         report = await _by_message(client, plugin)
         if report is not None:
             return report
@@ -107,30 +111,32 @@ async def _ask(client: Client, plugin: Registrable, name: str | None, *, idempot
     return sync_report_from_wire(await ask_scheduler(client, "pkgsync_last", client=client.id))
 
 
-def _is_to_stay(told: Announcement) -> bool:
-    """Whether the scheduler's dask-pkgsync is not to be replaced by this client's.
+def _is_to_stay(announcement: Announcement) -> bool:
+    """Whether the scheduler keeps its dask-pkgsync, instead of getting this client's.
+
+    It does if the operator guards the scheduler with it, or if it is another release that this one can talk to.
 
     Raises
     ------
     ReleaseMismatchError
-        If it is to stay, and this release cannot talk to it.
+        If the operator guards the scheduler with a release that this one cannot talk to.
     """
-    if told.is_guarded:
-        agree(told.release, here="the client", there="the cluster's scheduler")
+    if announcement.is_guarded:
+        agree(announcement.release, here="the client", there="the cluster's scheduler")
         return True
-    return told.release.version != THIS.version and _can_talk(told)
+    return announcement.release.version != THIS.version and _can_talk(announcement)
 
 
-def _can_talk(told: Announcement) -> bool:
+def _can_talk(announcement: Announcement) -> bool:
     try:
-        agree(told.release, here="the client", there="the cluster's scheduler")
+        agree(announcement.release, here="the client", there="the cluster's scheduler")
     except ReleaseMismatchError:
         return False
     return True
 
 
 async def _by_message(client: Client, plugin: Registrable) -> SyncReport | None:
-    """Ask for a sync; None where nothing of ours is at work any more."""
+    """Ask the scheduler's dask-pkgsync for a sync; return None if none is at work any more."""
     target = target_to_wire(plugin.target)
     match await ask_scheduler(client, "pkgsync_sync", target=target, client=client.id):
         case None:
@@ -139,4 +145,7 @@ async def _by_message(client: Client, plugin: Registrable) -> SyncReport | None:
             raise error_from_wire(error)
         case {"report": report}:
             return sync_report_from_wire(report)
-    raise PkgsyncError("the scheduler's dask-pkgsync gave an answer that this one does not know: install the same one")
+    raise PkgsyncError(
+        "the scheduler's dask-pkgsync answered in a way that this client's does not understand: "
+        "install the same release on both sides"
+    )

@@ -1,4 +1,4 @@
-"""On the client: syncs as it connects, and again when it has come back to a scheduler that knows nothing of it."""
+"""On the client: syncs when it connects, and again whenever it has reconnected."""
 
 from __future__ import annotations
 
@@ -34,18 +34,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dask_pkgsync")
 
 _PAUSE = 1.0
-"""Seconds between two tries to sync over connections that break."""
-_MEMBERSHIP = "_pkgsync_membership"
+"""Seconds before another try to sync, after a connection of the sync broke."""
+_SESSION = "_pkgsync_session"
+"""The attribute of a client under which its session is kept."""
 
 
 class ClientSession:
-    """Keeps what a client has synced in force, for as long as the client lives.
+    """Syncs again whenever a client that has synced reconnects, for as long as the client lives.
 
     Parameters
     ----------
     client : distributed.Client
     sync : callable
-        Syncs again, as the client has done before.
+        Repeats the client's last sync.
     """
 
     def __init__(self, client: Client, sync: Callable[[], Awaitable[Any]]) -> None:
@@ -54,39 +55,42 @@ class ClientSession:
         self.again: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        """Look at every new connection from now on; a membership that is there already only syncs the new way."""
-        known = vars(self.client).get(_MEMBERSHIP)
-        if isinstance(known, ClientSession):
-            known.sync = self.sync
+        """Watch for new connections from now on; if the client has a session already, that one gets the new sync."""
+        existing = vars(self.client).get(_SESSION)
+        if isinstance(existing, ClientSession):
+            existing.sync = self.sync
             return
-        vars(self.client)[_MEMBERSHIP] = self
+        vars(self.client)[_SESSION] = self
         connect_by(self.client, self._connect)
-        listen_for(self.client, TOLD, _told)
+        listen_for(self.client, TOLD, _log_message)
 
     @staticmethod
     def end(client: Client) -> None:
-        """Let a client connect as Dask does, from now on: what it has synced was released."""
-        vars(client).pop(_MEMBERSHIP, None)
+        """End a client's session after a release: from now on it reconnects as Dask does, without a sync."""
+        vars(client).pop(_SESSION, None)
         connect_as_ever(client)
 
     async def _connect(self, timeout: Any = None) -> None:
-        """Connect as Dask does, and let nothing be sent over a new connection before the cluster matches again."""
+        """Connect as Dask does, and hold back what the client sends until the cluster matches again."""
         if await connect_as_dask(self.client, timeout):
             hold_messages(self.client)
             self.again = asyncio.create_task(self._sync_again())
 
     async def _sync_again(self) -> None:
-        """Sync; Dask reads the client's stream meanwhile, on which the scheduler asks for local code."""
+        """Sync, then send what was held back; close the client if the sync fails.
+
+        Dask reads the client's stream meanwhile, so that the scheduler can ask the client for wheels.
+        """
         client = self.client
         try:
             await self._persist()
-        except Exception as error:  # whatever it is, the client does not go on
+        except Exception as error:  # after any error: the client must not run tasks on a cluster that does not match
             if is_lost(client):
                 await self._reconnect()
             else:
-                # Nobody else waits here who could be told.
-                reason = "this client is closed, as the cluster that it came back to does not take its environment: %s"
-                logger.exception(reason, error, exc_info=None if isinstance(error, PkgsyncError) else error)  # noqa: TRY401  # where no traceback is
+                # No caller waits for this task, so the error is logged and not raised.
+                reason = "this client is closed: it reconnected, and syncing its environment to the cluster failed: %s"
+                logger.exception(reason, error, exc_info=None if isinstance(error, PkgsyncError) else error)  # noqa: TRY401  # our own errors have no traceback in the log
                 await client.close()
             return
         if is_lost(client):
@@ -95,13 +99,13 @@ class ClientSession:
             send_held_messages(client)
 
     async def _persist(self) -> None:
-        """Sync, over connections that may break, for as long as the one to the scheduler itself is there."""
-        while not await self._try():  # noqa: ASYNC110  # each look is a try
+        """Sync again if a connection of the sync breaks, for as long as the client's own stream is there."""
+        while not await self._try():  # noqa: ASYNC110  # not polling: each turn of the loop tries to sync
             await asyncio.sleep(_PAUSE)
 
     async def _try(self) -> bool:
         try:
-            with contextlib.suppress(WarnsOnlyError):  # its operator has thought better of it
+            with contextlib.suppress(WarnsOnlyError):  # the scheduler that came back is in mode warn
                 await self.sync()
         except OSError:
             if is_lost(self.client):
@@ -110,33 +114,33 @@ class ClientSession:
         return True
 
     async def _reconnect(self) -> None:
-        """Connect once more: Dask has stopped to read from a client that was not running when its connection broke."""
+        """Connect once more, after the stream broke while messages were held: Dask has then stopped reading it."""
         client = self.client
         reading = reading_of(client)
         if reading is not None:
             await asyncio.wait([reading])
         if not is_holding(client):
             return
-        await connect_again(client)  # which comes here again
+        await connect_again(client)  # this calls `_connect` again
         if (is_holding(client) or is_running(client)) and (reading is None or reading.done()):
             read_stream(client)
 
 
-def _told(text: object, **_: object) -> None:
-    """Pass on what the scheduler tells the client's person."""
+def _log_message(text: object, **_: object) -> None:
+    """Log a message that the scheduler sends for the person at this client."""
     logger.warning("%s", harmless(str(text))[:2000])
 
 
 async def sync_on_connect(client: Client, sync: Callable[[], Awaitable[Any]]) -> None:
-    """Sync in the midst of ``Client(...)``, which raises what goes wrong.
+    """Sync while ``Client(...)`` runs the client's preloads, and let ``Client(...)`` raise the error of the sync.
 
-    Dask calls preloads of a client before it reads the client's stream, and logs what they raise. So the reading begins
-    here, and what it is to be begun with afterwards either goes on with that or raises.
+    Dask calls the preloads before it reads the client's stream, and only logs what they raise. So this function begins
+    to read the stream itself. When Dask would begin to read it, Dask gets this reading, or the error of the sync.
     """
     outcome: asyncio.Task[None] | Exception = read_stream(client)
     try:
         await sync()
-    except Exception as error:  # noqa: BLE001  # `Client(...)` raises it right after this, once
+    except Exception as error:  # noqa: BLE001  # `Client(...)` raises it right after this function
         outcome = error
     if isinstance(outcome, Exception):
         await client.close()

@@ -1,4 +1,4 @@
-"""Programs that install exact versions into a directory: one interface, one file for each."""
+"""Installers (uv and pip) behind one interface: programs that install exact versions into a directory."""
 
 from __future__ import annotations
 
@@ -12,21 +12,27 @@ if TYPE_CHECKING:
 
 
 class Installer(Protocol):
-    """Makes virtual environments and puts distributions into them. Every method blocks, and raises `LayerError`."""
+    """Makes virtual environments and installs distributions. Every method blocks, and raises `LayerError` if it fails.
+
+    A ``timeout`` is in seconds, for one run of the program.
+    """
 
     @property
     def name(self) -> str:
-        """What people call it, for example ``uv``."""
+        """Name for people, for example ``uv``."""
 
     def make_environment(self, directory: Path, *, timeout: float) -> None:
-        """Make an empty virtual environment that can be renamed afterwards."""
+        """Make an empty virtual environment that still works after its directory was renamed."""
 
     def install(
         self, environment: Path, requirements: Sequence[str], *, final: Path, timeout: float, indexes: Indexes = OWN
     ) -> None:
-        """Install pins and wheels (``name @ file:…``), and nothing else, so that scripts work once at ``final``."""
+        """Install exactly these pins (``name==version``) and wheels (``name @ file:…``), without their dependencies.
+
+        The scripts will work once the environment has been renamed to ``final``.
+        """
 
     def resolve(
         self, requirements: Sequence[str], constraints: Sequence[str], *, timeout: float, indexes: Indexes = OWN
     ) -> tuple[str, ...]:
-        """Return exact pins for requirements and what they depend on, in agreement with the constraints."""
+        """Return exact pins for requirements and their dependencies that agree with the constraints."""

@@ -1,4 +1,4 @@
-"""What uv and pip have in common: a clean environment to run in, and failures that people understand."""
+"""Runs uv or pip in a clean environment, and explains their failures to people."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.indexes import Indexes
 
 LAST_LINES = 30
+"""Lines of an installer's output that an error shows."""
 
 _FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__")
+"""Environment variables that would make an installer work on another environment than the one we name."""
 _FOREIGN_PREFIXES = ("UV_PROJECT", "UV_PYTHON", "UV_TARGET", "UV_PREFIX", "PIP_TARGET", "PIP_PREFIX", "PIP_USER")
+"""Beginnings of further such variables."""
 
-# Pattern, problem, advice, and whether the index is at fault.
+# For each cause of a failure: a pattern of the output, the problem, the advice, and whether the index is at fault.
 _CAUSES: tuple[tuple[str, str, str, bool], ...] = (
     (
         r"no space left on device|os error 28|errno 28|disk quota exceeded",
@@ -40,13 +43,13 @@ _CAUSES: tuple[tuple[str, str, str, bool], ...] = (
     (
         r"hash mismatch|hashes do not match|do not match the hashes",
         "a file from the index does not have the hash that the index says",
-        "Ask whoever runs the index; nothing of it was installed.",
+        "Report it to the operator of the index; nothing of the file was installed.",
         True,
     ),
     (
         r"error sending request|failed to fetch|could not connect|connection (refused|error)|max retries|timed out|dns",
         "the package index could not be reached from the node",
-        "Let the node reach it: UV_DEFAULT_INDEX or PIP_INDEX_URL, proxy and certificates are the node's own.",
+        "Make it reachable: UV_DEFAULT_INDEX or PIP_INDEX_URL, proxy and certificates are those that the node has.",
         True,
     ),
     (
@@ -67,13 +70,13 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 def index_options(indexes: Indexes, main: str, further: str) -> list[str]:
-    """Return the options that say where packages come from; none where the installer's own settings hold.
+    """Return an installer's options for the indexes; none if only the installer's own settings apply.
 
     Parameters
     ----------
     indexes : Indexes
     main, further : str
-        What the installer calls the main index, and each further one.
+        The installer's option for the main index, and the one for each further index.
     """
     options = ["--no-index"] if indexes.no_index else []
     options += [main, indexes.default] if indexes.default else []
@@ -82,13 +85,19 @@ def index_options(indexes: Indexes, main: str, further: str) -> list[str]:
 
 
 def child_environment(temporary: Path) -> dict[str, str]:
-    """Return the environment for an installer: this process's, without what would lead it elsewhere."""
+    """Return the environment variables for an installer: this process's, without those that name another environment.
+
+    Parameters
+    ----------
+    temporary : Path
+        Directory for the installer's temporary files.
+    """
     env = {
         name: value
         for name, value in os.environ.items()
         if name not in _FOREIGN and not name.startswith(_FOREIGN_PREFIXES)
     }
-    if "PIP_CERT" in env:  # uv does not know it
+    if "PIP_CERT" in env:  # uv does not read PIP_CERT
         env.setdefault("SSL_CERT_FILE", env["PIP_CERT"])
     return {**env, "TMPDIR": str(temporary), "NO_COLOR": "1"}
 
@@ -99,7 +108,8 @@ def call(argv: Sequence[str], step: str, pins: Sequence[str], *, timeout: float,
     Raises
     ------
     LayerError
-        If it fails, hangs or is killed: with its last words, the pins that it blames, and what to do.
+        If it fails, hangs or is killed. It holds the last lines of the output, the pins that the output names, and
+        what to do.
     """
     try:
         finished = run(argv, timeout=timeout, env=child_environment(temporary), cwd=temporary)
@@ -107,7 +117,7 @@ def call(argv: Sequence[str], step: str, pins: Sequence[str], *, timeout: float,
         raise LayerError(
             step,
             str(error),
-            advice="See why it hangs (often the index, or a proxy), or raise install-timeout.",
+            advice="Find out why it hangs (often the index, or a proxy), or raise install-timeout.",
             last_words=last_words(error.stderr),
             packages=blamed(pins, error.stderr),
             index_at_fault=True,
@@ -116,20 +126,20 @@ def call(argv: Sequence[str], step: str, pins: Sequence[str], *, timeout: float,
         raise LayerError(step, f"{argv[0]} could not be started: {error.strerror}") from None
     if finished.returncode == 0:
         return finished.stdout
-    said = finished.stderr or finished.stdout
-    problem, advice, index_at_fault = explain(finished.returncode, said)
+    output = finished.stderr or finished.stdout
+    problem, advice, index_at_fault = explain(finished.returncode, output)
     raise LayerError(
         step,
         problem,
         advice=advice,
-        last_words=last_words(said),
-        packages=blamed(pins, said),
+        last_words=last_words(output),
+        packages=blamed(pins, output),
         index_at_fault=index_at_fault,
     )
 
 
-def explain(returncode: int, said: str) -> tuple[str, str, bool]:
-    """Return the problem and the advice that an installer's failure amounts to, and whether the index is at fault."""
+def explain(returncode: int, output: str) -> tuple[str, str, bool]:
+    """Return problem, advice, and whether the index is at fault, for an installer's exit status and output."""
     if returncode < 0:
         name = signal.Signals(-returncode).name if -returncode in set(signal.Signals) else str(-returncode)
         return (
@@ -138,17 +148,17 @@ def explain(returncode: int, said: str) -> tuple[str, str, bool]:
             False,
         )
     for pattern, problem, advice, index_at_fault in _CAUSES:
-        if re.search(pattern, said, re.IGNORECASE):
+        if re.search(pattern, output, re.IGNORECASE):
             return problem, advice, index_at_fault
-    return f"the installer failed with exit status {returncode}", "Its last words say why.", False
+    return f"the installer failed with exit status {returncode}", "The last lines of its output say why.", False
 
 
 def last_words(text: str) -> str:
-    """Return the end of an output, without credentials."""
+    """Return the last lines of an output, without credentials."""
     return "\n".join(_CREDENTIALS.sub("***@", text).strip().splitlines()[-LAST_LINES:])
 
 
-def blamed(pins: Sequence[str], said: str) -> tuple[str, ...]:
-    """Return the pins whose names an output mentions."""
-    words = {str(canonicalize_name(word.rstrip("._-"))) for word in re.findall(r"[A-Za-z0-9][A-Za-z0-9._-]*", said)}
+def blamed(pins: Sequence[str], output: str) -> tuple[str, ...]:
+    """Return the pins whose distributions an output mentions by name."""
+    words = {str(canonicalize_name(word.rstrip("._-"))) for word in re.findall(r"[A-Za-z0-9][A-Za-z0-9._-]*", output)}
     return tuple(pin for pin in pins if str(canonicalize_name(re.split(r"[^A-Za-z0-9._-]", pin)[0])) in words)

@@ -1,4 +1,4 @@
-"""Chooses the installer of a node: its own uv, a uv fetched once per host, or pip."""
+"""Finds the installer of a node: its own uv, else a uv that is fetched once per host, else pip."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ def find_installer(
     may_fetch: bool = True,
     wheel: Callable[[], Path | None] | None = None,
 ) -> Installer:
-    """Return the best installer that this node has or can get.
+    """Return the best installer that this node has or can get: uv if possible, else pip.
 
     Parameters
     ----------
     cache : Cache
-        Where a fetched uv is kept.
+        Keeps a fetched uv.
     python : Path
         The node's interpreter.
     timeout : float
         Seconds that fetching uv may take.
     may_fetch : bool
-        Whether uv may be fetched from an index, which takes long where there is none.
+        Whether uv may be fetched from an index. Without a reachable index, the attempt takes long.
     wheel : callable, optional
-        Returns a wheel of uv for this platform, if there is one elsewhere.
+        Returns the path of a wheel of uv for this platform from elsewhere (the client), or None.
 
     Raises
     ------
     LayerError
-        If there is neither uv nor pip, nor a pip inside ensurepip.
+        If this node has neither uv nor pip, nor the pip inside ensurepip.
     """
     program = own_uv(python)
     if program is None:
@@ -58,12 +58,12 @@ def find_installer(
         if program is None and pip is None:
             raise LayerError(
                 "install",
-                f"{python} has neither uv nor pip, and ensurepip carries none",
+                f"{python} has neither uv nor pip, and there is no pip in ensurepip",
                 advice="Install uv on that node, or put it on the PATH of the worker.",
             )
         if program is None and pip is not None:
             return Pip(pip, python, cache.pip)
-    assert program is not None  # noqa: S101  # or there would be neither
+    assert program is not None  # noqa: S101  # without a program and pip, the lines above have raised
     return Uv(program, python, cache.uv)
 
 
@@ -77,12 +77,12 @@ def own_uv(python: Path) -> Path | None:
             from uv import find_uv_bin
 
             return Path(find_uv_bin())
-    found = shutil.which("uv")
-    return Path(found) if found else None
+    on_path = shutil.which("uv")
+    return Path(on_path) if on_path else None
 
 
 def find_pip(python: Path) -> tuple[str, ...] | None:
-    """Return how pip can be started: as a module, or from the wheel inside ensurepip."""
+    """Return the command that starts pip, as a module or from the wheel inside ensurepip; None if there is no pip."""
     if util.find_spec("pip") is not None:
         return (str(python), "-m", "pip")
     spec = util.find_spec("ensurepip")
@@ -93,7 +93,7 @@ def find_pip(python: Path) -> tuple[str, ...] | None:
 
 
 def fetch_argv(pip: tuple[str, ...], directory: Path) -> list[str]:
-    """Return the call that fetches uv and nothing else."""
+    """Return the argument vector that fetches uv and nothing else."""
     options = ["--no-deps", "--only-binary", ":all:", "--quiet", "--disable-pip-version-check", "--no-input"]
     return [*pip, "install", *options, "--target", str(directory), "uv"]
 
@@ -101,7 +101,7 @@ def fetch_argv(pip: tuple[str, ...], directory: Path) -> list[str]:
 def fetched_uv(
     cache: Cache, pip: tuple[str, ...] | None, wheel: Callable[[], Path | None] | None = None, *, timeout: float
 ) -> Path | None:
-    """Return the uv in our cache, fetched by whoever comes first; None if it cannot be had."""
+    """Return the uv in our cache, which the first process that needs it fetches; None if it cannot be fetched."""
     home = cache.tools / "uv"
     program = home / "bin" / "uv"
     if program.exists():
@@ -130,7 +130,7 @@ def _by_pip(pip: tuple[str, ...], aside: Path, timeout: float) -> bool:
 
 
 def _by_wheel(wheel: Callable[[], Path | None], aside: Path) -> bool:
-    """Take the program out of a wheel, where it is a script."""
+    """Unpack the program from a wheel of uv, in which it is a script; return whether that worked."""
     try:
         path = wheel()
         if path is None:
@@ -141,11 +141,6 @@ def _by_wheel(wheel: Callable[[], Path | None], aside: Path) -> bool:
             program.parent.mkdir(parents=True)
             program.write_bytes(bundle.read(member))
             program.chmod(0o755)
-    except (
-        LayerError,
-        WheelError,
-        ValueError,
-        zipfile.BadZipFile,
-    ):  # nobody has it for this platform: pip does it, slowly
+    except (LayerError, WheelError, ValueError, zipfile.BadZipFile):  # no usable wheel: pip installs instead, slower
         return False
     return True

@@ -1,4 +1,4 @@
-"""Installs with pip: the node's own, or the one that ensurepip carries."""
+"""Installs with pip: the node's own, or the one inside ensurepip."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from dask_pkgsync.installers import calls as running
+from dask_pkgsync.installers import calls
 from dask_pkgsync.installers.calls import call
 from dask_pkgsync.installers.resolving import resolving
 from dask_pkgsync.model.indexes import OWN, Indexes
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pip:
-    """pip, run by the node's interpreter for an environment that has no pip itself."""
+    """pip, run by the node's interpreter to install into environments that have no pip themselves."""
 
     pip: tuple[str, ...]
-    """How it is started: ``(python, "-m", "pip")``, or ``(python, "…/pip-24.0-py3-none-any.whl/pip")``."""
+    """The command that starts it: ``(python, "-m", "pip")``, or ``(python, "…/pip-24.0-py3-none-any.whl/pip")``."""
     python: Path
     """The node's interpreter, for which environments are made."""
     cache: Path
@@ -33,21 +33,21 @@ class Pip:
     name: str = "pip"
 
     def environment_argv(self, directory: Path) -> list[str]:
-        """Return the call that makes a virtual environment."""
+        """Return the argument vector that makes a virtual environment."""
         return [str(self.python), "-m", "venv", "--without-pip", str(directory)]
 
     def common(self, *before: str) -> list[str]:
-        """Return what every call of pip begins with."""
+        """Return the beginning of every argument vector of pip; ``before`` are options that come first."""
         return [*self.pip, *before, "--disable-pip-version-check", "--no-input", "--cache-dir", str(self.cache)]
 
     def install_argv(self, environment: Path, requirements: Path, indexes: Indexes = OWN) -> list[str]:
-        """Return the call that installs exact versions and wheels."""
+        """Return the argument vector that installs exact versions and wheels."""
         python = environment / "bin" / "python"
         options = ["--no-deps", "--no-compile", "--quiet", "--no-warn-script-location", *index_options(indexes)]
         return [*self.common("--python", str(python)), "install", *options, "-r", str(requirements)]
 
     def resolve_argv(self, requirements: Path, constraints: Path, indexes: Indexes = OWN) -> list[str]:
-        """Return the call that resolves requirements, and prints a report of it."""
+        """Return the argument vector that resolves requirements and prints the result as a JSON report."""
         options = ["--dry-run", "--ignore-installed", "--quiet", "--report", "-", *index_options(indexes)]
         return [*self.common(), "install", *options, "-r", str(requirements), "-c", str(constraints)]
 
@@ -58,7 +58,7 @@ class Pip:
     def install(
         self, environment: Path, requirements: Sequence[str], *, final: Path, timeout: float, indexes: Indexes = OWN
     ) -> None:
-        """Install pins and wheels, and point their scripts to where the environment will be."""
+        """Install pins and wheels, and rewrite their scripts for the directory ``final``."""
         listed = environment.parent / "requirements.txt"
         listed.write_text("\n".join(requirements))
         argv = self.install_argv(environment, listed, indexes)
@@ -68,23 +68,23 @@ class Pip:
     def resolve(
         self, requirements: Sequence[str], constraints: Sequence[str], *, timeout: float, indexes: Indexes = OWN
     ) -> tuple[str, ...]:
-        """Return exact pins for requirements and what they depend on."""
-        with resolving(self.cache, requirements, constraints) as (wanted, bounds):
-            argv = self.resolve_argv(wanted, bounds, indexes)
-            printed = call(argv, "resolve", requirements, timeout=timeout, temporary=wanted.parent)
-        found = (entry["metadata"] for entry in json.loads(printed)["install"])
-        return tuple(sorted(f"{canonicalize_name(entry['name'])}=={entry['version']}" for entry in found))
+        """Return exact pins for requirements and their dependencies."""
+        with resolving(self.cache, requirements, constraints) as (inputs, bounds):
+            argv = self.resolve_argv(inputs, bounds, indexes)
+            report = call(argv, "resolve", requirements, timeout=timeout, temporary=inputs.parent)
+        resolved = (entry["metadata"] for entry in json.loads(report)["install"])
+        return tuple(sorted(f"{canonicalize_name(entry['name'])}=={entry['version']}" for entry in resolved))
 
 
 def index_options(indexes: Indexes) -> list[str]:
-    """Return the options that say where packages come from, in the words of pip."""
-    return running.index_options(indexes, "--index-url", "--extra-index-url")
+    """Return pip's options for the indexes."""
+    return calls.index_options(indexes, "--index-url", "--extra-index-url")
 
 
 def relocate(environment: Path, final: Path) -> None:
-    """Rewrite the interpreter that scripts name, and their lines in RECORD, for a directory that will be renamed.
+    """Rewrite the interpreter's path in scripts, and their lines in RECORD, for a directory that will be renamed.
 
-    pip writes the absolute path of the interpreter into scripts; only uv can make relocatable ones.
+    pip writes the absolute path of the interpreter into scripts; only uv can make relocatable scripts.
     """
     before, after = str(environment / "bin").encode(), str(final / "bin").encode()
     changed: dict[str, str] = {}
@@ -105,6 +105,7 @@ def relocate(environment: Path, final: Path) -> None:
 
 
 def _line(line: str, changed: dict[str, str]) -> str:
+    """Return a line of RECORD, with the new digest and size if it is that of a changed script."""
     path = line.partition(",")[0]
     directory, _, name = path.rpartition("/")
     return f"{path},{changed[name]}" if directory.endswith("/bin") and name in changed else line

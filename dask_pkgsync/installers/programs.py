@@ -1,4 +1,4 @@
-"""Runs a program that may hang, and never leaves any of its processes behind."""
+"""Runs a program with a time limit, and leaves none of its processes behind."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 GRACE = 1.0
-"""Seconds between asking a process group to end and making it."""
+"""Seconds between SIGTERM and SIGKILL to a process group."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A program that ended by itself."""
+    """The result of a program that ended by itself."""
 
     argv: tuple[str, ...]
     returncode: int
-    """Exit status; negative: the signal that killed it."""
+    """Exit status; a negative number is that of the signal that killed it."""
     stdout: str
     stderr: str
     seconds: float
@@ -39,7 +39,7 @@ class DeadlineExceededError(Exception):
         self.argv, self.timeout, self.stderr = tuple(argv), timeout, stderr
 
     def __str__(self) -> str:
-        """Say what did not end, and after how long it was killed."""
+        """Name the program, and the seconds after which it was killed."""
         return f"{os.path.basename(self.argv[0])} did not end within {self.timeout:g} s and was killed"  # noqa: PTH119
 
 
@@ -48,7 +48,7 @@ def run(
 ) -> Finished:
     """Run a program in a process group of its own.
 
-    The output goes to files, not pipes: a grandchild that lives on could keep a pipe open for ever.
+    The output goes to files, not pipes: a grandchild that goes on running could keep a pipe open for ever.
 
     Parameters
     ----------
@@ -86,16 +86,20 @@ def run(
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all its descendants in its group: first asked, then made."""
+    """End all processes of a process group: with SIGTERM, and after `GRACE` seconds with SIGKILL."""
     _signal(process.pid, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(GRACE)
-    _signal(process.pid, getattr(signal, "SIGKILL", signal.SIGTERM))  # descendants may outlive their leader
+    _signal(
+        process.pid, getattr(signal, "SIGKILL", signal.SIGTERM)
+    )  # its children may still run when the process itself has ended
     process.wait()
 
 
 def _signal(group: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # all gone, or (macOS) nothing left but zombies
+    with contextlib.suppress(
+        ProcessLookupError, PermissionError
+    ):  # all have ended; on macOS, also if only zombies are left
         os.killpg(group, number)
 
 

@@ -1,4 +1,4 @@
-"""The two files that a resolver reads."""
+"""Writes the two files that a resolver reads."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def resolving(cache: Path, requirements: Sequence[str], constraints: Sequence[str]) -> Iterator[tuple[Path, Path]]:
-    """Write requirements and constraints into a directory beside an installer's cache, and remove it afterwards."""
+    """Write requirements and constraints into two files beside an installer's cache; remove them afterwards."""
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache.parent) as directory:
-        wanted, bounds = Path(directory) / "requirements.in", Path(directory) / "constraints.txt"
-        wanted.write_text("\n".join(requirements))
+        inputs, bounds = Path(directory) / "requirements.in", Path(directory) / "constraints.txt"
+        inputs.write_text("\n".join(requirements))
         bounds.write_text("\n".join(constraints))
-        yield wanted, bounds
+        yield inputs, bounds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.installers import calls as running
+from dask_pkgsync.installers import calls
 from dask_pkgsync.installers.calls import call
 from dask_pkgsync.model.indexes import OWN, Indexes
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Uv:
-    """uv, with its cache inside ours, so that it links files instead of copying them."""
+    """uv, with its cache inside ours, so that it hard-links files instead of copying them."""
 
     program: Path
     """Path of the executable."""
@@ -27,21 +27,21 @@ class Uv:
     name: str = "uv"
 
     def common(self) -> list[str]:
-        """Return what every call begins with: no configuration of whatever directory we are in, and our cache."""
+        """Return the beginning of every argument vector: uv reads no configuration files, and uses our cache."""
         return [str(self.program), "--no-config", "--no-progress", "--color", "never", "--cache-dir", str(self.cache)]
 
     def environment_argv(self, directory: Path) -> list[str]:
-        """Return the call that makes a relocatable virtual environment."""
+        """Return the argument vector that makes a relocatable virtual environment."""
         return [*self.common(), "venv", "--no-project", "--relocatable", "--python", str(self.python), str(directory)]
 
     def install_argv(self, environment: Path, requirements: Path, indexes: Indexes = OWN) -> list[str]:
-        """Return the call that installs exact versions and wheels."""
+        """Return the argument vector that installs exact versions and wheels."""
         python = environment / "bin" / "python"
         options = ["--no-deps", *index_options(indexes), "--python", str(python)]
         return [*self.common(), "pip", "install", *options, "-r", str(requirements)]
 
     def resolve_argv(self, requirements: Path, constraints: Path, indexes: Indexes = OWN) -> list[str]:
-        """Return the call that resolves requirements."""
+        """Return the argument vector that resolves requirements."""
         options = ["--no-header", "--no-annotate", "--no-strip-markers", "--quiet", *index_options(indexes)]
         return [
             *self.common(),
@@ -49,7 +49,7 @@ class Uv:
         ]
 
     def make_environment(self, directory: Path, *, timeout: float) -> None:
-        """Make an empty virtual environment that can be renamed afterwards."""
+        """Make an empty virtual environment that still works after its directory was renamed."""
         call(self.environment_argv(directory), "install", (), timeout=timeout, temporary=directory.parent)
 
     def install(
@@ -57,7 +57,7 @@ class Uv:
         environment: Path,
         requirements: Sequence[str],
         *,
-        final: Path,  # noqa: ARG002  # the scripts of a relocatable environment work wherever it is
+        final: Path,  # noqa: ARG002  # scripts of a relocatable environment work at any path
         timeout: float,
         indexes: Indexes = OWN,
     ) -> None:
@@ -70,17 +70,17 @@ class Uv:
     def resolve(
         self, requirements: Sequence[str], constraints: Sequence[str], *, timeout: float, indexes: Indexes = OWN
     ) -> tuple[str, ...]:
-        """Return exact pins for requirements and what they depend on."""
+        """Return exact pins for requirements and their dependencies."""
         from dask_pkgsync.installers.resolving import resolving
 
-        with resolving(self.cache, requirements, constraints) as (wanted, bounds):
-            argv = self.resolve_argv(wanted, bounds, indexes)
-            printed = call(argv, "resolve", requirements, timeout=timeout, temporary=wanted.parent)
+        with resolving(self.cache, requirements, constraints) as (inputs, bounds):
+            argv = self.resolve_argv(inputs, bounds, indexes)
+            printed = call(argv, "resolve", requirements, timeout=timeout, temporary=inputs.parent)
         lines = (line.partition(";")[0].strip() for line in printed.splitlines())
         return tuple(line for line in lines if "==" in line)
 
 
 def index_options(indexes: Indexes) -> list[str]:
-    """Return the options that say where packages come from, in the words of uv."""
+    """Return uv's options for the indexes."""
     strategy = ["--index-strategy", "unsafe-best-match"] if indexes.equal else []
-    return [*strategy, *running.index_options(indexes, "--default-index", "--index")]
+    return [*strategy, *calls.index_options(indexes, "--default-index", "--index")]

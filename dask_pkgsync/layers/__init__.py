@@ -1,1 +1,1 @@
-"""Builds layers: content-addressed virtual environments in front of a base, filled and verified."""
+"""Builds layers: content-addressed virtual environments that are put in front of a base, or stand alone."""

@@ -1,6 +1,6 @@
-"""Layers: content-addressed virtual environments that are put in front of a base, or stand alone.
+"""Builds a layer aside, verifies it, and publishes it by one rename; a published layer is never changed.
 
-Built aside, verified, published by one rename, never changed after (promise 3).
+The base is never written.
 """
 
 from __future__ import annotations
@@ -43,30 +43,31 @@ def build(
     timeout: float,
     sources: Sources = FROM_INDEX,
 ) -> Layer:
-    """Return the layer for a plan: the one that is there, or a new one. Blocks.
+    """Return the layer for a plan: the existing one, or a new one. Blocks.
 
     Parameters
     ----------
     plan : Plan
-        What the layer has to hold.
+        Says which distributions the layer holds.
     base : Base
-        What it is put in front of.
+        The environment that the layer is put in front of.
     cache : Cache
-        Where layers are.
+        The directory that holds the layers.
     installer : callable
-        Returns the installer; not called where the layer is there already.
+        Returns the installer; it is not called if the layer exists already.
     timeout : float
-        Seconds that one installer may take, and that is waited for another process that builds the same layer.
+        Seconds that one run of the installer may take. If another process builds the same layer, this one waits twice
+        as long for it.
     sources : Sources
         Where distributions come from.
 
     Raises
     ------
     LayerError
-        With nothing left behind.
+        If the layer cannot be built. Nothing of it is left behind.
     """
     digest = layer_digest(plan, base)
-    with cache.lock(digest, timeout * 2):  # whoever holds it makes an environment, then installs
+    with cache.lock(digest, timeout * 2):  # a builder runs the installer twice: to make the environment, and to fill it
         layer = _existing(cache, digest) or _published(plan, base, cache, installer(), digest, timeout, sources)
         cache.lease(layer.digest)
     return layer
@@ -79,10 +80,10 @@ def _existing(cache: Cache, digest: str) -> Layer | None:
         os.utime(marker)
     except (OSError, ValueError):
         return None
-    if (instead := facts.get("instead")) is not None:  # a delta that had to become complete
-        found = _existing(cache, str(instead))
-        return replace(found, notes=tuple(facts["notes"])) if found else None
-    notes, found_clashes = tuple(facts["notes"]), tuple(clash_from_wire(one) for one in facts["clashes"])
+    if (instead := facts.get("instead")) is not None:  # the complete layer that replaces this delta
+        complete = _existing(cache, str(instead))
+        return replace(complete, notes=tuple(facts["notes"])) if complete else None
+    notes, found_clashes = tuple(facts["notes"]), tuple(clash_from_wire(clash) for clash in facts["clashes"])
     return Layer(
         digest,
         marker.parent,
@@ -97,14 +98,14 @@ def _existing(cache: Cache, digest: str) -> Layer | None:
 def _published(
     plan: Plan, base: Base, cache: Cache, installer: Installer, digest: str, timeout: float, sources: Sources
 ) -> Layer:
-    """Build aside, verify, and rename into place."""
+    """Build a layer aside, verify it, and rename it into place."""
     aside = cache.aside("layer")
     try:
         aside.mkdir()
         built = aside / "layer"
         final = cache.layers / digest
-        filling = Filler(plan, base, installer, sources, timeout)
-        notes = filling.fill(built, final)
+        filler = Filler(plan, base, installer, sources, timeout)
+        notes = filler.fill(built, final)
         layer = Layer(digest, built, plan.complete, plan.pins, notes=notes)
         size = verify(layer.site_packages, plan.pins)
         leak = None if plan.complete else find_leak(layer, plan, base, sources.target)
@@ -112,22 +113,22 @@ def _published(
             return _complete_instead(plan, base, cache, installer, digest, timeout, leak, aside, sources)
         if not plan.complete:
             (layer.site_packages / BASE_LINK).write_text(link_to(base))
-        apart = clashes(dist_infos(layer.site_packages), loose_names(sources.target))
-        notes = (*notes, *map(str, apart))
-        wire = [clash_to_wire(one) for one in apart]
+        found_clashes = clashes(dist_infos(layer.site_packages), loose_names(sources.target))
+        notes = (*notes, *map(str, found_clashes))
+        wire = [clash_to_wire(clash) for clash in found_clashes]
         _publish(
             built,
             final,
             {"complete": plan.complete, "pins": plan.pins, "bytes": size, "notes": notes, "clashes": wire},
         )
-        return replace(layer, root=final, fetched=size, notes=notes, clashes=apart)
+        return replace(layer, root=final, fetched=size, notes=notes, clashes=found_clashes)
     except OSError as error:
         raise LayerError("install", f"{error.strerror or error}: {error.filename or aside}", advice=_ADVICE) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-_ADVICE = "See that the cache directory can be written and has space; pkgsync.cache-directory names another one."
+_ADVICE = "Make the cache directory writable and free space there, or set pkgsync.cache-directory to another one."
 
 
 def _complete_instead(
@@ -141,7 +142,7 @@ def _complete_instead(
     aside: Path,
     sources: Sources,
 ) -> Layer:
-    """Build a layer that stands alone where a delta would not do, and remember that for the next time."""
+    """Build a complete layer because a delta would not do, and record that under the digest of the delta."""
     note = f"the layer stands alone, because {leak}"
     layer = build(plan.completed(), base, cache, lambda: installer, timeout=timeout, sources=sources)
     notes = (*layer.notes, note)
@@ -153,11 +154,11 @@ def _complete_instead(
 
 
 def _publish(built: Path, final: Path, facts: dict[str, Any]) -> None:
-    """Mark as done, last of all, and rename into place."""
+    """Write the marker, as the last file, and rename the layer into place."""
     with (built / MARKER).open("w") as marker:
         json.dump({"format": FORMAT, "created": time(), **facts}, marker)
         marker.flush()
         os.fsync(marker.fileno())
-    if final.exists():  # without a readable marker: somebody meddled with it
+    if final.exists():  # its marker is unreadable, so something has damaged it
         final.rename(built.parent / "broken")
     built.rename(final)

@@ -1,4 +1,4 @@
-"""Finds distributions that have different files of one path."""
+"""Finds clashes: distributions that have different files of the same path."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ if TYPE_CHECKING:
 
 
 def clashes(distributions: Mapping[str, Path], loose: Container[str] = ()) -> tuple[Clash, ...]:
-    """Return which distributions differ in something importable that both have.
+    """Return the pairs of distributions that differ in the contents of one module, or of one file in a package.
 
-    What nobody imports does not count: metadata, scripts, and what many leave at the top by accident. To Python
-    ``a/b.py``, ``a/b.cpython-311.so`` and ``a/b/`` are one module, of which it takes one.
+    Python imports only one of ``a/b.py``, ``a/b.cpython-311.so`` and ``a/b/``, so these count as the same module.
+    Metadata and scripts do not count, as nothing imports them, and neither do top-level directories that many
+    distributions ship by accident, such as ``tests``.
 
     Parameters
     ----------
     distributions : mapping of str to Path
-        Their dist-info directories.
+        The dist-info directory of each distribution, by canonical name.
     loose : container of str
-        Those that are loose modules, of which nothing is there by accident.
+        The names of loose modules among them. Their top-level directories always count.
     """
     contents: dict[str, dict[str, Entry]] = {}
     modules: dict[str, set[str]] = {}
     packages: dict[str, set[str]] = {}
-    found: dict[tuple[str, str], set[str]] = {}
+    clashing: dict[tuple[str, str], set[str]] = {}
     for name, top, entry in _shared(distributions):
         module, parts = module_name(entry.path), entry.path.split("/")
         above = [".".join(parts[:depth]) for depth in range(1, len(parts))]
@@ -45,12 +46,15 @@ def clashes(distributions: Mapping[str, Path], loose: Container[str] = ()) -> tu
             packages.setdefault(package, set()).add(name)
         for other in others - {name}:
             if top not in _BY_ACCIDENT or name in loose or other in loose:
-                found.setdefault((other, name), set()).add(entry.path)
-    return tuple(Clash(*names, min(paths), len(paths) - 1) for names, paths in sorted(found.items()))
+                clashing.setdefault((other, name), set()).add(entry.path)
+    return tuple(Clash(*names, min(paths), len(paths) - 1) for names, paths in sorted(clashing.items()))
 
 
 def _shared(distributions: Mapping[str, Path]) -> Iterator[tuple[str, str, Entry]]:
-    """Yield the files below those top-level names that more than one distribution has: few of thousands."""
+    """Yield name, top level and entry of each file below a top-level name that several distributions have.
+
+    These are few of many thousand files.
+    """
     listed: list[tuple[str, str, Entry]] = []
     owners: dict[str, set[str]] = {}
     for name, dist_info in sorted(distributions.items()):
@@ -62,13 +66,14 @@ def _shared(distributions: Mapping[str, Path]) -> Iterator[tuple[str, str, Entry
             if (top := known[first]) is not None:
                 owners.setdefault(top, set()).add(name)
                 listed.append((name, top, entry))
-    return (one for one in listed if len(owners[one[1]]) > 1)
+    return ((name, top, entry) for name, top, entry in listed if len(owners[top]) > 1)
 
 
 _BY_ACCIDENT = frozenset({"benchmarks", "doc", "docs", "examples", "scripts", "test", "tests"})
+"""Top-level directories that distributions ship by accident."""
 
 
-def _differ(one: Entry, other: Entry) -> bool:
-    if one.digest.partition("=")[0] == other.digest.partition("=")[0]:
-        return one.digest != other.digest
-    return one.size != other.size
+def _differ(entry: Entry, other: Entry) -> bool:
+    if entry.digest.partition("=")[0] == other.digest.partition("=")[0]:
+        return entry.digest != other.digest
+    return entry.size != other.size

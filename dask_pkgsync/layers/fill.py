@@ -1,4 +1,4 @@
-"""Fills a layer: from the index, from the client, or from the node's own base, as the transport says."""
+"""Fills a layer with distributions from the index, from the client, or from the node's own base."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     Step: TypeAlias = Install | Replace | Keep
 
 Fetch: TypeAlias = Callable[[Sequence[BlobRequest]], Mapping[BlobRequest, tuple[Path, str]]]
-"""Returns a wheel of the client for each request, verified, and a note for people."""
+"""Returns, for each request, the path of a verified wheel from the client, and a note for people."""
 
 ROUNDS = 3
-"""How often an installer may name what the index lacks, before the client is asked for everything."""
+"""Tries in which the client gives only what the installer names as missing in the index; then it gives everything."""
 
 
-def _nobody(requests: Sequence[BlobRequest]) -> Mapping[BlobRequest, tuple[Path, str]]:
+def _no_client(requests: Sequence[BlobRequest]) -> Mapping[BlobRequest, tuple[Path, str]]:
     names = ", ".join(f"{request.name} {request.version}" for request in requests)
     raise LayerError("receive", f"only a client can give {names}", advice="Sync from a client that has it.")
 
@@ -49,19 +49,20 @@ class Sources:
     """Where distributions come from."""
 
     transport: str = "index"
-    """``index``: the client gives only what no index can have. ``client``: it gives everything. ``auto``: also what
-    the index turns out not to give."""
-    fetch: Fetch = _nobody
+    """Where distributions come from. ``index``: from the index; the client gives only local code. ``client``: all from
+    the client. ``auto``: like ``index``, and the client gives also what the index turns out not to have."""
+    fetch: Fetch = _no_client
+    """Gets wheels from the client."""
     indexes: Indexes = OWN
     target: Mapping[str, Distribution] = field(default_factory=dict)
-    """What the client has, by canonical name."""
+    """The client's distributions, by canonical name."""
 
 
 FROM_INDEX = Sources()
 
 
 class Filler:
-    """One attempt to fill one layer.
+    """Fills one layer.
 
     Parameters
     ----------
@@ -81,12 +82,19 @@ class Filler:
         self.notes: list[str] = []
 
     def fill(self, environment: Path, final: Path) -> tuple[str, ...]:
-        """Make an environment and install everything into it; return notes for people. Blocks.
+        """Make a virtual environment and install the plan's distributions into it; return notes for people. Blocks.
+
+        Parameters
+        ----------
+        environment : Path
+            The directory to fill.
+        final : Path
+            The directory that it will be renamed to, which its scripts name.
 
         Raises
         ------
         LayerError
-            If something can be had nowhere.
+            If no source has one of the distributions.
         """
         everything = self.sources.transport == "client"
         self._fetch([name for name, step in self.held.items() if everything or step.identity], environment.parent)
@@ -98,15 +106,15 @@ class Filler:
                 break
             except LayerError as error:
                 round_ += 1
-                more = self._client_may_have(error, round_)
+                more = self._ask_client_for(error, round_)
                 if not more:
                     raise
                 try:
                     self._fetch(more, environment.parent)
-                except LayerError as also:
-                    raise _both(error, also) from None
+                except LayerError as client_error:
+                    raise _both(error, client_error) from None
                 shutil.rmtree(environment)
-        self._sign(environment)
+        self._write_origins(environment)
         return tuple(self.notes)
 
     def _install(self, environment: Path, final: Path) -> None:
@@ -117,8 +125,8 @@ class Filler:
         indexes = self.sources.indexes.nowhere() if self.sources.transport == "client" else self.sources.indexes
         self.installer.install(environment, requirements, final=final, timeout=self.timeout, indexes=indexes)
 
-    def _client_may_have(self, error: LayerError, round_: int) -> list[str]:
-        """Return what the client is to be asked for after a failure of the index: what is blamed, then everything."""
+    def _ask_client_for(self, error: LayerError, round_: int) -> list[str]:
+        """Return the pins to get from the client after the index failed: those that the error names, later all."""
         if self.sources.transport != "auto" or not error.index_at_fault:
             return []
         left = [name for name in self.held if name not in self.wheels]
@@ -126,7 +134,7 @@ class Filler:
         return blamed if blamed and round_ <= ROUNDS else left
 
     def _fetch(self, names: Sequence[str], work: Path) -> None:
-        """Get wheels: of what the client has from there, of what only the base has from the base."""
+        """Get the wheels of some pins: from the client what it has, from the base what only the base has."""
         requests: dict[str, BlobRequest] = {}
         for name in names:
             step = self.held[name]
@@ -134,19 +142,19 @@ class Filler:
                 requests[name] = request
             elif isinstance(step, Keep):
                 self.wheels[name] = self._from_base(step, work)
-        found = self.sources.fetch(list(requests.values())) if requests else {}
+        wheels = self.sources.fetch(list(requests.values())) if requests else {}
         for name, request in requests.items():
-            path, note = found[request]
+            path, note = wheels[request]
             self._check(path, request)
             self.wheels[name] = path
             self.notes += [note] if note else []
 
     def _request(self, step: Step) -> BlobRequest | None:
-        """Return what to ask the client for; None where it does not have this version at all."""
-        have = self.sources.target.get(step.name)
-        if isinstance(step, Keep) and (have is None or not have.same_version(step.version)):
+        """Return the request to the client for a step; None if the client does not have this version."""
+        theirs = self.sources.target.get(step.name)
+        if isinstance(step, Keep) and (theirs is None or not theirs.same_version(step.version)):
             return None
-        return BlobRequest(step.name, have.version if have else step.version, step.identity)
+        return BlobRequest(step.name, theirs.version if theirs else step.version, step.identity)
 
     def _from_base(self, step: Keep, work: Path) -> Path:
         dist_info = installed(self.base.site_packages).get(step.name)
@@ -158,7 +166,7 @@ class Filler:
             raise LayerError("pack", f"of the base: {error.package}: {error.problem}", advice=error.advice) from None
 
     def _check(self, path: Path, request: BlobRequest) -> None:
-        """Look at a wheel that came from elsewhere before any installer does."""
+        """Inspect a wheel from the client before an installer reads it, and check that it fits this platform."""
         try:
             inspect(path, name=request.name, version=request.version)
         except WheelError as error:
@@ -173,23 +181,26 @@ class Filler:
                 packages=(f"{request.name}=={request.version}",),
             )
 
-    def _sign(self, environment: Path) -> None:
-        """Write the client's origin beside what came from it, by which it is known from now on (PEP 610)."""
-        found = next(iter(environment.glob("lib/python*/site-packages")), environment)
-        there = dist_infos(found)
+    def _write_origins(self, environment: Path) -> None:
+        """Record the client's origin (PEP 610) for each distribution from a wheel, so that scans find the same one."""
+        site_packages = next(iter(environment.glob("lib/python*/site-packages")), environment)
+        installed_here = dist_infos(site_packages)
         for name in self.wheels:
             step = self.held[name]
-            have = self.sources.target.get(step.name)
-            data = direct_url_of(have.origin) if have is not None and step.identity else None
-            if (dist_info := there.get(step.name)) is not None:
+            theirs = self.sources.target.get(step.name)
+            data = direct_url_of(theirs.origin) if theirs is not None and step.identity else None
+            if (dist_info := installed_here.get(step.name)) is not None:
                 _write_origin(dist_info, None if data is None else json.dumps(data))
 
 
 def _write_origin(dist_info: Path, text: str | None) -> None:
-    """Replace ``direct_url.json`` and its line in RECORD; files are never changed in place: they may be links."""
+    """Write ``direct_url.json`` anew, or remove it, and update RECORD.
+
+    No file is changed in place: it may be a hard link into the installer's cache.
+    """
     path, record = dist_info / "direct_url.json", dist_info / "RECORD"
     line = f"{dist_info.name}/direct_url.json"
-    kept = [one for one in record.read_text(encoding="utf-8").splitlines() if not one.startswith(f"{line},")]
+    kept = [row for row in record.read_text(encoding="utf-8").splitlines() if not row.startswith(f"{line},")]
     path.unlink(missing_ok=True)
     if text is not None:
         path.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A base, and the layer that is put in front of it: where they are, and what decides their names."""
+"""A base, and the layer in front of it: their directories, and the digest that names a layer."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 
 FORMAT = 3
-"""Changes whenever the same pins would give another layer."""
+"""A number that changes whenever a new release would build another layer from the same pins."""
 BASE_LINK = "zzz_dask_pkgsync_base.pth"
-"""The last .pth file of a delta: adds the base behind the layer."""
+"""The .pth file of a delta that adds the base behind the layer; its name makes Python read it last."""
 
 
 @dataclass(frozen=True)
 class Base:
-    """What a node had before us."""
+    """What a node had before any layer."""
 
     python: Path
-    """Its interpreter."""
+    """Path of its interpreter."""
     site_packages: tuple[Path, ...]
     """The directories of its search path that hold distributions."""
     environment: Environment
@@ -45,16 +45,21 @@ class Layer:
     """A finished layer."""
 
     digest: str
+    """Its name: see `layer_digest`."""
     root: Path
+    """Its directory."""
     complete: bool
-    """Whether it stands alone."""
+    """Whether it stands alone, so that nothing of the base is importable."""
     pins: tuple[str, ...]
+    """The distributions in it, each as ``name==version``."""
     fetched: int = 0
-    """Bytes that went into it now; 0 where it was there already."""
+    """Bytes of its files if it was built by this call; 0 if it existed already."""
     reused: bool = False
+    """Whether it existed already."""
     notes: tuple[str, ...] = ()
+    """What the person should know, a sentence each."""
     clashes: tuple[Clash, ...] = ()
-    """What it cannot hold both of."""
+    """Files of which it holds one distribution's version and not another's."""
 
     @property
     def bin(self) -> Path:
@@ -63,12 +68,12 @@ class Layer:
 
     @property
     def python(self) -> Path:
-        """Its interpreter."""
+        """Path of its interpreter."""
         return self.bin / "python"
 
     @property
     def site_packages(self) -> Path:
-        """Where its distributions are."""
+        """Directory of its distributions."""
         return self.root / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
 
 
@@ -89,12 +94,12 @@ def layer_from_wire(data: object) -> Layer:
 
 
 def base_at(python: Path, path: Sequence[str], environment: Environment) -> Base:
-    """Return a base from its interpreter, its search path, and what a scan of that found."""
+    """Return the base with this interpreter, search path, and environment (the scan of that path)."""
     return Base(python, tuple(Path(entry) for entry in path if entry and dist_infos(entry)), environment)
 
 
 def layer_digest(plan: Plan, base: Base) -> str:
-    """Return the name of a layer: SHA-256 of all that decides what it holds."""
+    """Return the name of a layer: the SHA-256 of everything that decides its contents."""
     interpreter = base.environment.interpreter
     parts = [
         FORMAT,

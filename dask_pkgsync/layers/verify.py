@@ -1,4 +1,4 @@
-"""Holds what an installer left against RECORD, as the wheel format has it (PEP 376, PEP 427)."""
+"""Verifies installed files against the RECORD of their distributions (PEP 376, PEP 427)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,19 @@ _SHOWN = 8
 
 
 def verify(site_packages: Path, pins: Sequence[str]) -> int:
-    """Hold what was installed against RECORD: every file there, and of the recorded size.
+    """Verify that every file in RECORD exists and has the recorded size.
 
-    Where two distributions have different files of one path, it may be either's (see `clashes`).
+    If two distributions have different files of the same path, the file of either counts (see `clashes`).
 
-    An installer that was killed leaves a dist-info without INSTALLER, or files missing, and the next run does not
-    repair it (uv 0.13). Contents were checked by the installer when it unpacked the wheel.
+    An installer that was killed leaves a dist-info directory without INSTALLER, or without some files, and its next run
+    does not repair that (uv 0.13). The installer itself has verified the contents when it unpacked the wheel.
+
+    Parameters
+    ----------
+    site_packages : Path
+        The directory of the installed distributions.
+    pins : sequence of str
+        The distributions to verify, each as ``name==version``.
 
     Returns
     -------
@@ -34,15 +41,15 @@ def verify(site_packages: Path, pins: Sequence[str]) -> int:
     Raises
     ------
     LayerError
-        Naming what is missing, and in which packages.
+        If a file is missing or has another size, with the names of files and packages.
     """
-    there = dist_infos(site_packages)
+    installed = dist_infos(site_packages)
     problems: dict[str, list[str]] = {}
     wrong: dict[str, list[Entry]] = {}
     total = 0
     for pin in pins:
         name = pin.partition("==")[0]
-        dist_info = there.get(name)
+        dist_info = installed.get(name)
         if dist_info is None or not (dist_info / "INSTALLER").exists():
             problems[pin] = ["not installed" if dist_info is None else "not completely installed"]
             continue
@@ -50,28 +57,28 @@ def verify(site_packages: Path, pins: Sequence[str]) -> int:
         total += size
         if missing:
             problems[pin] = missing
-    for pin, entry, size in _not_of_another(site_packages, wrong):
+    for pin, entry, size in _of_no_distribution(site_packages, wrong):
         problems.setdefault(pin, []).append(f"{entry.path} has {size} bytes instead of {entry.size}")
     if problems:
         shown = [f"{pin}: {', '.join(what[:_SHOWN])}" for pin, what in list(problems.items())[:_SHOWN]]
         raise LayerError(
             "verify",
-            "what the installer left is not what the packages record: " + "; ".join(shown),
-            advice="Run the sync again; if it stays so, remove the directory uv in the cache of dask-pkgsync.",
+            "the installed files are not those that the packages' RECORD lists: " + "; ".join(shown),
+            advice="Run the sync again. If it fails again, remove the directory uv in dask-pkgsync's cache directory.",
             packages=tuple(problems),
         )
     return total
 
 
 def _check(site_packages: Path, dist_info: Path) -> tuple[int, list[str], list[Entry]]:
-    """Return the bytes, what is missing, and what has another size than was recorded."""
+    """Return the bytes of all files, the files that are missing, and the entries of files with another size."""
     root = str(site_packages)
     total, missing, wrong = 0, [], []
     lines = 0
     for entry in entries(dist_info):
         lines += 1
         try:
-            size = os.stat(f"{root}/{entry.path}").st_size  # noqa: PTH116  # fifteen thousand files: three times faster
+            size = os.stat(f"{root}/{entry.path}").st_size  # noqa: PTH116  # three times faster than Path.stat, for many thousand files
         except OSError:
             missing.append(f"{entry.path} is missing")
             continue
@@ -81,8 +88,8 @@ def _check(site_packages: Path, dist_info: Path) -> tuple[int, list[str], list[E
     return total, missing if lines else ["no RECORD"], wrong
 
 
-def _not_of_another(site_packages: Path, wrong: Mapping[str, Sequence[Entry]]) -> Iterator[tuple[str, Entry, int]]:
-    """Yield the files, with their sizes, that are not those of another distribution which has the same path."""
+def _of_no_distribution(site_packages: Path, wrong: Mapping[str, Sequence[Entry]]) -> Iterator[tuple[str, Entry, int]]:
+    """Yield pin, entry and size of each file that has the size of no distribution with this path."""
     paths = {entry.path for found in wrong.values() for entry in found}
     if not paths:
         return

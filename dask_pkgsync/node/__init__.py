@@ -1,1 +1,1 @@
-"""Nannies and workers: they prepare, activate and verify the environment."""
+"""The side of the nannies and workers: they prepare, activate and verify the target's environment."""

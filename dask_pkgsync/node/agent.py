@@ -1,4 +1,4 @@
-"""What nannies and workers without one have in common: they prepare a target when the scheduler asks for it."""
+"""The agent of a node: answers the scheduler's calls in a nanny, or in a worker without a nanny."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 
 
 class NodeAgent:
-    """Answers the scheduler for one node: first prepare, which changes nothing that runs, then activate."""
+    """Answers the scheduler's calls for one node: prepare, which changes no running process; activate; release."""
 
     role = "worker"
+    """``nanny`` or ``worker``, for reports."""
 
     def __init__(self, server: Nanny | Worker) -> None:
         self.server = server
         self.ready: dict[str, tuple[Target, Prepared]] = {}
+        """By name of the target, the one that this node has prepared and can activate."""
 
     def listen(self) -> None:
         """Answer the scheduler's calls from now on."""
@@ -42,7 +44,7 @@ class NodeAgent:
         )
 
     async def handle_prepare(self, target: object) -> dict[str, Any]:
-        """Plan, and build what is missing; answer with a report or a failure."""
+        """Plan, and build the layer that is missing; answer with a report or a failure."""
         started = monotonic()
         try:
             checked = target_from_wire(target)
@@ -75,9 +77,9 @@ class NodeAgent:
         return prepared
 
     async def handle_activate(self, target: str) -> dict[str, Any]:
-        """Take a prepared target; answer with how, or with a failure."""
+        """Activate a prepared target; answer with the outcome, or with a failure."""
         if target not in self.ready:
-            problem = "the node was asked to take a target that it has not prepared"
+            problem = "the node was asked to activate a target that it has not prepared"
             failure = NodeFailure(self.server.address, "activate", problem, "Run the sync again.")
             return {"failure": failure_to_wire(failure)}
         try:
@@ -87,7 +89,7 @@ class NodeAgent:
         return {"outcome": outcome, "detail": detail}
 
     async def take(self, target: Target, prepared: Prepared) -> tuple[str, str]:
-        """Make the node run the target; return the outcome and a detail for people."""
+        """Activate the target on this node; return the outcome, and a detail for the user."""
         raise NotImplementedError
 
     async def handle_release(self) -> dict[str, Any]:
@@ -96,21 +98,25 @@ class NodeAgent:
 
 
 def is_own_process(target: Target) -> bool:
-    """Whether this process is the person's own (a `LocalCluster`), where nothing is ever changed."""
+    """Whether this is the process of the target's client (a `LocalCluster`), in which nothing is ever changed."""
     return bool(target.client_process) and target.client_process == this_process().token
 
 
 def expected(error: Exception) -> LayerError:
-    """Return an error as one of ours; what nobody expected is told by its type, and fails closed all the same."""
+    """Return an error as a `LayerError`; one of another type is named with its type, and fails closed all the same."""
     if isinstance(error, LayerError):
         return error
     return LayerError(
-        "unexpected", f"{type(error).__name__}: {error}", advice="Please report this, with the node's log."
+        "unexpected",
+        f"{type(error).__name__}: {error}",
+        advice="Please report this to dask-pkgsync, with the node's log.",
     )
 
 
 def failure_of(node: str, error: LayerError | MessageError) -> NodeFailure:
     """Return an error as the failure of a node."""
     if isinstance(error, MessageError):
-        return NodeFailure(node, "receive", str(error), "Install the same dask-pkgsync on both sides.")
+        return NodeFailure(
+            node, "receive", str(error), "Install the same release of dask-pkgsync on the scheduler and on this node."
+        )
     return NodeFailure(node, error.step, error.problem, error.advice, error.last_words, error.packages)

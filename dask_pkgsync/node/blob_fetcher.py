@@ -1,4 +1,4 @@
-"""On a node: fetches wheels of the client from the scheduler, one process for its whole host."""
+"""The blob fetcher of a node: gets wheels of clients from the scheduler, one process for all processes of its host."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class BlobFetcher:
-    """Called in the thread that builds a layer; the messages go through the node's event loop.
+    """Fetches blobs for the thread that builds a layer; the messages go through the node's event loop.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class BlobFetcher:
         The node's connection to the scheduler.
     settings : NodeSettings
     timeout : float
-        Seconds that another process of this host may take for a blob that we then need not fetch.
+        Seconds to wait for another process of this host that fetches the same blob.
     """
 
     def __init__(self, scheduler: Any, settings: NodeSettings, timeout: float) -> None:
@@ -36,12 +36,12 @@ class BlobFetcher:
         self.loop = asyncio.get_running_loop()
 
     def __call__(self, requests: Sequence[BlobRequest]) -> dict[BlobRequest, tuple[Path, str]]:
-        """Return the wheel for each request, on this host's disk and verified, with a note for people.
+        """Return for each request the verified wheel on this host's disk, and a note for the user.
 
         Raises
         ------
         LayerError
-            If the client cannot give one, or the connection broke.
+            If no client can provide one of them, or the connection broke.
         """
         try:
             answer = self._call(self.scheduler.pkgsync_blobs(requests=requests_to_wire(requests)))
@@ -56,14 +56,16 @@ class BlobFetcher:
                 )
             cache = open_cache(self.settings.cache_directory)
             blobs = BlobStore(cache, max_age=self.settings.max_age, max_bytes=self.settings.store_bytes)
-            found = [location_from_wire(entry) for entry in answer["locations"]]
-            return {one.blob.request: (self._here(one, blobs), one.blob.note) for one in found}
+            locations = [location_from_wire(entry) for entry in answer["locations"]]
+            return {location.blob.request: (self._fetch(location, blobs), location.blob.note) for location in locations}
         except OSError as error:
             raise LayerError(
-                "receive", f"the scheduler could not be asked for wheels: {error}", advice="Run the sync again."
+                "receive",
+                f"the connection to the scheduler broke while wheels were fetched: {error}",
+                advice="Run the sync again.",
             ) from None
 
-    def _here(self, location: BlobLocation, blobs: BlobStore) -> Path:
+    def _fetch(self, location: BlobLocation, blobs: BlobStore) -> Path:
         blob = location.blob
         with blobs.cache.lock(f"blob-{blob.digest}", self.timeout):
             if location.store:
@@ -72,7 +74,11 @@ class BlobFetcher:
             while offset < blob.size:
                 answer = self._call(self.scheduler.pkgsync_get(blob=blob_to_wire(blob), offset=offset))
                 if not answer.get("data"):
-                    raise LayerError("receive", answer.get("failure", "the blob ended early"), advice="Sync again.")
+                    raise LayerError(
+                        "receive",
+                        answer.get("failure", "the scheduler sent an empty part of it"),
+                        advice="Run the sync again.",
+                    )
                 offset = blobs.append(blob, offset, answer["data"])
             return blobs.verify(blob)
 

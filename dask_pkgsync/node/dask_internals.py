@@ -1,8 +1,8 @@
-"""What nannies and workers use of Dask without being promised it, each use behind a function named after its purpose.
+"""The internals of Dask that nannies and workers use, each in a function that is named after its purpose.
 
-Each function says what it uses, in which versions of distributed that was read, and what to do when it changes.
-`tests/contracts/node.py` checks all of them by what Dask does, under the oldest Dask that is supported and under the
-newest: where a release of Dask breaks one, the test that fails names the function to mend.
+Each function says which internals it uses, in which versions of distributed they were read, and what to do when they
+change. `tests/contracts/node.py` tests the behaviour of each against the oldest supported Dask and the newest: where a
+release of Dask breaks a function, the test that fails names it.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
 
 def answer_calls(server: Server, **handlers: Callable[..., Any]) -> None:
-    """Let a scheduler, nanny or worker answer calls of these names, for as long as it runs.
+    """Let a scheduler, nanny or worker answer calls with these handlers, by name, for as long as it runs.
 
     Notes
     -----
-    Uses ``Server.handlers``, a dictionary that Dask looks into at each call, and whose own extensions add to it:
+    Uses the dictionary ``Server.handlers``, in which Dask looks up each call, and to which its own extensions add:
     distributed 2024.6.0 and 2026.8.0.
-    If it changes: do what ``distributed.lock`` does, whose extension of the scheduler answers calls as well.
+    If it changes: do what the scheduler extension of ``distributed.lock`` does, which answers calls as well.
     """
     server.handlers.update(handlers)
 
 
 def pickled(plugin: NannyPlugin | WorkerPlugin) -> bytes:
-    """Return a plugin as it travels to nannies and workers.
+    """Return a plugin pickled as Dask sends it to nannies and workers.
 
     Notes
     -----
@@ -50,13 +50,13 @@ def pickled(plugin: NannyPlugin | WorkerPlugin) -> bytes:
 
 
 def plugin_loggers() -> list[logging.Logger]:
-    """Return the loggers on which Dask logs what plugins of schedulers, nannies and workers raise, as ``exc_info``.
+    """Return the loggers on which Dask logs the errors of scheduler, nanny and worker plugins, as ``exc_info``.
 
     Notes
     -----
     Uses the names of Dask's loggers, one for each of its modules: distributed 2024.6.0 and 2026.8.0. In 2024.6.0
-    nannies and running workers do not log it at all.
-    If it changes: our errors stand in the logs with a traceback; look for the name at the beginning of those lines.
+    nannies and running workers do not log these errors at all.
+    If it changes: our errors are logged with a traceback; those lines begin with the name of the logger.
     """
     names = ("distributed.core", "distributed.nanny", "distributed.scheduler", "distributed.worker")
     return [logging.getLogger(name) for name in names]
@@ -66,11 +66,11 @@ def plugin_loggers() -> list[logging.Logger]:
 
 
 def has_process(nanny: Nanny) -> bool:
-    """Whether a nanny has begun to start a worker: false in the ``setup`` of plugins that the scheduler sends it.
+    """Whether a nanny has begun to start a worker; false in the ``setup`` of plugins that it receives when it starts.
 
     Notes
     -----
-    Uses ``Nanny.process``, which ``Nanny.instantiate`` sets, after the plugins, and which stays while the worker is
+    Uses ``Nanny.process``, which ``Nanny.instantiate`` sets after the plugins, and which stays set while the worker is
     restarted: distributed 2024.6.0 and 2026.8.0.
     If it changes: find what ``Nanny.start_unsafe`` does after it has set up the plugins.
     """
@@ -78,7 +78,7 @@ def has_process(nanny: Nanny) -> bool:
 
 
 async def running_worker(nanny: Nanny, timeout: float) -> str | None:
-    """Return the address of a nanny's worker, if it runs; one that is starting is waited for, as many seconds.
+    """Return the address of a nanny's worker, if it runs; wait for one that is starting, at most ``timeout`` seconds.
 
     Notes
     -----
@@ -96,13 +96,13 @@ async def running_worker(nanny: Nanny, timeout: float) -> str | None:
 
 
 async def restart_worker(nanny: Nanny, timeout: float, reason: str) -> str:
-    """Restart a nanny's worker; return why it does not run after that, or nothing.
+    """Restart a nanny's worker; return why it does not run afterwards, as text, or nothing.
 
     Notes
     -----
-    ``Nanny.restart`` answers ``OK``, ``timed out``, or the message of an exception with ``exception_text``. It also
-    answers ``OK`` where no worker runs, so ``Nanny.process`` is asked: distributed 2024.6.0 and 2026.8.0.
-    If it changes: only the address from `running_worker` counts; the rest is for people.
+    ``Nanny.restart`` returns ``OK``, ``timed out``, or an error message with ``exception_text``. It also returns ``OK``
+    where no worker runs, so this also reads ``Nanny.process``: distributed 2024.6.0 and 2026.8.0.
+    If it changes: decide by `running_worker` alone; the texts are only for error messages.
     """
     result = await nanny.restart(timeout=timeout, reason=reason)
     process = nanny.process
@@ -112,7 +112,7 @@ async def restart_worker(nanny: Nanny, timeout: float, reason: str) -> str:
 
 
 def plugins_at_start(nanny: Nanny) -> list[Any]:
-    """Return the plugins that a nanny's next worker sets up before it registers.
+    """Return the plugins that the next worker of a nanny sets up before it registers.
 
     Notes
     -----
@@ -125,13 +125,14 @@ def plugins_at_start(nanny: Nanny) -> list[Any]:
 def set_plugins_at_start(nanny: Nanny, name: str, plugins: Sequence[WorkerPlugin]) -> None:
     """Have the next workers of a nanny set up these plugins, and no others of that name, before they register.
 
-    What such a plugin raises fails the start of the worker.
+    If such a plugin raises, the worker does not start.
 
     Notes
     -----
     Uses ``plugins`` in ``Nanny.worker_kwargs``, from which the first worker is made, and in ``worker_kwargs`` of the
     ``WorkerProcess`` in ``Nanny.process``, from which all others are: distributed 2024.6.0 and 2026.8.0.
-    If it changes: find what ``WorkerProcess.start`` makes the worker of; it must come before the worker registers.
+    If it changes: find the arguments from which ``WorkerProcess.start`` makes the worker; the plugins must be set up
+    before the worker registers.
     """
     process = nanny.process
     for kwargs in (nanny.worker_kwargs, *([process.worker_kwargs] if process else [])):
@@ -140,12 +141,12 @@ def set_plugins_at_start(nanny: Nanny, name: str, plugins: Sequence[WorkerPlugin
 
 
 async def add_plugin_to_worker(nanny: Nanny, worker: str, plugin: bytes, name: str) -> BaseException | None:
-    """Set up a plugin in a nanny's running worker; return what it raised there, or None.
+    """Set up a plugin in a nanny's running worker; return the exception that it raised there, or None.
 
     Notes
     -----
-    Uses the handler ``plugin-add`` of workers, which answers ``status``, and where that is not ``OK`` also what
-    `distributed.core.clean_exception` makes an exception of: distributed 2024.6.0 and 2026.8.0.
+    Uses the handler ``plugin-add`` of workers, which answers ``status``, and where that is not ``OK`` also the parts
+    from which `distributed.core.clean_exception` restores the exception: distributed 2024.6.0 and 2026.8.0.
     If it changes: find what ``Scheduler.register_worker_plugin`` broadcasts.
     """
     reply = await getattr(nanny.rpc(worker), "plugin-add")(plugin=plugin, name=name)
@@ -159,7 +160,7 @@ async def add_plugin_to_worker(nanny: Nanny, worker: str, plugin: bytes, name: s
 
 
 def is_before_registration(worker: Worker) -> bool:
-    """Whether a worker has not registered: so it is in the ``setup`` of plugins that it was made with.
+    """Whether a worker has not registered yet: true in the ``setup`` of the plugins that it was created with.
 
     Notes
     -----
@@ -183,19 +184,19 @@ def is_at_work(worker: Worker) -> bool:
 
 
 def tell_at_registration(worker: Worker, name: str, function: Callable[[Worker], Any]) -> None:
-    """Let a worker tell the scheduler what a function returns when it registers: ``extra`` of its `WorkerState`.
+    """Let a worker send the result of a function when it registers; the scheduler has it in ``extra`` of `WorkerState`.
 
     Notes
     -----
-    Uses ``Worker.startup_information``: distributed 2024.6.0 and 2026.8.0. It is public as an argument of `Worker`, and
-    the workers are made by others.
+    Uses ``Worker.startup_information``: distributed 2024.6.0 and 2026.8.0. It is public as an argument of `Worker`, but
+    we do not create the workers.
     If it changes: find what ``Worker._register_with_scheduler`` sends as ``extra``.
     """
     worker.startup_information[name] = function
 
 
 async def send_heartbeat(worker: Worker) -> None:
-    """Tell the scheduler that a worker lives, as Dask itself does only once the worker is at work.
+    """Send a worker's heartbeat to the scheduler; Dask itself begins with that only after the plugins are set up.
 
     Notes
     -----
@@ -214,13 +215,13 @@ async def send_heartbeat(worker: Worker) -> None:
 
 
 def forget_versions() -> None:
-    """Let ``get_versions`` of this process look again for what is installed.
+    """Let ``get_versions`` in this process read the installed versions again.
 
     Notes
     -----
     Empties the cache of ``distributed.versions._version_cached``: distributed 2026.8.0. In 2024.6.0 there is no such
-    function: it asks the modules themselves.
-    If it changes: find what ``distributed.versions.get_package_info`` remembers.
+    function: ``get_versions`` reads the imported modules.
+    If it changes: find what ``distributed.versions.get_package_info`` caches.
     """
     cached = getattr(versions, "_version_cached", None)
     if cached is not None:

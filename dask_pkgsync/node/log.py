@@ -1,7 +1,7 @@
-"""The logs of schedulers and nodes, which are for the operator.
+"""The logs of schedulers, nannies and workers, which are for the operator.
 
-Dask logs the errors of plugins with a traceback; ours become the sentences that they are. Whoever has caused one reads
-it on the client.
+Dask logs every error of a plugin with a traceback. Errors of dask-pkgsync are logged as their one sentence instead; the
+user gets them on the client.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from dask_pkgsync.model.errors import PkgsyncError, RestartNeededError
 from dask_pkgsync.node.dask_internals import plugin_loggers
 
 logger = logging.getLogger("distributed.pkgsync")
-"""Below Dask's own: of others it shows warnings alone, without a time."""
+"""A child of Dask's logger ``distributed``, to use its level and format: others log only warnings, without a time."""
 
 
 def log_in_sentences() -> None:
-    """Begin to; more calls change nothing."""
-    for one in plugin_loggers():
-        one.addFilter(_in_a_sentence)
+    """Log the errors of dask-pkgsync as sentences from now on; more calls change nothing."""
+    for plugin_logger in plugin_loggers():
+        plugin_logger.addFilter(_replace_traceback)
 
 
-def _in_a_sentence(record: logging.LogRecord) -> bool:
+def _replace_traceback(record: logging.LogRecord) -> bool:
+    """Put the sentence of one of our errors in place of its traceback; let every record pass."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, RestartNeededError):
         record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)

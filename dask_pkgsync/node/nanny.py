@@ -1,4 +1,4 @@
-"""In a nanny: builds layers while the worker goes on, and starts workers in them."""
+"""The side of a nanny: builds layers while the worker goes on, and starts workers in them."""
 
 from __future__ import annotations
 
@@ -37,16 +37,17 @@ if TYPE_CHECKING:
 RESTART_TIMEOUT = 120.0
 """Seconds in which a worker process must have stopped and started again."""
 
-METHOD = "distributed.worker.multiprocessing-method"
-HELD = "not restarted yet, and takes no tasks until it is: it has {}"
-"""What is told of a node whose worker could not be drained."""
+START_METHOD = "distributed.worker.multiprocessing-method"
+"""The Dask setting for how a nanny starts its worker process."""
+NOT_DRAINED = "not restarted yet, and takes no tasks until it is: it has {}"
+"""The detail in reports of a node whose worker could not be drained."""
 
-_method_before: list[str] = []
-"""What was configured before layers came into use in this process; empty while it is untouched."""
+_start_method_before: list[str] = []
+"""The value of `START_METHOD` before this process used a layer; empty while the setting is unchanged."""
 
 
 class NannySync(NannyPlugin):
-    """Gives a nanny its agent. A nanny that starts prepares the target before its worker process exists."""
+    """The nanny plugin: gives a nanny its agent. A starting nanny prepares the target before its worker exists."""
 
     name = NAME
 
@@ -54,89 +55,89 @@ class NannySync(NannyPlugin):
         self.target = target
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel with the package's own source."""
+        """Pickle together with the source of this package."""
         return carried(f"{__name__}:nanny_sync", target_to_wire(self.target))
 
     async def setup(self, nanny: Nanny) -> None:
-        """Listen; in a nanny that is starting, also prepare and see to it that the worker starts in the target."""
+        """Answer the scheduler's calls; in a nanny that is starting, also prepare the target for its worker."""
         log_in_sentences()
         agent = NannyAgent(nanny)
         agent.listen()
         if has_process(nanny):
-            return  # it is at work already: the scheduler will ask the agent
+            return  # the nanny runs already: the scheduler will call its agent
         try:
             await agent.configure(self.target, await agent.prepare(self.target))
         except Exception as error:
-            agent.let_workers_verify(self.target)  # which fails, so that no worker starts without the target
+            agent.let_workers_verify(self.target)  # the verification fails, so that no worker starts without the target
             failure = failure_of(nanny.address, expected(error))
             with contextlib.suppress(OSError):
                 await nanny.scheduler.pkgsync_failed(failure=failure_to_wire(failure))
             raise
 
     async def teardown(self, nanny: Nanny) -> None:
-        """Start children as ever."""
+        """Let the next worker process start in the base."""
         NannyAgent(nanny).unconfigure()
 
 
 def nanny_sync(state: object) -> NannySync:
-    """Make the plugin again at the other end."""
+    """Rebuild the plugin in the nanny from the plain data that it travelled as."""
     return NannySync(target_from_wire(state))
 
 
 class NannyAgent(NodeAgent):
-    """Answers the scheduler for a nanny and its worker."""
+    """Answers the scheduler's calls for a nanny and its worker."""
 
     role = "nanny"
     server: Nanny
-    keeps: int | None = None
-    """The process of a worker that still runs in what was released."""
+    unreleased_pid: int | None = None
+    """Process id of a worker that could not be drained, and still runs in the released environment."""
 
     async def take(self, target: Target, prepared: Prepared) -> tuple[str, str]:
-        """Make the worker run the target: live if it can, else by one restart."""
+        """Activate the target in the worker: live if the worker can take it, else by one restart."""
         await self.configure(target, prepared)
-        worker = await running_worker(self.server, RESTART_TIMEOUT)  # (killed or restarted just now, it is starting)
+        worker = await running_worker(self.server, RESTART_TIMEOUT)  # waits for one that is starting
         if worker is None:
-            return "started", "its next worker starts in the environment"
+            return "started", "no worker runs: the next one starts in the environment"
         reply = await self._ask_worker(worker, target, prepared)
         if reply is None:
             outcome = "left alone" if is_own_process(target) else "live" if prepared.layer else "matched"
             return outcome, ""
         drained = await self._drain()
         if not drained["go"]:
-            return "waiting", f"{reply}; {HELD.format(drained['lost'])}"
+            return "waiting", f"{reply}; {NOT_DRAINED.format(drained['lost'])}"
         await self._restart(reply)
-        return "restarted", "; ".join(filter(None, (reply, _computed_again(drained))))
+        return "restarted", "; ".join(filter(None, (reply, _recomputed(drained))))
 
     async def _ask_worker(self, worker: str, target: Target, prepared: Prepared) -> str | None:
         """Ask the worker to take the target live; return why it cannot, or None if it did."""
         plugin = pickled(_worker_sync(target, prepared))
         try:
             exception = await add_plugin_to_worker(self.server, worker, plugin, NAME)
-        except OSError as error:  # it died meanwhile, and starts again in the target
+        except OSError as error:  # the worker died; the nanny starts it again in the target
             return f"the worker did not answer ({error})"
         if exception is None:
             return None
         if not isinstance(exception, RestartNeededError):
-            raise LayerError("activate", f"the worker could not take the target: {exception!r}")
+            raise LayerError("activate", f"the worker could not activate the target: {exception!r}")
         return str(exception)
 
     async def _drain(self) -> dict[str, Any]:
-        """Have the scheduler move what the worker holds to its peers; return whether it may be restarted."""
+        """Let the scheduler drain the worker; return its answer (`Drain.handle_drain`)."""
         scheduler: Any = self.server.scheduler
-        found: dict[str, Any] = await scheduler.pkgsync_drain(
+        drained: dict[str, Any] = await scheduler.pkgsync_drain(
             worker=self.server.worker_address, node=self.server.address
         )
-        return found
+        return drained
 
     async def _restart(self, reason: str) -> None:
         if text := await restart_worker(self.server, RESTART_TIMEOUT, f"pkgsync: {reason}"):
             raise LayerError(
-                "restart", f"the worker did not come back in its new environment: {text}",
+                "restart", f"the worker was restarted, and does not run in its new environment: {text}",
                 advice="Look into the log of this nanny.",
             )  # fmt: skip
 
     async def configure(self, target: Target, prepared: Prepared) -> None:
-        """Let the next worker process of this nanny start in the target, and verify it before it registers."""
+        """Let the next worker of this nanny start in the target, and verify itself before it registers."""
         self.let_workers_verify(target, prepared)
         if prepared.layer is None:
             self._start_children_here()
@@ -145,45 +146,48 @@ class NannyAgent(NodeAgent):
         self._start_children_in(prepared.layer.python, path)
 
     def let_workers_verify(self, target: Target, prepared: Prepared | None = None) -> None:
-        """Give the nanny's workers the plugin that checks them before they register."""
+        """Give the next workers of this nanny the plugin that verifies them before they register."""
         set_plugins_at_start(self.server, NAME, [_worker_sync(target, prepared)])
 
     def _start_children_in(self, python: Path, path: list[str]) -> None:
         spawning.start_children_in(self.server.id, python, path)
-        # The children of a fork, or of a fork server, cannot run in another interpreter than their parent.
-        if (method := dask.config.get(METHOD)) != "spawn":
-            _method_before.append(method)
-            dask.config.set({METHOD: "spawn"})
+        # Children that are forked, also by a fork server, cannot run in another interpreter than their parent.
+        if (method := dask.config.get(START_METHOD)) != "spawn":
+            _start_method_before.append(method)
+            dask.config.set({START_METHOD: "spawn"})
 
     def _start_children_here(self) -> None:
-        if spawning.start_children_here(self.server.id) and _method_before:
-            dask.config.set({METHOD: _method_before.pop()})
+        if spawning.start_children_here(self.server.id) and _start_method_before:
+            dask.config.set({START_METHOD: _start_method_before.pop()})
 
     def unconfigure(self) -> None:
-        """Let the next worker process start in the base, as it did before us."""
+        """Undo `configure`: let the next worker of this nanny start in the base."""
         set_plugins_at_start(self.server, NAME, [])
         self._start_children_here()
 
     async def handle_release(self) -> dict[str, Any]:
-        """Give the worker its base back: with a restart, if it has a layer."""
+        """Give the worker its base back: by a restart, if it runs in a layer."""
         plugins = plugins_at_start(self.server)
         has_layer = any(isinstance(plugin, WorkerSync) and plugin.layer for plugin in plugins)
         self.unconfigure()
         self.ready = {}
-        if not has_process(self.server) or not (has_layer or self.keeps == self.server.pid):
+        if not has_process(self.server) or not (has_layer or self.unreleased_pid == self.server.pid):
             return {"outcome": "matched", "detail": ""}
         try:
             drained = await self._drain()
             if not drained["go"]:
-                self.keeps = self.server.pid
-                return {"outcome": "left alone", "detail": f"it keeps what was released: it has {drained['lost']}"}
+                self.unreleased_pid = self.server.pid
+                return {
+                    "outcome": "left alone",
+                    "detail": f"its worker still runs in the released environment: it has {drained['lost']}",
+                }
             await self._restart("released")
         except LayerError as error:
             return {"failure": failure_to_wire(failure_of(self.server.address, error))}
-        return {"outcome": "restarted", "detail": "; ".join(filter(None, ("released", _computed_again(drained))))}
+        return {"outcome": "restarted", "detail": "; ".join(filter(None, ("released", _recomputed(drained))))}
 
 
-def _computed_again(drained: dict[str, Any]) -> str:
+def _recomputed(drained: dict[str, Any]) -> str:
     return f"computed again, where Dask can: {drained['lost']}" if drained["lost"] else ""
 
 

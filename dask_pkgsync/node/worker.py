@@ -1,4 +1,4 @@
-"""In a worker: verifies the environment before the worker registers, and takes layers live."""
+"""The side of a worker: verifies its environment before it registers, and takes layers live."""
 
 from __future__ import annotations
 
@@ -34,19 +34,20 @@ if TYPE_CHECKING:
     from dask_pkgsync.process.preparation import Prepared
 
 NAME = "pkgsync"
+"""The name of our nanny and worker plugins, and of what a worker presents when it registers."""
 
 Sender = Literal["scheduler", "nanny", "client's nanny"]
-"""Who gave the plugin to the worker. A nanny in the person's own process (a `LocalCluster`) starts its workers in the
-person's environment, where there is nothing to do."""
+"""What gave the plugin to the worker. ``client's nanny`` is a nanny in the client's own process (a `LocalCluster`): it
+starts its workers in the client's environment, so that nothing has to be installed."""
 
 
 class WorkerSync(WorkerPlugin):
-    """Lets no worker take tasks before its environment has been verified.
+    """The worker plugin: lets no worker take tasks before its environment has been verified.
 
-    Sent by a nanny it arrives in two moments: before the worker registers (where an exception fails the start), and in
-    a running worker that is to take a layer live (where an exception asks for a restart). Sent by the scheduler, it is
-    the last look at a worker with a nanny, and does everything for a worker without one: Dask hands such a worker no
-    task before ``setup`` returns.
+    A nanny gives it to a worker that has not registered, where an exception ends the start, and to a running worker
+    that is to take a layer live, where an exception asks for a restart. The scheduler gives it to each worker that
+    registers: in a worker with a nanny it verifies once more, and in a worker without a nanny it prepares, activates
+    and verifies. Dask assigns such a worker no task before ``setup`` returns.
     """
 
     name = NAME
@@ -55,85 +56,92 @@ class WorkerSync(WorkerPlugin):
         self.target, self.layer, self.sent_by = target, layer, sent_by
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel with the package's own source."""
+        """Pickle together with the source of this package."""
         layer = layer_to_wire(self.layer) if self.layer else None
         state = {"target": target_to_wire(self.target), "layer": layer, "sent-by": self.sent_by}
         return carried(f"{__name__}:worker_sync", state)
 
     async def setup(self, worker: Worker) -> None:
-        """Verify, or bring about, the target in this process."""
+        """Verify this process against the target; activate the target first, where it is not active."""
         log_in_sentences()
-        tell_at_registration(worker, NAME, _presentation)
+        tell_at_registration(worker, NAME, _presented)
         if is_own_process(self.target) or self.sent_by == "client's nanny":
             this_process().target = self.target.id
             WorkerAgent(worker).listen()
         elif is_before_registration(worker):
-            await self._before_registration(worker)
+            await self._verify_before_registration(worker)
         elif self.sent_by == "nanny":
-            await self._go_live()
+            await self._take_live()
         elif worker.nanny:
             if this_process().target != self.target.id:
-                await self._last_look(worker)
+                await self._verify_registered(worker)
         else:
-            await self._alone(worker)
+            await self._sync_without_nanny(worker)
 
-    async def _before_registration(self, worker: Worker) -> None:
+    async def _verify_before_registration(self, worker: Worker) -> None:
         if self.layer is not None:
             activation.adopt(self.layer)
         try:
             await asyncio.to_thread(verify, self.target)
         except Exception as error:
-            await _tell(worker, expected(error))  # Dask itself only logs this, on the node
+            await _report_failure(worker, expected(error))  # Dask only logs the error, on the node
             raise
 
-    async def _go_live(self) -> None:
-        if changed := await asyncio.to_thread(imports.stale, self.target):
-            raise RestartNeededError(f"imported before an edit: {', '.join(changed)}")
+    async def _take_live(self) -> None:
+        if edited := await asyncio.to_thread(imports.stale, self.target):
+            raise RestartNeededError(f"its source was edited after the worker imported it: {', '.join(edited)}")
         lacking = await asyncio.to_thread(imports.remaining, self.target)
         if not lacking.empty or str(self.layer.root if self.layer else "") != this_process().layer:
             if reason := await asyncio.to_thread(activation.why_restart, self.layer, lacking):
                 raise RestartNeededError(reason)
-            _switch(self.layer)
+            _switch_to(self.layer)
         try:
             await asyncio.to_thread(verify, self.target)
         except LayerError as error:
             raise RestartNeededError(str(error)) from None
         forget_versions()
 
-    async def _last_look(self, worker: Worker) -> None:
+    async def _verify_registered(self, worker: Worker) -> None:
         try:
             await asyncio.to_thread(verify, self.target)
-        except Exception as error:  # noqa: BLE001  # Dask would log it, and let the worker take tasks
+        except Exception as error:  # noqa: BLE001  # Dask only logs an error, and lets the worker take tasks
             await _leave(worker, expected(error))
 
-    async def _alone(self, worker: Worker) -> None:
-        """Prepare and go live in a worker without a nanny, whose registration waits for us meanwhile."""
+    async def _sync_without_nanny(self, worker: Worker) -> None:
+        """Prepare the target in a worker without a nanny, and take it live; until then Dask assigns it no tasks."""
         agent = WorkerAgent(worker)
         agent.listen()
         if is_at_work(worker):
-            return  # it is at work already: the scheduler will ask the agent
+            return  # the worker runs already: the scheduler will call its agent
         async with _heartbeats(worker):
             try:
                 prepared = await agent.prepare(self.target)
                 await agent.take(self.target, prepared)
-            except Exception as error:  # noqa: BLE001  # Dask would log it, and let the worker take tasks
+            except Exception as error:  # noqa: BLE001  # Dask only logs an error, and lets the worker take tasks
                 await _leave(worker, expected(error))
         report = node_report(worker.address, "worker", prepared.plan, outcome="started")
         await worker.scheduler.pkgsync_report(report=report_to_wire(report), target=self.target.id)
 
 
 class WorkerAgent(NodeAgent):
-    """Answers the scheduler for a worker without a nanny, which takes layers live or not at all."""
+    """Answers the scheduler's calls for a worker without a nanny, which takes layers live or not at all."""
 
     async def take(self, target: Target, prepared: Prepared) -> tuple[str, str]:
-        """Take a layer live and verify; raises `LayerError` if this process cannot: nobody could restart it."""
+        """Take a layer live, and verify.
+
+        Raises
+        ------
+        LayerError
+            If this process cannot take the layer live, or does not match the target with it: without a nanny it cannot
+            be restarted.
+        """
         if is_own_process(target):
             this_process().target = target.id
             return "left alone", ""
         if stale := await asyncio.to_thread(imports.stale, target):
             raise LayerError(
                 "activate",
-                f"a worker without a nanny cannot be restarted, and has imported before an edit: {', '.join(stale)}",
+                f"a worker without a nanny cannot be restarted, and has imported code edited since: {', '.join(stale)}",
                 advice="Start the worker again, or start it with a nanny.",
             )
         changed = prepared.layer is not None and str(prepared.layer.root) != this_process().layer
@@ -145,32 +153,34 @@ class WorkerAgent(NodeAgent):
                     f"a worker without a nanny cannot be restarted, and cannot take the environment live: {reason}",
                     advice="Start the worker again, or start it with a nanny.",
                 )
-        _switch(prepared.layer)
+        _switch_to(prepared.layer)
         await asyncio.to_thread(verify, target)
         forget_versions()
         return ("live" if changed else "matched"), ""
 
     async def handle_release(self) -> dict[str, Any]:
         """Go back to the base, as far as a running process can."""
-        still = imports.loaded_from(this_process().layer) if this_process().layer else ()
+        modules = imports.loaded_from(this_process().layer) if this_process().layer else ()
         activation.deactivate()
         forget_versions()
-        note = f"still has modules of the released environment: {', '.join(still[:5])}; restart it" if still else ""
-        return {"outcome": "live" if still else "matched", "detail": note}
+        still = f"the worker still has modules of the released environment: {', '.join(modules[:5])}; restart it"
+        note = still if modules else ""
+        return {"outcome": "live" if modules else "matched", "detail": note}
 
 
 def worker_sync(state: dict[str, Any]) -> WorkerSync:
-    """Make the plugin again at the other end."""
+    """Rebuild the plugin in the worker from the plain data that it travelled as."""
     layer = layer_from_wire(state["layer"]) if state["layer"] else None
     return WorkerSync(target_from_wire(state["target"]), layer, sent_by=state["sent-by"])
 
 
-def _presentation(_worker: Worker) -> dict[str, str]:
-    """Return what the worker tells the scheduler when it registers."""
+def _presented(_worker: Worker) -> dict[str, str]:
+    """Return what the worker presents to the scheduler when it registers: the target that it was verified against."""
     return {"target": this_process().target}
 
 
-def _switch(layer: Layer | None) -> None:
+def _switch_to(layer: Layer | None) -> None:
+    """Activate a layer in this process, or go back to the base for None."""
     if layer is None:
         activation.deactivate()
     else:
@@ -178,15 +188,15 @@ def _switch(layer: Layer | None) -> None:
 
 
 async def _leave(worker: Worker, error: LayerError) -> NoReturn:
-    """Take a worker out of the cluster, told to the scheduler first; tasks that it was given go elsewhere."""
-    await _tell(worker, error)
+    """Report a failure to the scheduler, and close this worker; the scheduler gives its tasks to other workers."""
+    await _report_failure(worker, error)
     if worker.nanny:
-        os._exit(1)  # its nanny waits for it to start: closing both from here would have each wait for the other
+        os._exit(1)  # its nanny waits for the start: with Worker.close the two would wait for each other
     await worker.close(nanny=False, executor_wait=False, reason="pkgsync-not-verified")
     raise error
 
 
-async def _tell(worker: Worker, error: LayerError) -> None:
+async def _report_failure(worker: Worker, error: LayerError) -> None:
     failure = failure_of(str(worker.nanny or worker.address), error)
     with contextlib.suppress(OSError):
         await worker.scheduler.pkgsync_failed(failure=failure_to_wire(failure))
@@ -194,12 +204,12 @@ async def _tell(worker: Worker, error: LayerError) -> None:
 
 @contextlib.asynccontextmanager
 async def _heartbeats(worker: Worker) -> Any:
-    """Send the heartbeats that Dask itself begins only after setup, so that ``worker-ttl`` evicts nobody meanwhile."""
+    """Send heartbeats, which Dask itself begins only after setup, so that ``worker-ttl`` does not evict the worker."""
 
     async def beat() -> None:
         while True:
             await asyncio.sleep(1)
-            with contextlib.suppress(Exception):  # one that is lost is made up for by the next
+            with contextlib.suppress(Exception):  # the next one follows in a second
                 await send_heartbeat(worker)
 
     task = asyncio.create_task(beat())

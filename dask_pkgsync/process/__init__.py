@@ -1,1 +1,1 @@
-"""Changes running processes: what they have imported, live activation, where their children start."""
+"""Changes running processes: puts layers on their search path, and starts their children in layers."""

@@ -1,4 +1,4 @@
-"""Puts a layer in front of the base of a running process, if nothing that changes was imported already."""
+"""Live activation: puts a layer in front of the base of a running process, if nothing that changes was imported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.layers.layer import BASE_LINK
-from dask_pkgsync.process.imports import distributions_imported_from, dropped, imported, is_below
+from dask_pkgsync.process.imports import distributions_imported_from, imported, imported_but_missing_from, is_below
 from dask_pkgsync.process.state import this_process
 
 if TYPE_CHECKING:
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
 
 
 def why_restart(layer: Layer | None, plan: Plan) -> str | None:
-    """Return why this process cannot take a layer live, or None if it can.
+    """Return why this process must restart to take a layer, or None if it can take the layer live.
 
     Parameters
     ----------
     layer : Layer or None
-        What it is to get; None to go back to the base.
+        The layer that the process is to have; None for the base alone.
     plan : Plan
-        What the process lacks now.
+        The steps from what the process has now to the target.
     """
     if layer is not None and layer.complete:
-        return "the layer stands alone: only a new process can leave the base behind"
+        return "the layer stands alone (it is complete): only a new process can leave out the base"
     if late := imported(plan, layer):
         names = ", ".join(f"{name} (as {modules[0]})" for name, modules in sorted(late.items()))
         return f"already imported in another version: {names}"
-    if gone := dropped(layer):
-        return f"already imported, and not there any more: {', '.join(gone)}"
+    if missing := imported_but_missing_from(layer):
+        return f"already imported, and missing from the new environment: {', '.join(missing)}"
     return None
 
 
 def activate(layer: Layer) -> None:
-    """Put a layer in front of the base in this process; takes the place of one that was active."""
+    """Put a layer in front of the base in this process, in place of the active layer if there is one."""
     deactivate()
     state = this_process()
     before = list(sys.path)
@@ -61,13 +61,13 @@ def activate(layer: Layer) -> None:
 
 
 def adopt(layer: Layer) -> None:
-    """Note that this process was started in a layer, and let its children find the layer's scripts."""
+    """Record that this process was started in a layer, and let its children find the layer's scripts."""
     this_process().layer = str(layer.root)
     _prefer(Path(sys.executable), layer.bin)
 
 
 def deactivate() -> None:
-    """Take the active layer away again; what was imported from it stays imported."""
+    """Remove the active layer from this process; modules that were imported from it stay imported."""
     state = this_process()
     if not state.layer:
         return
@@ -84,19 +84,19 @@ def deactivate() -> None:
 
 
 def forget_caches() -> None:
-    """Let the import system look again at directories it has seen before."""
+    """Let the import system read again the directories whose contents it has cached."""
     importlib.invalidate_caches()
 
 
 def _prefer(python: Path, scripts: Path) -> None:
-    """Let programs that this process starts run in the layer as well."""
+    """Let the programs that this process starts use the layer's interpreter and scripts."""
     sys.executable = str(python)
     multiprocessing.set_executable(str(python))
     os.environ["PATH"] = os.pathsep.join([str(scripts), *filter(None, [os.environ.get("PATH", "")])])
 
 
 def _first_site_directory(path: Sequence[str]) -> int:
-    """Return where third-party packages begin in a search path: after the standard library."""
+    """Return the index in a search path at which third-party packages begin: after the standard library."""
     standard = [index for index, entry in enumerate(path) if _is_standard(entry)]
     return max(standard, default=-1) + 1
 

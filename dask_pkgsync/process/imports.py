@@ -1,4 +1,4 @@
-"""What this process can import, and what it has imported already."""
+"""Finds out what this process can import, and what it has imported already."""
 
 from __future__ import annotations
 
@@ -21,48 +21,54 @@ if TYPE_CHECKING:
 
 
 def base_path() -> list[str]:
-    """Return `sys.path` without what our layer put there."""
+    """Return `sys.path` without the entries of the active layer."""
     root = this_process().layer
     return [entry for entry in sys.path if not (root and is_below(entry, root))]
 
 
 def remaining(target: Target) -> Plan:
-    """Return what this process, as it is now, still lacks of the target. Empty means: verified."""
-    return make_plan(here(target), target.environment, target.policy)
+    """Return the plan from what this process can import now to the target; it is empty if the process matches."""
+    return make_plan(importable_now(target), target.environment, target.policy)
 
 
-def here(target: Target) -> Environment:
-    """Return what this process can import, with digests of the editable projects that the target names."""
+def importable_now(target: Target) -> Environment:
+    """Return what this process can import now, with digests of the editable projects that the target names."""
     return with_digests(scan_installed(), target.environment.distributions)
 
 
 def editable_sources(environment: Environment) -> dict[str, FromDirectory]:
-    """Return the editable projects of an environment, whose source can change under a process."""
-    found = ((name, one.origin) for name, one in environment.distributions.items())
-    return {name: origin for name, origin in found if isinstance(origin, FromDirectory) and origin.editable}
+    """Return the editable projects of an environment: their source can change while a process runs."""
+    origins = ((name, distribution.origin) for name, distribution in environment.distributions.items())
+    return {name: origin for name, origin in origins if isinstance(origin, FromDirectory) and origin.editable}
 
 
 def stale(target: Target) -> tuple[str, ...]:
-    """Return the editable projects of the base that this process has imported before their source changed.
+    """Return the editable projects of the base that this process imported before their source changed.
 
-    That is so where client and node share a file system: then the base has every edit at once, but not the process.
+    This happens if client and node share a file system: an edit is in the base at once, but not in the process, which
+    has loaded the earlier source.
     """
-    before, found = this_process().sources, []
-    for name, origin in editable_sources(here(target)).items():
-        if before.get(name, origin.digest) != origin.digest and loaded_from(str(source_directory(origin))):
-            found.append(name)
-    return tuple(found)
+    verified, changed = this_process().sources, []
+    for name, origin in editable_sources(importable_now(target)).items():
+        if verified.get(name, origin.digest) != origin.digest and loaded_from(str(source_directory(origin))):
+            changed.append(name)
+    return tuple(changed)
 
 
 def imported(plan: Plan, layer: Layer | None = None) -> dict[str, tuple[str, ...]]:
-    """Return the changes that come too late for this process: name to the modules it has imported already.
+    """Return the distributions that a plan changes and of which this process has already imported modules.
 
     Parameters
     ----------
     plan : Plan
-        What the process lacks.
+        The steps from what the process has now to the target.
     layer : Layer, optional
-        Where the new versions are, if they were built already.
+        The layer with the new versions, if it is built already. Modules imported from it do not count.
+
+    Returns
+    -------
+    dict of str to tuple of str
+        Canonical name of the distribution to the names of its imported modules.
     """
     found: dict[str, tuple[str, ...]] = {}
     old, new = installed(sys.path), installed([str(layer.site_packages)] if layer else [])
@@ -76,9 +82,10 @@ def imported(plan: Plan, layer: Layer | None = None) -> dict[str, tuple[str, ...
 
 
 def stays_whole(name: str) -> bool:
-    """Whether a distribution that was imported from the base goes on coming from there, behind whatever layer.
+    """Whether all modules of an imported distribution will come from the base, even when a layer is in front of it.
 
-    So it is if all its top-level packages and modules are loaded, and none is a namespace, whose path can grow.
+    This holds if all its top-level packages and modules are loaded, and none is a namespace package: the path of a
+    namespace package can grow, that of a regular package cannot.
     """
     dist_info = installed(sys.path).get(name)
     modules = module_names(dist_info) if dist_info else frozenset()
@@ -94,41 +101,48 @@ def _is_loaded(name: str, layer: Layer | None) -> bool:
     return not (layer is not None and isinstance(file, str) and is_below(file, str(layer.root)))
 
 
-def dropped(layer: Layer | None) -> tuple[str, ...]:
-    """Return what this process has imported from its active layer and would not find in the next one, nor in the base.
+def imported_but_missing_from(layer: Layer | None) -> tuple[str, ...]:
+    """Return the distributions that this process has imported from its active layer and that the next one lacks.
 
-    A process that was started in the next layer could not import it; so this one must not have it either.
+    A process that starts in the next layer (or in the base, if that is None) cannot import them, so this process must
+    not go on with them either.
     """
     root = this_process().layer
     if not root or (layer is not None and root == str(layer.root)):
         return ()
-    there = installed([*base_path(), *([layer.site_packages] if layer else [])])
-    here = installed([entry for entry in sys.path if is_below(entry, root)])
+    next_ones = installed([*base_path(), *([layer.site_packages] if layer else [])])
+    active = installed([entry for entry in sys.path if is_below(entry, root)])
     loaded = {
-        name: [module for module in module_names(here[name]) if module in sys.modules] for name in here.keys() - there
+        name: [module for module in module_names(active[name]) if module in sys.modules]
+        for name in active.keys() - next_ones
     }
     return tuple(sorted(name for name, modules in loaded.items() if modules))
 
 
 def distributions_imported_from(root: str) -> dict[str, tuple[str, str]]:
-    """Return the distributions of a layer of which this process has imported anything."""
-    places = [entry for entry in sys.path if is_below(entry, root)]
-    there, directories = scan_installed(places).distributions, installed(places)
+    """Return version and identity of each distribution of which this process has imported modules from a layer.
+
+    Parameters
+    ----------
+    root : str
+        Directory of the layer.
+    """
+    entries = [entry for entry in sys.path if is_below(entry, root)]
+    distributions, directories = scan_installed(entries).distributions, installed(entries)
     return {
-        name: (one.version, one.identity)
-        for name, one in there.items()
+        name: (distribution.version, distribution.identity)
+        for name, distribution in distributions.items()
         if name in directories and any(module in sys.modules for module in module_names(directories[name]))
     }
 
 
 def left_over(target: Target) -> set[str]:
-    """Return what this process has imported, from a layer that has gone, in another version than the target's."""
-    wanted = target.environment.distributions
-    before = this_process().leftovers
+    """Return the distributions imported from a layer that is no longer active, and not in the target's version."""
+    expected = target.environment.distributions
     return {
         name
-        for name, (version, identity) in before.items()
-        if name in wanted and not (wanted[name].same_version(version) and wanted[name].identity == identity)
+        for name, (version, identity) in this_process().leftovers.items()
+        if name in expected and not (expected[name].same_version(version) and expected[name].identity == identity)
     }
 
 

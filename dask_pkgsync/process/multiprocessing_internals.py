@@ -1,7 +1,7 @@
-"""What we use of `multiprocessing` without being promised it.
+"""The private part of `multiprocessing` that we use.
 
-The function says what it uses, in which versions of Python that was read, and what to do when it changes.
-`tests/contracts/processes.py` checks it by what a child gets.
+The function names what it uses, the versions of Python in which that was read, and what to do when it changes.
+`tests/contracts/processes.py` checks what a child process receives.
 """
 
 from __future__ import annotations
@@ -14,18 +14,23 @@ if TYPE_CHECKING:
 
 
 def change_preparation_data(change: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
-    """Let a function change what each child that is spawned is told before it runs; return what undoes that.
+    """Let a function change the data that each spawned child receives before it runs.
 
     Parameters
     ----------
     change : callable
-        Receives the dictionary, in which ``sys_path`` is the search path that the child will have.
+        Receives the dictionary with the data and changes it in place; ``sys_path`` is the child's search path.
+
+    Returns
+    -------
+    callable
+        Undoes the change.
 
     Notes
     -----
-    Replaces ``multiprocessing.spawn.get_preparation_data``, whose ``sys_path`` overwrites what the child's interpreter
-    gives itself, so that `multiprocessing.set_executable` alone is not enough: Python 3.10 to 3.13. The start methods
-    ``spawn`` (on Unix and Windows) and ``forkserver`` look it up in its module.
+    Replaces ``multiprocessing.spawn.get_preparation_data``, whose ``sys_path`` overwrites the search path of the
+    child's interpreter, so that `multiprocessing.set_executable` alone is not enough: Python 3.10 to 3.13. The start
+    methods ``spawn`` (on Unix and Windows) and ``forkserver`` look the function up in its module.
     If it changes: find what the child does in ``multiprocessing.spawn.prepare``.
     """
     original = multiprocessing.spawn.get_preparation_data

@@ -1,4 +1,4 @@
-"""The recipe of a node: scan its base, plan, and build or reuse the layer that closes the gap."""
+"""Prepares a node for the target: scans its base, makes the plan, and builds or reuses the layer."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.target import Target
 
 
-TOO_LATE = "this process has imported another version already; start it with this one"
-"""Why a running process skips a package."""
+TOO_LATE = "this process has imported another version already; start it with this version"
+"""The reason for which a running process skips a package."""
 
 
 @dataclass(frozen=True)
 class NodeSettings:
-    """What the operator of a node decides, not the client."""
+    """Settings that the operator of a node decides, and no client."""
 
     cache_directory: str | None = None
-    """Where layers are kept; None for the user's cache directory."""
+    """Directory of layers and wheels; None for the user's cache directory."""
     max_age: float = 24 * 3600.0
-    """Seconds after which a layer that nobody uses is removed."""
+    """Seconds after which an unused layer is removed."""
     max_bytes: int = 50_000_000_000
-    """Size of all layers above which the longest unused ones are removed."""
+    """Bytes of all layers together; above it, the layers unused for the longest time are removed."""
     store_bytes: int = 20_000_000_000
-    """Size of all wheels that came from clients."""
+    """Bytes that all wheels from clients together may take."""
     indexes: Indexes = OWN
-    """Where packages come from; before whatever uv, pip or the client are configured with."""
+    """Package indexes; if any are set, they replace those that uv, pip or the client are configured with."""
 
 
 @dataclass(frozen=True)
@@ -62,25 +62,26 @@ class Prepared:
 
     plan: Plan
     layer: Layer | None
-    """None where the base matches already."""
+    """None if the base matches already."""
     site_packages: tuple[Path, ...] = ()
-    """The base's directories of distributions, which a complete layer leaves behind."""
+    """The base's directories of distributions, which a complete layer keeps off the search path."""
 
 
 def prepare(target: Target, settings: NodeSettings, fetch: Fetch) -> Prepared:
-    """Plan, and build or reuse the layer. Changes nothing that runs. Blocks: call it in a thread.
+    """Make the plan, and build or reuse the layer. Does not change the running process. Blocks: call it in a thread.
 
     Parameters
     ----------
     target : Target
     settings : NodeSettings
     fetch : callable
-        Returns wheels of the client.
+        Returns wheels that the client provides.
 
     Raises
     ------
     LayerError
-        With the step, the installer's last words, and what to do.
+        If the node differs in a critical package, or the layer cannot be built. It names the step that failed, the
+        installer's last words, and what to do.
     """
     base = scan_base(target)
     refuse_critical(target, base)
@@ -88,42 +89,43 @@ def prepare(target: Target, settings: NodeSettings, fetch: Fetch) -> Prepared:
 
 
 def scan_base(target: Target) -> Environment:
-    """Return what this node has without us, with digests of the editable projects that the client has as well."""
+    """Return this node's base environment, with digests of the editable projects that the target names."""
     return with_digests(scan_installed(base_path()), target.environment.distributions)
 
 
 def prepare_running(target: Target, settings: NodeSettings, fetch: Fetch) -> Prepared:
-    """Do the same for a process that cannot be restarted: what it has imported already is left out, with the reason.
+    """Prepare a process that cannot be restarted: the plan skips packages that it has imported in another version.
 
-    Where it can, it shares the layer of its host's other nodes, which costs no build of its own: a package that is
-    wholly imported finds its further modules through its own ``__path__``, in the base, whatever the layer holds.
+    If possible, the process uses the same layer as the other nodes of its host, which needs no further build. That
+    works if the skipped packages are regular packages: they find their further modules through their own ``__path__``,
+    in the base, whatever the layer holds.
     """
     base = scan_base(target)
     refuse_critical(target, base)
     late = {*imported(remaining(target)), *left_over(target)}
     plan = make_plan(base, target.environment, target.policy)
-    taken = plan.without(late, TOO_LATE)
-    if taken.empty or not all(stays_whole(name) for name in late):
-        return _build(taken, base, target, settings, fetch)
-    return replace(_build(plan, base, target, settings, fetch), plan=taken)
+    without_late = plan.without(late, TOO_LATE)
+    if without_late.empty or not all(stays_whole(name) for name in late):
+        return _build(without_late, base, target, settings, fetch)
+    return replace(_build(plan, base, target, settings, fetch), plan=without_late)
 
 
 def _build(plan: Plan, base: Environment, target: Target, settings: NodeSettings, fetch: Fetch) -> Prepared:
     if plan.empty:
         return Prepared(plan, None)
     cache = open_cache(settings.cache_directory)
-    own = base_at(Path(this_process().python), base_path(), base)
+    node_base = base_at(Path(this_process().python), base_path(), base)
     sources = Sources(target.transport, fetch, indexes_for(target, settings), target.environment.distributions)
     layer = build(
-        plan, own, cache, lambda: installer(cache, target, fetch), timeout=target.install_timeout, sources=sources
+        plan, node_base, cache, lambda: installer(cache, target, fetch), timeout=target.install_timeout, sources=sources
     )
     if not layer.reused:
         collect(cache, max_age=settings.max_age, max_bytes=settings.max_bytes)
-    return Prepared(plan, layer, own.site_packages)
+    return Prepared(plan, layer, node_base.site_packages)
 
 
 def installer(cache: Cache, target: Target, fetch: Fetch | None = None) -> Installer:
-    """Return the best installer that this node has or can get, from an index or from the client."""
+    """Return the best installer for this node: its own, or uv from an index or from the client."""
 
     def wheel() -> Path | None:
         uv = target.environment.distributions.get("uv")
@@ -142,7 +144,7 @@ def installer(cache: Cache, target: Target, fetch: Fetch | None = None) -> Insta
 
 
 def indexes_for(target: Target, settings: NodeSettings) -> Indexes:
-    """Return where this node gets packages: from its operator's indexes if there are any, else from the client's."""
+    """Return the indexes that this node uses: the operator's, else those of uv and pip here, else the client's."""
     candidates = (settings.indexes, configured_indexes(), target.indexes)
     return next((indexes for indexes in candidates if indexes.configured), OWN)
 
@@ -157,17 +159,17 @@ def resolve_extra(target: Target, settings: NodeSettings) -> tuple[str, ...]:
 
 
 def refuse_critical(target: Target, base: Environment) -> None:
-    """Raise if this node differs in a package that no layer may replace."""
-    found = compare_critical(
+    """Raise `LayerError` if this node differs from the target in a critical package: no layer may replace those."""
+    differences = compare_critical(
         critical_versions(target.environment),
         critical_versions(base),
         expected_label="client",
         found_label="node",
     )
-    if found:
+    if differences:
         raise LayerError(
             "compare",
-            "the node's own packages differ from the client's in what Dask needs to be the same everywhere\n"
-            + str(found),
-            advice=f"Install the client's versions of these in {sys.prefix} and start the node again.",
+            "the node's own versions of packages that Dask needs to be the same everywhere differ from the client's\n"
+            + str(differences),
+            advice=f"Install the client's versions of these packages in {sys.prefix} and start the node again.",
         )

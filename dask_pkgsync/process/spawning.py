@@ -1,4 +1,4 @@
-"""Makes the children of this process start in a layer, for as long as somebody in this process uses one."""
+"""Starts the children of this process in a layer, for as long as a user in this process (a nanny) has set one."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 
 _guard = threading.Lock()
 _users: dict[object, tuple[str, list[str]]] = {}
+"""Interpreter and search path for children, for each user; those of the newest user apply."""
 _undo: Callable[[], None] | None = None
-"""Puts back what children are told, as it was before the first user."""
+"""Restores how children start without any user; None while there are no users."""
 
 _PRINT_PATH = "import json, sys; print(json.dumps(sys.path))"
 
 
 @cache
 def own_path(python: str) -> tuple[str, ...]:
-    """Return the search path that an interpreter gives itself, without anything from its surroundings. Blocks."""
+    """Return an interpreter's search path in isolated mode, without PYTHONPATH or the user's directories. Blocks."""
     finished = run([python, "-I", "-c", _PRINT_PATH], timeout=60)
     return tuple(json.loads(finished.stdout.strip().splitlines()[-1]))
 
@@ -37,20 +38,27 @@ def own_path(python: str) -> tuple[str, ...]:
 def path_in_layer(layer: Layer, base_site_packages: tuple[Path, ...]) -> list[str]:
     """Return the search path for a child of this process that runs in a layer. Blocks.
 
-    That is the layer interpreter's own path, with what was added to this process (directories of uploads and
-    preloads, PYTHONPATH) before and behind it, as it stood before and behind the standard library here.
+    It is the layer interpreter's own path and the entries that were added to this process (directories of uploads and
+    preloads, PYTHONPATH). An added entry comes before the layer's path if it comes before the interpreter's own path
+    in this process, and behind it otherwise.
+
+    Parameters
+    ----------
+    layer : Layer
+    base_site_packages : tuple of Path
+        The base's directories of distributions, which are left out if the layer is complete.
     """
     native, layered = own_path(this_process().python), list(own_path(str(layer.python)))
-    left_behind = {str(path) for path in base_site_packages} if layer.complete else set()
-    added = [entry for entry in sys.path if entry not in native and entry not in layered and entry not in left_behind]
+    excluded = {str(path) for path in base_site_packages} if layer.complete else set()
+    added = [entry for entry in sys.path if entry not in native and entry not in layered and entry not in excluded]
     position = next((index for index, entry in enumerate(sys.path) if entry in native), 0)
     front = [entry for entry in added if sys.path.index(entry) < position]
     return [*front, *layered, *(entry for entry in added if entry not in front)]
 
 
 def start_children_in(user: object, python: Path, path: list[str]) -> None:
-    """Start the children of this process with this interpreter and search path, until `start_children_here`."""
-    global _undo  # noqa: PLW0603  # what is changed is changed for the whole process
+    """Start this process's children with an interpreter and search path, until `start_children_here` for this user."""
+    global _undo  # noqa: PLW0603  # multiprocessing has one setting for the whole process
     with _guard:
         _users[user] = (str(python), path)
         multiprocessing.set_executable(str(python))
@@ -59,7 +67,13 @@ def start_children_in(user: object, python: Path, path: list[str]) -> None:
 
 
 def start_children_here(user: object) -> bool:
-    """Say that this user needs no layer any more; with the last one, children start as ever, and the answer is true."""
+    """Forget a user's interpreter and search path; without users, children start as they would without any layer.
+
+    Returns
+    -------
+    bool
+        Whether no user is left.
+    """
     global _undo  # noqa: PLW0603
     with _guard:
         _users.pop(user, None)

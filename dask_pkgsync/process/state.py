@@ -1,7 +1,7 @@
-"""What this process must remember, whichever version of this package is loaded into it next.
+"""Facts that this process must remember even if another copy of this package replaces our modules.
 
-A process can be given a newer copy of the package while it runs (another client, another version), which replaces our
-modules. The few facts that must survive that are kept in a module of their own, which nothing replaces.
+A client can bring another version of the package to a running process, and its modules replace ours in `sys.modules`.
+The few facts that must survive that are kept in a module of their own, which is never replaced.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import types
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import cast
 
 _NAME = "_dask_pkgsync_process"
@@ -20,24 +20,27 @@ class ProcessState:
     """Facts about this process."""
 
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
-    """Tells this process from all others, also from one of the same number on another host."""
+    """Unique id of this process, also among hosts, where process ids repeat."""
     python: str = field(default_factory=lambda: sys.executable)
-    """The interpreter that the process was started with."""
+    """Path of the interpreter that the process was started with."""
     layer: str = ""
     """Directory of the layer that is active here, or empty."""
     target: str = ""
-    """Name of the target that this process was verified against, or empty."""
+    """Id of the target that this process was verified against, or empty."""
     leftovers: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """Version and identity of what was imported from a layer that is not active any more, by name."""
+    """Version and identity of each distribution imported from a layer that is no longer active, by canonical name."""
     sources: dict[str, str] = field(default_factory=dict)
-    """Of editable projects in the base: by name, the digest that their source had when the process was verified."""
+    """Digest of each editable project's source when this process was verified, by canonical name."""
 
 
 def this_process() -> ProcessState:
-    """Return the facts about this process, always the same object."""
+    """Return the facts about this process; it is always the same object."""
     holder = sys.modules.get(_NAME)
     if holder is None:
         holder = types.ModuleType(_NAME, __doc__)
         holder.state = ProcessState()  # type: ignore[attr-defined]
         sys.modules[_NAME] = holder
+    for field_ in fields(ProcessState):  # an older release may have made the object, without fields that came later
+        if not hasattr(holder.state, field_.name):
+            setattr(holder.state, field_.name, getattr(ProcessState(), field_.name))
     return cast("ProcessState", holder.state)

@@ -1,4 +1,4 @@
-"""Whether this process, as it is now, has the target."""
+"""Verifies that this process has the target."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.plan import make_plan
 from dask_pkgsync.model.reports.failure import LayerError
-from dask_pkgsync.process.imports import editable_sources, here
+from dask_pkgsync.process.imports import editable_sources, importable_now
 from dask_pkgsync.process.state import this_process
 
 if TYPE_CHECKING:
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def verify(target: Target) -> None:
-    """Raise unless this process, as it is now, matches the target. Blocks: call it in a thread.
+    """Check that this process can import just what the target says, and record it. Blocks: call it in a thread.
 
     Raises
     ------
     LayerError
-        With everything that is missing.
+        If it cannot, with every difference.
     """
-    found = here(target)
+    found = importable_now(target)
     lacking = make_plan(found, target.environment, target.policy)
     if lacking.empty:
         this_process().target = target.id
@@ -32,5 +32,5 @@ def verify(target: Target) -> None:
     raise LayerError(
         "verify",
         "the process does not have the target: " + "; ".join(steps),
-        advice="Run the sync again; if it stays so, look at what the node's preloads and PYTHONPATH put on sys.path.",
+        advice="Run the sync again. If it fails again, see what the node's preloads and PYTHONPATH put on sys.path.",
     )

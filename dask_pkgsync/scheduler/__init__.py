@@ -1,1 +1,1 @@
-"""The controller's side: who may come in, what the cluster is to have, and how its nodes get there."""
+"""The scheduler's side: which clients and workers may register, the target, and the rollout that brings nodes to it."""

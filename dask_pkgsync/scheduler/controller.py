@@ -1,4 +1,4 @@
-"""On the scheduler: decides, for everybody who asks, what the cluster has, and answers what it knows."""
+"""The controller: holds the cluster's target, decides on syncs and releases, and reports the state of the nodes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 class Controller:
-    """One for each scheduler, however often the plugin is registered."""
+    """Controls the environment of one cluster. A scheduler has one, however often the plugin is registered."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         log_in_sentences()
@@ -54,47 +54,51 @@ class Controller:
         self.expiry = Expiry(scheduler, self.is_unused, self.release_unused)
         self.blob_service = BlobService(BlobProviders(scheduler, self.claims.owners, self.log_event), self.log_event)
         self.drain = Drain(scheduler, self.log_event)
-        itself = SchedulerNode(scheduler, self.blob_service)
-        self.nodes = Nodes(scheduler, itself.address, self.log_event)
-        self.drain.began = lambda node: self.nodes.step(node, "nanny", "drain", "started")
-        self.rollout = Rollout(scheduler, itself, self.nodes, self.drain, self.log_event)
+        own_node = SchedulerNode(scheduler, self.blob_service)
+        self.nodes = Nodes(scheduler, own_node.address, self.log_event)
+        self.drain.on_begin = lambda node: self.nodes.step(node, "nanny", "drain", "started")
+        self.rollout = Rollout(scheduler, own_node, self.nodes, self.drain, self.log_event)
         self.gate = Gate(scheduler, self.operator_policy, self.judge_worker, self.is_active, self.log_event)
         self.admission = Admission(self.gate, self.claims, lambda: self.target, lambda: self.is_at_work)
         self.handlers: dict[str, Any] = {}
-        """What nodes and clients may ask (`scheduler.handlers`)."""
+        """The handlers that nodes and clients may call (`scheduler.handlers`), by name."""
         self.asked: Target | None = None
-        """What clients have asked for, all together; the target has the extra requirements resolved."""
+        """The clients' combined claims before extra requirements are resolved; `target` has them resolved."""
         self.report: SyncReport | None = None
-        """What the last sync did, whoever asked for it."""
+        """The report of the last sync, of any client."""
         self.reports: dict[str, SyncReport] = {}
-        """What the last sync of each connected client did."""
+        """The report of each connected client's last sync, by Dask's name of the client."""
         self.registering = 0
+        """How many clients are registering their plugin right now."""
         self.is_permanent = False
-        """Whether the gate is there by configuration, whatever clients register, release and remove."""
+        """Whether the operator has configured the gate: it stays, whatever clients register, release or remove."""
 
     @property
     def target(self) -> Target | None:
-        """What the cluster has."""
+        """The target that new nodes start in; None while the cluster has its base."""
         return self.rollout.target
 
     def listen(self) -> None:
-        """Close the gate, and answer nodes and clients from now on."""
+        """Close the gate, and answer the calls of nodes and clients from now on."""
         self.gate.close()
         answer_calls(self.scheduler, **self.handlers)
 
     def announce(self) -> None:
-        """Let every client see in the scheduler's metadata what it can expect, before it brings its own."""
+        """Write mode and target into the scheduler's metadata; a client reads them before it registers its plugin."""
         if self.asked is None and not self.is_permanent:
             forget_metadata(self.scheduler, TOPIC)
             return
         target = self.asked.id if self.asked else ""
-        told = Announcement(self.operator_policy.mode, target, is_guarded=self.is_permanent)
-        self.scheduler.set_metadata(keys=[TOPIC], value=announcement_to_wire(told))
+        announcement = Announcement(self.operator_policy.mode, target, is_guarded=self.is_permanent)
+        self.scheduler.set_metadata(keys=[TOPIC], value=announcement_to_wire(announcement))
 
-    # -- who comes and goes -------------------------------------------------------------------------------------------
+    # -- clients and workers connect and disconnect -------------------------------------------------------------------
 
     def is_active(self) -> bool:
-        """Whether the plugin is on the scheduler, or on its way there, or the operator's."""
+        """Whether the gate judges: the plugin is registered or registering, or the operator has configured the gate.
+
+        Where the plugin was removed without a release, this publishes an event and logs a warning.
+        """
         if self.registering or self._has_plugin:
             return True
         reason = "the plugin was removed from the scheduler without a release"
@@ -104,7 +108,7 @@ class Controller:
 
     @property
     def is_at_work(self) -> bool:
-        """Whether the gate is the operator's, or a client's plugin is on the scheduler."""
+        """Whether the operator has configured the gate, or the plugin is on the scheduler."""
         return self.is_permanent or self._has_plugin
 
     @property
@@ -112,52 +116,53 @@ class Controller:
         return any(getattr(plugin, "is_pkgsync", False) for plugin in self.scheduler.plugins.values())
 
     def client_connected(self, client: str) -> None:
-        """Take note of a client."""
+        """Note that a client has connected."""
         self.sessions.connected(client)
-        self.expiry.look()
+        self.expiry.update()
 
     def client_disconnected(self, client: str) -> None:
-        """Take note that a client has gone."""
+        """Note that a client has disconnected."""
         self.sessions.disconnected(client)
-        self.expiry.look()
+        self.expiry.update()
 
     def is_unused(self) -> bool:
-        """Whether there is a target that a client has set, and no client any more."""
+        """Whether the target may be released: a client set it, no client is connected, and none asked to keep it."""
         is_set = self.target is not None and self.operator_policy.enforced is None and not self.claims.kept
         return is_set and not self.sessions.anybody and not self.claims.anybody
 
     def judge_worker(self, message: dict[str, Any]) -> str | None:
-        """Say why a worker with a nanny may not register: it was not verified against the target."""
+        """Return why a worker may not register, because it was not verified against the target; None if it may."""
         if self.target is None or self.rollout.adopting or not message.get("nanny"):
-            # While a target is adopted, whoever comes in is brought to it before the sync ends. Without a nanny a
-            # worker is verified by the plugin that it gets with the answer.
+            # While a target is being adopted, the rollout brings every new worker to it before the sync ends. A worker
+            # without a nanny is verified by the plugin that the scheduler sends with its answer to the registration.
             return None
         extra = message.get("extra")
-        shown = extra.get(NAME) if isinstance(extra, dict) else None
-        if isinstance(shown, dict) and shown.get("target") == self.target.id:
+        presented = extra.get(NAME) if isinstance(extra, dict) else None
+        if isinstance(presented, dict) and presented.get("target") == self.target.id:
             return None
         return (
             "this worker has not been verified against the environment that the cluster is synced to; "
-            "its nanny did not get, or did not carry out, the plugin of dask-pkgsync. Start the node again."
+            "its nanny did not receive the plugin of dask-pkgsync, or did not run it. Start the nanny again."
         )
 
     # -- a sync -------------------------------------------------------------------------------------------------------
 
     async def register(self, asked: Target, client: str) -> SyncReport:
-        """Judge a client that asks for a target, close the gate, and sync.
+        """Judge the client that asks for a target, close the gate, and sync.
 
         Raises
         ------
         EnvironmentMismatchError
-            If the client differs from the scheduler in a critical package, or from what the operator enforces.
+            If the client differs from the scheduler in a critical package, or from the environment that the operator
+            enforces.
         WarnsOnlyError
-            If nothing is ever installed here.
+            If the operator has configured that nothing is installed on this cluster (mode ``warn``).
         ConflictError, SyncError
             As for `sync`.
         """
         if self.operator_policy.decides(asked):
             await self.settled()
-            return self._as_enforced() or SyncReport("", ())
+            return self._enforced_report() or SyncReport("", ())
         if (misfit := mismatch(critical_versions(asked.environment))) is not None:
             raise misfit
         self.registering += 1
@@ -170,83 +175,82 @@ class Controller:
                 self.gate.open()
 
     async def sync(self, asked: Target, client: str = "") -> SyncReport:
-        """Lead every node to a target.
+        """Bring every node to a target.
 
         Parameters
         ----------
         asked : Target
         client : str
-            Who is asked for what the nodes cannot get elsewhere; empty for nobody.
+            Dask's name of the client that provides wheels which nodes cannot get elsewhere; empty: no client does.
 
         Raises
         ------
         ConflictError
-            If another client's environment is in the way.
+            If another connected client's environment conflicts with the target.
         SyncError
-            If any node cannot have it.
+            If any node cannot be brought to the target.
         """
         claim = Claim(client, asked)
         while True:
             await self.claims.wait_for_others(claim)
             async with self.rollout.lock:
                 self.claims.refuse_if_gone(claim)
-                with contextlib.suppress(
-                    FileConflictError, MustWaitError
-                ):  # then the next round looks at who is in the way
+                # After either error the next round finds the other client that the claim conflicts with.
+                with contextlib.suppress(FileConflictError, MustWaitError):
                     return await self._sync(claim)
 
     async def _sync(self, claim: Claim) -> SyncReport:
         report = await self._sync_or_join(claim)
-        known = {name: one for name, one in self.reports.items() if name in self.scheduler.clients}
-        self.reports = {**known, claim.client: report}
+        connected = {name: earlier for name, earlier in self.reports.items() if name in self.scheduler.clients}
+        self.reports = {**connected, claim.client: report}
         return report
 
     async def _sync_or_join(self, claim: Claim) -> SyncReport:
         plan = await self.claims.combined_with_others(claim)
         asked = plan.target
-        before = await self.blob_service.serve(claim)
+        blobs_before = await self.blob_service.serve(claim)
         if self._is_synced(asked.id):
             self.claims.end(plan.replaced, claim.target.owner)
             return self._join(claim)
-        had, known = self.target, self.nodes.begin()
+        target_before, nodes_before = self.target, self.nodes.begin()
         try:
             self.report = await self.rollout.roll_out(asked, lambda clashes: self.claims.permit(clashes, plan, claim))
         except BaseException:
-            if self.target is had:
-                self.nodes.restore(known)
-                await self.blob_service.serve_again(before)  # late nodes still want the target that is
+            if self.target is target_before:
+                self.nodes.restore(nodes_before)
+                await self.blob_service.serve_again(blobs_before)  # nodes that join later still need its wheels
             raise
-        assert self.target is not None  # noqa: S101  # that is what leading is
+        assert self.target is not None  # noqa: S101  # a rollout that returns has set it
         self.asked = asked
         self.announce()
         self.claims.end(plan.replaced, claim.target.owner)
         self.claims.remember(claim, replaces=True)
-        self.expiry.look()  # the client may have gone meanwhile
+        self.expiry.update()  # the client may have disconnected during the rollout
         await self.blob_service.keep(self.target)
         if self.nodes.failures:
             raise SyncError(self.nodes.failures, adopted=True)
         return self.report
 
     async def settled(self) -> None:
-        """Wait until nobody changes the target."""
+        """Wait until no sync or release is under way."""
         async with self.rollout.lock:
             return
 
     async def join(self, client: str, wanted: str, own: dict[str, Any]) -> SyncReport | None:
-        """Let a client take part in what the cluster has, if that is just what it wants.
+        """Add the claim of a client whose target the cluster already has; return None where the cluster has not.
 
         Parameters
         ----------
         client : str
-            Dask's name of it.
+            Dask's name of the client.
         wanted : str
-            The name of the target that it wants.
+            Name (`Target.id`) of the target that the client asks for.
         own : dict
-            Fields of `Target` that are its own besides.
+            The fields of `Target` that its name does not cover, as this client has set them.
         """
         async with self.rollout.lock:
-            is_there = client in self.scheduler.clients and self._has_plugin
-            if self.asked is None or not is_there or not self._is_synced(wanted):
+            can_join = client in self.scheduler.clients and self._has_plugin
+            if self.asked is None or not can_join or not self._is_synced(wanted):
                 return None
             if self.operator_policy.enforced is not None:
                 return _unchanged(self.report) if self.report else None
@@ -255,51 +259,53 @@ class Controller:
             return self._join(claim)
 
     def _join(self, claim: Claim) -> SyncReport:
-        """Remember somebody who wants what the cluster has."""
+        """Remember the claim of a client whose target the cluster already has; return a report of no changes."""
         assert self.report is not None  # noqa: S101  # a target is adopted together with a report
         self.claims.remember(claim, replaces=False)
-        self.expiry.look()
+        self.expiry.update()
         self.report = _unchanged(self.report)
         return self.report
 
     def _is_synced(self, asked: str) -> bool:
+        """Whether a target of this name has been asked for and every node is verified against it."""
         if self.asked is None or self.target is None or asked != self.asked.id:
             return False
         return not self.nodes.unverified(self.target) and not self.nodes.waiting()
 
     def log_event(self, event: dict[str, Any]) -> None:
-        """Log an event on the topic ``pkgsync``, and for the weighty ones a line."""
+        """Publish an event on the topic ``pkgsync``, and log a line for an important one."""
         if (line := sentence(event)) is not None:
             logger.info("%s", line)
         self.scheduler.log_event(TOPIC, event)
 
-    # -- what is known ------------------------------------------------------------------------------------------------
+    # -- reports of nodes ---------------------------------------------------------------------------------------------
 
     def note_failure(self, failure: NodeFailure) -> None:
-        """Take note of a node that could not come in."""
-        logger.warning("a node could not be verified: %s", failure)
+        """Note that a node could not be verified."""
+        logger.warning("a node could not be verified against the target: %s", failure)
         self.nodes.fail(failure, "nanny" if self.nodes.is_nanny(failure.node) else "worker")
 
     def note_report(self, report: NodeReport) -> None:
-        """Take note of a worker that came in by itself."""
+        """Note that a worker without a nanny has prepared and activated the target by itself."""
         self.nodes.reports[report.address] = report
         self.nodes.step(report.address, report.role, "activate", "finished", report.outcome)
 
     def last_report(self, client: str) -> SyncReport | None:
-        """Return what the last sync of a client did; where the operator decides, how each node is now."""
-        return self._as_enforced() or self.reports.get(client, self.report)
+        """Return the report of a client's last sync, or the present state of the nodes where a target is enforced."""
+        return self._enforced_report() or self.reports.get(client, self.report)
 
-    def _as_enforced(self) -> SyncReport | None:
+    def _enforced_report(self) -> SyncReport | None:
+        """Return the present state of every node as a report, where the operator enforces a target."""
         if self.operator_policy.enforced is None or self.target is None:
             return None
         nodes = self.nodes.status(self.target)
-        now = [NodeReport(one.address, one.role, _OUTCOMES.get(one.state, "matched")) for one in nodes]
-        return SyncReport(self.target.id, tuple(now))
+        reports = [NodeReport(node.address, node.role, _OUTCOMES.get(node.state, "matched")) for node in nodes]
+        return SyncReport(self.target.id, tuple(reports))
 
     # -- a release ----------------------------------------------------------------------------------------------------
 
     async def release_unused(self) -> bool:
-        """Release if still nobody is connected; return whether it was done."""
+        """Release the target if it is still unused; return whether that was done."""
         async with self.rollout.lock:
             if self.is_unused():
                 await self._release()
@@ -307,7 +313,15 @@ class Controller:
             return False
 
     async def release(self, client: str = "", person: str = "") -> SyncReport:
-        """Give every node its base back; the gate stays where it is the operator's."""
+        """Give every node its base back; open the gate, unless the operator has configured it.
+
+        Parameters
+        ----------
+        client : str
+            Dask's name of the client that asks for the release; empty if none does.
+        person : str
+            The name of that client's user, for the messages to the other clients.
+        """
         async with self.rollout.lock:
             return await self._release(client, person)
 
@@ -331,11 +345,11 @@ class Controller:
 
 
 _OUTCOMES: dict[str, Outcome] = {"failed": "failed", "left alone": "left alone", "waiting": "waiting"}
-"""By the state of a node."""
+"""The outcome that a report shows for a node, by the node's state; ``matched`` for all other states."""
 
 
 def _unchanged(report: SyncReport) -> SyncReport:
-    """Return the report of a sync that found everything in place."""
+    """Return the report of a sync that found every node as an earlier report left it."""
     nodes: Iterable[NodeReport] = (
         NodeReport(
             node.address, node.role, "left alone" if node.outcome == "left alone" else "matched", layer=node.layer

@@ -1,10 +1,10 @@
-"""What the scheduler's side uses of Dask without being promised it, each use behind a function named after its purpose.
+"""The internals of Dask that the scheduler's side uses, each in a function that is named after its purpose.
 
-Each function says what it uses, in which versions of distributed that was read, and what to do when it changes.
-`tests/contracts/scheduler.py` checks all of them by what Dask does, under the oldest Dask that is supported and under
-the newest: where a release of Dask breaks one, the test that fails names the function to mend.
+Each function says which internals it uses, in which versions of distributed they were read, and what to do when they
+change. `tests/contracts/scheduler.py` tests the behaviour of each against the oldest supported Dask and the newest:
+where a release of Dask breaks a function, the test that fails names it.
 """
-# ruff: noqa: SLF001  # this module is the one place for it
+# ruff: noqa: SLF001  # private attributes of Dask are used here and nowhere else
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
     Handler: TypeAlias = Callable[..., Awaitable[Any]]
 
 CLIENT, WORKER, IDENTITY = "register-client", "register-worker", "identity"
-"""What clients and workers call to register, and clients to see the cluster: names for `stand_in_for`."""
+"""Operations for `stand_in_for`: a client registers, a worker registers, a client asks for the state of the cluster."""
 
 
-# -- who comes in -----------------------------------------------------------------------------------------------------
+# -- registration -----------------------------------------------------------------------------------------------------
 
 
 def stand_in_for(scheduler: Scheduler, operation: str, handler: Handler) -> Handler:
-    """Let a handler of ours answer one of the scheduler's own operations; return Dask's handler, to be put back.
+    """Replace the scheduler's handler of an operation by ours; return Dask's handler, for `put_back`.
 
-    It is called with the `Comm` and the rest of the message by name.
+    Dask calls our handler with the `Comm`, and with the parts of the message as keyword arguments.
 
     Notes
     -----
-    Replaces an entry of ``Server.handlers``, into which ``Server.handle_comm`` looks at each call; the names are
+    Replaces an entry of ``Server.handlers``, in which ``Server.handle_comm`` looks at each call; the names are
     ``register-client``, ``register-worker`` and ``identity``: distributed 2024.6.0 and 2026.8.0.
-    If it changes: find the handlers that end in ``Scheduler.add_client`` and ``Scheduler.add_worker``. Unless ours are
-    in front of them, the gate is open.
+    If it changes: find the handlers that call ``Scheduler.add_client`` and ``Scheduler.add_worker``. Unless our
+    handlers replace them, the gate is open.
     """
     before: Handler = scheduler.handlers[operation]
     scheduler.handlers[operation] = handler
@@ -57,32 +57,32 @@ def put_back(scheduler: Scheduler, operation: str, handler: Handler) -> None:
 
     Notes
     -----
-    As for `stand_in_for`: distributed 2024.6.0 and 2026.8.0.
+    Uses what `stand_in_for` uses: distributed 2024.6.0 and 2026.8.0.
     If it changes: see `stand_in_for`.
     """
     scheduler.handlers[operation] = handler
 
 
 def knows_n_workers(scheduler: Scheduler) -> bool:
-    """Whether a client may ask the scheduler for an identity with so many workers, as new clients do.
+    """Whether clients may limit the number of workers when they ask for the scheduler's identity, as newer clients do.
 
     Notes
     -----
-    Uses the parameter ``n_workers`` of the handler ``identity``: distributed 2026.8.0 has it, since 2025.4.0;
-    distributed 2024.6.0 has not, and answers such a client with an error before the client registers.
-    If it changes: look at what ``Client._update_scheduler_info`` asks, before ``register-client``.
+    Uses the parameter ``n_workers`` of the handler ``identity``: distributed 2026.8.0 has it (since 2025.4.0).
+    Distributed 2024.6.0 does not have it, and answers such a client with an error before the client registers.
+    If it changes: look at what ``Client._update_scheduler_info`` sends before ``register-client``.
     """
     return "n_workers" in inspect.signature(scheduler.handlers[IDENTITY]).parameters
 
 
 def misfit(scheduler: Scheduler, operation: str, message: dict[str, Any]) -> str:
-    """Return in which way a message that would register somebody has other parts than Dask's handler takes; or nothing.
+    """Return how the parts of a registration message differ from what Dask's handler takes; empty if they fit.
 
     Notes
     -----
     Uses the signatures of ``Scheduler.add_client`` and ``Scheduler.add_worker``, which get the `Comm` and then the
     parts of the message by name: distributed 2024.6.0 and 2026.8.0.
-    If it changes: bind to whatever `stand_in_for` returns.
+    If it changes: bind the message to the handler that `stand_in_for` returns.
     """
     handler = scheduler.add_client if operation == CLIENT else scheduler.add_worker
     try:
@@ -93,70 +93,71 @@ def misfit(scheduler: Scheduler, operation: str, message: dict[str, Any]) -> str
 
 
 async def refuse_client(comm: Comm, reason: str) -> None:
-    """Answer a client that would register so that its ``Client(...)`` raises an `ImportError` with the reason.
+    """Refuse a client that registers, so that its ``Client(...)`` raises an `ImportError` with the reason.
 
     Notes
     -----
     Sends a list with one message ``stream-start`` that has ``error``, as ``Client._ensure_connected`` reads it:
     distributed 2024.6.0 and 2026.8.0.
-    If it changes: find there what makes a client of the new Dask raise; a client of the old one must go on raising.
+    If it changes: find in that method which answer makes a client of the new Dask raise. Clients of older releases must
+    go on raising.
     """
-    await _last_words(comm, [{"op": "stream-start", "error": reason}])
+    await _send_and_close(comm, [{"op": "stream-start", "error": reason}])
 
 
 async def refuse_worker(comm: Comm, reason: str) -> None:
-    """Answer a worker that would register so that it does not start, and logs the reason.
+    """Refuse a worker that registers, so that it does not start, and logs the reason.
 
     Notes
     -----
     Sends ``status``, ``message`` and ``time``, as ``Worker._register_with_scheduler`` reads them: distributed 2024.6.0
     and 2026.8.0.
-    If it changes: see what ``Scheduler.add_worker`` answers where the name is taken.
+    If it changes: see what ``Scheduler.add_worker`` answers to a worker whose name is taken.
     """
-    await _last_words(comm, {"status": "error", "message": reason, "time": time()})
+    await _send_and_close(comm, {"status": "error", "message": reason, "time": time()})
 
 
-async def _last_words(comm: Comm, message: object) -> None:
+async def _send_and_close(comm: Comm, message: object) -> None:
     with contextlib.suppress(CommClosedError):
         await comm.write(message)
         await comm.close()
 
 
 def package_versions() -> dict[str, str | None]:
-    """Return the versions that Dask tells of this process in a handshake, by package.
+    """Return the versions that this process states in Dask's handshake, by package.
 
     Notes
     -----
     Uses ``packages`` of ``distributed.versions.get_versions``: distributed 2024.6.0 and 2026.8.0.
-    If it changes: return what a client or worker says as ``versions`` when it registers.
+    If it changes: return what a client or worker sends as ``versions`` when it registers.
     """
     packages: dict[str, str | None] = get_versions()["packages"]
     return packages
 
 
 def runs_a_scheduler_alone() -> bool:
-    """Whether this process was started by the command ``dask`` to be a scheduler, and may end where that cannot be.
+    """Whether the command ``dask`` started this process as a scheduler, so that it does nothing else and may be ended.
 
     Notes
     -----
     Uses the names of the modules that the command imports for ``dask scheduler`` and ``dask spec``: distributed
-    2024.6.0 and 2026.8.0. Run by ``python -m`` they are called ``__main__`` and not seen here: a scheduler that
-    `SSHCluster` starts goes on.
+    2024.6.0 and 2026.8.0. A module that ``python -m`` runs is called ``__main__`` and is not recognised: a scheduler
+    that `SSHCluster` starts is not ended.
     If it changes: look for ``dask_cli`` in the entry points of distributed.
     """
     return bool({"distributed.cli.dask_scheduler", "distributed.cli.dask_spec"} & sys.modules.keys())
 
 
-# -- who is in --------------------------------------------------------------------------------------------------------
+# -- connected clients and workers ------------------------------------------------------------------------------------
 
 
 def has_connection(scheduler: Scheduler, client: str) -> bool:
-    """Whether somebody is behind the name of a client: Dask itself holds results under names, too.
+    """Whether a name in ``Scheduler.clients`` is a connected client's: Dask itself holds results under other names.
 
     Notes
     -----
-    Uses ``Scheduler.client_comms``, where a client is from shortly after the plugins are told of it until it is gone:
-    distributed 2024.6.0 and 2026.8.0.
+    Uses ``Scheduler.client_comms``, which has a client from shortly after ``add_client`` of the plugins until it
+    disconnects: distributed 2024.6.0 and 2026.8.0.
     If it changes: count ``add_client`` and ``remove_client`` of a `SchedulerPlugin` alone.
     """
     return client in scheduler.client_comms
@@ -165,7 +166,7 @@ def has_connection(scheduler: Scheduler, client: str) -> bool:
 def connection_of(scheduler: Scheduler, client: str) -> Comm | None:
     """Return the connection of a client, if it has one.
 
-    Where it is aborted, Dask forgets the client, which then connects again.
+    When the connection is aborted, Dask forgets the client, and the client connects again.
 
     Notes
     -----
@@ -177,47 +178,47 @@ def connection_of(scheduler: Scheduler, client: str) -> Comm | None:
 
 
 def hold_worker(scheduler: Scheduler, worker: WorkerState, stimulus: str) -> None:
-    """Give a worker no new tasks, until `free_worker`; it ends those that it has, and its peers can fetch what it has.
+    """Assign no new tasks to a worker until `free_worker`; it finishes its tasks, and its peers can fetch its results.
 
     Notes
     -----
     Calls ``Scheduler.handle_worker_status_change`` with ``Status.closing_gracefully``, as ``Scheduler.retire_workers``
-    does before it moves results; the worker itself is not told: distributed 2024.6.0 and 2026.8.0.
+    does before it moves results. The worker itself gets no message: distributed 2024.6.0 and 2026.8.0.
     If it changes: see what ``Scheduler.retire_workers`` does first with each worker.
     """
     scheduler.handle_worker_status_change(Status.closing_gracefully, worker, stimulus)
 
 
 def free_worker(scheduler: Scheduler, worker: str, stimulus: str) -> None:
-    """Let a worker that was held take tasks again.
+    """Let a worker that `hold_worker` has held take tasks again.
 
     Notes
     -----
-    Sends the worker ``worker-status-change``, which it confirms, also where it was never told anything else:
+    Sends the worker ``worker-status-change``, which it confirms even if its status never changed on its side:
     distributed 2024.6.0 and 2026.8.0.
-    If it changes: see what ``Scheduler.retire_workers`` does where it gives up on a worker.
+    If it changes: see what ``Scheduler.retire_workers`` does with a worker that it cannot retire.
     """
     message = {"op": "worker-status-change", "status": Status.running.name, "stimulus_id": stimulus}
     scheduler.worker_send(worker, message)
 
 
-# -- what the scheduler keeps -----------------------------------------------------------------------------------------
+# -- metadata and extensions ------------------------------------------------------------------------------------------
 
 
 def forget_metadata(scheduler: Scheduler, key: str) -> None:
-    """Remove what ``Scheduler.set_metadata`` has set.
+    """Remove a key that ``Scheduler.set_metadata`` has set.
 
     Notes
     -----
     Uses the dictionary ``Scheduler.task_metadata``: distributed 2024.6.0 and 2026.8.0. There is no public way to remove
-    anything.
-    If it changes: set it to an empty dictionary.
+    a key.
+    If it changes: set the key to an empty dictionary.
     """
     scheduler.task_metadata.pop(key, None)
 
 
 def extension_of(scheduler: Scheduler, name: str) -> Any:
-    """Return what `keep_extension` has kept with a scheduler; None if it has not.
+    """Return the object that `keep_extension` has stored under a name; None if there is none.
 
     Notes
     -----
@@ -228,11 +229,11 @@ def extension_of(scheduler: Scheduler, name: str) -> Any:
 
 
 def keep_extension(scheduler: Scheduler, name: str, extension: object) -> None:
-    """Keep an object with a scheduler for as long as that lives, whichever copy of this package comes next.
+    """Store an object with a scheduler for as long as it runs, so that a later copy of this package finds it, too.
 
     Notes
     -----
-    Uses the dictionary ``Scheduler.extensions``, of whose values Dask calls ``teardown`` where there is one, and
+    Uses the dictionary ``Scheduler.extensions``. Dask calls ``teardown`` of its values, where they have it, and
     ``heartbeat`` where a worker has an extension of the same name: distributed 2024.6.0 and 2026.8.0.
     If it changes: any attribute of the scheduler will do.
     """
@@ -243,13 +244,13 @@ def keep_extension(scheduler: Scheduler, name: str, extension: object) -> None:
 
 
 def give_new_nannies(scheduler: Scheduler, name: str, plugin: bytes | None) -> None:
-    """Have nannies that start from now on set up a plugin, before their worker exists; None for none of this name.
+    """Have each nanny that starts from now on set up a plugin before its worker exists; None removes that name.
 
     Notes
     -----
     Uses the dictionary ``Scheduler.nanny_plugins``, which ``Scheduler.add_nanny`` sends: distributed 2024.6.0 and
-    2026.8.0. The public ``Scheduler.register_nanny_plugin`` sets the plugin up in all that run, too, and one that fails
-    there takes its caller along.
+    2026.8.0. The public ``Scheduler.register_nanny_plugin`` also sets the plugin up in all running nannies, and fails
+    where one of them fails.
     If it changes: find what ``Scheduler.add_nanny`` answers to ``register_nanny``.
     """
     if plugin is None:
@@ -259,7 +260,7 @@ def give_new_nannies(scheduler: Scheduler, name: str, plugin: bytes | None) -> N
 
 
 async def started_nannies(scheduler: Scheduler) -> None:
-    """Wait until no nanny is starting: one that began before `give_new_nannies` does not have the plugin.
+    """Wait until no nanny is starting, as one that began before `give_new_nannies` does not have the plugin.
 
     Notes
     -----
@@ -273,12 +274,12 @@ async def started_nannies(scheduler: Scheduler) -> None:
 
 
 def give_new_workers(scheduler: Scheduler, name: str, plugin: bytes | None) -> None:
-    """Have workers that register from now on set up a plugin, before they are given tasks; None for none of this name.
+    """Have each worker that registers from now on set up a plugin before it is given tasks; None removes that name.
 
     Notes
     -----
     Uses the dictionary ``Scheduler.worker_plugins``, which ``Scheduler.add_worker`` sends: distributed 2024.6.0 and
-    2026.8.0. The public ``Scheduler.register_worker_plugin`` sets the plugin up in all that run, too.
+    2026.8.0. The public ``Scheduler.register_worker_plugin`` also sets the plugin up in all running workers.
     If it changes: find what ``Scheduler.add_worker`` answers to ``register-worker``.
     """
     if plugin is None:
@@ -288,12 +289,13 @@ def give_new_workers(scheduler: Scheduler, name: str, plugin: bytes | None) -> N
 
 
 async def add_plugin_at(scheduler: Scheduler, address: str, plugin: bytes, name: str, *, nanny: bool) -> str:
-    """Set up a plugin in one running nanny or worker; return what it raised there, as text, or nothing.
+    """Set up a plugin in one running nanny or worker; return the error that it raised there, as text, or nothing.
 
     Notes
     -----
     Uses the handlers ``plugin_add`` of nannies and ``plugin-add`` of workers, which answer ``status``, and
-    ``exception_text`` where that is not ``OK``: distributed 2024.6.0 and 2026.8.0. Public ways address all of them.
+    ``exception_text`` where that is not ``OK``: distributed 2024.6.0 and 2026.8.0. The public methods address all
+    nannies or workers.
     If it changes: find what ``Scheduler.register_nanny_plugin`` and ``register_worker_plugin`` broadcast.
     """
     add = getattr(scheduler.rpc(address), "plugin_add" if nanny else "plugin-add")
@@ -302,7 +304,7 @@ async def add_plugin_at(scheduler: Scheduler, address: str, plugin: bytes, name:
 
 
 async def remove_plugin_at(scheduler: Scheduler, address: str, name: str, *, nanny: bool) -> None:
-    """Take a plugin away from one nanny or worker; nothing is raised where it has none of that name.
+    """Remove a plugin from one nanny or worker; nothing is raised if it has no plugin of that name.
 
     Notes
     -----
@@ -313,7 +315,7 @@ async def remove_plugin_at(scheduler: Scheduler, address: str, name: str, *, nan
 
 
 async def end_node(scheduler: Scheduler, address: str, reason: str, *, nanny: bool) -> None:
-    """Let a nanny with its worker, or a worker without one, close; it may break the connection instead of answering.
+    """Close a nanny with its worker, or a worker without a nanny; it may break the connection instead of answering.
 
     Notes
     -----
@@ -321,5 +323,5 @@ async def end_node(scheduler: Scheduler, address: str, reason: str, *, nanny: bo
     distributed 2024.6.0 and 2026.8.0.
     If it changes: find the name that ``Nanny.__init__`` and ``Worker.__init__`` give their handler ``close``.
     """
-    rest = {} if nanny else {"nanny": False}
-    await scheduler.rpc(address).terminate(reason=reason, **rest)
+    options = {} if nanny else {"nanny": False}
+    await scheduler.rpc(address).terminate(reason=reason, **options)

@@ -1,4 +1,4 @@
-"""On a scheduler with our preload: the gate from the start, and the operator's environment, if there is one."""
+"""The operator policy on a scheduler with our preload: closes the gate, and enforces the configured environment."""
 
 from __future__ import annotations
 
@@ -27,25 +27,29 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.operator_policy import OperatorPolicy
 
 
-OWN = "scheduler"
+SCHEDULER_ENVIRONMENT = "scheduler"
+"""The value of ``pkgsync.target`` that means the environment of the scheduler's own process."""
 
 
 async def guard(scheduler: Scheduler) -> None:
-    """Close the gate, and lead the cluster to the operator's environment, if one is configured.
+    """Close the gate, and sync the cluster to the operator's environment in mode ``enforce``.
 
     Raises
     ------
     PolicyError
-        If the configuration contradicts itself, or its lock file cannot be read.
+        If the configuration contradicts itself, or its lock file cannot be read or enforced.
     """
     mode, wanted = operator_mode(), operator_target()
     if wanted is not None and mode == "sync":
-        raise PolicyError(f"pkgsync.target: is for the modes enforce and warn only, and mode is sync{place('target')}")
-    release_after()  # which may be wrong
+        raise PolicyError(
+            f"pkgsync.target: is for the modes enforce and warn only, and pkgsync.mode is sync{place('target')}. "
+            "Set pkgsync.mode to enforce or warn, or remove pkgsync.target."
+        )
+    release_after()  # raises now if the option is invalid
     controller = controller_of(scheduler)
     controller.is_permanent = True
     operator_policy, gate = controller.operator_policy, controller.gate
-    gate.ready.clear()  # (Dask listens already)
+    gate.ready.clear()  # Dask listens already: whoever registers waits until the operator policy is known
     controller.listen()
     scheduler.add_plugin(PermanentHooks())
     operator_policy.mode, operator_policy.stock_clients, operator_policy.policy = (
@@ -55,10 +59,10 @@ async def guard(scheduler: Scheduler) -> None:
     )
     operator_policy.target = lambda: controller.target
     if operator_policy.has_critical_levels:
-        here = await asyncio.to_thread(scan_installed)
-        operator_policy.own = {name: one.version for name, one in here.distributions.items()}
+        installed = await asyncio.to_thread(scan_installed)
+        operator_policy.own = {name: found.version for name, found in installed.distributions.items()}
     if mode != "sync":
-        environment = await asyncio.to_thread(_operators, wanted or OWN)
+        environment = await asyncio.to_thread(_operator_environment, wanted or SCHEDULER_ENVIRONMENT)
         operator_policy.expected = Target(
             environment, operator_policy.policy, scheduler_rule({}), install_timeout({}), "", "index", client_indexes()
         )
@@ -66,16 +70,16 @@ async def guard(scheduler: Scheduler) -> None:
     gate.ready.set()
     logger.info(
         "dask_pkgsync guards this scheduler: mode %s, stock clients: %s",
-        _described(operator_policy),
+        _describe_mode(operator_policy),
         operator_policy.stock_clients,
     )
-    await gate.judge_those_inside()
+    await gate.judge_connected()
     if operator_policy.enforced is not None:
         await controller.sync(operator_policy.enforced)
 
 
 def refuse_everybody(scheduler: Scheduler, error: BaseException) -> None:
-    """Let nobody into a scheduler that cannot be guarded."""
+    """Refuse every client and worker on a scheduler whose configuration cannot be applied."""
     controller = controller_of(scheduler)
     controller.is_permanent = True
     scheduler.add_plugin(PermanentHooks(), idempotent=True)
@@ -84,35 +88,40 @@ def refuse_everybody(scheduler: Scheduler, error: BaseException) -> None:
     controller.gate.ready.set()
 
 
-def _operators(wanted: str) -> Environment:
-    """Return the environment that the operator has chosen."""
-    if wanted == OWN:
+def _operator_environment(wanted: str) -> Environment:
+    """Return the environment that ``pkgsync.target`` names: the scheduler's own, or what a lock file pins."""
+    if wanted == SCHEDULER_ENVIRONMENT:
         return with_digests(scan_installed())
     try:
-        return _matchable(wanted, read_lock(wanted))
+        return _check_pins(wanted, read_lock(wanted))
     except PolicyError as error:
         raise PolicyError(f"pkgsync.target: {error}{place('target')}") from None
 
 
-def _matchable(path: str, environment: Environment) -> Environment:
-    """Return what a lock file pins.
+def _check_pins(path: str, environment: Environment) -> Environment:
+    """Return the environment that a lock file pins, if clients of this scheduler can match it.
 
     Raises
     ------
     PolicyError
-        If nobody could match it who connects to this scheduler.
+        If it leaves out a critical package, or pins another version of one than this scheduler runs.
     """
     if missing := unpinned(environment):
-        raise PolicyError(f"{path} does not pin {', '.join(missing)}, which Dask needs in one version everywhere")
+        raise PolicyError(
+            f"{path} does not pin {', '.join(missing)}, which Dask needs in one version everywhere: pin these as well"
+        )
     pinned, labels = critical_versions(environment), {"expected_label": "scheduler", "found_label": "target"}
-    if other := compare_critical(own_versions(), pinned, **labels):
-        listed = ", ".join(f"{row.name} {row.found} (this scheduler has {row.expected})" for row in other)
-        raise PolicyError(f"{path} pins {listed}: nobody who can connect would match")
+    if differences := compare_critical(own_versions(), pinned, **labels):
+        listed = ", ".join(f"{row.name} {row.found} (this scheduler has {row.expected})" for row in differences)
+        raise PolicyError(
+            f"{path} pins {listed}, so no client that this scheduler accepts could match it: pin the scheduler's "
+            "versions, or start the scheduler with the pinned ones"
+        )
     return environment
 
 
-def _described(operator_policy: OperatorPolicy) -> str:
+def _describe_mode(operator_policy: OperatorPolicy) -> str:
     if operator_policy.expected is None:
         return operator_policy.mode
     count = len(operator_policy.expected.environment.distributions)
-    return f"{operator_policy.mode} (target {operator_target() or OWN}, {count} packages)"
+    return f"{operator_policy.mode} (target {operator_target() or SCHEDULER_ENVIRONMENT}, {count} packages)"

@@ -1,4 +1,4 @@
-"""The one controller of a scheduler, kept among Dask's own extensions of it."""
+"""Finds the one controller of a scheduler, which is kept among Dask's scheduler extensions."""
 
 from __future__ import annotations
 
@@ -13,20 +13,29 @@ if TYPE_CHECKING:
     from distributed import Scheduler
 
 EXTENSION = "pkgsync"
+"""The name of the controller in ``Scheduler.extensions``."""
 
 
 def controller_of(scheduler: Scheduler) -> Controller:
-    """Return the one coordinator of a scheduler; a newer copy of this package takes over from an older one."""
-    found: Any = extension_of(scheduler, EXTENSION)
-    if isinstance(found, Controller):
-        return found
-    if getattr(found, "is_permanent", False):
+    """Return the one controller of a scheduler, made here if this copy of the package has none there yet.
+
+    The controller of another copy of the package is replaced; its gate is opened first.
+
+    Raises
+    ------
+    PkgsyncError
+        If the operator has configured the other copy's gate, which therefore stays.
+    """
+    known: Any = extension_of(scheduler, EXTENSION)
+    if isinstance(known, Controller):
+        return known
+    if getattr(known, "is_permanent", False):
         raise PkgsyncError(
-            "this scheduler is guarded by a dask-pkgsync of its own, of another release than this client's, and keeps "
-            "it: sync with a client that has dask-pkgsync 0.2.0 or newer, or install the scheduler's release"
+            "the operator of this scheduler has configured another release of dask-pkgsync than this client has, and "
+            "the scheduler keeps it: use dask-pkgsync 0.2.0 or newer on the client, or the scheduler's own release"
         )
-    if found is not None:
-        found.gate.open()
+    if known is not None:
+        known.gate.open()
     controller = Controller(scheduler)
     controller.handlers = Handlers(controller).by_name()
     keep_extension(scheduler, EXTENSION, controller)

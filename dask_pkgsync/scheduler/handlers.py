@@ -1,6 +1,6 @@
-"""What nodes and clients ask the scheduler: reads the messages, asks the controller, writes the answers.
+"""The scheduler's handlers for nodes and clients: they check the message, call the controller, and write the answer.
 
-Each handler passes over arguments that it does not know: another release of dask-pkgsync may send them.
+Each handler ignores arguments that it does not know, as another release of dask-pkgsync may send them.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from dask_pkgsync.scheduler.controller import Controller
 
 _NAME = 500
-"""Characters of Dask's name of a client."""
+"""The most characters that Dask's name of a client may have."""
 
 
 class Handlers:
-    """Answers for one controller."""
+    """Answers the calls of nodes and clients for one controller."""
 
     def __init__(self, controller: Controller) -> None:
         self.controller = controller
 
     def by_name(self) -> dict[str, Any]:
-        """Return every handler, by the name that nodes and clients call it by."""
+        """Return every handler, by the name under which nodes and clients call it."""
         return {
             "pkgsync_failed": self.handle_failed,
             "pkgsync_report": self.handle_report,
@@ -51,11 +51,11 @@ class Handlers:
     # -- nodes --------------------------------------------------------------------------------------------------------
 
     async def handle_failed(self, failure: object, **_: object) -> None:
-        """Take note of a node that could not come in."""
+        """Note that a node could not be verified."""
         self.controller.note_failure(failure_from_wire(failure))
 
     async def handle_report(self, report: object, target: str, **_: object) -> None:
-        """Take note of a worker without a nanny that came in by itself."""
+        """Note that a worker without a nanny has prepared and activated the target by itself."""
         current = self.controller.target
         if current is not None and target == current.id:
             self.controller.note_report(report_from_wire(report))
@@ -63,13 +63,15 @@ class Handlers:
     # -- clients ------------------------------------------------------------------------------------------------------
 
     async def handle_sync(self, target: object, client: object, **_: object) -> dict[str, Any] | None:
-        """Do for a client what its plugin would do: for one of another release, or where the scheduler is guarded.
+        """Sync for a client that has not registered the plugin.
+
+        Such a client has another release of dask-pkgsync, or the operator has configured the gate.
 
         Returns
         -------
         dict or None
-            ``report``, or ``error`` (`model.reports.answer`); None where nothing of ours is at work any more, so that
-            the client has to bring its plugin.
+            ``report``, or ``error`` (`model.reports.answer`); None where the scheduler has no plugin any more, so that
+            the client has to register its own.
         """
         if not self.controller.is_at_work:
             return None
@@ -82,16 +84,16 @@ class Handlers:
         return {"report": sync_report_to_wire(report)}
 
     async def handle_join(self, client: object, target: object, rest: object, **_: object) -> dict[str, Any] | None:
-        """Let a client take part in what the cluster has, which is just what it wants; None if it is not.
+        """Add the claim of a client whose target the cluster already has; return None where the cluster has not.
 
         Parameters
         ----------
         client : str
-            Dask's name of it.
+            Dask's name of the client.
         target : str
-            The name of what it wants.
+            Name (`Target.id`) of the target that the client asks for.
         rest : dict
-            What is its own besides (`model.target.own_to_wire`).
+            The fields of the target that its name does not cover (`model.target.own_to_wire`).
         """
         if self.controller.operator_policy.only_warns:
             return ONLY_WARNS
@@ -100,12 +102,12 @@ class Handlers:
         return sync_report_to_wire(report) if report else None
 
     async def handle_last(self, client: object = "", **_: object) -> dict[str, Any] | None:
-        """Return the report of a client's last sync; where the operator decides, how each node is now."""
+        """Return the report of a client's last sync, or the present state of the nodes where a target is enforced."""
         report = self.controller.last_report(Field(client, "client").text(_NAME))
         return sync_report_to_wire(report) if report else None
 
     async def handle_status(self, **_: object) -> dict[str, Any]:
-        """Return every node and client against the target."""
+        """Return the state of every node and client, compared with the target."""
         controller, target = self.controller, self.controller.target
         clients = await controller.sessions.status(target or controller.operator_policy.expected, controller.claims)
         mode = f"mode {controller.operator_policy.mode}" if controller.is_permanent else ""
@@ -114,22 +116,25 @@ class Handlers:
         return status_to_wire(status)
 
     async def handle_release(self, client: object = "", person: object = "", **_: object) -> dict[str, Any]:
-        """Give every node its base back and open the gate: the orderly way back.
+        """Give every node its base back; open the gate, unless the operator has configured it.
 
         Parameters
         ----------
         client : str
-            Dask's name of who asks.
+            Dask's name of the client that asks.
         person : str
-            Who that says to be, for the others.
+            The name of that client's user, for the messages to the other clients.
 
         Raises
         ------
         PolicyError
-            If the operator has configured what the cluster is to have.
+            If the operator has configured the environment of the cluster, or that nothing is installed on it.
         """
         if self.controller.operator_policy.enforced is not None:
-            raise PolicyError("this cluster has what its operator configured (pkgsync.mode is enforce)")
+            raise PolicyError(
+                "the operator has configured the environment of this cluster (pkgsync.mode is enforce): no client can "
+                "release it"
+            )
         if self.controller.operator_policy.only_warns:
             raise WarnsOnlyError
         by = Field(client, "client").text(_NAME), Field(person, "person").text(200)

@@ -1,4 +1,4 @@
-"""The scheduler plugins: who tells the controller of clients, and what a client's `PackageSync` is at the scheduler."""
+"""The scheduler plugins: they report sessions to the controller, and start the sync that a client has asked for."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ if TYPE_CHECKING:
 
 
 class SessionHooks(SchedulerPlugin):
-    """Tells the controller which clients connect and disconnect, for as long as it is on the scheduler."""
+    """Reports to the controller which clients connect and disconnect."""
 
     is_pkgsync = True
 
     def add_client(self, scheduler: Scheduler, client: str) -> None:
-        """Tell of a client that was let in."""
+        """Report a client that has connected."""
         controller_of(scheduler).client_connected(client)
 
     def restart(self, scheduler: Scheduler) -> None:
-        """Announce again: Dask forgets all metadata when its client restarts a cluster."""
+        """Announce the target again, as Dask drops all metadata when a client restarts the cluster."""
         controller_of(scheduler).announce()
 
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
-        """Tell of a client that has gone."""
+        """Report a client that has disconnected."""
         controller_of(scheduler).client_disconnected(client)
 
 
 class PermanentHooks(SessionHooks):
-    """The same on a scheduler that is guarded by its own configuration, for as long as the scheduler runs."""
+    """The hooks of a scheduler whose operator has configured the gate: they stay for as long as the scheduler runs."""
 
     name = "pkgsync-preload"
     is_permanent = True
 
 
 class RegisteredPlugin(SessionHooks):
-    """What a client has registered: `client.plugin.PackageSync`, as it arrives here.
+    """The scheduler plugin that a client's `client.plugin.PackageSync` becomes when it arrives at the scheduler.
 
     Parameters
     ----------
     target : Target
         What the client asks for.
     client : str
-        Dask's name of it.
+        Dask's name of the client.
     """
 
     name = "pkgsync"
@@ -57,25 +57,25 @@ class RegisteredPlugin(SessionHooks):
         self.target, self.client = target, client
 
     async def start(self, scheduler: Scheduler) -> None:
-        """Sync; what is raised here reaches the caller on the client."""
+        """Sync the cluster to the target; an error that is raised here reaches the caller on the client."""
         controller = controller_of(scheduler)
         try:
             await controller.register(self.target, self.client)
         except SyncError as error:
             if error.adopted:
                 self._replace_earlier(scheduler)
-                scheduler.add_plugin(self)  # Dask adds no plugin whose start failed, but this gate is to stay
+                scheduler.add_plugin(self)  # Dask adds no plugin whose start failed, but the gate must stay
             raise
         self._replace_earlier(scheduler)
 
     def _replace_earlier(self, scheduler: Scheduler) -> None:
-        """Remove an earlier registration, which Dask would warn of."""
-        for name, other in list(scheduler.plugins.items()):
-            if getattr(other, "is_pkgsync", False) and not getattr(other, "is_permanent", False):
+        """Remove an earlier registration of this plugin: Dask would warn that it is replaced."""
+        for name, plugin in list(scheduler.plugins.items()):
+            if getattr(plugin, "is_pkgsync", False) and not getattr(plugin, "is_permanent", False):
                 scheduler.remove_plugin(name)
 
 
 def registered_plugin(state: object) -> RegisteredPlugin:
-    """Make the plugin again at the scheduler."""
+    """Rebuild the plugin at the scheduler from the plain data that it travelled as."""
     field = Field(state, "plugin")
     return RegisteredPlugin(target_from_wire(field.key("target").value), field.key("client").text(200))

@@ -1,1 +1,1 @@
-"""Makes wheels of local code, checks those of others, and keeps their bytes."""
+"""Makes wheels of local code, inspects wheels from other processes, and stores wheels as blobs."""

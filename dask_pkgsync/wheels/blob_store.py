@@ -1,4 +1,4 @@
-"""Wheels that came from a client, on the disk of the scheduler and of each host, by the digest of their bytes."""
+"""Stores blobs (wheels from clients) on the disk of the scheduler and of each host, by the digest of their bytes."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.blobs import Blob
 
 CHUNK = 8 << 20
-"""Bytes of one message: what an upload or a fetch holds in memory at once."""
+"""Bytes of a blob in one message; an upload or a fetch holds not much more in memory."""
 
 
 class BlobStore:
-    """The blobs of one cache. What is there was verified when it came in, and is verified again before it is used.
+    """The blobs of one cache. A blob is verified when it is stored, and again before it is used.
 
     Parameters
     ----------
     cache : Cache
     max_age : float
-        Seconds after which a blob that nobody used is removed.
+        Seconds after which an unused blob is removed.
     max_bytes : int
-        Size of all blobs. What is in use is never removed for it: then nothing more is taken in.
+        Bytes that all blobs together may take. Blobs in use are never removed to make room: if they leave none, a new
+        blob is refused.
     """
 
     def __init__(self, cache: Cache, *, max_age: float, max_bytes: int) -> None:
@@ -42,18 +43,18 @@ class BlobStore:
         self._lock = threading.Lock()
 
     def path(self, blob: Blob) -> Path:
-        """Return where a blob is, or will be: installers read the name of a wheel from the name of its file."""
+        """Return the path of a blob, which need not exist. The file has the wheel's name, which installers parse."""
         return self.cache.blobs / blob.digest / blob.filename
 
     def has(self, blob: Blob) -> bool:
-        """Whether a blob is there; marks it as used."""
+        """Whether the store has a blob; if so, the blob is marked as used now."""
         with contextlib.suppress(OSError):
             os.utime(self.path(blob).parent)
             return self.path(blob).stat().st_size == blob.size
         return False
 
     def verify(self, blob: Blob) -> Path:
-        """Return the path of a blob whose bytes are what they were; raise, and remove it, if they are not."""
+        """Return the path of a blob after checking its digest; if it is damaged, remove it and raise `LayerError`."""
         path = self.path(blob)
         if sha256_of(path) != blob.digest:
             shutil.rmtree(path.parent, ignore_errors=True)
@@ -61,15 +62,15 @@ class BlobStore:
         return path
 
     def expect(self, blob: Blob) -> int:
-        """Return how many bytes of a blob are there: all, some of an earlier try, or none. Blocks.
+        """Prepare to receive a blob, and return how many of its bytes are stored already. Blocks.
 
-        A blob that has been here since an earlier sync, or an earlier scheduler, is read again, and removed if it is
-        damaged.
+        These are all bytes, some from an earlier try, or none. A complete blob (from an earlier sync, or an earlier
+        scheduler on this host) is verified again, and removed if it is damaged.
 
         Raises
         ------
         LayerError
-            If there is no room for it.
+            If there is no room for the blob.
         """
         with self._lock:
             if self.has(blob):
@@ -83,15 +84,23 @@ class BlobStore:
             return known.size
 
     def append(self, blob: Blob, offset: int, data: bytes) -> int:
-        """Take a part of a blob, and return how many bytes are there now.
+        """Store a part of a blob, and return how many bytes are stored now. Blocks.
 
-        What does not begin where the last part ended (another client sends the same blob) is passed over: the answer
-        says where to go on. With the last part the whole is verified and published.
+        A part that does not begin where the stored bytes end is ignored (another client may send the same blob): the
+        sender goes on at the returned offset. After the last part, the blob is verified and published.
+
+        Parameters
+        ----------
+        blob : Blob
+        offset : int
+            Position of the part in the blob, in bytes.
+        data : bytes
 
         Raises
         ------
         LayerError
-            If the bytes are not those of the digest, or the disk is full. Nothing of it is kept.
+            If the bytes do not have the digest, the blob cannot be written, or its upload was given up before. Nothing
+            of the blob is kept.
         """
         with self._lock:
             if self.has(blob):
@@ -128,7 +137,7 @@ class BlobStore:
         del self._partial[blob.digest]
 
     def read(self, blob: Blob, offset: int, length: int = CHUNK) -> bytes:
-        """Return a part of a blob."""
+        """Return at most ``length`` bytes of a blob, from an offset on."""
         with self.path(blob).open("rb") as file:
             file.seek(offset)
             return file.read(length)
@@ -137,17 +146,20 @@ class BlobStore:
         self._partial.pop(digest).path.unlink(missing_ok=True)
 
     def forget_partial(self, idle: float) -> None:
-        """Remove what nobody has sent a part of for so many seconds."""
+        """Remove incomplete blobs of which no part has arrived for ``idle`` seconds."""
         with self._lock:
             for digest, partial in list(self._partial.items()):
                 if partial.touched < time() - idle:
                     self._drop(digest)
 
     def _make_room(self, blob: Blob) -> None:
-        """Remove what is too old, then what was not used for the longest time; raise if that is not enough."""
+        """Remove blobs that are too old, then the least recently used ones; raise if the new one still does not fit."""
         total = blob.size + sum(partial.total for partial in self._partial.values())
-        found = ((self.cache.is_leased(one.name, self.max_age), used, size, one) for used, size, one in self._all())
-        for leased, used, size, directory in sorted(found, reverse=True):
+        stored = (
+            (self.cache.is_leased(directory.name, self.max_age), used, size, directory)
+            for used, size, directory in self._all()
+        )
+        for leased, used, size, directory in sorted(stored, reverse=True):
             if leased or (used > time() - self.max_age and total + size <= self.max_bytes):
                 total += size
             else:
@@ -157,12 +169,13 @@ class BlobStore:
                 "store",
                 f"{blob.filename} ({blob.size} bytes) does not fit: {total} bytes would be more than the "
                 f"{self.max_bytes} that are allowed",
-                advice="Raise pkgsync.store-size on that node, or release what is not needed any more.",
+                advice="Raise pkgsync.store-size there, or release environments that are no longer needed.",
             )
 
     def _all(self) -> Iterator[tuple[float, int, Path]]:
+        """Yield the time of the last use, the bytes, and the directory of each complete blob."""
         for directory in self.cache.blobs.iterdir():
-            with contextlib.suppress(OSError):  # somebody else removed it
+            with contextlib.suppress(OSError):  # another process removed it
                 size = sum(file.stat().st_size for file in directory.iterdir())
                 yield directory.stat().st_mtime, size, directory
 
@@ -171,7 +184,7 @@ _ADVICE = "Free space there, or set pkgsync.cache-directory on that node to a la
 
 
 class _Partial:
-    """A blob that has not wholly come in, with the digest of what has."""
+    """A blob of which only a part has arrived, with the digest of that part."""
 
     def __init__(self, path: Path, total: int) -> None:
         self.path = path
@@ -192,5 +205,5 @@ def _damaged(blob: Blob) -> LayerError:
     return LayerError(
         "receive",
         f"{blob.filename} does not have the bytes that the client announced (SHA-256 {blob.digest[:16]}…)",
-        advice="Run the sync again: it is sent anew. If it stays so, something between the two changes bytes.",
+        advice="Run the sync again, which sends it again. If it fails again, find out what damages data in between.",
     )

@@ -1,4 +1,4 @@
-"""Makes wheels of local code: projects with their own build backend, loose modules without one."""
+"""Builds wheels of local projects with their own build backends."""
 
 from __future__ import annotations
 
@@ -25,41 +25,42 @@ if TYPE_CHECKING:
 
 
 BUILD_TIMEOUT = 600.0
-"""Seconds that one build may take, unless configured otherwise."""
+"""Seconds that one build may take, by default."""
 _SOURCE_DATE_EPOCH = "315532800"
-"""The same date, in seconds since 1970: the earliest that a zip can say."""
+"""The date of all files in built wheels, in seconds since 1970, so that builds are reproducible: 1980-01-01, the
+earliest that a zip archive can hold."""
 
 
 def build_project(source: Path, distribution: Distribution, directory: Path, *, timeout: float) -> Path:
-    """Build a wheel of a project from a copy of its source, so that nothing is written into it. Blocks.
+    """Build a wheel of a project from a copy of its source, so that the build writes nothing into it. Blocks.
 
     Parameters
     ----------
     source : Path
         The directory that holds ``pyproject.toml`` or ``setup.py``.
     distribution : Distribution
-        What is installed from there: its version is the one that the wheel has to have.
+        The distribution that is installed from the project. The wheel must have its name and version.
     directory : Path
-        Where the wheel, and everything on the way, is written.
+        The directory for the copy, the wheel, and all other files of the build.
     timeout : float
         Seconds that the build may take.
 
     Raises
     ------
     WheelError
-        If it fails, with the backend's own last words, or if the source is not any more what was scanned.
+        If the build fails, with the last lines of the backend's output, or if the source has changed since the scan.
     """
     label = f"{distribution.name} {distribution.version}"
     if not source.is_dir():
-        raise WheelError(label, f"its source directory {source} is not there", advice="Install it again.")
+        raise WheelError(label, f"its source directory {source} does not exist", advice="Install it again.")
     copy = directory / f"{distribution.name}-{distribution.version}"  # some backends read the version from this name
     files = project_files(source)
     copy_to(files, copy)
     copied = [replace(file, full=copy / file.path) for file in files]
     if digest_of(copied, distribution.name, distribution.version) != distribution.identity:
-        advice = "Run the sync again when nothing writes there, or see whether files that .gitignore names matter."
+        advice = "Run the sync again when no program writes there, or name the files that change in .gitignore."
         raise WheelError(label, f"{source} changed between the scan and the build", advice=advice)
-    _remember_what_git_knows(source, copy, timeout)
+    _track_the_same_files(source, copy, timeout)
     out = directory / "wheel"
     finished = _build(copy, out, distribution, directory, timeout)
     wheels = sorted(out.glob("*.whl"))
@@ -67,41 +68,44 @@ def build_project(source: Path, distribution: Distribution, directory: Path, *, 
         raise WheelError(
             label,
             f"the wheel of the project in {source} could not be built",
-            advice=f"Make this work: uv build --wheel {source}",
-            last_words=_without_places(last_words(finished.stderr or finished.stdout), copy, source),
+            advice=f"Make this command work: uv build --wheel {source}",
+            last_words=_with_own_paths(last_words(finished.stderr or finished.stdout), copy, source),
         )
-    _refuse_another(wheels[0], distribution, source)
+    _check_name_and_version(wheels[0], distribution, source)
     return wheels[0]
 
 
-def _without_places(text: str, copy: Path, source: Path) -> str:
-    """Name the person's own directory, and not those that are gone by now and are others each time."""
+def _with_own_paths(text: str, copy: Path, source: Path) -> str:
+    """Replace the temporary directories of the build, which are removed after it, by the person's own directory."""
     text = text.replace(str(copy), str(source)).replace(str(copy.parent), "…")
     return re.sub(r"\S*/builds-v0/\.tmp\w+", "…", text)
 
 
-def _remember_what_git_knows(source: Path, copy: Path, timeout: float) -> None:
-    """Make the copy of a checkout a checkout: some backends ship the files that git knows, and only those."""
+def _track_the_same_files(source: Path, copy: Path, timeout: float) -> None:
+    """Make the copy of a git checkout a git repository: some backends ship only the files that git tracks."""
     git = shutil.which("git")
     if git is None or not any((parent / ".git").exists() for parent in (source, *source.parents)):
         return
     listed = run([git, "ls-files", "-z"], timeout=timeout, cwd=source)
-    known = [name for name in listed.stdout.split("\0") if name and (copy / name).is_file()]
-    if listed.returncode or not known:
+    tracked = [name for name in listed.stdout.split("\0") if name and (copy / name).is_file()]
+    if listed.returncode or not tracked:
         return
     names = copy.parent / "git-files"
-    names.write_text("\0".join(known))
-    person = ["-c", "user.name=dask-pkgsync", "-c", "user.email=dask-pkgsync@localhost", "-c", "commit.gpgsign=false"]
+    names.write_text("\0".join(tracked))
+    settings = ["-c", "user.name=dask-pkgsync", "-c", "user.email=dask-pkgsync@localhost", "-c", "commit.gpgsign=false"]
     for argv in (
         ["init", "--quiet", "--template="],
         ["add", "--force", f"--pathspec-from-file={names}", "--pathspec-file-nul"],
-        [*person, "-c", f"core.hooksPath={os.devnull}", "commit", "--quiet", "--message", "copy"],
+        [*settings, "-c", f"core.hooksPath={os.devnull}", "commit", "--quiet", "--message", "copy"],
     ):
         run([git, *argv], timeout=timeout, cwd=copy)
 
 
 def _build(copy: Path, out: Path, distribution: Distribution, directory: Path, timeout: float) -> Finished:
-    """Build as the project says; and if that fails, with what is installed here (undeclared or unreachable needs)."""
+    """Build in isolation; if that fails, build with the packages that are installed here.
+
+    The second try helps a project whose build requirements are not declared, or not reachable.
+    """
     failed: Finished | None = None
     for options in ([], ["--no-build-isolation"]):
         argv = [*_uv(), "build", "--wheel", "--python", sys.executable, "--out-dir", str(out), *options, str(copy)]
@@ -111,7 +115,7 @@ def _build(copy: Path, out: Path, distribution: Distribution, directory: Path, t
             raise WheelError(
                 f"{distribution.name} {distribution.version}",
                 f"its build {str(error).partition(' ')[2]}",
-                advice="See why it hangs, or raise build-timeout.",
+                advice="Find out why it hangs, or raise build-timeout.",
                 last_words=last_words(error.stderr),
             ) from None
         if finished.returncode == 0:
@@ -124,12 +128,14 @@ def _build(copy: Path, out: Path, distribution: Distribution, directory: Path, t
 def _uv() -> list[str]:
     program = own_uv(Path(sys.executable))
     if program is None:
-        raise WheelError("uv", "uv, which builds wheels, is not installed here", advice="Install uv with pip.")
+        raise WheelError(
+            "uv", "uv, which builds the wheels, is not installed on the client", advice="Install uv with pip."
+        )
     return [str(program), "--no-progress", "--color", "never"]
 
 
 def _environment(distribution: Distribution, directory: Path) -> dict[str, str]:
-    """Return the environment of a build: reproducible, and with the version that no copy can ask git for."""
+    """Return the environment variables of a build: a fixed date, and the version, which the copy's git cannot tell."""
     name = distribution.name.upper().replace("-", "_").replace(".", "_")
     version = distribution.version
     return {
@@ -142,12 +148,12 @@ def _environment(distribution: Distribution, directory: Path) -> dict[str, str]:
     }
 
 
-def _refuse_another(wheel: Path, distribution: Distribution, source: Path) -> None:
-    """Refuse a wheel of another name or version than what is installed."""
+def _check_name_and_version(wheel: Path, distribution: Distribution, source: Path) -> None:
+    """Raise `WheelError` if a wheel has another name or version than the installed distribution."""
     try:
         name, version, _, _ = parse_wheel_filename(wheel.name)
     except InvalidWheelFilename:
-        name, version = "", Version("0")  # type: ignore[assignment]  # no name is empty
+        name, version = "", Version("0")  # type: ignore[assignment]  # an empty name, which no distribution has
     if name != distribution.name or version != Version(distribution.version):
         raise WheelError(
             f"{distribution.name} {distribution.version}",
@@ -157,5 +163,5 @@ def _refuse_another(wheel: Path, distribution: Distribution, source: Path) -> No
 
 
 def discard(directory: Path) -> None:
-    """Remove it."""
+    """Remove a directory of a build, or as much of it as can be removed."""
     shutil.rmtree(directory, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""Looks at a wheel that came from another process, before any installer does.
+"""Inspects a wheel that came from another process, before an installer reads it.
 
-Installers read a wheel in different ways: one trusts the central directory, another the local headers. So whatever the
-two could disagree on, or whatever could end up outside of the layer, is refused here.
+Installers read a wheel in different ways: one trusts the zip's central directory, another its local headers. So a wheel
+is refused if the two disagree, or if one of its files could be written outside the layer.
 """
 
 from __future__ import annotations
@@ -24,32 +24,36 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MAX_FILES = 200_000
+"""Files in a wheel."""
 MAX_BYTES = 20_000_000_000
-"""Of all files when unpacked."""
+"""Bytes of all unpacked files."""
 MAX_RATIO = 200
-"""Of the bytes when unpacked to those of the wheel; beyond `RATIO_MATTERS` more is a zip bomb."""
+"""Ratio of the unpacked bytes to those of the wheel. A larger ratio counts as a zip bomb (see `RATIO_MATTERS`)."""
 RATIO_MATTERS = 100_000_000
+"""Unpacked bytes from which on the ratio is checked."""
 MAX_METADATA = 5_000_000
+"""Bytes of the METADATA file."""
 
 _LOCAL = struct.Struct("<4sHHHHHLLLHH")
 _EXTRA, _ZIP64 = struct.Struct("<HH"), 0x1
 _DESCRIPTOR, _ENCRYPTED = 0x8, 0x1
 _UNKNOWN = 0xFFFFFFFF
 _DATA = frozenset({"purelib", "platlib", "scripts", "data", "headers"})
-_ADVICE = "Nothing of it was installed. Run the sync again; if it stays so, install the package anew on the client."
+"""Directories that may be in the .data directory of a wheel (PEP 427)."""
+_ADVICE = "Nothing of it was installed. Run the sync again; if it fails again, reinstall the package on the client."
 
 
 class _RefusedError(Exception):
-    """Why a wheel is refused."""
+    """A wheel is refused; the text says why."""
 
 
 def inspect(path: Path, *, name: str, version: str) -> None:
-    """Raise unless a file is a wheel of what it is said to be, and can only be read in one way. Blocks.
+    """Check that a file is a wheel of this distribution and version, and that it can be read in only one way. Blocks.
 
     Parameters
     ----------
     path : Path
-        The file; its name counts.
+        The file. Its name is checked, too.
     name : str
         Canonical name of the distribution (PEP 503).
     version : str
@@ -58,7 +62,7 @@ def inspect(path: Path, *, name: str, version: str) -> None:
     Raises
     ------
     WheelError
-        With the first thing that is wrong.
+        If it is not, with the first fault that was found.
     """
     try:
         _same(*parse_wheel_filename(path.name)[:2], name, version, "the file name")
@@ -105,7 +109,7 @@ def _check_names(entries: Sequence[zipfile.ZipInfo]) -> None:
     for entry in entries:
         folded = entry.filename.rstrip("/").casefold()
         if folded in seen:
-            raise _RefusedError(f"{_shown(entry.filename)} is in it twice")
+            raise _RefusedError(f"it holds {_shown(entry.filename)} twice")
         seen.add(folded)
 
 
@@ -120,13 +124,13 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise _RefusedError(f"{_shown(filename)} is neither a file nor a directory (a symbolic link?)")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise _RefusedError(f"{_shown(filename)} is compressed in a way that wheels are not")
+        raise _RefusedError(f"{_shown(filename)} is compressed in a way other than deflate")
     if entry.flag_bits & _ENCRYPTED:
         raise _RefusedError(f"{_shown(filename)} is encrypted")
 
 
 def _check_headers(file: BinaryIO, entries: Sequence[zipfile.ZipInfo], directory: int) -> None:
-    """Hold each local header against the central directory; no two entries share bytes, nor one with the latter."""
+    """Check that each local header agrees with the central directory, and that no entries overlap each other or it."""
     end = 0
     for entry in sorted(entries, key=lambda entry: entry.header_offset):
         if entry.header_offset < end:
@@ -144,7 +148,7 @@ def _check_headers(file: BinaryIO, entries: Sequence[zipfile.ZipInfo], directory
             agree += [local == central or (zip64 and local == _UNKNOWN) for local, central in sizes]
             agree.append(crc == entry.CRC)
         if not all(agree):
-            raise _RefusedError(f"its two directories disagree about {_shown(entry.filename)}")
+            raise _RefusedError(f"its local header and its central directory disagree about {_shown(entry.filename)}")
         end = entry.header_offset + _LOCAL.size + name_length + extra_length + entry.compress_size
     if end > directory:
         raise _RefusedError("its last entry overlaps with the central directory")

@@ -1,4 +1,4 @@
-"""Packs loose modules as a wheel, without any build backend."""
+"""Packs loose modules into a wheel, without a build backend."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def pack_modules(files: Sequence[SourceFile], distribution: Distribution, directory: Path) -> Path:
-    """Pack loose modules as a wheel: for every platform, unless there are compiled ones among them.
+    """Pack loose modules into a wheel: for any platform, or for this one if some of the modules are compiled. Blocks.
 
     Raises
     ------
     WheelError
-        If the files are not any more what was scanned.
+        If the files have changed since the scan, or cannot be read.
     """
     stem = f"{distribution.name.replace('-', '_')}-{distribution.version}"
     compiled = any(file.path.endswith(EXTENSIONS) for file in files)
@@ -66,7 +66,7 @@ def _written(
     tag: str,
     distribution: Distribution,
 ) -> Iterator[str]:
-    """Write everything but RECORD, and yield its lines."""
+    """Write all files of the wheel except RECORD, and yield the lines of RECORD."""
     pure = "false" if compiled else "true"
     metadata = {
         "METADATA": f"Metadata-Version: 2.1\nName: {distribution.name}\nVersion: {distribution.version}\n"

@@ -1,4 +1,4 @@
-"""On the client: turns what is installed here into wheels, each once."""
+"""On the client: makes the wheels of what is installed here, each once."""
 
 from __future__ import annotations
 
@@ -34,14 +34,17 @@ if TYPE_CHECKING:
     from dask_pkgsync.scanning.snapshot import Snapshot
 
 MAX_AGE = 7 * 24 * 3600.0
-"""Seconds for which a wheel is kept that nobody asks for."""
+"""Seconds after which a wheel that was not asked for is removed."""
 FORMAT = 3
-"""Changes whenever the same code would give another wheel."""
+"""A number that changes whenever a new release would make another wheel from the same code."""
+
+_FACTS = "blob.json"
+"""File beside a wheel in the cache with the facts about it."""
 
 
 @dataclass(frozen=True)
 class Packer:
-    """Makes the wheels of one snapshot of this environment."""
+    """Makes the wheels of the distributions in one snapshot of this environment, and keeps them in the cache."""
 
     snapshot: Snapshot
     cache: Cache
@@ -49,41 +52,46 @@ class Packer:
     """Seconds that one build may take."""
 
     def pack(self, request: BlobRequest) -> tuple[Blob, Path]:
-        """Return the wheel that a node asks for, and where it is. Blocks.
+        """Return the wheel that a node asks for, as a blob, and the path of its file. Blocks.
 
         Raises
         ------
         WheelError
-            With the reason why it cannot be shipped, and the alternative.
+            If there is no such wheel to give, with the reason and the alternative.
         """
         label = f"{request.name} {request.version}"
-        found = self.snapshot.environment.distributions.get(request.name)
-        if found is None or not request.is_met_by(found):
-            there = f"there is {found.label}" if found else "it is not there"
+        distribution = self.snapshot.environment.distributions.get(request.name)
+        if distribution is None or not request.is_met_by(distribution):
+            there = f"there is {distribution.label}" if distribution else "it is not there"
             raise WheelError(label, f"this client does not have it any more: {there}", advice="Run the sync again.")
-        if isinstance(found.origin, Unrecorded) and (reason := why_it_cannot_travel(found.origin)) is not None:
+        origin = distribution.origin
+        if isinstance(origin, Unrecorded) and (reason := why_it_cannot_travel(origin)) is not None:
             raise WheelError(label, reason)
-        key = self._key(found)
+        key = self._key(distribution)
         try:
             with self.cache.lock(f"wheel-{key}", self.timeout * 2):
-                return self._packed(request, key) or self._pack(request, found, key)
+                return self._packed(request, key) or self._pack(request, distribution, key)
         except LayerError as error:
             raise WheelError(label, error.problem, advice=error.advice) from None
         except OSError as error:
             raise WheelError(label, f"{error.strerror or error}: {error.filename}") from None
 
-    def _key(self, found: Distribution) -> str:
-        """Return what decides the bytes of a wheel. An installed package is known by its RECORD."""
+    def _key(self, distribution: Distribution) -> str:
+        """Return a digest of everything that decides the bytes of a wheel.
+
+        For a distribution that is neither editable nor a loose module, that includes its files (see `_record_of`).
+        """
         interpreter = self.snapshot.environment.interpreter
-        facts = [FORMAT, found.name, found.version, found.identity, interpreter.version, interpreter.tag]
-        if not isinstance(found.origin, FromModules) and not _is_editable(found):
-            facts.append(_record_of(found))
+        identity = (distribution.name, distribution.version, distribution.identity)
+        facts = [FORMAT, *identity, interpreter.version, interpreter.tag]
+        if not isinstance(distribution.origin, FromModules) and not _is_editable(distribution):
+            facts.append(_record_of(distribution))
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def _packed(self, request: BlobRequest, key: str) -> tuple[Blob, Path] | None:
-        """Return what was packed earlier."""
+        """Return the wheel with this key and its path if it was packed earlier; else None."""
         try:
-            facts = json.loads((self.cache.wheels / key / "parcel.json").read_text())
+            facts = json.loads((self.cache.wheels / key / _FACTS).read_text())
             blob = Blob(request, facts["filename"], facts["digest"], facts["size"], facts["note"])
             path = self.cache.wheels / key / blob.filename
             os.utime(path.parent)
@@ -91,85 +99,89 @@ class Packer:
         except (OSError, ValueError, KeyError):
             return None
 
-    def _pack(self, request: BlobRequest, found: Distribution, key: str) -> tuple[Blob, Path]:
+    def _pack(self, request: BlobRequest, distribution: Distribution, key: str) -> tuple[Blob, Path]:
         work = self.cache.aside("wheel")
         work.mkdir()
         try:
-            path, note = self._wheel(found, work)
+            path, note = self._wheel(distribution, work)
             result = work / "result"
             result.mkdir()
             path = path.rename(result / path.name)
             blob = Blob(request, path.name, sha256_of(path), path.stat().st_size, note)
             facts = {"filename": blob.filename, "digest": blob.digest, "size": blob.size, "note": note}
-            (result / "parcel.json").write_text(json.dumps(facts))
+            (result / _FACTS).write_text(json.dumps(facts))
             final = self.cache.wheels / key
             final.parent.mkdir(exist_ok=True)
-            self._forget_the_old()
+            self._remove_old_wheels()
             discard(final)
             result.rename(final)
         finally:
             discard(work)
         return blob, final / blob.filename
 
-    def _forget_the_old(self) -> None:
-        """Remove wheels that were not asked for in a long time: every edit of a project leaves one."""
+    def _remove_old_wheels(self) -> None:
+        """Remove wheels that were not asked for in a long time: each edit of a project leaves one behind."""
         for directory in self.cache.wheels.iterdir():
-            with contextlib.suppress(OSError):  # another process removes it, too
+            with contextlib.suppress(OSError):  # another process may remove it at the same time
                 if directory.stat().st_mtime < time() - MAX_AGE:
                     discard(directory)
 
-    def _wheel(self, found: Distribution, work: Path) -> tuple[Path, str]:
-        match found.origin:
+    def _wheel(self, distribution: Distribution, work: Path) -> tuple[Path, str]:
+        """Make a wheel in a directory; return its path, and a note for people (empty if there is none)."""
+        match distribution.origin:
             case FromModules():
-                module = self.snapshot.modules.get(found.name) or _module_here(found)
-                return pack_modules(module.files, found, work), ""
+                module = self.snapshot.modules.get(distribution.name) or _module_here(distribution)
+                return pack_modules(module.files, distribution, work), ""
             case FromDirectory(editable=True) as origin:
-                return build_project(source_directory(origin), found, work, timeout=self.timeout), ""
-        packed = repack(_dist_info(found), work)
-        if scan_installed().distributions.get(found.name) != found:
+                return build_project(source_directory(origin), distribution, work, timeout=self.timeout), ""
+        packed = repack(_dist_info(distribution), work)
+        if scan_installed().distributions.get(distribution.name) != distribution:
             raise WheelError(
-                f"{found.name} {found.version}", "it was changed after the scan", advice="Run the sync again."
+                f"{distribution.name} {distribution.version}",
+                "it was changed after the scan",
+                advice="Run the sync again.",
             )
         if not packed.differing:
             return packed.path, ""
         files = ", ".join(packed.differing[:5]) + (", …" if len(packed.differing) > 5 else "")  # noqa: PLR2004
-        note = f"{found.name} {found.version}: changed on the client after it was installed, and shipped so: {files}"
+        label = f"{distribution.name} {distribution.version}"
+        note = f"{label}: changed on the client after it was installed, and shipped so: {files}"
         return packed.path, note[:1000]
 
 
-def _module_here(found: Distribution) -> LooseModule:
-    """Return a loose module of an environment that was scanned earlier, if it is still the same."""
+def _module_here(distribution: Distribution) -> LooseModule:
+    """Return the loose module of an environment that was scanned earlier; raise `WheelError` if it has changed."""
     for module in find_modules(chosen=True, limit=MODULES_LIMIT).modules:
-        if module.distribution.name == found.name and module.distribution.identity == found.identity:
+        if module.distribution.name == distribution.name and module.distribution.identity == distribution.identity:
             return module
     raise WheelError(
-        f"{found.name} {found.version}",
-        "this loose module is not on sys.path here, or has changed since the scan",
+        f"{distribution.name} {distribution.version}",
+        "this loose module is no longer on the client's sys.path, or has changed since the scan",
         advice="Scan and sync in one process, or leave loose modules out: scan(modules=False).",
     )
 
 
-def _is_editable(found: Distribution) -> bool:
-    return isinstance(found.origin, FromDirectory) and found.origin.editable
+def _is_editable(distribution: Distribution) -> bool:
+    return isinstance(distribution.origin, FromDirectory) and distribution.origin.editable
 
 
-def _dist_info(found: Distribution) -> Path:
-    directory = installed([entry for entry in sys.path if isinstance(entry, str)]).get(found.name)
+def _dist_info(distribution: Distribution) -> Path:
+    directory = installed([entry for entry in sys.path if isinstance(entry, str)]).get(distribution.name)
     if directory is None:
         raise WheelError(
-            f"{found.name} {found.version}",
-            "it is not installed here in a way that says which files are its own (no dist-info directory)",
-            advice="Sync from the environment that has it, or install it there with pip or uv.",
+            f"{distribution.name} {distribution.version}",
+            "nothing on the client records which files are its own (it has no dist-info directory)",
+            advice="Sync from the environment that was scanned, or install it there with pip or uv.",
         )
     return directory
 
 
-def _record_of(found: Distribution) -> str:
-    """Return the digest of what says which files are a distribution's, and of their sizes and dates."""
-    directory = _dist_info(found)
+def _record_of(distribution: Distribution) -> str:
+    """Return a digest of the paths in a distribution's RECORD, and of the sizes and dates of these files."""
+    directory = _dist_info(distribution)
     digest = hashlib.sha256()
     for entry in entries(directory):
-        with contextlib.suppress(OSError):  # packing will tell
+        with contextlib.suppress(OSError):  # a missing file is an error when it is packed
             facts = (directory.parent / entry.path).stat()
             digest.update(f"{entry.path} {facts.st_size} {facts.st_mtime_ns}\n".encode())
     return digest.hexdigest()

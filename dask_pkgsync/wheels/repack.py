@@ -1,7 +1,8 @@
 """Turns an installed distribution back into a wheel, from its RECORD (PEP 376, PEP 427).
 
-What the installer added is left out (compiled bytecode, its own notes, the scripts of entry points, which the next
-installer makes anew); everything else is as it is on this machine, whatever RECORD says of its bytes.
+The wheel does not hold what the installer has added: bytecode, the installer's own files in dist-info, and the scripts
+of entry points, which the next installer makes anew. All other files are taken as they are on this machine, even if
+their digests in RECORD differ.
 """
 
 from __future__ import annotations
@@ -28,21 +29,23 @@ if TYPE_CHECKING:
 
 _DATE = (1980, 1, 1, 0, 0, 0)
 _CHUNK = 1 << 20
-_NOTES = frozenset({"RECORD", "RECORD.jws", "RECORD.p7s", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json"})
+_OF_INSTALLER = frozenset(
+    {"RECORD", "RECORD.jws", "RECORD.p7s", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json"}
+)
 """Files in dist-info that belong to the installation, not to the distribution."""
 _SHEBANG = re.compile(rb"\A#!(?:/bin/sh\n'''exec' [^\n]*python[^\n]*\n' '''|(?P<program>/[^\n ]*/pythonw?[0-9.]*))\n")
-"""The first line, or (for long and relocatable paths) the first three, that an installer wrote into a script."""
+"""The interpreter line that an installer wrote into a script: one line, or three for long or relocatable paths."""
 _LIBRARY = re.compile(r"\.(?:so(?:\.[0-9.]+)?|dylib|pyd|dll)$")
 _REINSTALL = "Install it with pip or uv into this environment, or name it in ignore."
 
 
 @dataclass(frozen=True)
 class Repacked:
-    """A wheel made of what is installed."""
+    """A wheel that was made from an installed distribution."""
 
     path: Path
     differing: tuple[str, ...] = ()
-    """Files whose bytes are not those that RECORD says; they are in the wheel as they are."""
+    """Files whose bytes do not have the digest in RECORD; the wheel holds them as they are."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,13 @@ class _Member:
     """A file, and its place in the wheel."""
 
     place: str
+    """Its path in the wheel, with ``/``."""
     path: Path
+    """Where it is installed."""
     digest: str
-    """``sha256=…`` as recorded, or empty."""
+    """Its digest in RECORD, ``sha256=…``, or empty."""
     script: bool = False
+    """Whether its first line may name an interpreter."""
 
 
 def repack(dist_info: Path, directory: Path) -> Repacked:
@@ -62,14 +68,14 @@ def repack(dist_info: Path, directory: Path) -> Repacked:
     Parameters
     ----------
     dist_info : Path
-        Its metadata, in the directory where it is installed.
+        Its dist-info directory, where it is installed.
     directory : Path
-        Where the wheel is written.
+        The directory that the wheel is written into.
 
     Raises
     ------
     WheelError
-        If nothing records its files, some are gone, or they are tied to this place. Nothing is left behind.
+        If it has no RECORD, some of its files are missing, or they work only in this prefix. Nothing is left behind.
     """
     stem = dist_info.name.removesuffix(".dist-info")
     label = " ".join(stem.rsplit("-", 1))
@@ -96,7 +102,7 @@ def repack(dist_info: Path, directory: Path) -> Repacked:
 
 
 def _wheel_facts(dist_info: Path, label: str) -> dict[str, str]:
-    """Return build and compressed tag of the wheel that was installed."""
+    """Return the build number and the compressed tag set (PEP 425) of the wheel that was installed."""
     try:
         text = (dist_info / "WHEEL").read_text(encoding="utf-8")
     except OSError:
@@ -114,13 +120,13 @@ def _wheel_facts(dist_info: Path, label: str) -> dict[str, str]:
 
 
 def _members(dist_info: Path, stem: str, label: str) -> Iterator[_Member]:
-    """Yield what belongs into the wheel."""
-    root = Path(os.path.abspath(dist_info.parent))  # noqa: PTH100  # links stay as they are
+    """Yield the files that belong into the wheel."""
+    root = Path(os.path.abspath(dist_info.parent))  # noqa: PTH100  # symbolic links are not followed
     prefix = _prefix_of(root)
     scripts = _entry_points(dist_info)
     seen = set()
     for path, digest in _recorded(dist_info, label):
-        if _is_notes(path, dist_info.name) or path in seen:
+        if _is_of_installer(path, dist_info.name) or path in seen:
             continue
         seen.add(path)
         if os.path.isabs(path):  # noqa: PTH117
@@ -143,7 +149,7 @@ def _members(dist_info: Path, stem: str, label: str) -> Iterator[_Member]:
 
 
 def _recorded(dist_info: Path, label: str) -> Iterator[tuple[str, str]]:
-    """Yield path and digest of RECORD's lines."""
+    """Yield path and digest of each file in RECORD."""
     try:
         rows = list(csv.reader((dist_info / "RECORD").read_text(encoding="utf-8").splitlines()))
     except (OSError, ValueError, csv.Error):
@@ -154,12 +160,16 @@ def _recorded(dist_info: Path, label: str) -> Iterator[tuple[str, str]]:
             label, "nothing records which files are its own (no RECORD: installed by the system?)", advice=_REINSTALL
         )
     if _is_editable(dist_info):
-        raise WheelError(label, "it is installed in editable mode", advice="Install it as it is, or name it in ignore.")
+        raise WheelError(
+            label,
+            "it is installed in editable mode",
+            advice="Install it without the editable mode, or name it in ignore.",
+        )
     yield from found
 
 
 def _is_editable(dist_info: Path) -> bool:
-    """Whether its files only lead to a source tree (PEP 610)."""
+    """Whether a distribution is installed in editable mode (PEP 610)."""
     try:
         origin = parse_direct_url((dist_info / "direct_url.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -167,9 +177,10 @@ def _is_editable(dist_info: Path) -> bool:
     return isinstance(origin, FromDirectory) and origin.editable
 
 
-def _is_notes(path: str, dist_info: str) -> bool:
+def _is_of_installer(path: str, dist_info: str) -> bool:
+    """Whether the installer has added a file: bytecode, or its own files in dist-info."""
     directory, _, name = path.rpartition("/")
-    return name.endswith((".pyc", ".pyo")) or (directory == dist_info and name in _NOTES)
+    return name.endswith((".pyc", ".pyo")) or (directory == dist_info and name in _OF_INSTALLER)
 
 
 def _prefix_of(root: Path) -> Path:
@@ -180,7 +191,7 @@ def _prefix_of(root: Path) -> Path:
 
 
 def _entry_points(dist_info: Path) -> frozenset[str]:
-    """Return the names of the scripts that every installer makes anew."""
+    """Return the names of the scripts that an installer makes from entry points."""
     parser = configparser.RawConfigParser(delimiters=("=",), strict=False)
     parser.optionxform = str  # type: ignore[assignment, method-assign]  # names keep their case
     try:
@@ -192,7 +203,7 @@ def _entry_points(dist_info: Path) -> frozenset[str]:
 
 
 def _refuse_tied(dist_info: Path, members: list[_Member], label: str) -> None:
-    """Refuse what works in its prefix only."""
+    """Raise `WheelError` for a distribution from conda with compiled libraries: these work only in their prefix."""
     try:
         installer = (dist_info / "INSTALLER").read_text(encoding="utf-8").strip()
     except OSError:
@@ -201,13 +212,13 @@ def _refuse_tied(dist_info: Path, members: list[_Member], label: str) -> None:
         raise WheelError(
             label,
             "it was installed by conda and has compiled libraries, which are tied to their prefix",
-            advice="Install it with pip or uv into this environment, let the nodes have it from an index, or name it "
-            "in ignore.",
+            advice="Install it with pip or uv into this environment, let the nodes install it from an index, or name "
+            "it in ignore.",
         )
 
 
 def _write(bundle: zipfile.ZipFile, member: _Member) -> tuple[str, bool]:
-    """Write one file; return its line for RECORD, and whether it is as it was recorded."""
+    """Write one file into the wheel; return its line for RECORD, and whether it had the digest that was recorded."""
     mode = 0o755 if member.path.stat().st_mode & 0o111 else 0o644
     before, after, size = hashlib.sha256(), hashlib.sha256(), 0
     with member.path.open("rb") as file, bundle.open(_entry(member.place, mode), "w", force_zip64=True) as target:

@@ -1,4 +1,4 @@
-"""Check the contracts under the Dask of this interpreter, and print as JSON what is broken.
+"""Check the contracts under the Dask of this interpreter, and print a line of JSON for each: name, and what is broken.
 
 ``PYTHONPATH=tests python -m contracts [NAME ...]``
 """
@@ -14,10 +14,6 @@ from contracts.law import CONTRACTS
 ROOMS = (client, node, processes, scheduler)
 
 
-def main(*names: str) -> None:
-    """Check these contracts, or all of them."""
-    print(json.dumps({name: CONTRACTS[name].broken() for name in names or CONTRACTS}))
-
-
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    for name in sys.argv[1:] or CONTRACTS:
+        print(json.dumps([name, CONTRACTS[name].broken()]), flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import traceback
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 60.0
 """Seconds in which a law must have been found kept."""
+GRACE = 10.0
+"""Seconds more for what was started meanwhile to end, after which it is left running."""
 
 
 @dataclass(frozen=True)
@@ -28,17 +31,31 @@ class Contract:
     """Raises where Dask does not keep it."""
 
     def broken(self) -> str:
-        """Return nothing where the Dask of this process keeps the law, else what a developer has to know."""
-        try:
-            asyncio.run(asyncio.wait_for(self.check(), PATIENCE))
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is told
-            said = "".join(traceback.format_exception(error)[-4:])
-            places = "\n".join(f"  {place(one)}" for one in self.relied_on_by)
-            return (
-                f"distributed {version('distributed')} does not keep this law: {self.law}\n{said}"
-                f"What to do: see whether these are still right, and what their docstrings say:\n{places}"
-            )
-        return ""
+        """Return nothing where the Dask of this process keeps the law, else what a developer has to know.
+
+        A thread checks it, as a Dask that does not keep it may never let go of the event loop.
+        """
+        outcome = ["It does not come to an end.\n"]
+
+        def check() -> None:
+            try:
+                asyncio.run(asyncio.wait_for(self.check(), PATIENCE))
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is told
+                outcome[0] = "".join(traceback.format_exception(error)[-4:])
+            else:
+                outcome.clear()
+
+        thread = threading.Thread(target=check, name=self.name, daemon=True)
+        thread.start()
+        thread.join(PATIENCE + GRACE)
+        return self._told(*outcome) if outcome else ""
+
+    def _told(self, how: str) -> str:
+        places = "\n".join(f"  {place(one)}" for one in self.relied_on_by)
+        return (
+            f"distributed {version('distributed')} does not keep this law: {self.law}\n{how}"
+            f"What to do: see whether these are still right, and what their docstrings say:\n{places}"
+        )
 
 
 CONTRACTS: dict[str, Contract] = {}

@@ -278,17 +278,21 @@ async def a_worker_runs_no_tasks_before_the_schedulers_plugins_are_set_up() -> N
         OfWorker.may_go_on, OfWorker.found = asyncio.Event(), ()
         worker = Worker(scheduler.address, nthreads=1, dashboard=False, dashboard_address=":0")
         starting = asyncio.ensure_future(worker)
-        await until(lambda: OfWorker.found)
-        assert OfWorker.found == ("waits", False, False)
-        assert worker.status == Status.running
-        future = client.submit(sum, [1, 2])
-        await a_moment()
-        assert scheduler.workers[worker.address] in scheduler.running
-        assert future.status == "pending"
-        OfWorker.may_go_on.set()
-        async with await starting:
+        try:
+            await until(lambda: OfWorker.found)
+            assert OfWorker.found == ("waits", False, False)
+            assert worker.status == Status.running
+            future = client.submit(sum, [1, 2])
+            await a_moment()
+            assert scheduler.workers[worker.address] in scheduler.running
+            assert future.status == "pending"
+            OfWorker.may_go_on.set()
             assert await future == 3
             assert is_at_work(worker)
+        finally:
+            OfWorker.may_go_on.set()
+            await starting
+            await worker.close()
 
 
 @relied_on_by(send_heartbeat)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -50,8 +51,10 @@ def raising(kind: type[Exception], text: str) -> Iterator[None]:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait until something is so; the patience of the contract ends it."""
-    while not condition():  # noqa: ASYNC110  # Dask sets no event for it
+    """Wait until something is so, for as long as it takes on the slowest machine."""
+    deadline = monotonic() + 15
+    while not condition():
+        assert monotonic() < deadline, "waited in vain"
         await asyncio.sleep(0.01)
 
 

@@ -1,1 +1,1 @@
-"""Wheels that only clients have: which client is asked, and what is kept for the nodes."""
+"""Blobs: wheels that only clients can provide, which client is asked for them, and their storage for the nodes."""

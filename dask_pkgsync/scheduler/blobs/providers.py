@@ -1,4 +1,4 @@
-"""On the scheduler: which client is asked for what only clients have, and how long it is waited for."""
+"""The providers: which client is asked for a wheel that only clients have, and how long the scheduler waits for it."""
 
 from __future__ import annotations
 
@@ -19,39 +19,40 @@ if TYPE_CHECKING:
     from dask_pkgsync.scheduler.clients.claims import Claim
 
 PATIENCE = 30.0
-"""Seconds without any sign of a client that was asked, after which it is given up on (`supplier.SIGN` says how often
-there is one). What it builds may take far longer."""
+"""Seconds without a message from a client that was asked, after which another client is asked. A client at work sends
+one every `client.blob_provider.SIGN` seconds, so building a wheel may take far longer than this."""
 PAUSE = 1.0
-"""Seconds between two looks at the clients that were asked."""
-AT_ONCE = 500
-"""Requests that one step of the event loop passes on."""
+"""Seconds between two checks of the clients that were asked."""
+BATCH = 500
+"""The most requests that are sent in one step of the event loop."""
 
 
 @dataclass
 class PendingBlob:
-    """Something that a client was asked for."""
+    """A blob that a client was asked for, and that has not arrived."""
 
     answer: asyncio.Future[BlobLocation]
+    """Completed when the blob has arrived, or cannot be had."""
     claim: Claim
-    """Of the client that was asked."""
+    """The claim of the client that was asked."""
     connection: object
-    """Dask's state of that client: once it has come back it has another one, and knows nothing of the inquiry."""
-    quiet: int = 0
-    """Looks since there was a sign of it."""
+    """Dask's `ClientState` of that client. A client that connects again gets another one, and has lost the request."""
+    silent_checks: int = 0
+    """Checks since the last message from that client."""
 
 
 class BlobProviders:
-    """What is asked of clients just now; each thing of one client at a time.
+    """Asks clients for blobs: each blob from one client at a time, and from another one if that client does not answer.
 
     Parameters
     ----------
     scheduler : Scheduler
     owners : callable
-        Returns what the clients have asked for whose environment holds something.
+        Returns the claims of the clients whose environment has the requested distribution.
     log_event : callable
-        Receives an event (a dictionary) for every client that is given up on.
+        Receives an event (a dictionary) for every client that has not answered in time.
     patience, pause : float
-        See the constants.
+        See `PATIENCE` and `PAUSE`.
     """
 
     def __init__(
@@ -68,10 +69,11 @@ class BlobProviders:
         self.log_event = log_event
         self.patience, self.pause = patience, pause
         self.newest: Claim | None = None
-        """Of the client that syncs, or has synced last: it is asked first."""
+        """The claim of the client that syncs, or synced last: it is asked first."""
         self.open: dict[BlobRequest, PendingBlob] = {}
+        """The blobs that clients have been asked for, and that have not arrived."""
         self.silent: dict[str, object] = {}
-        """Clients that were given up on, and their connections; until there is a sign of them."""
+        """By Dask's name, the `ClientState` of clients that have not answered in time, until their next message."""
         self.timer: asyncio.TimerHandle | None = None
 
     async def ask(self, requests: Sequence[BlobRequest]) -> list[BlobLocation]:
@@ -80,138 +82,143 @@ class BlobProviders:
         Raises
         ------
         LayerError
-            As soon as one cannot be had: its clients cannot give it, are gone, or do not answer.
+            As soon as one cannot be had: its clients cannot provide it, have disconnected, or do not answer.
         """
         for request in requests:
-            if request not in self.open and self.whom(request) is None:
-                raise self._not_to_be_had(request)
+            if request not in self.open and self.claim_to_ask(request) is None:
+                raise self._unavailable(request)
         answers: list[asyncio.Future[BlobLocation]] = []
-        for start in range(0, len(requests), AT_ONCE):
-            some = requests[start : start + AT_ONCE]
-            new = {request: _answer() for request in some if request not in self.open}
-            answers += [new[request] if request in new else self.open[request].answer for request in some]
+        for start in range(0, len(requests), BATCH):
+            batch = requests[start : start + BATCH]
+            new = {request: _new_answer() for request in batch if request not in self.open}
+            answers += [new[request] if request in new else self.open[request].answer for request in batch]
             self._send(new)
             await asyncio.sleep(0)
         if answers:
             await asyncio.wait(answers, return_when=asyncio.FIRST_EXCEPTION)
-        return [answer.result() for answer in answers if answer.done()]  # one that failed raises, else all are done
+        return [answer.result() for answer in answers if answer.done()]  # a failed one raises; else all are done
 
-    def whom(self, request: BlobRequest) -> Claim | None:
-        """Return whom to ask for something: the newest client, or another that has it; None if nobody answers.
+    def claim_to_ask(self, request: BlobRequest) -> Claim | None:
+        """Return the claim of the client to ask for a blob: the newest that has it; None if no such client answers.
 
-        What nobody is known to have (extra requirements that the index does not give) the newest one is asked for.
+        If no client is known to have it (an extra requirement that the index lacks), the newest client is asked.
         """
-        theirs = {claim.client: claim for claim in self.owners(request)}
+        candidates = {claim.client: claim for claim in self.owners(request)}
         newest = self.newest
-        if newest is not None and (newest.client in theirs or newest.has(request) or not theirs):
-            theirs.pop(newest.client, None)
-            theirs[newest.client] = newest
-        there = [claim for claim in theirs.values() if self._may_answer(claim.client)]
-        return there[-1] if there else None
+        if newest is not None and (newest.client in candidates or newest.has(request) or not candidates):
+            candidates.pop(newest.client, None)
+            candidates[newest.client] = newest
+        answering = [claim for claim in candidates.values() if self._may_answer(claim.client)]
+        return answering[-1] if answering else None
 
     def _may_answer(self, client: str) -> bool:
+        """Whether a client is connected, and has not left a request unanswered on this connection."""
         connection = self.scheduler.clients.get(client)
         return connection is not None and self.silent.get(client) is not connection
 
     def _send(self, answers: Mapping[BlobRequest, asyncio.Future[BlobLocation]]) -> None:
-        """Ask for what is not known yet, or say that it is not to be had."""
-        asked: dict[str, list[BlobRequest]] = {}
+        """Send each request to a client; fail those that no client can answer."""
+        by_client: dict[str, list[BlobRequest]] = {}
         for request, answer in answers.items():
-            if (claim := self.whom(request)) is None:
+            if (claim := self.claim_to_ask(request)) is None:
                 self.open.pop(request, None)
-                _refuse(answer, self._not_to_be_had(request))
+                _fail(answer, self._unavailable(request))
                 continue
             self.open[request] = PendingBlob(answer, claim, self.scheduler.clients[claim.client])
-            asked.setdefault(claim.client, []).append(request)
-        for client, theirs in asked.items():
-            self.scheduler.client_send(client, {"op": WANTED, "schema": SCHEMA, "requests": requests_to_wire(theirs)})
-        self._look_later()
+            by_client.setdefault(claim.client, []).append(request)
+        for client, batch in by_client.items():
+            self.scheduler.client_send(client, {"op": WANTED, "schema": SCHEMA, "requests": requests_to_wire(batch)})
+        self._schedule_check()
 
-    def _look_later(self) -> None:
+    def _schedule_check(self) -> None:
         if self.open and self.timer is None:
-            self.timer = asyncio.get_running_loop().call_later(self.pause, self._look)
+            self.timer = asyncio.get_running_loop().call_later(self.pause, self._check)
 
-    def _look(self) -> None:
-        """Ask others instead of clients that have left, or give no sign.
+    def _check(self) -> None:
+        """Ask other clients in place of those that have disconnected, or have been silent for too long.
 
-        Looks are counted, and not seconds: while the scheduler itself stands still it hears nobody.
+        Checks are counted instead of seconds: while the scheduler's own event loop is blocked, it receives no messages.
         """
         self.timer = None
-        again = {}
-        for request, inquiry in self.open.items():
-            client = inquiry.claim.client
-            inquiry.quiet += 1
-            if self.scheduler.clients.get(client) is not inquiry.connection:
-                again[request] = inquiry.answer
-            elif inquiry.quiet * self.pause >= self.patience:
-                again[request] = inquiry.answer
-                if self.silent.get(client) is not inquiry.connection:
-                    self.silent[client] = inquiry.connection
-                    owner = inquiry.claim.target.owner
+        to_ask_again = {}
+        for request, pending in self.open.items():
+            client = pending.claim.client
+            pending.silent_checks += 1
+            if self.scheduler.clients.get(client) is not pending.connection:
+                to_ask_again[request] = pending.answer
+            elif pending.silent_checks * self.pause >= self.patience:
+                to_ask_again[request] = pending.answer
+                if self.silent.get(client) is not pending.connection:
+                    self.silent[client] = pending.connection
+                    owner = pending.claim.target.owner
                     self.log_event({"action": "no-answer", "client": client, "owner": owner, "seconds": self.patience})
-        self.silent = {name: one for name, one in self.silent.items() if self.scheduler.clients.get(name) is one}
-        self._send(again)
-        self._look_later()
+        self.silent = {
+            name: connection
+            for name, connection in self.silent.items()
+            if self.scheduler.clients.get(name) is connection
+        }
+        self._send(to_ask_again)
+        self._schedule_check()
 
-    # -- what comes back ----------------------------------------------------------------------------------------------
+    # -- messages from clients ----------------------------------------------------------------------------------------
 
-    def heard_of(self, client: str) -> None:
-        """Take note that a client is there, and at work."""
+    def note_message(self, client: str) -> None:
+        """Note that a client has sent a message, so that it is waited for."""
         self.silent.pop(client, None)
-        for inquiry in self.open.values():
-            if inquiry.claim.client == client:
-                inquiry.quiet = 0
+        for pending in self.open.values():
+            if pending.claim.client == client:
+                pending.silent_checks = 0
 
-    def goes_on(self, request: BlobRequest) -> None:
-        """Take note that something which was asked for is on its way, whoever sends it."""
-        self.open[request].quiet = 0
+    def note_progress(self, request: BlobRequest) -> None:
+        """Note that a requested blob is being sent, by whichever client."""
+        self.open[request].silent_checks = 0
 
     def store_for(self, request: BlobRequest) -> str:
-        """Return the URL of the store that the client which was asked for this has said it uses; empty for none."""
+        """Return the store URL in the claim of the client that was asked for a blob; empty if it uses no store."""
         return self.open[request].claim.target.store
 
     def answer(self, location: BlobLocation) -> bool:
-        """Let those go on that wait for this; return whether it was asked for."""
-        inquiry = self.open.pop(location.blob.request, None)
-        if inquiry is not None:
-            inquiry.answer.set_result(location)
-        return inquiry is not None
+        """Give a blob's location to the tasks that wait for it; return whether the blob was requested."""
+        pending = self.open.pop(location.blob.request, None)
+        if pending is not None:
+            pending.answer.set_result(location)
+        return pending is not None
 
     def fail(self, request: BlobRequest, reason: LayerError) -> bool:
-        """Tell those that wait for this why it cannot be had; return whether it was asked for."""
-        inquiry = self.open.pop(request, None)
-        if inquiry is not None:
-            _refuse(inquiry.answer, reason)
-        return inquiry is not None
+        """Raise the reason in the tasks that wait for a blob; return whether the blob was requested."""
+        pending = self.open.pop(request, None)
+        if pending is not None:
+            _fail(pending.answer, reason)
+        return pending is not None
 
-    def _not_to_be_had(self, request: BlobRequest) -> LayerError:
-        """Say who has something, and why it does not come."""
+    def _unavailable(self, request: BlobRequest) -> LayerError:
+        """Return an error that says which users have a blob, and why it does not come."""
         claims = {claim.client: claim for claim in [*self.owners(request), *filter(None, [self.newest])]}
-        theirs = [claim for claim in claims.values() if claim.has(request)] or list(claims.values())
+        having = [claim for claim in claims.values() if claim.has(request)] or list(claims.values())
         label = f"{request.name} {request.version}"
-        if silent := [claim for claim in theirs if claim.client in self.scheduler.clients]:
-            people = _people(silent)
+        if silent := [claim for claim in having if claim.client in self.scheduler.clients]:
+            users = _users(silent)
             return LayerError(
                 "pack",
-                f"{label} is only to be had from {people}: connected, but no answer for {self.patience:g} s",
-                advice=f"See that the Python process of {people} runs (it may be stopped, or its event loop blocked), "
+                f"{label} is only to be had from {users}: connected, but no answer for {self.patience:g} s",
+                advice=f"See that the Python process of {users} runs (it may be stopped, or its event loop blocked), "
                 "or end it; then sync again.",
             )
         return LayerError(
             "pack",
-            f"{label} was only to be had from {_people(theirs)}: not connected any more",
+            f"{label} was only to be had from {_users(having)}: not connected any more",
             advice="Sync again from a client that has it.",
         )
 
 
-def _answer() -> asyncio.Future[BlobLocation]:
+def _new_answer() -> asyncio.Future[BlobLocation]:
     return asyncio.get_running_loop().create_future()
 
 
-def _refuse(answer: asyncio.Future[BlobLocation], reason: LayerError) -> None:
+def _fail(answer: asyncio.Future[BlobLocation], reason: LayerError) -> None:
     answer.set_exception(reason)
-    answer.exception()  # seen, also where nobody waits any more
+    answer.exception()  # marks it as retrieved, for the case that no task waits any more
 
 
-def _people(claims: Iterable[Claim]) -> str:
+def _users(claims: Iterable[Claim]) -> str:
     return " and ".join(sorted({claim.target.owner for claim in claims} - {""})) or "a client"

@@ -1,4 +1,4 @@
-"""On the scheduler: takes in what clients give, and keeps it for all nodes that cannot get it elsewhere."""
+"""The blob service: receives wheels from clients, keeps them on disk, and serves them to nodes."""
 
 from __future__ import annotations
 
@@ -34,28 +34,30 @@ if TYPE_CHECKING:
     from dask_pkgsync.scheduler.clients.claims import Claim
 
 IDLE = 600.0
-"""Seconds after which an upload that stopped half-way is given up and removed."""
-OFFERED = 100
-"""Entries of one message of a client, which sends one at a time."""
+"""Seconds without a new part after which an incomplete upload is removed."""
+MAX_OFFERED = 100
+"""The most blobs, and the most errors, in one message of a client."""
 
 
 @dataclass(frozen=True)
 class ServiceState:
-    """Who gives what, for one target."""
+    """What the blob service knows for one target."""
 
     newest: Claim | None
+    """The claim of the client that is asked first."""
     locations: dict[BlobRequest, BlobLocation]
+    """Where the wheels of the target are."""
 
 
 class BlobService:
-    """The wheels of one cluster: each is asked for once, uploaded once, and then served to every host.
+    """The wheels of one cluster: each is requested from a client once, uploaded once, and then served to every host.
 
     Parameters
     ----------
     providers : BlobProviders
-        Asks the clients.
+        Asks the clients for wheels.
     log_event : callable
-        Receives an event (a dictionary) for what was uploaded or served.
+        Receives an event (a dictionary) for each wheel that was uploaded or served.
     """
 
     def __init__(self, providers: BlobProviders, log_event: Callable[[dict[str, Any]], None]) -> None:
@@ -63,10 +65,11 @@ class BlobService:
         self.log_event = log_event
         self.timer: asyncio.TimerHandle | None = None
         self.locations: dict[BlobRequest, BlobLocation] = {}
-        """Where each wheel is: what one client puts into its store is there, also when the next one has none."""
+        """Where each wheel is: on disk, or in the store of the client that provided it, whichever client syncs next."""
         self.failed: dict[BlobRequest, LayerError] = {}
-        """What a client could not give, for the time of one sync: a build that fails is not tried for each host."""
+        """Wheels that clients could not provide in this sync: a build that fails is not tried again for each host."""
         self.writing: dict[str, asyncio.Task[int]] = {}
+        """By digest, the task that writes the last received part of a blob."""
 
     @functools.cached_property
     def blobs(self) -> BlobStore:
@@ -77,7 +80,7 @@ class BlobService:
 
     @property
     def handlers(self) -> dict[str, Any]:
-        """What nodes and clients may ask."""
+        """The handlers that nodes and clients may call, by name."""
         return {
             "pkgsync_blobs": self.handle_blobs,
             "pkgsync_get": self.handle_get,
@@ -87,38 +90,44 @@ class BlobService:
         }
 
     async def serve(self, claim: Claim) -> ServiceState:
-        """Ask this client first from now on; return whom and what before."""
+        """Ask this client first from now on; return the state before, for `serve_again`."""
         before = ServiceState(self.providers.newest, dict(self.locations))
         self.providers.newest, self.failed = claim, {}
-        self.providers.heard_of(claim.client)
-        self.locations = {request: one for request, one in self.locations.items() if not self._is_offered_again(one)}
+        self.providers.note_message(claim.client)
+        self.locations = {
+            request: location
+            for request, location in self.locations.items()
+            if not self._should_request_again(location)
+        }
         return before
 
-    def _is_offered_again(self, location: BlobLocation) -> bool:
-        """Whether to ask for something anew: what is in a store may have expired there, and somebody has it."""
+    def _should_request_again(self, location: BlobLocation) -> bool:
+        """Whether to ask a client again for a wheel in a store, where it may have expired; only if a client has it."""
         request = location.blob.request
-        return bool(location.store) and (claim := self.providers.whom(request)) is not None and claim.has(request)
+        return (
+            bool(location.store) and (claim := self.providers.claim_to_ask(request)) is not None and claim.has(request)
+        )
 
     async def serve_again(self, before: ServiceState) -> None:
-        """Go back to whom and what was before: a sync has failed, and the target is what it was."""
-        now, self.locations = self.locations, before.locations
+        """Restore the state that `serve` returned, as the sync failed and the target has not changed."""
+        dropped, self.locations = self.locations, before.locations
         self.providers.newest = before.newest
-        await self._end_leases(now.values())
+        await self._end_leases(dropped.values())
 
     async def keep(self, target: Target) -> None:
-        """Forget what is no part of a target that was adopted; its blobs stay until they are too old."""
-        there = target.environment.distributions
-        gone = [request for request in self.locations if not request.is_met_by(there.get(request.name))]
-        await self._end_leases([self.locations.pop(request) for request in gone])
+        """Forget the wheels that an adopted target does not have; their blobs stay on disk until they are too old."""
+        distributions = target.environment.distributions
+        unneeded = [request for request in self.locations if not request.is_met_by(distributions.get(request.name))]
+        await self._end_leases([self.locations.pop(request) for request in unneeded])
 
     async def drop(self) -> None:
-        """Forget everything."""
-        before, self.locations = self.locations, {}
-        await self._end_leases(before.values())
+        """Forget all wheels."""
+        dropped, self.locations = self.locations, {}
+        await self._end_leases(dropped.values())
 
-    async def _end_leases(self, gone: Iterable[BlobLocation]) -> None:
-        """Let the scheduler remove blobs that nothing else here needs."""
-        digests = _held(gone) - _held(self.locations.values())
+    async def _end_leases(self, dropped: Iterable[BlobLocation]) -> None:
+        """End the leases of blobs on disk that no remaining location uses, so that they can be collected."""
+        digests = _digests_on_disk(dropped) - _digests_on_disk(self.locations.values())
         if digests:
             await asyncio.to_thread(self.blobs.cache.end_leases, digests)
 
@@ -130,12 +139,16 @@ class BlobService:
         Raises
         ------
         LayerError
-            If one cannot be had.
+            If one of them cannot be had.
         """
         await asyncio.to_thread(lambda: self.blobs)
         known = [self.locations.get(request) for request in requests]
-        there = await asyncio.to_thread(lambda: [one is not None and self._has(one) for one in known])
-        found = {one.blob.request: one for one, is_there in zip(known, there, strict=True) if one and is_there}
+        present = await asyncio.to_thread(lambda: [location is not None and self._has(location) for location in known])
+        found = {
+            location.blob.request: location
+            for location, is_present in zip(known, present, strict=True)
+            if location and is_present
+        }
         missing = [request for request in requests if request not in found]
         for request in missing:
             if request in self.failed:
@@ -147,18 +160,18 @@ class BlobService:
         return bool(location.store) or self.blobs.has(location.blob)
 
     async def handle_blobs(self, requests: object, **_: object) -> dict[str, Any]:
-        """Return the wheels that a node asks for, once they are here, or why they cannot be had."""
+        """Return where the wheels that a node asks for are, once all have arrived; or why one cannot be had."""
         try:
             found = await self.obtain(await asyncio.to_thread(requests_from_wire, requests))
         except LayerError as error:
             return {"failure": failure_to_wire(failure_of("", error))}
-        return {"locations": [location_to_wire(one) for one in found]}
+        return {"locations": [location_to_wire(location) for location in found]}
 
     async def handle_get(self, blob: object, offset: object, **_: object) -> Any:
-        """Return a part of a blob."""
+        """Return a part of a blob to a node."""
         checked, start = blob_from_wire(blob), Field(offset, "offset").count()
         if self.locations.get(checked.request) != BlobLocation(checked):
-            return {"failure": f"{checked.filename} is not served any more"}
+            return {"failure": f"{checked.filename} is not served any more, as another sync or a release has begun"}
         data = await asyncio.to_thread(self.blobs.read, checked, start)
         if start + len(data) >= checked.size:
             self.log_event({"action": "served", "package": checked.filename, "bytes": checked.size})
@@ -167,29 +180,40 @@ class BlobService:
     # -- for clients --------------------------------------------------------------------------------------------------
 
     async def handle_at_work(self, client: object, **_: object) -> None:
-        """Take note that a client works on what it was asked for, however long that takes."""
-        self.providers.heard_of(Field(client, "client").text(500))
+        """Note that a client works on a request, so that it is waited for, however long that takes."""
+        self.providers.note_message(Field(client, "client").text(500))
 
     async def handle_offer(self, blobs: object, errors: object, store: object = "", **_: object) -> dict[str, Any]:
-        """Take note of what a client has; return how much of each blob is here already.
+        """Receive a client's list of blobs that it can provide; return for each the offset from which to upload.
 
-        What nobody has asked for, or waits for any more, is not kept: of that, all is here. So it is of what the client
-        has put into the store that it has said it uses, when it synced: nodes are told that URL, and no other.
+        The offset is the size, so that nothing is uploaded, where no node waits for the blob. It is also the size where
+        the client has put the blob into its store: but only into the store that its claim names, as nodes are given no
+        other URL.
+
+        Parameters
+        ----------
+        blobs : list of dict
+        errors : list of dict
+            The requests that the client cannot answer, with the reasons.
+        store : str
+            URL of the store into which the client has put these blobs; empty for none.
         """
-        for entry in Field(errors, "errors").items(OFFERED):
-            (refused,) = requests_from_wire([entry.key("request").value])
-            self._fail(refused, _refused(wheel_error_from_wire(entry.key("error").value)))
-        offsets, used = [], Field(store, "store").text()
-        for entry in Field(blobs, "blobs").items(OFFERED):
+        for entry in Field(errors, "errors").items(MAX_OFFERED):
+            (request,) = requests_from_wire([entry.key("request").value])
+            self._fail(request, _layer_error(wheel_error_from_wire(entry.key("error").value)))
+        offsets, used_store = [], Field(store, "store").text()
+        for entry in Field(blobs, "blobs").items(MAX_OFFERED):
             blob = blob_from_wire(entry.value, entry.place)
-            offsets.append(await self._take(blob, used) if blob.request in self.providers.open else blob.size)
+            offsets.append(
+                await self._begin_upload(blob, used_store) if blob.request in self.providers.open else blob.size
+            )
         return {"offsets": offsets}
 
-    async def _take(self, blob: Blob, used: str) -> int:
-        """Begin to take something in that was asked for, unless it is in a store; return where to go on."""
-        self.providers.goes_on(blob.request)
+    async def _begin_upload(self, blob: Blob, used_store: str) -> int:
+        """Begin to receive a requested blob, unless it is in the client's store; return the offset to upload from."""
+        self.providers.note_progress(blob.request)
         store = self.providers.store_for(blob.request)
-        if store and used == store:
+        if store and used_store == store:
             await self._arrived(BlobLocation(blob, store), blob.size)
             return blob.size
         try:
@@ -198,54 +222,54 @@ class BlobService:
             self._fail(blob.request, error)
             return blob.size
         await self._arrived(BlobLocation(blob), offset)
-        self._look_for_the_idle()
+        self._schedule_cleanup()
         return offset
 
     async def handle_put(self, blob: object, offset: object, data: object, **_: object) -> dict[str, Any]:
-        """Take a part of a blob; return where to go on.
+        """Receive a part of a blob; return the offset of the next part.
 
-        The answer comes when the part before this one has been written: so one is on its way while another is being
-        written, and no more than two are in memory.
+        The answer is sent when the part before this one has been written. So the client sends one part while another is
+        being written, and no more than two are in memory.
         """
         checked, start = blob_from_wire(blob), Field(offset, "offset").count()
         if checked.request not in self.providers.open:
             return {"offset": checked.size}
-        self.providers.goes_on(checked.request)
+        self.providers.note_progress(checked.request)
         content = bytes(data) if isinstance(data, memoryview | bytearray) else data
         if not isinstance(content, bytes):
-            return {"failure": "a part of a blob is bytes"}
+            return {"failure": "a part of a blob must be bytes"}
         try:
-            before = self.writing.pop(checked.digest, None)
-            if before is not None and (reached := await before) != start:
+            previous = self.writing.pop(checked.digest, None)
+            if previous is not None and (reached := await previous) != start:
                 await self._arrived(BlobLocation(checked), reached)
                 return {"offset": reached}
             writing = asyncio.create_task(asyncio.to_thread(self.blobs.append, checked, start, content))
-            writing.add_done_callback(_seen)
+            writing.add_done_callback(_retrieve_error)
             if start + len(content) < checked.size:
                 self.writing[checked.digest] = writing
-                self._look_for_the_idle()
+                self._schedule_cleanup()
                 return {"offset": start + len(content)}
             reached = await writing
-        except LayerError as error:  # the client tells those who wait, after its last try
+        except LayerError as error:  # after its last try the client reports the error, which reaches the waiting nodes
             return {"failure": str(error)}
         if reached == checked.size:
             self.log_event({"action": "uploaded", "package": checked.filename, "bytes": checked.size})
         await self._arrived(BlobLocation(checked), reached)
         return {"offset": reached}
 
-    def _look_for_the_idle(self) -> None:
-        """See to it that an upload which stops here is given up, some time after its last part."""
+    def _schedule_cleanup(self) -> None:
+        """Schedule the removal of uploads that stop, some time after the last part of any upload."""
         loop = asyncio.get_running_loop()
         if self.timer is not None:
             self.timer.cancel()
-        self.timer = loop.call_later(IDLE + 1, self._give_up_the_idle)
+        self.timer = loop.call_later(IDLE + 1, self._remove_idle_uploads)
 
-    def _give_up_the_idle(self) -> None:
+    def _remove_idle_uploads(self) -> None:
         self.writing = {digest: task for digest, task in self.writing.items() if not task.done()}
         asyncio.get_running_loop().run_in_executor(None, self.blobs.forget_partial, IDLE)
 
     async def _arrived(self, location: BlobLocation, offset: int) -> None:
-        """Let those go on that wait for a blob, if all of it is there."""
+        """Give a blob's location to the tasks that wait for it, if all of the blob has arrived."""
         blob = location.blob
         if offset < blob.size:
             return
@@ -260,25 +284,26 @@ class BlobService:
         if self.providers.fail(request, reason):
             self.failed[request] = reason
 
-    def _here(self, location: BlobLocation) -> Path:
+    def _verified_path(self, location: BlobLocation) -> Path:
+        """Return the verified wheel on the scheduler's disk, fetched from the client's store if it is there. Blocks."""
         if location.store:
             with self.blobs.cache.lock(f"blob-{location.blob.digest}", IDLE):
                 fetch_into(self.blobs, location.store, location.blob)
         return self.blobs.verify(location.blob)
 
-    def fetch_here(self) -> Fetch:
-        """Return what `process.preparation` calls, in its thread, for the scheduler as a node."""
+    def own_fetch(self) -> Fetch:
+        """Return the function by which `process.preparation`, in a thread, gets wheels for the scheduler as a node."""
         loop = asyncio.get_running_loop()
 
         def fetch(requests: Sequence[BlobRequest]) -> dict[BlobRequest, tuple[Path, str]]:
             found = asyncio.run_coroutine_threadsafe(self.obtain(requests), loop).result()
-            return {one.blob.request: (self._here(one), one.blob.note) for one in found}
+            return {location.blob.request: (self._verified_path(location), location.blob.note) for location in found}
 
         return fetch
 
 
-def _refused(error: WheelError) -> LayerError:
-    """Return what a client cannot give, as the nodes are told it."""
+def _layer_error(error: WheelError) -> LayerError:
+    """Return a client's error about a wheel that it cannot provide in the form that nodes receive."""
     return LayerError(
         "pack",
         f"{error.package}: {error.problem}",
@@ -288,12 +313,12 @@ def _refused(error: WheelError) -> LayerError:
     )
 
 
-def _held(locations: Iterable[BlobLocation]) -> set[str]:
-    """Return the digests of what is on the scheduler's disk."""
-    return {one.blob.digest for one in locations if not one.store}
+def _digests_on_disk(locations: Iterable[BlobLocation]) -> set[str]:
+    """Return the digests of the blobs that are on the scheduler's disk, and not in a client's store."""
+    return {location.blob.digest for location in locations if not location.store}
 
 
-def _seen(writing: asyncio.Task[int]) -> None:
-    """Look at how writing a part ended, also where no other part follows that would tell the client."""
+def _retrieve_error(writing: asyncio.Task[int]) -> None:
+    """Retrieve the error of a finished write, as no other part may follow whose answer would carry it to the client."""
     if not writing.cancelled():
         writing.exception()

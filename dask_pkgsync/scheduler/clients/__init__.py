@@ -1,1 +1,1 @@
-"""The clients of a cluster: who is let in, who is connected, and what each of them asks for."""
+"""The clients of a cluster: whether they may register, which are connected, and what each of them claims."""

@@ -1,4 +1,4 @@
-"""On the scheduler: says whether somebody would be let in, without letting anybody in."""
+"""Admission: answers whether a client with a certain environment would be let in, without registering it."""
 
 from __future__ import annotations
 
@@ -36,29 +36,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AdmissionBasis:
-    """What an environment is held against."""
+    """What the scheduler compares a client's environment with."""
 
     target: Target | None
-    """What the cluster has."""
+    """The target of the cluster; None while it has its base."""
     others: tuple[Target, ...]
-    """What other people want who are connected."""
+    """The targets that connected clients of other processes have asked for."""
     file_conflicts: tuple[FileConflict, ...]
-    """What is known to have the same files."""
+    """Pairs of distributions that are known to have different files of one path."""
     notes: tuple[str, ...]
-    """What everybody should know."""
+    """Sentences that every verdict of this cluster carries."""
 
 
 class Admission:
-    """Answers who asks before connecting.
+    """Answers a client that asks before it connects whether the gate would let it in.
 
     Parameters
     ----------
     gate : Gate
     claims : Claims
     target : callable
-        Returns what the cluster has.
+        Returns the target of the cluster.
     is_guarded : callable
-        Whether the gate is on duty.
+        Returns whether the gate judges clients.
     """
 
     def __init__(
@@ -74,30 +74,30 @@ class Admission:
     async def handle_check(
         self, environment: object, policy: object = None, process: object = "", **_: object
     ) -> dict[str, Any]:
-        """Return whether a client with an environment would be let in, as plain data.
+        """Return the verdict on a client with this environment, as plain data.
 
         Parameters
         ----------
         environment : dict
         policy : dict, optional
-            By which it would sync; by default without options.
+            The policy with which the client would sync; by default one without options.
         process : str
-            Token of the process that asks: what it wants itself is in nobody's way.
+            Token of the process that asks: its own claims cannot conflict with it.
         """
-        others = [one.target for one in self.claims.of_other_processes(Field(process, "process").text(200))]
+        others = [claim.target for claim in self.claims.of_other_processes(Field(process, "process").text(200))]
         notes = [MUST_PRESENT] if self.operator_policy.stock_clients == "refuse" else []
         notes += [] if self.is_guarded() else [UNGUARDED]
-        situation = AdmissionBasis(self.target(), tuple(others), tuple(self.claims.file_conflicts), tuple(notes))
-        async with self.lock:  # one at a time, and not in the way of those who register
-            return await asyncio.to_thread(self._check, environment, policy, situation)
+        basis = AdmissionBasis(self.target(), tuple(others), tuple(self.claims.file_conflicts), tuple(notes))
+        async with self.lock:  # one check at a time, and none in the thread that judges registrations
+            return await asyncio.to_thread(self._check, environment, policy, basis)
 
-    def _check(self, environment: object, policy: object, situation: AdmissionBasis) -> dict[str, Any]:
-        found = environment_from_wire(environment)
-        asked = Target(found, Policy() if policy is None else policy_from_wire(policy))
-        verdict = self._verdict(asked, situation)
-        return verdict_to_wire(replace(verdict, notes=(*situation.notes, *verdict.notes)))
+    def _check(self, environment: object, policy: object, basis: AdmissionBasis) -> dict[str, Any]:
+        presented = environment_from_wire(environment)
+        asked = Target(presented, Policy() if policy is None else policy_from_wire(policy))
+        verdict = self._verdict(asked, basis)
+        return verdict_to_wire(replace(verdict, notes=(*basis.notes, *verdict.notes)))
 
-    def _verdict(self, asked: Target, situation: AdmissionBasis) -> Verdict:
+    def _verdict(self, asked: Target, basis: AdmissionBasis) -> Verdict:
         differences, is_enforced = self._differences(asked.environment), self.operator_policy.enforced is not None
         if self.operator_policy.only_warns:
             return Verdict(LET_IN, differences=differences, notes=(ONLY_WARNS,))
@@ -105,10 +105,10 @@ class Admission:
             return refused(differences, enforced=is_enforced)
         if self.operator_policy.enforced is not None:
             return Verdict(LET_IN, notes=local_code_left_out(asked.environment, self.operator_policy.enforced))
-        return judge(asked, situation.target, situation.others, situation.file_conflicts)
+        return judge(asked, basis.target, basis.others, basis.file_conflicts)
 
-    def _differences(self, found: Environment) -> Comparison:
-        """Return what keeps a client out, or would if differences were not only told."""
-        here = {**own_versions(), "implementation": sys.implementation.name}
-        critical = compare_critical(here, critical_versions(found), expected_label="cluster", found_label="client")
-        return critical.and_also(self.operator_policy.differing_from(found))
+    def _differences(self, presented: Environment) -> Comparison:
+        """Return the differences for which the gate refuses a client, or which mode ``warn`` only reports."""
+        own = {**own_versions(), "implementation": sys.implementation.name}
+        critical = compare_critical(own, critical_versions(presented), expected_label="cluster", found_label="client")
+        return critical.and_also(self.operator_policy.differing_from(presented))

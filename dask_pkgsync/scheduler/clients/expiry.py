@@ -1,4 +1,4 @@
-"""Releases what nobody uses any more, some time after the last client has gone."""
+"""The expiry of an unused target: it is released some time after the last client has disconnected."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 class Expiry:
-    """Releases what nobody uses any more, some time after the last client has gone.
+    """Releases the target when no client has been connected for ``pkgsync.release-after``.
 
     Parameters
     ----------
     scheduler : Scheduler
     is_due : callable
-        Whether the target could be released: there is one, and nobody is connected.
+        Returns whether the target may be released: there is one, and no client is connected.
     release : callable
-        Releases it, if that is still so; returns whether it did.
+        Releases the target if it still may be; returns whether it did.
     """
 
     def __init__(
@@ -38,39 +38,43 @@ class Expiry:
         self.timer: asyncio.TimerHandle | None = None
         self.releasing: asyncio.Task[None] | None = None
 
-    def look(self) -> None:
-        """Begin to wait, or stop waiting, whenever somebody has come or gone."""
+    def update(self) -> None:
+        """Start or stop the timer; called whenever a client has connected or disconnected."""
         if not self.is_due():
             self.stop()
         elif self.timer is None and (seconds := release_after()) is not None:
-            self.timer = asyncio.get_running_loop().call_later(seconds, self._now)
+            self.timer = asyncio.get_running_loop().call_later(seconds, self._expire)
 
     def stop(self) -> None:
-        """Wait no longer."""
+        """Stop the timer."""
         if self.timer is not None:
             self.timer.cancel()
         self.timer = None
 
     @property
     def note(self) -> str:
-        """Say when the target will be released, if it will."""
+        """Return a text that says when the target will be released; empty if it will not be."""
         if self.timer is None:
             return ""
         left = self.timer.when() - asyncio.get_running_loop().time()
-        return f"nobody is connected; to be released in {human_time(left)}"
+        return f"no client is connected; the environment will be released in {human_time(left)}"
 
-    def _now(self) -> None:
+    def _expire(self) -> None:
         self.timer = None
         if self.scheduler.status != Status.running or not self.is_due():
             return
-        if self.scheduler.tasks:  # work goes on, or published results are kept, that may need these packages
-            self.look()
+        if self.scheduler.tasks:  # running tasks or published datasets may need these packages: wait again
+            self.update()
         else:
             self.releasing = asyncio.create_task(self._release())
 
     async def _release(self) -> None:
         try:
             if await self.release():
-                logger.warning("released, as nobody has been connected for a while: the cluster has its own packages")
-        except Exception:  # noqa: BLE001  # nobody waits for it
-            logger.exception("the environment that nobody uses any more could not be released")
+                logger.warning(
+                    "released, as nobody has been connected for a while: the cluster has its own packages again"
+                )
+        except Exception:  # noqa: BLE001  # no caller would see the error
+            logger.exception(
+                "the unused environment could not be released automatically: release it with pkgsync.release(client)"
+            )

@@ -1,4 +1,4 @@
-"""Stands in front of the scheduler's two registration handlers and refuses who would break the cluster."""
+"""The gate: judges every client and worker that registers, and refuses those whose environment does not match."""
 
 from __future__ import annotations
 
@@ -49,21 +49,22 @@ if TYPE_CHECKING:
     Handler = Callable[..., Awaitable[Any]]
     Judge = Callable[[str, dict[str, Any]], str | None]
 
-LOGGED = 200
-"""Refusals that are logged within that time; all are events."""
+MAX_LOGGED = 200
+"""The most different decisions that are logged within `LOG_PAUSE`; every one of them is published as an event."""
 LOG_PAUSE = 60.0
-"""Seconds in which the same refusal of one host is logged once."""
-TOLD = 4_000
-"""Characters of a reason that events and the log keep."""
+"""Seconds within which the same decision about one host is logged only once."""
+MAX_REASON = 4_000
+"""The most characters of a reason that events and the log keep."""
 
 
 @dataclass(frozen=True)
 class Objection:
-    """What there is against a client or worker."""
+    """Why a client or worker does not match the cluster."""
 
     reason: str
+    """The text for the person who started it, with a table of the differences."""
     is_final: bool
-    """Whether it is malformed, so that Dask would stumble over it: refused in every mode."""
+    """Whether every mode refuses it, because its handshake is malformed or the scheduler's configuration is broken."""
 
 
 class Gate:
@@ -75,11 +76,11 @@ class Gate:
     operator_policy : OperatorPolicy
         What the operator has configured.
     judge_worker : callable
-        Says why a worker, whose handshake is otherwise in order, may not register; None if it may.
+        Returns why a worker whose critical packages match may not register; None if it may.
     is_active : callable
-        False once the plugin was taken off the scheduler behind our back: then everybody is let through.
+        Returns False once the plugin was removed from the scheduler without a release: then the gate judges nobody.
     log_event : callable
-        Receives an event (a dictionary) for every refusal.
+        Receives an event (a dictionary) for every refusal, and in mode ``warn`` for every mismatch.
     """
 
     def __init__(
@@ -96,14 +97,16 @@ class Gate:
         self.is_active = is_active
         self.log_event = log_event
         self.originals: dict[str, Handler] = {}
+        """Dask's own handlers, by operation; empty while the gate is open."""
         self.lock = asyncio.Lock()
         self.ready = asyncio.Event()
-        """Set once it is known by which rule to judge; until then whoever comes waits."""
+        """Set once the operator policy is known; until then every registration waits."""
         self.ready.set()
         self.logged: dict[tuple[str, str, int], float] = {}
+        """Of decisions that were logged lately: who, host and hash of the reason, with the time, in seconds."""
 
     def close(self) -> None:
-        """Begin to judge; a gate that stands already is not wrapped twice."""
+        """Begin to judge registrations; a second call changes nothing."""
         handlers: dict[str, Handler] = {CLIENT: self.register_client, WORKER: self.register_worker}
         if not knows_n_workers(self.scheduler):
             handlers[IDENTITY] = self.identity
@@ -118,41 +121,47 @@ class Gate:
         self.originals = {}
 
     async def identity(self, **_: Any) -> Any:
-        """Answer a client that asks for more than a scheduler before distributed 2025.4.0 knows.
+        """Answer a newer client that asks for the identity with a parameter which distributed before 2025.4.0 lacks.
 
-        It would fail before it registers, and its person would not read why.
+        Dask's own handler would raise before the client registers, and its user would not read the reason.
         """
         return self.scheduler.identity()
 
     async def register_client(self, comm: Comm, **message: Any) -> None:
-        """Judge a client; delegate, or answer so that a stock client raises `ImportError` with our table."""
+        """Judge a client; call Dask's handler, or refuse it: `Client(...)` then raises `ImportError` with our table."""
         original = self.originals[CLIENT]
         reason = None
         await self.ready.wait()
         if self.is_active():
-            reason = self._weigh(message, "client", await self._client_objection(message), comm.peer_address)
+            reason = self._reason_by_mode(message, "client", await self._client_objection(message), comm.peer_address)
         if reason is None:
             await original(comm, **message)
             return
-        event = {"action": "client-refused", "client": _shown(message.get("client")), "address": comm.peer_address}
-        self.log_event({**event, "person": presented_person(message.get("versions")), "reason": _cut(reason)})
+        event = {"action": "client-refused", "client": _printable(message.get("client")), "address": comm.peer_address}
+        self.log_event({**event, "person": presented_person(message.get("versions")), "reason": _shorten(reason)})
         self._log("refused", "client", message, comm.peer_address, reason)
         await refuse_client(comm, reason)
 
     async def register_worker(self, comm: Comm, **message: Any) -> None:
-        """Judge a worker; delegate, or answer so that it fails to start and logs our text."""
+        """Judge a worker; call Dask's handler, or refuse it so that it does not start and logs our text."""
         original = self.originals[WORKER]
         await self.ready.wait()
         reason = self._reason(message, "worker", comm.peer_address) if self.is_active() else None
         if reason is None:
             await original(comm, **message)
             return
-        self.log_event({"action": "worker-refused", "worker": _shown(message.get("address")), "reason": _cut(reason)})
+        self.log_event(
+            {"action": "worker-refused", "worker": _printable(message.get("address")), "reason": _shorten(reason)}
+        )
         self._log("refused", "worker", message, comm.peer_address, reason)
         await refuse_worker(comm, reason)
 
-    async def judge_those_inside(self) -> None:
-        """Judge who came in before the gate was closed; who would be refused loses the connection, and is told then."""
+    async def judge_connected(self) -> None:
+        """Judge the clients and workers that registered before the gate was closed.
+
+        A client that does not match loses its connection, connects again, and is refused then. A worker that does not
+        match is removed.
+        """
         for name, client in list(self.scheduler.clients.items()):
             comm = connection_of(self.scheduler, name)
             message = {"client": name, "versions": client.versions}
@@ -163,57 +172,58 @@ class Gate:
             critical = compare_critical(own_versions(), versions_in(message), **_WORKER)
             reason = self.operator_policy.judge_worker(message, critical)
             objection = Objection(reason, is_final=False) if reason else None
-            if (reason := self._weigh(message, "worker", objection, worker.address)) is not None:
+            if (reason := self._reason_by_mode(message, "worker", objection, worker.address)) is not None:
                 self.log_event({"action": "worker-refused", "worker": worker.address, "reason": reason})
                 await self.scheduler.remove_worker(address=worker.address, stimulus_id="pkgsync-refused", close=True)
 
     async def _client_objection(self, message: dict[str, Any]) -> Objection | None:
-        """Judge a client; one that presents its packages aside, as they may be thousands.
+        """Judge a client: in a thread if it presents its environment, which may hold thousands of packages.
 
-        When a client that lost its connection comes back, its first handshake is through before its second.
+        The threads keep the order of arrival: if a client loses its connection and connects again, its first handshake
+        is judged before its second.
         """
         versions = message.get("versions")
         if not isinstance(versions, dict) or PRESENTED not in versions:
             return self.objection(message, "client")
-        return await self.aside(self.objection, message, "client")
+        return await self._in_thread(self.objection, message, "client")
 
-    async def aside(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do what takes long in a thread, where it holds nobody up: one at a time, in the order of arrival.
+    async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a long computation in a thread, which does not block the event loop: one at a time, in order of arrival.
 
-        More threads than one would not be quicker, and the event loop would have to wait for each of them.
+        Several threads at once would not be faster, and would slow the event loop down.
         """
         async with self.lock:
             return await asyncio.to_thread(function, *args, **kwargs)
 
     def objection(self, message: dict[str, Any], who: str) -> Objection | None:
-        """Return what there is against a handshake; changes nothing."""
+        """Return why a handshake does not match the cluster, or None if it does; changes nothing."""
         reason = None
         if self.operator_policy.broken:
             return Objection(self.operator_policy.broken, is_final=True)
         try:
             identity(message, who)
             reason = self._difference(message, who)
-            self._check(message, who)
+            self._check_form(message, who)
         except MessageError as error:
-            return Objection(reason or _unreadable(error), is_final=True)
+            return Objection(reason or _malformed(error), is_final=True)
         except ReleaseMismatchError as error:
             return Objection(str(error), is_final=False)
         return Objection(reason, is_final=False) if reason else None
 
     def _difference(self, message: dict[str, Any], who: str) -> str | None:
-        found = versions_in(message)
+        versions = versions_in(message)
         environment = presented(message) if who == "client" else None
         if who == "client" and self.operator_policy.lets_in(environment):
             return None
-        critical = compare_critical(own_versions(), found, expected_label="scheduler", found_label=who)
+        critical = compare_critical(own_versions(), versions, expected_label="scheduler", found_label=who)
         if who == "worker":
             return self.operator_policy.judge_worker(message, critical) or self.judge_worker(message)
         return self.operator_policy.judge_client(message, environment, critical)
 
-    def _check(self, message: dict[str, Any], who: str) -> None:
-        """Look at everything else in a handshake before Dask sees any of it."""
-        if other := misfit(self.scheduler, CLIENT if who == "client" else WORKER, message):
-            raise MessageError("handshake", "what the handshake of this Dask has", other)
+    def _check_form(self, message: dict[str, Any], who: str) -> None:
+        """Raise `MessageError` if any other part of a handshake is malformed, before Dask's handler reads it."""
+        if problem := misfit(self.scheduler, CLIENT if who == "client" else WORKER, message):
+            raise MessageError("handshake", "the parts that this scheduler's Dask reads", problem)
         if who == "worker":
             check_worker(message, Status.__members__)
             try:
@@ -222,42 +232,44 @@ class Gate:
                 raise MessageError("handshake.address", "an address that this Dask can reach", str(error)) from None
 
     def _reason(self, message: dict[str, Any], who: str, address: str) -> str | None:
-        return self._weigh(message, who, self.objection(message, who), address)
+        return self._reason_by_mode(message, who, self.objection(message, who), address)
 
-    def _weigh(self, message: dict[str, Any], who: str, objection: Objection | None, address: str) -> str | None:
-        """Return why somebody is refused; where only differences are told, tell them and return None."""
+    def _reason_by_mode(
+        self, message: dict[str, Any], who: str, objection: Objection | None, address: str
+    ) -> str | None:
+        """Return why to refuse a client or worker; in mode ``warn`` publish and log the differences; return None."""
         if objection is None or objection.is_final or not self.operator_policy.only_warns:
             return objection.reason if objection else None
-        name = _shown(message.get("client" if who == "client" else "address"))
+        name = _printable(message.get("client" if who == "client" else "address"))
         event = {"action": "mismatch", who: name, "person": presented_person(message.get("versions"))}
-        self.log_event({**event, "reason": _cut(objection.reason)})
-        self._log("let in all the same (mode is warn)", who, message, address, objection.reason)
+        self.log_event({**event, "reason": _shorten(objection.reason)})
+        self._log("let in all the same (pkgsync.mode is warn)", who, message, address, objection.reason)
         return None
 
-    def _log(self, what: str, who: str, message: dict[str, Any], address: str, reason: str) -> None:
-        """Log a decision; the same one about a host that tries again and again only now and then."""
+    def _log(self, decision: str, who: str, message: dict[str, Any], address: str, reason: str) -> None:
+        """Log a decision, but the same one about a host that tries again only once within `LOG_PAUSE`."""
         person, host = presented_person(message.get("versions")), address.rpartition(":")[0]
         who = f"{who} of {person}" if person else who
         key, now = (who, host, hash(reason)), time()
         if now - self.logged.get(key, 0.0) < LOG_PAUSE:
             return
-        self.logged = {known: then for known, then in self.logged.items() if now - then < LOG_PAUSE}
-        if len(self.logged) >= LOGGED:  # somebody tries with something else each time
+        self.logged = {known: logged for known, logged in self.logged.items() if now - logged < LOG_PAUSE}
+        if len(self.logged) >= MAX_LOGGED:  # a host that changes its handshake with each try must not fill the log
             return
         self.logged[key] = now
-        logger.warning("%s: %s at %s\n%s", what, who, address, _cut(reason))
+        logger.warning("%s: %s at %s\n%s", decision, who, address, _shorten(reason))
 
 
 _WORKER = {"expected_label": "scheduler", "found_label": "worker"}
 
 
-def _unreadable(error: MessageError) -> str:
-    advice = "Connect with the Dask that this scheduler runs: "
+def _malformed(error: MessageError) -> str:
+    advice = "Connect with the same versions that this scheduler runs: "
     return f"{error}\n{advice}{', '.join(f'{name} {version}' for name, version in own_versions().items())}"
 
 
 def own_versions() -> dict[str, str | None]:
-    """Return the critical versions of this process: those that its running code has."""
+    """Return the versions of the critical packages that the running code of this process has."""
     packages = package_versions()
     versions: dict[str, str | None] = {name: packages.get(name) for name in CRITICAL}
     versions["python"] = ".".join(map(str, sys.version_info[:3]))
@@ -265,18 +277,22 @@ def own_versions() -> dict[str, str | None]:
 
 
 def mismatch(client: dict[str, str | None]) -> PkgsyncError | None:
-    """Return the error for a client whose critical versions are not the scheduler's."""
-    here = {**own_versions(), "implementation": sys.implementation.name}
-    comparison = compare_critical(here, client, expected_label="scheduler", found_label="client")
+    """Return the error for a client whose critical packages differ from the scheduler's; None if they match."""
+    own = {**own_versions(), "implementation": sys.implementation.name}
+    comparison = compare_critical(own, client, expected_label="scheduler", found_label="client")
     return EnvironmentMismatchError(comparison) if comparison else None
 
 
-def _shown(value: object) -> str:
-    """Return something that was sent for events, which are sent on to others."""
+def _printable(value: object) -> str:
+    """Return a received value as text that is safe in an event: short, and without control characters."""
     text = shown(value, 200)
     return text if text.isprintable() else ascii(text)[:200]
 
 
-def _cut(reason: str) -> str:
-    """Return what events and the log keep of a reason: whoever is refused is told all of it, and it may be long."""
-    return reason if len(reason) <= TOLD else f"{reason[:TOLD]}… (and {len(reason) - TOLD} characters more)"
+def _shorten(reason: str) -> str:
+    """Return the part of a reason that events and the log keep; only the refused client or worker gets all of it."""
+    return (
+        reason
+        if len(reason) <= MAX_REASON
+        else f"{reason[:MAX_REASON]}… (and {len(reason) - MAX_REASON} characters more)"
+    )

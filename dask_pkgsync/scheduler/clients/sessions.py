@@ -1,4 +1,4 @@
-"""On the scheduler: who is connected, and what is to happen when the last one has gone."""
+"""The sessions of a cluster: which clients are connected, and how each compares with the target."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from dask_pkgsync.scheduler.clients.claims import Claim, Claims
 
 
-SHOWN = 5
-"""Differences that the status of one client names."""
+MAX_SHOWN = 5
+"""The most differences that the status of one client names."""
 
 
 class Sessions:
@@ -37,21 +37,22 @@ class Sessions:
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
         self.since: dict[str, float] = {}
+        """By Dask's name of a client, when it connected, in seconds since the epoch."""
 
     def connected(self, client: str) -> None:
-        """Note when a client connected."""
+        """Note that a client has connected, and when."""
         self.since[client] = time()
 
     def disconnected(self, client: str) -> None:
-        """Forget it."""
+        """Forget a client that has disconnected."""
         self.since.pop(client, None)
 
     @property
     def anybody(self) -> bool:
-        """Whether a person's client is connected.
+        """Whether a user's client is connected.
 
-        A task's is none, nor is one that only looks, nor are the names under which Dask itself holds results, for
-        example for published datasets.
+        Clients of tasks do not count, nor clients that only read the status, nor the names under which Dask itself
+        holds results, for example those of published datasets.
         """
         return any(
             self._is_connected(name) and not is_of_worker(name) and not only_looks(name)
@@ -59,18 +60,19 @@ class Sessions:
         )
 
     def _is_connected(self, client: str) -> bool:
-        return client in self.since or has_connection(self.scheduler, client)  # Dask tells of it before it has a comm
+        # Dask calls add_client of the plugins before the client has a comm.
+        return client in self.since or has_connection(self.scheduler, client)
 
     async def status(self, target: Target | None, claims: Claims) -> tuple[ClientStatus, ...]:
-        """Return every client against the target."""
-        there = [
+        """Return the state of every connected client, compared with the target."""
+        connected = [
             state for name, state in self.scheduler.clients.items() if self._is_connected(name) and not only_looks(name)
         ]
-        known, waiting = dict(claims.claims), dict(claims.waiting)
+        claimed, waiting = dict(claims.claims), dict(claims.waiting)
         return await asyncio.to_thread(
             lambda: tuple(
-                self._status(state, known.get(state.client_key), waiting.get(state.client_key), target)
-                for state in there
+                self._status(state, claimed.get(state.client_key), waiting.get(state.client_key), target)
+                for state in connected
             )
         )
 
@@ -89,11 +91,11 @@ class Sessions:
             return ClientStatus(name, person, "worker", "", since)
         try:
             environment = presented(message)
-        except (MessageError, ReleaseMismatchError):  # it came before the gate, or differences are only told
+        except (MessageError, ReleaseMismatchError):  # it connected before the gate was closed, or the mode is warn
             environment = None
         if environment is None or target is None:
             return ClientStatus(name, person, "stock" if environment is None else "presented", "", since)
         rows = list(compare(target.environment, environment, target.policy))
-        more = f", and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
-        detail = ", ".join(f"{row.name}: cluster {row.expected}, client {row.found}" for row in rows[:SHOWN])
+        more = f", and {len(rows) - MAX_SHOWN} more" if len(rows) > MAX_SHOWN else ""
+        detail = ", ".join(f"{row.name}: cluster {row.expected}, client {row.found}" for row in rows[:MAX_SHOWN])
         return ClientStatus(name, person, "differs" if rows else "matches", detail + more, since)

@@ -1,1 +1,1 @@
-"""How every node of a cluster gets to a target, and back."""
+"""The rollout: brings every node of a cluster to a target, and back to its base."""

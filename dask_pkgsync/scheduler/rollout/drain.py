@@ -1,4 +1,4 @@
-"""On the scheduler: before a worker is restarted for a sync, what it holds goes to its peers."""
+"""The drain: before a worker is restarted for a sync, it finishes its tasks, and its results move to its peers."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from distributed.scheduler import WorkerState
 
 _PAUSE = 0.1
-"""Seconds between two looks at a worker that still runs tasks."""
+"""Seconds between two checks of a worker that is being drained."""
 _LONG_PAUSE = 1.0
-"""The same where nobody waits for it."""
+"""Seconds between two checks where no node waits for the result, or where peers are restarting."""
 
 
 class Drain:
-    """Lets workers that hold results or run tasks be restarted a few at a time, others at once.
+    """Drains workers that hold results or run tasks, a few at a time; idle workers may be restarted at once.
 
-    A worker that cannot be emptied is held: it ends what it was given, its peers can fetch what it has, and it is given
-    nothing new.
+    A worker that cannot be drained is held: it finishes its tasks, its peers can fetch its results, and it gets no new
+    tasks.
 
     Parameters
     ----------
@@ -41,22 +41,28 @@ class Drain:
     def __init__(self, scheduler: Scheduler, log_event: Callable[[dict[str, Any]], None]) -> None:
         self.scheduler = scheduler
         self.log_event = log_event
-        self.began: Callable[[str], None] = lambda _: None
-        """Receives the address of each node whose worker begins to be emptied."""
+        self.on_begin: Callable[[str], None] = lambda _: None
+        """Receives the address of each node whose worker begins to be drained."""
         self.places = asyncio.Semaphore(1)
+        """One place for each worker that may be drained and restarted at the same time."""
         self.taken: set[str] = set()
+        """Addresses of the nodes that have a place."""
         self.held: set[str] = set()
+        """Addresses of the workers that get no new tasks."""
         self.timeout = 0.0
+        """Seconds that draining one worker may take."""
         self.at_once = False
+        """Whether workers that cannot be drained are restarted all the same."""
         self.has_peers = False
+        """Whether the cluster had more than one worker when the sync began."""
 
     def begin(self, restart: str, *, patience: float | None = None) -> None:
-        """Read how many workers at once, and for how long, at the beginning of a sync.
+        """Begin a sync or release: read how many workers to drain at once, and how long each may take.
 
         Parameters
         ----------
         restart : {"drained", "now"}
-            Whether what cannot be drained is held, or restarted all the same.
+            Whether a worker that cannot be drained is held, or restarted all the same.
         patience : float, optional
             Seconds for each worker; by default ``pkgsync.drain-timeout``.
         """
@@ -67,74 +73,82 @@ class Drain:
         self.places = asyncio.Semaphore(max(1, int(share * len(self.scheduler.workers))))
         self.taken = set()
 
-    def done(self, node: str) -> None:
-        """Let the next one go: this node's worker is back, or has failed, or is held."""
+    def free_place(self, node: str) -> None:
+        """Free the place of a node whose worker has restarted, has failed, or is held."""
         if node in self.taken:
             self.taken.remove(node)
             self.places.release()
 
     async def handle_drain(self, worker: str, node: str, **_: object) -> dict[str, Any]:
-        """Move what a worker holds to its peers, and let it end its tasks.
+        """Drain a worker: let it finish its tasks, and move its results to its peers.
 
-        Until `done` is called for its node, it takes one of the places for those that are restarted.
+        Its node keeps one of the places until `free_place` is called for it.
 
         Returns
         -------
         dict
-            ``go``: whether it may be restarted. ``lost``: what it still holds and runs, for people.
+            ``go``: whether the worker may be restarted. ``lost``: the results and tasks that it still has, as text.
         """
         state = self.scheduler.workers.get(Field(worker, "worker").text())
         if (self.at_once and not self.timeout) or not _is_busy(state) or Field(node, "node").text() != state.nanny:
             return {"go": True, "lost": ""}
         await self.places.acquire()
         self.taken.add(node)
-        self.began(node)
+        self.on_begin(node)
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._drain(worker), self.timeout)
         state = self.scheduler.workers.get(worker)
-        lost = len(_only_there(state)) if state else 0
+        lost = len(_only_copies(state)) if state else 0
         running = len(state.processing) if state else 0
         parts = [f"{lost} {'result' if lost == 1 else 'results'} that no peer could take"] if lost else []
         parts += [f"{running} {'task' if running == 1 else 'tasks'} that did not end in time"] if running else []
-        left = " and ".join(parts)
-        go = self.at_once or not left
+        remaining = " and ".join(parts)
+        go = self.at_once or not remaining
         self.log_event(
             {"action": "drained", "worker": worker, "node": node, "lost": lost, "running": running, "go": go}
         )
         if not go:
-            logger.warning("%s cannot be restarted yet: it has %s", worker, left)
-        elif left:
-            logger.warning("%s is restarted; computed again, where Dask can: %s", worker, left)
-        return {"go": go, "lost": left}
+            logger.warning("worker %s is not restarted yet, and takes no new tasks: it has %s", worker, remaining)
+        elif remaining:
+            logger.warning("worker %s is restarted; Dask computes again, where it can: %s", worker, remaining)
+        return {"go": go, "lost": remaining}
 
     async def _drain(self, worker: str) -> None:
-        """Give the worker no more tasks, let it end those that it has, and move its results to its peers."""
+        """Hold the worker, wait until it has finished its tasks, and move its results to its peers."""
         while (state := self.scheduler.workers.get(worker)) is not None:
             self._hold(state)
             if not state.processing:
-                # (which tells the worker itself to begin no more tasks: so not before it has none)
+                # A worker that retires begins no more tasks, so it must have finished those that it was given.
                 retired = await self.scheduler.retire_workers(workers=[worker], close_workers=False, remove=False)
-                if not _only_there(state):
+                if not _only_copies(state):
                     return
-                if worker not in retired:  # no peer that runs, or none with room
+                if worker not in retired:  # no running peer, or none with enough memory
                     if not self.has_peers:
                         return
-                    await asyncio.sleep(_LONG_PAUSE)  # they may be restarting just now
-            await asyncio.sleep(_PAUSE)  # Dask tells nobody when a task ends
+                    await asyncio.sleep(_LONG_PAUSE)  # the peers may be restarting
+            await asyncio.sleep(_PAUSE)  # Dask calls nothing here when a task ends
 
     async def wait_until_free(self, worker: str, *, holds: bool = True) -> None:
-        """Wait until a worker is gone, or has nothing any more: because nobody wants it, or because peers came."""
+        """Wait until a worker has left, or has no tasks and no result that only it holds.
+
+        Parameters
+        ----------
+        worker : str
+            Its address.
+        holds : bool
+            Whether to hold the worker, and to drain it again when it has running peers.
+        """
         while (state := self.scheduler.workers.get(worker)) is not None:
             if holds:
                 self._hold(state)
-            if holds and not state.processing and _only_there(state) and _has_peers(self.scheduler, state):
+            if holds and not state.processing and _only_copies(state) and _has_running_peers(self.scheduler, state):
                 await self._drain(worker)
-            if not state.processing and not _only_there(state):
+            if not state.processing and not _only_copies(state):
                 return
             await asyncio.sleep(_LONG_PAUSE)
 
     def _hold(self, state: WorkerState) -> None:
-        """Give a worker nothing new; again and again, as a worker that was short of memory says so when it is not."""
+        """Assign a worker no new tasks; called repeatedly, as a worker that was paused reports itself running again."""
         self.held.add(state.address)
         hold_worker(self.scheduler, state, _stimulus())
 
@@ -142,7 +156,7 @@ class Drain:
         """Let a worker that was held take tasks again."""
         if worker in self.held and worker in self.scheduler.workers:
             free_worker(self.scheduler, worker, _stimulus())
-        self.held = {one for one in self.held if one != worker and one in self.scheduler.workers}
+        self.held = {address for address in self.held if address != worker and address in self.scheduler.workers}
 
 
 def _stimulus() -> str:
@@ -153,10 +167,10 @@ def _is_busy(state: WorkerState | None) -> TypeGuard[WorkerState]:
     return state is not None and bool(state.has_what or state.processing)
 
 
-def _has_peers(scheduler: Scheduler, state: WorkerState) -> bool:
+def _has_running_peers(scheduler: Scheduler, state: WorkerState) -> bool:
     return any(other is not state for other in scheduler.running)
 
 
-def _only_there(state: WorkerState) -> list[Any]:
-    """Return the results that no other worker has."""
+def _only_copies(state: WorkerState) -> list[Any]:
+    """Return the results of which this worker has the only copy."""
     return [task for task in state.has_what if len(task.who_has or ()) == 1]

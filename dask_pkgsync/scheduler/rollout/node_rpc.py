@@ -1,4 +1,4 @@
-"""On the scheduler: what it asks one node, and how it reads the answers."""
+"""The scheduler's calls to one node: prepare, activate, release, and the removal from the cluster."""
 
 from __future__ import annotations
 
@@ -21,41 +21,41 @@ if TYPE_CHECKING:
 
 
 class NodeRpc:
-    """Asks nodes over the scheduler's own connections; whatever goes wrong is an answer, too."""
+    """Calls nodes over the scheduler's own connections; a call that fails returns a failure."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
 
     async def prepare(self, node: Node, target: Target, plugin: bytes) -> NodeReport | NodeFailure:
-        """Give a node our plugin, and have it build what it lacks."""
+        """Give a node our plugin, and let it build the layer that it needs for the target."""
         try:
             is_nanny = node.role == "nanny"
             if raised := await add_plugin_at(self.scheduler, node.address, plugin, NAME, nanny=is_nanny):
-                problem = f"the plugin could not be set up there: {raised}"
-                return NodeFailure(node.address, "prepare", problem[:2000], _LOOK)
+                problem = f"dask-pkgsync's plugin could not be set up on this node: {raised}"
+                return NodeFailure(node.address, "prepare", problem[:2000], _SEE_LOG)
             answer = await self.scheduler.rpc(node.address).pkgsync_prepare(target=target_to_wire(target))
             return failure_from_wire(answer["failure"]) if "failure" in answer else report_from_wire(answer["report"])
-        except Exception as error:  # noqa: BLE001  # lost, or whatever the node raised while it unpickled our plugin
-            return _lost(node.address, "prepare", error)
+        except Exception as error:  # noqa: BLE001  # a lost node, or any error that it raised while it unpickled our plugin
+            return _lost_node(node.address, "prepare", error)
 
     async def activate(self, node: Node, target: Target) -> tuple[Outcome, str] | NodeFailure:
-        """Have a node take what it has prepared; return how it did, and a detail for people."""
+        """Let a node activate what it has prepared; return the outcome, and a detail for the user."""
         try:
             answer = await self.scheduler.rpc(node.address).pkgsync_activate(target=target.id)
             if "failure" in answer:
                 return failure_from_wire(answer["failure"])
             return outcome_of(answer["outcome"]), Field(answer["detail"], "detail").long_text()
-        except Exception as error:  # noqa: BLE001  # its worker could not start in the layer, and the nanny closed itself
-            return _lost(node.address, "restart", error)
+        except Exception as error:  # noqa: BLE001  # for example the worker did not start in the layer, and its nanny closed
+            return _lost_node(node.address, "restart", error)
 
     async def release(self, node: Node) -> NodeReport:
         """Give a node its base back."""
         try:
             answer = await self.scheduler.rpc(node.address).pkgsync_release()
-            if answer is None:  # what a node answers that was never asked to prepare
+            if answer is None:  # Dask's answer where the node has no such handler: it was never asked to prepare
                 return NodeReport(node.address, node.role, "matched")
             await remove_plugin_at(self.scheduler, node.address, NAME, nanny=node.role == "nanny")
-        except Exception as error:  # noqa: BLE001  # one that cannot be released must not keep the others
+        except Exception as error:  # noqa: BLE001  # one node that cannot be released must not stop the release of the others
             return NodeReport(node.address, node.role, "failed", notes=(f"{type(error).__name__}: {error}"[:2000],))
         if "failure" in answer:
             return NodeReport(node.address, node.role, "failed", notes=(str(failure_from_wire(answer["failure"])),))
@@ -63,9 +63,9 @@ class NodeRpc:
         return NodeReport(node.address, node.role, outcome_of(answer["outcome"]), notes=notes)
 
     async def expel(self, node: Node) -> None:
-        """Take a node out of the cluster: what its workers hold goes to their peers first, if there are any."""
+        """Remove a node from the cluster; its worker's results move to its peers first, if there are any."""
         workers = [ws.address for ws in self.scheduler.workers.values() if node.address in (ws.nanny, ws.address)]
-        with contextlib.suppress(Exception):  # without peers there is nobody to take it
+        with contextlib.suppress(Exception):  # without peers the results cannot move
             await self.scheduler.retire_workers(workers=workers, close_workers=False, remove=False)
         with contextlib.suppress(OSError):
             await end_node(self.scheduler, node.address, "pkgsync-failed", nanny=node.role == "nanny")
@@ -73,9 +73,9 @@ class NodeRpc:
             await self.scheduler.remove_worker(address=address, stimulus_id="pkgsync-failed", expected=True)
 
 
-_LOOK = "Look into the log of this node."
+_SEE_LOG = "Look into the log of this node."
 
 
-def _lost(node: str, step: str, error: Exception) -> NodeFailure:
-    problem = f"the node was lost or refused: {type(error).__name__}: {error}"[:2000]
-    return NodeFailure(node, step, problem, _LOOK)
+def _lost_node(node: str, step: str, error: Exception) -> NodeFailure:
+    problem = f"the node was lost, or did not do it: {type(error).__name__}: {error}"[:2000]
+    return NodeFailure(node, step, problem, _SEE_LOG)

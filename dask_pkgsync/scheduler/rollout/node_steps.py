@@ -1,4 +1,4 @@
-"""On the scheduler: what a rollout does to one node, and what is noted of it."""
+"""The steps of a rollout on one node: prepare, activate, release, expel, each noted in `Nodes`."""
 
 from __future__ import annotations
 
@@ -28,44 +28,44 @@ if TYPE_CHECKING:
 
 
 class NodeSteps:
-    """Prepares, activates, releases and expels the nodes of one cluster, one at a time.
+    """Prepares, activates, releases and expels single nodes of one cluster.
 
     Parameters
     ----------
     scheduler : Scheduler
-    itself : SchedulerNode
-        The scheduler's own process.
+    own_node : SchedulerNode
+        The scheduler's own process as a node.
     nodes : Nodes
-        Receives what is done to each node.
+        Notes the steps, reports and failures of each node.
     drain : Drain
-        Is told which node's worker is back.
+        Gets back the places of workers that have restarted.
     log_event : callable
-        Receives an event (a dictionary) for each node that has to leave.
+        Receives an event (a dictionary) for each node that is removed from the cluster.
     """
 
     def __init__(
         self,
         scheduler: Scheduler,
-        itself: SchedulerNode,
+        own_node: SchedulerNode,
         nodes: Nodes,
         drain: Drain,
         log_event: Callable[[dict[str, Any]], None],
     ) -> None:
-        self.itself, self.nodes, self.drain, self.log_event = itself, nodes, drain, log_event
+        self.own_node, self.nodes, self.drain, self.log_event = own_node, nodes, drain, log_event
         self.rpc = NodeRpc(scheduler)
         self.plugins: tuple[Target | None, dict[str, bytes]] = None, {}
-        """A target, and what brings it to nannies and to workers without one."""
+        """A target, and the pickled plugins that bring it to nannies and to workers without a nanny, by role."""
 
     def plugin(self, role: str, target: Target) -> bytes:
-        """Return what brings a target to nannies, or to workers without one, as it travels."""
-        known, plugins = self.plugins
-        if known is not target:
+        """Return the pickled plugin that brings a target to nannies, or to workers without a nanny."""
+        pickled_for, plugins = self.plugins
+        if pickled_for is not target:
             plugins = {"nanny": pickled(NannySync(target)), "worker": pickled(WorkerSync(target))}
             self.plugins = target, plugins
         return plugins[role]
 
     async def prepare(self, node: Node, target: Target) -> None:
-        """Let a node plan, and build what it lacks; nothing that runs is changed."""
+        """Let a node plan, and build the layer that it needs; its running processes do not change."""
         self.nodes.step(node.address, node.role, "prepare", "started")
         answer = await self.rpc.prepare(node, target, self.plugin(node.role, target))
         if isinstance(answer, NodeFailure):
@@ -75,14 +75,14 @@ class NodeSteps:
         self.nodes.step(node.address, node.role, "prepare", "finished", _summary(answer))
 
     async def activate(self, node: Node, target: Target) -> None:
-        """Let a node take what it has prepared."""
+        """Let a node activate what it has prepared."""
         started = monotonic()
         self.nodes.step(node.address, node.role, "activate", "started")
         self.nodes.last_target[node.address] = target.id
         answer = await self.rpc.activate(node, target)
-        self.drain.done(node.address)
-        told = self.nodes.failures.get(node.address)  # by the worker itself, which knows better than its nanny
-        match told or answer:
+        self.drain.free_place(node.address)
+        worker_failure = self.nodes.failures.get(node.address)  # reported by the worker: more exact than its nanny's
+        match worker_failure or answer:
             case NodeFailure() as failure:
                 self.nodes.fail(failure, node.role)
             case (outcome, detail):
@@ -100,53 +100,55 @@ class NodeSteps:
                     shown = self.nodes.reports[node.address].outcome
                     self.nodes.step(node.address, node.role, "activate", "finished", shown)
 
-    async def bring_in(self, node: Node, target: Target) -> None:
-        """Activate a node, which is prepared first if it came too late for that."""
+    async def prepare_and_activate(self, node: Node, target: Target) -> None:
+        """Activate a node; prepare it first if it joined after the others were prepared."""
         if node.address not in self.nodes.reports:
             await self.prepare(node, target)
         if node.address in self.nodes.reports:
             await self.activate(node, target)
 
     async def release(self, node: Node) -> NodeReport:
-        """Give a node its base back, if its worker can be emptied."""
+        """Give a node its base back, if its worker can be drained."""
         report = await self.rpc.release(node)
-        self.drain.done(node.address)
+        self.drain.free_place(node.address)
         if report.outcome != LEFT_ALONE:
             self.drain.free(node.worker)
         return report
 
     async def expel(self, node: Node) -> None:
-        """Take a node out of the cluster that does not have the target."""
-        never = NodeFailure(node.address, "activate", "its worker was never verified", "Start it again.")
-        failure = self.nodes.failures.setdefault(node.address, never)
+        """Remove a node that could not be brought to the target from the cluster."""
+        unverified = NodeFailure(
+            node.address, "activate", "its worker was not verified against the target", "Start the node again."
+        )
+        failure = self.nodes.failures.setdefault(node.address, unverified)
         self.log_event({"action": "node-expelled", "node": node.address, "reason": str(failure)})
-        logger.warning("out of the cluster: %s", failure)
+        logger.warning("a node was removed from the cluster: %s", failure)
         await self.rpc.expel(node)
 
     # -- the scheduler itself ---------------------------------------------------------------------------------------
 
-    async def prepare_itself(self, target: Target) -> None:
-        """Let the scheduler plan and build, as any node."""
-        here = self.itself.address
-        self.nodes.step(here, "scheduler", "prepare", "started")
+    async def prepare_scheduler(self, target: Target) -> None:
+        """Let the scheduler prepare the target, as every node does."""
+        address = self.own_node.address
+        self.nodes.step(address, "scheduler", "prepare", "started")
         try:
-            report = await self.itself.prepare(target)
-        except Exception as error:  # noqa: BLE001  # also what nobody expected must not leave the others half-way
-            self.nodes.fail(failure_of(here, expected(error)), "scheduler")
+            report = await self.own_node.prepare(target)
+        except Exception as error:  # noqa: BLE001  # an unexpected error, too, must end the rollout in order
+            self.nodes.fail(failure_of(address, expected(error)), "scheduler")
             return
-        self.nodes.reports[here] = report
-        self.nodes.step(here, "scheduler", "prepare", "finished", _summary(report))
+        self.nodes.reports[address] = report
+        self.nodes.step(address, "scheduler", "prepare", "finished", _summary(report))
 
-    async def activate_itself(self, target: Target) -> None:
-        """Let the scheduler take live what it can."""
-        here = self.itself.address
-        self.nodes.step(here, "scheduler", "activate", "started")
-        report = self.nodes.reports[here] = await self.itself.activate(target, self.nodes.reports[here])
-        self.nodes.step(here, "scheduler", "activate", "finished", report.outcome)
+    async def activate_scheduler(self, target: Target) -> None:
+        """Let the scheduler take the layer live, as far as it can."""
+        address = self.own_node.address
+        self.nodes.step(address, "scheduler", "activate", "started")
+        report = self.nodes.reports[address] = await self.own_node.activate(target, self.nodes.reports[address])
+        self.nodes.step(address, "scheduler", "activate", "finished", report.outcome)
 
 
 def _summary(report: NodeReport) -> str:
     if report.outcome == "left alone":
-        return "this process is your own: nothing to do"
+        return "this process runs in the client's own environment: nothing to do"
     counts = {"to install": report.installed, "to replace": report.replaced, "to hide": report.hidden}
     return ", ".join(f"{len(steps)} {what}" for what, steps in counts.items() if steps) or "matches"

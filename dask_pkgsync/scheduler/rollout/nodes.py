@@ -1,4 +1,4 @@
-"""On the scheduler: which nodes there are, and what is known of each."""
+"""The nodes of a cluster: which are connected, and the state, report or failure of each."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.reports.sync import NodeReport
     from dask_pkgsync.model.target import Target
 
-    Known: TypeAlias = tuple[dict[str, NodeReport], dict[str, NodeFailure], dict[str, NodeStatus]]
+    Saved: TypeAlias = tuple[dict[str, NodeReport], dict[str, NodeFailure], dict[str, NodeStatus]]
 
 REMEMBERED = 200
-"""Nodes that have left and are still told of, for example with the reason why they failed."""
+"""How many nodes that have left the status still shows, for example with the reason why they failed."""
 
-_SHOWN = {
+_STATES = {
     ("prepare", "started"): "preparing",
     ("resolve", "started"): "preparing",
     ("resolve", "finished"): "preparing",
@@ -35,6 +35,7 @@ _SHOWN = {
     ("activate", "finished"): MATCHES,
     ("activate", "waiting"): WAITING,
 }
+"""The state of a node that the status shows, by step and state of the step."""
 
 
 @dataclass(frozen=True)
@@ -45,138 +46,145 @@ class Node:
     role: str
     """``nanny`` or ``worker``."""
     worker: str = ""
-    """Address of the worker, which Dask's own logs and dashboard name."""
+    """Address of the worker, as Dask's own logs and dashboard show it."""
 
 
 class Nodes:
-    """The nodes of one cluster, with reports, failures and states.
+    """The nodes of one cluster, with their reports, failures and states.
 
     Parameters
     ----------
     scheduler : Scheduler
-    itself : str
-        Address of the scheduler, which is a node, too.
+    scheduler_address : str
+        Address of the scheduler, which is a node as well.
     log_event : callable
         Receives an event (a dictionary) for every step of a node.
     """
 
-    def __init__(self, scheduler: Scheduler, itself: str, log_event: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self, scheduler: Scheduler, scheduler_address: str, log_event: Callable[[dict[str, Any]], None]
+    ) -> None:
         self.scheduler = scheduler
-        self.itself = itself
+        self.scheduler_address = scheduler_address
         self.log_event = log_event
         self.reports: dict[str, NodeReport] = {}
+        """By address, what the rollout of the present target has done on each node."""
         self.failures: dict[str, NodeFailure] = {}
+        """By address, why a node could not be brought to the present target."""
         self.states: dict[str, NodeStatus] = {}
+        """By address, the last known state of each node."""
         self.last_target: dict[str, str] = {}
-        """By the address of a node, the target that it was last led to; of others their workers say it alone."""
+        """By address, the name of the target that a node activated last. Nodes that started in a target are not in it:
+        their workers present its name when they register."""
 
-    def begin(self) -> Known:
-        """Forget everything, as another target is on its way; return what was known."""
-        known = self.reports, self.failures, self.states
+    def begin(self) -> Saved:
+        """Forget reports, failures and states, as the rollout of another target begins; return them for `restore`."""
+        before = self.reports, self.failures, self.states
         self.reports, self.failures, self.states = {}, {}, {}
-        return known
+        return before
 
-    def begin_released(self, reports: Iterable[NodeReport]) -> None:
-        """Forget everything, as there is no target any more, but who still runs in the last one."""
+    def note_release(self, reports: Iterable[NodeReport]) -> None:
+        """Forget everything after a release, except the nodes that still run in the released environment."""
         self.begin()
         self.last_target = {}
         for report in reports:
             if report.outcome in (LEFT_ALONE, WAITING, "failed"):
-                shown = NodeStatus(report.address, report.role, report.outcome, "; ".join(report.notes), since=time())
-                self.states[report.address] = shown
+                state = NodeStatus(report.address, report.role, report.outcome, "; ".join(report.notes), since=time())
+                self.states[report.address] = state
 
-    def restore(self, known: Known) -> None:
-        """Go back to what `begin` returned: the target is what it was."""
-        self.reports, self.failures, self.states = known
+    def restore(self, before: Saved) -> None:
+        """Restore what `begin` returned, as the rollout failed and the target has not changed."""
+        self.reports, self.failures, self.states = before
 
-    # -- who is there -------------------------------------------------------------------------------------------------
+    # -- connected nodes ----------------------------------------------------------------------------------------------
 
     def connected(self) -> list[Node]:
-        """Return the nodes that are connected, in order."""
-        found = {_node_of(ws).address: _node_of(ws) for ws in self.scheduler.workers.values()}
-        return [found[address] for address in sorted(found)]
+        """Return the connected nodes, in the order of their addresses."""
+        nodes = {_node_of(ws).address: _node_of(ws) for ws in self.scheduler.workers.values()}
+        return [nodes[address] for address in sorted(nodes)]
 
     def is_nanny(self, address: str) -> bool:
-        """Whether this is the address of a nanny that has a worker here."""
+        """Whether this is the address of a nanny whose worker is connected."""
         return any(ws.nanny == address for ws in self.scheduler.workers.values())
 
     def unverified(self, target: Target) -> list[Node]:
-        """Return the nodes whose workers neither came with the target nor were brought to it, nor wait for that."""
-        found = {}
+        """Return the connected nodes that neither started in the target, nor have activated it, nor wait to do so."""
+        nodes = {}
         for ws in self.scheduler.workers.values():
             node = _node_of(ws)
-            if not self._came_with(ws, target) and not self._is_settled(node):
-                found[node.address] = node
-        return [found[address] for address in sorted(found)]
+            if not self._registered_in(ws, target) and not self._is_settled(node):
+                nodes[node.address] = node
+        return [nodes[address] for address in sorted(nodes)]
 
     def waiting(self) -> list[Node]:
-        """Return the nodes that are connected and wait until they can be restarted."""
+        """Return the connected nodes whose workers wait to be drained before they can be restarted."""
         return [node for node in self.connected() if self._state(node.address) == WAITING]
 
     def is_verified(self, node: Node, target: Target) -> bool:
-        """Whether the worker that a node has now came with the target."""
+        """Whether the present worker of a node registered in the target."""
         return any(
-            self._came_with(ws, target)
+            self._registered_in(ws, target)
             for ws in self.scheduler.workers.values()
             if _node_of(ws).address == node.address
         )
 
-    def _came_with(self, ws: WorkerState, target: Target) -> bool:
-        """Whether a worker registered in the target, and was not led to another one since."""
-        shown = (ws.extra or {}).get(NAME) or {}
-        return bool(shown.get("target") == target.id == self.last_target.get(ws.nanny or ws.address, target.id))
+    def _registered_in(self, ws: WorkerState, target: Target) -> bool:
+        """Whether a worker registered in the target, and its node has not activated another one since."""
+        presented = (ws.extra or {}).get(NAME) or {}
+        return bool(presented.get("target") == target.id == self.last_target.get(ws.nanny or ws.address, target.id))
 
     def _is_settled(self, node: Node) -> bool:
+        """Whether the rollout has ended on this node, or waits for its worker to be drained."""
         return node.address in self.reports and self._state(node.address) in (MATCHES, LEFT_ALONE, WAITING)
 
     def _state(self, address: str) -> str:
-        known = self.states.get(address)
-        return known.state if known else ""
+        status = self.states.get(address)
+        return status.state if status else ""
 
-    # -- what is known ------------------------------------------------------------------------------------------------
+    # -- steps, failures, status --------------------------------------------------------------------------------------
 
     def step(self, address: str, role: str, step: str, state: str, detail: str = "") -> None:
-        """Note, and tell, that a node has started, finished or failed a step."""
-        shown = "failed" if state == "failed" else _SHOWN[step, state]
+        """Note and publish that a node has started, finished or failed a step, or waits in it."""
+        shown = "failed" if state == "failed" else _STATES[step, state]
         self.states[address] = NodeStatus(address, role, shown, detail, since=time())
-        self._forget_the_gone()
+        self._forget_departed()
         self.log_event(
             {"action": "step", "node": address, "role": role, "step": step, "state": state, "detail": detail}
         )
 
     def fail(self, failure: NodeFailure, role: str) -> None:
-        """Note that a node cannot have the target."""
+        """Note that a node could not be brought to the target."""
         self.failures[failure.node] = failure
         self.reports.pop(failure.node, None)
         self.step(failure.node, role, failure.step, "failed", failure.problem)
 
     def status(self, target: Target | None) -> tuple[NodeStatus, ...]:
-        """Return every node against the target: the scheduler first, and those that failed and have left last."""
+        """Return the state of every node: the scheduler, the connected nodes, then those that failed and left."""
         workers = self.scheduler.workers.values()
-        verified = {_node_of(ws).address for ws in workers if target is not None and self._came_with(ws, target)}
-        unheard = BASE if target is None else "unknown"
-        found = [self.states.get(self.itself, NodeStatus(self.itself, "scheduler", unheard))]
+        verified = {_node_of(ws).address for ws in workers if target is not None and self._registered_in(ws, target)}
+        default = BASE if target is None else "unknown"
+        statuses = [self.states.get(self.scheduler_address, NodeStatus(self.scheduler_address, "scheduler", default))]
         for node in self.connected():
-            known = self.states.get(node.address, NodeStatus(node.address, node.role, unheard))
-            if node.address in verified and known.state not in (MATCHES, LEFT_ALONE):  # whatever was the last we heard
-                known = replace(known, state=MATCHES, detail="")
-            found.append(replace(known, worker=node.worker))
-        present = {state.address for state in found}
-        gone = [state for state in self.states.values() if state.state == "failed" and state.address not in present]
-        return (*found, *gone)
+            status = self.states.get(node.address, NodeStatus(node.address, node.role, default))
+            if node.address in verified and status.state not in (MATCHES, LEFT_ALONE):  # the noted state is older
+                status = replace(status, state=MATCHES, detail="")
+            statuses.append(replace(status, worker=node.worker))
+        present = {status.address for status in statuses}
+        departed = [state for state in self.states.values() if state.state == "failed" and state.address not in present]
+        return (*statuses, *departed)
 
     def ordered_reports(self) -> tuple[NodeReport, ...]:
-        """Return what is known of each node, the scheduler first."""
-        order = sorted(self.reports, key=lambda address: (address != self.itself, address))
+        """Return the report of each node, the scheduler's first."""
+        order = sorted(self.reports, key=lambda address: (address != self.scheduler_address, address))
         return tuple(self.reports[address] for address in order)
 
-    def _forget_the_gone(self) -> None:
-        """Bound what is remembered of nodes that left: an adaptive cluster sees thousands of them."""
+    def _forget_departed(self) -> None:
+        """Limit the memory for nodes that have left, as an adaptive cluster has thousands of them over time."""
         if len(self.states) <= 2 * len(self.scheduler.workers) + REMEMBERED:
             return
-        present = {self.itself, *(node.address for node in self.connected())}
-        gone = [address for address in self.states if address not in present]
-        for address in gone[: -REMEMBERED // 2]:
+        present = {self.scheduler_address, *(node.address for node in self.connected())}
+        departed = [address for address in self.states if address not in present]
+        for address in departed[: -REMEMBERED // 2]:
             self.states.pop(address, None)
             self.reports.pop(address, None)
             self.failures.pop(address, None)

@@ -1,4 +1,4 @@
-"""The scheduler as a node: it unpickles graphs, and can only take a layer live."""
+"""The scheduler's own process as a node: it unpickles graphs, so it needs the packages, and takes a layer live."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from dask_pkgsync.scheduler.blobs.service import BlobService
 
 
-KEEPS_BASE = "strict holds for the workers: a running scheduler keeps its base behind the layer"
+KEEPS_BASE = "strict applies to the workers only: a running scheduler keeps its base behind the layer"
 
 
 class SchedulerNode:
-    """The process that the coordinator itself runs in."""
+    """The process that the controller runs in."""
 
     def __init__(self, scheduler: Scheduler, blob_service: BlobService) -> None:
         self.scheduler = scheduler
@@ -36,25 +36,26 @@ class SchedulerNode:
 
     @property
     def address(self) -> str:
-        """Where the scheduler listens."""
+        """The address on which the scheduler listens."""
         return str(self.scheduler.address)
 
     async def prepare(self, target: Target) -> NodeReport:
-        """Build what this process can still take.
+        """Build a layer with the packages that this running process can still take live.
 
         Raises
         ------
         LayerError
-            If building fails, or the target says ``refuse`` and something was imported in another version.
+            If building fails, or if the process has imported another version of a package and the target says
+            ``scheduler="refuse"``.
         """
         started = monotonic()
         self.prepared = None
         if is_own_process(target):
             return NodeReport(self.address, "scheduler", "left alone")
-        # A running process cannot lose its base: under strict, too, it gets what it lacks, so that graphs unpickle.
+        # A running process cannot lose its base; under strict, too, it gets what it lacks, so that it unpickles graphs.
         open_target = replace(target, policy=replace(target.policy, strict=False))
         self.prepared = prepared = await asyncio.to_thread(
-            prepare_running, open_target, node_settings(), self.blob_service.fetch_here()
+            prepare_running, open_target, node_settings(), self.blob_service.own_fetch()
         )
         late = [step for step in prepared.plan.skipped if step.reason == TOO_LATE]
         if late and target.scheduler == "refuse":
@@ -77,7 +78,7 @@ class SchedulerNode:
         )
 
     async def activate(self, target: Target, report: NodeReport) -> NodeReport:
-        """Take the layer live; what cannot be taken is noted."""
+        """Take the layer live; the report notes a layer that a running process cannot take."""
         if self.prepared is None:
             return report
         layer = self.prepared.layer
@@ -94,8 +95,8 @@ class SchedulerNode:
 
     def release(self) -> NodeReport:
         """Go back to the base, as far as a running process can."""
-        still = loaded_from(this_process().layer) if this_process().layer else ()
+        modules = loaded_from(this_process().layer) if this_process().layer else ()
         activation.deactivate()
         self.prepared = None
-        notes = (f"the scheduler still has modules of the released environment: {', '.join(still[:5])}",)
-        return NodeReport(self.address, "scheduler", "live" if still else "matched", notes=notes if still else ())
+        notes = (f"the scheduler still has modules of the released environment: {', '.join(modules[:5])}",)
+        return NodeReport(self.address, "scheduler", "live" if modules else "matched", notes=notes if modules else ())

@@ -1,9 +1,9 @@
-"""On the scheduler: brings every node to a target, in two phases, and back.
+"""The rollout: brings every node of a cluster to a target in two phases, or back to its base.
 
-First all nodes *prepare*: they plan, build and verify their layers, and nothing that runs is changed. Only when that
-went well somewhere is the target *adopted*: from then on new nodes start in it, and the others *activate* what they
-have prepared. A node that fails in either phase leaves the cluster; if all fail in the first, nothing has happened. A
-node whose worker could not be drained waits: it takes no tasks, and activates when its worker is free.
+First all nodes *prepare*: they plan, build and verify their layers, and no running process changes. If that succeeds on
+at least one node, the target is *adopted*: new nodes start in it from then on, and the others *activate* what they have
+prepared. A node that fails in either phase is removed from the cluster; if all nodes fail to prepare, nothing has
+changed. A node whose worker could not be drained waits: it takes no tasks, and activates when its worker is free.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.scheduler.rollout.own_node import SchedulerNode
 
 ROUNDS = 5
-"""How often nodes that came in while a sync was under way are looked for before what is left is given up."""
+"""How often a rollout looks for nodes that joined meanwhile, before it removes those that are still unverified."""
 
 
 class Rollout:
@@ -47,52 +47,52 @@ class Rollout:
     Parameters
     ----------
     scheduler : Scheduler
-    itself : SchedulerNode
-        The scheduler's own process.
+    own_node : SchedulerNode
+        The scheduler's own process as a node.
     nodes : Nodes
-        Receives what is done to each node.
+        Notes the steps, reports and failures of each node.
     drain : Drain
-        Sees to it that restarts lose no results.
+        Drains workers before they are restarted, so that no results are lost.
     log_event : callable
-        Receives an event (a dictionary) for every decision.
+        Receives an event (a dictionary) for every sync that succeeded or failed, and every node that is removed.
     """
 
     def __init__(
         self,
         scheduler: Scheduler,
-        itself: SchedulerNode,
+        own_node: SchedulerNode,
         nodes: Nodes,
         drain: Drain,
         log_event: Callable[[dict[str, Any]], None],
     ) -> None:
         self.scheduler = scheduler
-        self.itself = itself
+        self.own_node = own_node
         self.nodes = nodes
         self.drain = drain
         self.log_event = log_event
-        self.steps = NodeSteps(scheduler, itself, nodes, drain, log_event)
+        self.steps = NodeSteps(scheduler, own_node, nodes, drain, log_event)
         self.target: Target | None = None
-        """What new nodes start in."""
+        """The target that new nodes start in; None for their base."""
         self.adopting = False
-        """Whether nodes that come in are still to be brought to the target."""
+        """Whether a target is being adopted: until that ends, the rollout brings nodes that join to the target, too."""
         self.lock = asyncio.Lock()
-        """Held by whoever changes the target, or a node."""
-        self.later: set[asyncio.Task[None]] = set()
+        """Held while the target or a node is being changed."""
+        self.deferred: set[asyncio.Task[None]] = set()
+        """Tasks that restart or release nodes once their workers are free."""
 
     async def roll_out(self, asked: Target, permit: Callable[[Collection[Clash]], Awaitable[None]]) -> SyncReport:
-        """Prepare, adopt and activate; nothing has changed if this raises.
+        """Prepare, adopt and activate a target; if this raises, the cluster has what it had.
 
         Parameters
         ----------
         asked : Target
         permit : callable
-            Looks at what nodes have found that cannot be in one environment, and raises if that keeps the target from
-            being adopted.
+            Receives the clashes that nodes have found in the prepared layers; raises if they forbid the target.
 
         Raises
         ------
         SyncError
-            If no node can have it, or none could be drained: then there would be nobody to run tasks.
+            If no node could prepare, or no worker could be drained: then no worker would run tasks.
         """
         started, before = monotonic(), self.target
         target = await self._resolve(asked)
@@ -101,33 +101,34 @@ class Rollout:
         await permit({clash for report in self.nodes.reports.values() for clash in report.clashes})
         prepared = monotonic()
         await self._adopt(target, target.restart)
-        if failures := self._nobody_works():
-            await self._go_back(before)
+        if failures := self._failures_if_all_wait():
+            await self._roll_back(before)
             raise self._not_adopted(failures)
         for node in self.nodes.waiting():
-            self._do_later(self._restart_when_free(node, target))
+            self._defer(self._activate_when_free(node, target))
         steps = {
             "resolve": resolved - started,
             "prepare": prepared - resolved,
             "activate": monotonic() - prepared,
         }
         waiting = [node.address for node in self.nodes.waiting()]
-        told = {"failed": sorted(self.nodes.failures), "waiting": waiting, "owner": asked.owner}
-        self.log_event({"action": "synced", "target": target.id, **told})
+        details = {"failed": sorted(self.nodes.failures), "waiting": waiting, "owner": asked.owner}
+        self.log_event({"action": "synced", "target": target.id, **details})
         return SyncReport(target.id, self.nodes.ordered_reports(), monotonic() - started, steps)
 
     async def _adopt(self, target: Target, restart: str) -> None:
+        """Let new nodes start in the target, and bring all others to it."""
         self.adopting = True
-        self._stop_what_was_for_later()
+        self._cancel_deferred()
         self.drain.begin(restart)
         try:
             await self._activate_all(target)
-        finally:  # also after what nobody expected: a worker without a nanny is verified by this plugin alone
+        finally:  # after an unexpected error, too: only this plugin verifies a worker without a nanny
             give_new_workers(self.scheduler, NAME, self.steps.plugin("worker", target))
             self.adopting = False
 
-    async def _go_back(self, before: Target | None) -> None:
-        """Give every node what it had: the workers still run in it, and take tasks again."""
+    async def _roll_back(self, before: Target | None) -> None:
+        """Bring every node back to the target before, in which the workers still run; they take tasks again."""
         if before is None:
             self.drain.begin("drained", patience=0)
             await self.release(holds=False)
@@ -136,62 +137,73 @@ class Rollout:
             await self._prepare_all(before)
             await self._adopt(before, "drained")
 
-    def _nobody_works(self) -> dict[str, NodeFailure]:
-        """Return why no worker takes tasks, where every one of them waits for its restart."""
+    def _failures_if_all_wait(self) -> dict[str, NodeFailure]:
+        """Return a failure for each node if all of them wait for a restart, so that no worker takes tasks."""
         waiting = self.nodes.waiting()
         if not waiting or len(waiting) < len(self.nodes.connected()):
             return {}
-        return {node.address: _waits(self.nodes.reports[node.address]) for node in waiting}
+        return {node.address: _not_drained(self.nodes.reports[node.address]) for node in waiting}
 
     async def _resolve(self, asked: Target) -> Target:
-        """Turn the extra requirements into exact versions, once for all nodes."""
+        """Resolve the extra requirements to exact versions, once for all nodes."""
         environment = asked.environment
         if not asked.policy.extra:
             return asked
-        here = self.itself.address
-        self.nodes.step(here, "scheduler", "resolve", "started")
+        address = self.own_node.address
+        self.nodes.step(address, "scheduler", "resolve", "started")
         try:
             pins = await asyncio.to_thread(resolve_extra, asked, node_settings())
         except LayerError as error:
-            raise self._not_adopted({here: failure_of(here, error)}) from None
-        self.nodes.step(here, "scheduler", "resolve", "finished", f"{len(pins)} packages")
+            raise self._not_adopted({address: failure_of(address, error)}) from None
+        self.nodes.step(address, "scheduler", "resolve", "finished", f"{len(pins)} packages")
         pairs = (pin.split("==", 1) for pin in pins)
         extra = [Distribution(name, version) for name, version in pairs if name not in environment.distributions]
-        more = type(environment).of(environment.interpreter, [*environment.distributions.values(), *extra])
-        return asked.with_environment(more)
+        extended = type(environment).of(environment.interpreter, [*environment.distributions.values(), *extra])
+        return asked.with_environment(extended)
 
     async def _prepare_all(self, target: Target) -> None:
-        """Let every node prepare; raise if none can."""
+        """Let every node prepare.
+
+        Raises
+        ------
+        SyncError
+            If the scheduler could not prepare, or no other node could.
+        """
         nodes = self.nodes.connected()
-        await asyncio.gather(self.steps.prepare_itself(target), *(self.steps.prepare(node, target) for node in nodes))
+        await asyncio.gather(
+            self.steps.prepare_scheduler(target), *(self.steps.prepare(node, target) for node in nodes)
+        )
         failed = set(self.nodes.failures)
-        if self.itself.address in failed or (nodes and failed.issuperset(node.address for node in nodes)):
+        if self.own_node.address in failed or (nodes and failed.issuperset(node.address for node in nodes)):
             raise self._not_adopted(self.nodes.failures)
 
     def _not_adopted(self, failures: dict[str, NodeFailure]) -> SyncError:
+        """Log and publish why a target is not adopted; return the error to raise."""
         for failure in failures.values():
-            logger.warning("not synced: %s", failure)
+            logger.warning("the sync changed nothing, because a node failed: %s", failure)
         self.log_event({"action": "sync-failed", "failed": sorted(failures)})
         return SyncError(failures)
 
     async def _activate_all(self, target: Target) -> None:
-        """Adopt the target, and bring in every node, also those that came meanwhile."""
+        """Activate the target on every node, also on those that join meanwhile; remove the nodes where that fails."""
         self.target = target
         give_new_nannies(self.scheduler, NAME, self.steps.plugin("nanny", target))
-        # Not yet for workers: one whose nanny began to start before this would fail its last look, instead of being
-        # brought in below; and one that is in the new target already would be held against the old.
+        # New workers get no plugin yet. With the new one, a worker whose nanny started before this point would fail its
+        # verification, instead of being brought to the target below. With the old one, a worker that started in the new
+        # target would be verified against the old one.
         give_new_workers(self.scheduler, NAME, None)
-        await self.steps.activate_itself(target)
+        await self.steps.activate_scheduler(target)
         for _ in range(ROUNDS):
-            await started_nannies(self.scheduler)  # those that began to start before the plugin was there for them
+            await started_nannies(self.scheduler)  # they may have asked for their plugins before ours was set
             nodes = [node for node in self.nodes.unverified(target) if node.address not in self.nodes.failures]
             if not nodes:
                 break
-            await asyncio.gather(*(self.steps.bring_in(node, target) for node in nodes))
+            await asyncio.gather(*(self.steps.prepare_and_activate(node, target) for node in nodes))
         while unverified := self.nodes.unverified(target):
             for node in unverified:
                 await self.steps.expel(node)
-        # Nothing is awaited from here to the end of the adoption, after which only the verified may register.
+        # From here to the end of the adoption nothing is awaited, so no worker can register meanwhile. After it, the
+        # gate lets only verified workers register.
 
     async def release(self, *, holds: bool = True) -> list[NodeReport]:
         """Give every node its base back, the scheduler first.
@@ -199,71 +211,72 @@ class Rollout:
         Parameters
         ----------
         holds : bool
-            Whether a worker that cannot be emptied takes no tasks until it was restarted; not where it would be all.
+            Whether a worker that could not be drained takes no tasks until it has been restarted. If that would be so
+            for all workers, they take tasks.
         """
         self.target = None
-        self._stop_what_was_for_later()
+        self._cancel_deferred()
         give_new_nannies(self.scheduler, NAME, None)
         give_new_workers(self.scheduler, NAME, None)
         nodes = self.nodes.connected()
         reports = await asyncio.gather(*(self.steps.release(node) for node in nodes))
-        left = [node for node, report in zip(nodes, reports, strict=True) if report.outcome == LEFT_ALONE]
-        if holds and len(left) < len(nodes):
-            reports = [replace(one, outcome="waiting") if one.outcome == LEFT_ALONE else one for one in reports]
+        kept = [node for node, report in zip(nodes, reports, strict=True) if report.outcome == LEFT_ALONE]
+        if holds and len(kept) < len(nodes):
+            reports = [
+                replace(report, outcome="waiting") if report.outcome == LEFT_ALONE else report for report in reports
+            ]
         else:
-            for node in left:
+            for node in kept:
                 self.drain.free(node.worker)
-        self.nodes.begin_released(reports)
-        for node in left if holds else ():
-            self._do_later(self._release_when_free(node))
-        return [self.itself.release(), *reports]
+        self.nodes.note_release(reports)
+        for node in kept if holds else ():
+            self._defer(self._release_when_free(node))
+        return [self.own_node.release(), *reports]
 
     async def _release_when_free(self, node: Node) -> None:
-        """Give a node its base back that could not be emptied, once it can; whoever syncs ends this."""
+        """Release a node whose worker could not be drained, once it is free; a later sync or release cancels this."""
         outcome, holds = LEFT_ALONE, node.worker in self.drain.held
         while outcome == LEFT_ALONE:
             await self.drain.wait_until_free(node.worker, holds=holds)
             async with self.lock:
-                if node.address not in {one.address for one in self.nodes.connected()}:
+                if node.address not in {connected.address for connected in self.nodes.connected()}:
                     return
                 outcome = (await self.steps.release(node)).outcome
                 if not holds:
                     self.drain.free(node.worker)
         self.nodes.states.pop(node.address, None)
 
-    async def _restart_when_free(self, node: Node, target: Target) -> None:
-        """Bring in a node that could not be drained, once it can; whoever comes with another target ends this."""
-        while node.address in {one.address for one in self.nodes.waiting()}:
+    async def _activate_when_free(self, node: Node, target: Target) -> None:
+        """Activate a node whose worker could not be drained, once it is free; a later sync or release cancels this."""
+        while node.address in {waiting.address for waiting in self.nodes.waiting()}:
             await self.drain.wait_until_free(node.worker)
             async with self.lock:
-                if node.address not in {one.address for one in self.nodes.connected()}:
+                if node.address not in {connected.address for connected in self.nodes.connected()}:
                     return
-                if self.nodes.is_verified(node, target):  # it died, and came back in the target
+                if self.nodes.is_verified(node, target):  # its worker died, and the nanny restarted it in the target
                     self.nodes.step(node.address, node.role, "activate", "finished", "restarted")
                     return
-                await self.steps.prepare(
-                    node, target
-                )  # again: it may have prepared what somebody else asked for in vain
+                await self.steps.prepare(node, target)  # again, as a sync that failed may have prepared another target
                 if node.address in self.nodes.reports:
                     await self.steps.activate(node, target)
                 if node.address in self.nodes.failures:
                     await self.steps.expel(node)
 
-    def _do_later(self, work: Any) -> None:
+    def _defer(self, work: Any) -> None:
         task = asyncio.create_task(work)
-        self.later.add(task)
-        task.add_done_callback(self.later.discard)
+        self.deferred.add(task)
+        task.add_done_callback(self.deferred.discard)
 
-    def _stop_what_was_for_later(self) -> None:
-        for task in self.later:
+    def _cancel_deferred(self) -> None:
+        for task in self.deferred:
             task.cancel()
 
 
-def _waits(report: NodeReport) -> NodeFailure:
+def _not_drained(report: NodeReport) -> NodeFailure:
     return NodeFailure(
         report.address,
         "drain",
         report.notes[-1],
-        "Release what it holds (del the futures) or let its tasks end, and sync again; or restart it all the same: "
-        "sync(client, restart='now').",
+        "Delete the futures of the results that it holds, or let its tasks end, and sync again; or restart it all the "
+        "same: sync(client, restart='now').",
     )

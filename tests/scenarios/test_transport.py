@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from clusters import Person, on_workers, running, uv
-from index import Index, serving
+from package_index import Index, serving
 from uv import find_uv_bin
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up_environments import environments, junk, policies, texts
 from packaging.requirements import InvalidRequirement, Requirement
-from strategies import environments, policies, texts
 
 from dask_pkgsync.model.environments.distribution import Distribution
 from dask_pkgsync.model.environments.environment import Environment, environment_from_wire, environment_to_wire
@@ -25,11 +25,6 @@ from dask_pkgsync.model.wire import fields
 from dask_pkgsync.model.wire.fields import MAX_LONG_TEXT, Field
 from dask_pkgsync.model.wire.protocol import OLDEST, SCHEMA
 
-junk = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.binary(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
-)
 targets = st.builds(
     Target, environments(), policies, st.sampled_from(["warn", "refuse"]), st.floats(0, 1e6), st.just("token")
 )

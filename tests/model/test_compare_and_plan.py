@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import critical, environments, from_index, names, one_interpreter, policies
+from made_up_environments import critical, environments, from_index, names, one_interpreter, policies
 
 from dask_pkgsync.model.comparison import (
     Comparison,

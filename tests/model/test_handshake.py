@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from distributed import Scheduler, Worker
 from distributed.core import Status
-from fuzzing import worker_handshake
+from malformed_messages import worker_handshake
 
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.handshake import check_worker, identity, versions_in

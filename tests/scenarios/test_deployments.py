@@ -39,7 +39,7 @@ from clusters import (
 )
 from distributed.security import Security
 from distributed.versions import VersionMismatchWarning
-from howto import adapted, blocks, commands, documents, exported, pages, run_script, with_work
+from documented_commands import adapted, blocks, commands, documents, exported, pages, run_script, with_work
 from uv import find_uv_bin
 
 import dask_pkgsync as pkgsync

@@ -190,7 +190,7 @@ BUILD = """
 import sys
 from pathlib import Path
 sys.path[:0] = sys.argv[3:]
-from test_layers import base_of, make
+from test_build import base_of, make
 from clusters import Venv
 from dask_pkgsync.cache.directory import open_cache
 layer = make(base_of(Venv(Path(sys.argv[1]))), open_cache(sys.argv[2]), six="1.17.0")
@@ -200,7 +200,16 @@ print(layer.reused)
 
 def test_four_processes_build_one_layer_once(small: Venv, cache: Cache) -> None:
     """Processes that want the same layer at once wait for the one that builds it."""
-    argv = [sys.executable, "-c", BUILD, str(small.root), str(cache.root), str(SOURCE), str(Path(__file__).parent)]
+    argv = [
+        sys.executable,
+        "-c",
+        BUILD,
+        str(small.root),
+        str(cache.root),
+        str(SOURCE),
+        str(Path(__file__).parents[1]),
+        str(Path(__file__).parent),
+    ]
     running = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     said = sorted(process.communicate(timeout=120)[0].strip() for process in running)
     assert said == ["False", "True", "True", "True"]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 from clusters import environment_with, imported_version, on_workers, pid_here, versions_here
-from index import Index, serving
+from package_index import Index, serving
 
 import dask_pkgsync as pkgsync
 

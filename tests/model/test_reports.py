@@ -8,7 +8,7 @@ from html import escape
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import environments, texts
+from made_up_environments import environments, texts
 
 from dask_pkgsync import Distribution, Environment, Interpreter, LayerError, NodeFailure, SyncError
 from dask_pkgsync.model.comparison import compare

@@ -17,8 +17,7 @@ from clusters import Cluster, Venv, environment_with, surroundings
 from distributed import Client, Scheduler
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import texts
-from test_messages import junk
+from made_up_environments import junk, texts
 
 from dask_pkgsync import Distribution, Policy, scan
 from dask_pkgsync.client.api import check

@@ -111,7 +111,7 @@ def test_a_cache_that_cannot_be_written_is_passed_over(tmp_path: Path) -> None:
 def test_a_damaged_copy_is_refused(tmp_path: Path) -> None:
     """An archive whose bytes are not those of its digest is not imported."""
     damaged = bytearray(pickle.dumps(TravellingPolicy()))
-    position = damaged.index(b"Data and decisions, without any I/O")
+    position = damaged.index((SOURCE / "dask_pkgsync" / "model" / "__init__.py").read_bytes()[:40])
     damaged[position] ^= 1
     finished = unpickle_elsewhere(bytes(damaged), tmp_path)
     assert finished.returncode != 0
@@ -157,5 +157,16 @@ def test_the_state_of_a_process_survives_a_newer_copy() -> None:
     program = (
         f"import importlib, sys; module = importlib.import_module({this_process.__module__!r}); "
         "before = module.this_process(); sys.exit(importlib.reload(module).this_process() is not before)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_the_state_of_a_process_gets_what_a_newer_release_adds() -> None:
+    """An object that an older release has made is completed with the defaults of fields that came later."""
+    program = (
+        "import sys, types; from dask_pkgsync.process import state; holder = types.ModuleType('holder'); "
+        "holder.state = types.SimpleNamespace(token='old', layer='/layers/a'); sys.modules[state._NAME] = holder; "
+        "found = state.this_process(); sys.exit((found.token, found.layer, found.sources, found.target) "
+        "!= ('old', '/layers/a', {}, ''))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -26,7 +26,17 @@ from clusters import SOURCE
 from distributed import Scheduler
 from distributed.comm import connect
 from distributed.versions import get_versions
-from fuzzing import CLIENT, WORKER, Fuzzer, left_behind, padded, presenting, say, with_other_versions, worker_handshake
+from malformed_messages import (
+    CLIENT,
+    WORKER,
+    Fuzzer,
+    left_behind,
+    padded,
+    presenting,
+    say,
+    with_other_versions,
+    worker_handshake,
+)
 
 from dask_pkgsync import scan
 from dask_pkgsync.model.environments.environment import environment_to_wire
@@ -121,7 +131,7 @@ def test_a_client_that_tries_again_and_again_costs_nothing_that_stays(tmp_path: 
     This is measured in a process of its own: what the tests before this one have left behind comes and goes.
     """
     argv = [sys.executable, "-c", "import sys, test_fuzz; test_fuzz.measure(sys.argv[1])", str(tmp_path)]
-    path = os.pathsep.join([str(SOURCE), str(Path(__file__).parent)])
+    path = os.pathsep.join([str(SOURCE), str(Path(__file__).parents[1])])
     done = subprocess.run(argv, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from index import wheel
+from package_index import wheel
 
 from dask_pkgsync.layers.fill import FROM_INDEX, Filler, Sources
 from dask_pkgsync.layers.layer import Base

@@ -93,7 +93,7 @@ def with_other_versions(environment: dict[str, Any]) -> dict[str, Any]:
 
 
 def valid_messages(environment: dict[str, Any], target: str) -> list[tuple[str, dict[str, Any]]]:
-    """Return one message, or more, for every handler that the gate and the coordinator have."""
+    """Return one message, or more, for every handler that the gate and the controller have."""
     request = {"name": "six", "version": "1.17.0", "identity": ""}
     digest = "0" * 64
     blob = {
@@ -386,7 +386,7 @@ def left_behind(scheduler: Scheduler) -> dict[str, Any]:
 
 
 def _sizes(part: object) -> dict[str, int]:
-    """Return how much is in each list or dictionary of a part of the coordinator, and of its own parts."""
+    """Return how much is in each list or dictionary of a part of the controller, and of its own parts."""
     found = {}
     for name, value in vars(part).items():
         if isinstance(value, Sized) and not isinstance(value, str | bytes):

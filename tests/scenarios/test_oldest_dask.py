@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from clusters import SOURCE, Person, running
+from clusters import OLDEST, OLDEST_PINS, SOURCE, Person, running
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-OLDEST = dict(re.findall(r'"(dask|distributed)>=([\d.]+)"', (SOURCE / "pyproject.toml").read_text()))
-"""The lower bounds of our own requirements."""
-
-PINS = tuple(f"{name}=={oldest}" for name, oldest in OLDEST.items())
 CLOUDPICKLE = "3.1.2"
-COMMON = (*PINS, f"cloudpickle=={CLOUDPICKLE}", str(SOURCE))
+COMMON = (*OLDEST_PINS, f"cloudpickle=={CLOUDPICKLE}", str(SOURCE))
 
 PRELOAD = json.dumps(["dask_pkgsync.preload"])
 GUARDED = {"DASK_DISTRIBUTED__SCHEDULER__PRELOAD": PRELOAD}
