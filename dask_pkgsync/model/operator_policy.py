@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.target import Target
 
 NO_FINGERPRINT = (
-    "This cluster lets in only clients that say what they have installed. Install dask-pkgsync, and add "
-    "dask_pkgsync.preload to distributed.client.preload in your Dask configuration."
+    "This cluster lets in only clients that say what they have. Install dask-pkgsync, and put dask_pkgsync.preload "
+    "into distributed.client.preload of your Dask configuration."
 )
+"""The refusal of a client that presents no environment. Its text must not change: clients of other releases recognise
+the refusal by it (`client.connection.connected`)."""
 
 
 @dataclass

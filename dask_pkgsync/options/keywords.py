@@ -91,11 +91,11 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
 
 def _with_parameters(docstring: str) -> str:
     """Replace the description of ``**options`` in a docstring by a description of each option."""
-    found = re.search(r"^( *)\*\*options.*\n(?:\1 +.*\n)+", docstring, re.MULTILINE)
-    if found is None:
+    description = re.search(r"^( *)\*\*options.*\n(?:\1 +.*\n)+", docstring, re.MULTILINE)
+    if description is None:
         raise ValueError(f"expected a description of **options, found {docstring!r}")
-    entries = "".join(_entry(option, found[1]) for option in KEYWORDS)
-    return docstring[: found.start()] + entries + docstring[found.end() :]
+    entries = "".join(_entry(option, description[1]) for option in KEYWORDS)
+    return docstring[: description.start()] + entries + docstring[description.end() :]
 
 
 def _entry(option: Option[Any], indent: str) -> str:

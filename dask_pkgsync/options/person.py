@@ -117,9 +117,9 @@ def local_snapshot(options: Options, *, modules_limit: int | None = None) -> Sna
     return snapshot(modules=modules, modules_limit=limit)
 
 
-def packer(found: Snapshot) -> Packer:
+def packer(scanned: Snapshot) -> Packer:
     """Return the packer that makes wheels of the local code in a snapshot."""
     from dask_pkgsync.cache.directory import open_cache
     from dask_pkgsync.wheels.pack import Packer
 
-    return Packer(found, open_cache(read(node.CACHE_DIRECTORY)), read(definitions.BUILD_TIMEOUT))
+    return Packer(scanned, open_cache(read(node.CACHE_DIRECTORY)), read(definitions.BUILD_TIMEOUT))

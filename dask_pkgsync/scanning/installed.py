@@ -109,16 +109,16 @@ def _scan_directory(directory: str, working: str, distributions: dict[str, Distr
             detail = "metadata of a source tree in the current directory, which need not be installed"
             faults.append(Fault("stray", printable(full), detail, _name_of(name)))
             continue
-        found = _read(full, name)
-        if found.name in distributions:
+        entry = _read(full, name)
+        if entry.name in distributions:
             continue  # an earlier entry of the path hides this distribution
-        if isinstance(found, Fault):
-            faults.append(found)
-        elif (other := here.get(found.name)) is not None:
-            detail = f"installed twice in one directory: {other.version} and {found.version}"
-            faults.append(Fault("duplicate", printable(full), detail, found.name))
+        if isinstance(entry, Fault):
+            faults.append(entry)
+        elif (other := here.get(entry.name)) is not None:
+            detail = f"installed twice in one directory: {other.version} and {entry.version}"
+            faults.append(Fault("duplicate", printable(full), detail, entry.name))
         else:
-            here[found.name] = found
+            here[entry.name] = entry
     distributions.update(here)
 
 
@@ -141,10 +141,10 @@ def _read_dist_info(full: str, entry: str) -> Distribution | Fault:
     metadata = f"{full}{os.sep}METADATA"
     if not _size(metadata):
         return broken("METADATA is missing or empty", _name_of(entry))
-    found = _name_and_version(entry.removesuffix(".dist-info")) or _from_metadata(metadata)
-    if found is None:
+    name_and_version = _name_and_version(entry.removesuffix(".dist-info")) or _from_metadata(metadata)
+    if name_and_version is None:
         return broken("no readable name and version", _name_of(entry))
-    name, version = canonical(found[0]), found[1]
+    name, version = canonical(name_and_version[0]), name_and_version[1]
     installer = printable(_text(f"{full}{os.sep}INSTALLER").strip())[:_MAX_TEXT]
     origin: Origin = FromIndex()
     if installer != "conda" and (direct_url := _text(f"{full}{os.sep}direct_url.json")):
@@ -171,13 +171,13 @@ def _with_record_digest(origin: Origin, dist_info: str) -> Origin:
 def _read_egg_info(full: str, entry: str, origin: Origin) -> Distribution | Fault:
     """Read an egg-info directory or file: ``name-version-py3.11.egg-info``, or ``name.egg-info``."""
     metadata = full if os.path.isfile(full) else f"{full}{os.sep}PKG-INFO"  # noqa: PTH113
-    found = None
+    name_and_version = None
     if _size(metadata):
         stem = re.sub(r"-py\d[\d.]*$", "", entry.removesuffix(".egg-info"))
-        found = _name_and_version(stem) or _from_metadata(metadata)
-    if found is None:
+        name_and_version = _name_and_version(stem) or _from_metadata(metadata)
+    if name_and_version is None:
         return Fault("broken", printable(full), "no readable name and version", _name_of(entry))
-    return Distribution(canonical(found[0]), found[1], origin)
+    return Distribution(canonical(name_and_version[0]), name_and_version[1], origin)
 
 
 def _read_egg_link(full: str, entry: str) -> Distribution | Fault:
@@ -186,9 +186,9 @@ def _read_egg_link(full: str, entry: str) -> Distribution | Fault:
     with suppress(OSError, ValueError):  # ValueError: the text is no valid path
         target = Path(os.path.abspath(Path(full).parent / source))  # noqa: PTH100  # no .. in the URI
         for egg_info in sorted(target.glob("*.egg-info")) if source else ():
-            found = _read_egg_info(str(egg_info), egg_info.name, FromDirectory(target.as_uri(), editable=True))
-            if found.name == _name_of(entry):
-                return found
+            distribution = _read_egg_info(str(egg_info), egg_info.name, FromDirectory(target.as_uri(), editable=True))
+            if distribution.name == _name_of(entry):
+                return distribution
     return Fault("broken", printable(full), "points to no source tree with metadata", _name_of(entry))
 
 

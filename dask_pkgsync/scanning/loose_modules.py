@@ -128,7 +128,7 @@ def _is_whole(directory: Path, chosen: Sequence[str]) -> bool:
 
 def loose_directories() -> list[Path]:
     """Return the directories on the search path that may hold loose modules, in its order."""
-    found: dict[Path, None] = {}
+    directories: dict[Path, None] = {}
     for entry in sys.path:
         if not isinstance(entry, str):  # the import system ignores it
             continue
@@ -137,8 +137,8 @@ def loose_directories() -> list[Path]:
         except (OSError, ValueError):  # not a valid path, or the current directory was removed
             continue
         if directory.is_dir() and not _is_known(directory):
-            found.setdefault(directory)
-    return list(found)
+            directories.setdefault(directory)
+    return list(directories)
 
 
 def _is_known(directory: Path) -> bool:
@@ -167,13 +167,13 @@ def _site_directories() -> list[Path]:
 
 def _editable_directories() -> set[Path]:
     """Return the directories that editable projects add to the search path with .pth files."""
-    found = set()
+    directories = set()
     for directory in {*_site_directories(), Path(site.getusersitepackages())}:
         for link in directory.glob("*.pth"):
             for line in link.read_text(encoding="utf-8", errors="replace").splitlines():
                 if line.strip() and not line.startswith(("#", "import ", "import\t")):
-                    found.add((directory / line.strip()).resolve())
-    return found
+                    directories.add((directory / line.strip()).resolve())
+    return directories
 
 
 def _in_loose_directories() -> dict[Path, list[str]]:
@@ -188,12 +188,12 @@ def _in_loose_directories() -> dict[Path, list[str]]:
 
 def _in_list(chosen: Iterable[str]) -> dict[Path, list[str]]:
     """Return the entries that a list of names and paths refers to, by directory."""
-    found: dict[Path, list[str]] = {}
+    by_directory: dict[Path, list[str]] = {}
     for entry in chosen:
         directory, names = _locate(entry)
-        known = found.setdefault(directory, [])
+        known = by_directory.setdefault(directory, [])
         known += [name for name in names if name not in known]
-    return found
+    return by_directory
 
 
 def _locate(entry: str) -> tuple[Path, list[str]]:
@@ -220,12 +220,12 @@ def _locate(entry: str) -> tuple[Path, list[str]]:
 
 def _importable(directory: Path) -> list[str]:
     """Return the entries of a directory that can be imported."""
-    found = []
+    importable = []
     for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
         stem = entry.name.partition(".")[0]
         if stem.isidentifier() and (_is_package(entry) if entry.is_dir() else _is_module(entry.name)):
-            found.append(entry.name)
-    return found
+            importable.append(entry.name)
+    return importable
 
 
 def _is_module(name: str) -> bool:

@@ -67,24 +67,24 @@ def module_name(path: str) -> str | None:
 
 def dist_infos(directory: Path | str) -> dict[str, Path]:
     """Return the dist-info directories of one directory, by canonical name."""
-    found: dict[str, Path] = {}
+    directories: dict[str, Path] = {}
     try:
         with os.scandir(directory) as listing:
             for item in listing:
                 if item.name.endswith(".dist-info"):
                     name = str(canonicalize_name(item.name.removesuffix(".dist-info").rpartition("-")[0]))
-                    found.setdefault(name, Path(item.path))
+                    directories.setdefault(name, Path(item.path))
     except OSError:  # missing, not readable, or a zip
         pass
-    return found
+    return directories
 
 
 def installed(places: Sequence[str | Path]) -> dict[str, Path]:
     """Return the dist-info directories on a search path, by canonical name; of several with one name the first."""
-    found: dict[str, Path] = {}
+    directories: dict[str, Path] = {}
     for place in places:
-        found = {**dist_infos(place), **found}
-    return found
+        directories = {**dist_infos(place), **directories}
+    return directories
 
 
 def top_level(path: str) -> str | None:

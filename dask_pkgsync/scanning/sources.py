@@ -168,5 +168,5 @@ def _rules_above(root: Path) -> list[tuple[str, GitIgnoreSpec]]:
     """Return the rules of the ``.gitignore`` files above a directory up to the top of its checkout, outermost first."""
     parents = [root, *root.parents]
     top = next((index for index, parent in enumerate(parents) if (parent / ".git").exists()), 0)
-    found = ((parent, _rules_in(parent)) for parent in reversed(parents[1 : top + 1]))
-    return [(str(parent), rules) for parent, rules in found if rules is not None]
+    rules_by_directory = ((parent, _rules_in(parent)) for parent in reversed(parents[1 : top + 1]))
+    return [(str(parent), rules) for parent, rules in rules_by_directory if rules is not None]

@@ -1,4 +1,4 @@
-"""The progress of a sync, and the interface of those who show it (`Reporter`)."""
+"""The progress of a sync, and the interface that displays implement (`Reporter`)."""
 
 from __future__ import annotations
 
