@@ -67,6 +67,8 @@ def quiet(cache: Path) -> Iterator[None]:
         "distributed.scheduler.preload": ["dask_pkgsync.preload"],
         "distributed.scheduler.events-cleanup-delay": "10 ms",
         "distributed.admin.low-level-log-length": RINGS,
+        "distributed.admin.system-monitor.log-length": 1,
+        "distributed.worker.profile.enabled": False,  # its samples, with the lines of every file that runs
         "pkgsync.cache-directory": str(cache),
     }
     before = logging.root.manager.disable
