@@ -9,7 +9,7 @@ from dask_pkgsync.model.environments.environment import environment_from_wire, e
 from dask_pkgsync.model.text import printable
 from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.model.wire.protocol import PRESENTED, SCHEMA
-from dask_pkgsync.model.wire.releases import THIS, Release, agree, release_from_wire, release_to_wire
+from dask_pkgsync.model.wire.releases import THIS, UNTOLD, Release, agree, release_from_wire, release_to_wire
 
 if TYPE_CHECKING:
     from dask_pkgsync.model.environments.environment import Environment
@@ -50,8 +50,9 @@ def presented(message: dict[str, Any]) -> Environment | None:
     if not isinstance(versions.value, dict) or PRESENTED not in versions.value:
         return None
     presentation = versions.key(PRESENTED)
-    release = release_from_wire(presentation.optional("release", None))
-    agree(release, here="the cluster's scheduler", there="the client")
+    release = presentation.optional("release", None)
+    if release.value is not None or presentation.key("schema").value == UNTOLD.newest:
+        agree(release_from_wire(release), here="the cluster's scheduler", there="the client")
     presentation.schema()
     return environment_from_wire(presentation.key("environment").value, f"{presentation.place}.environment")
 

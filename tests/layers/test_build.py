@@ -473,7 +473,7 @@ from dask_pkgsync.model.target import Target
 from dask_pkgsync.model.policy import Policy
 from dask_pkgsync.model.environments.distribution import Distribution
 from dask_pkgsync.model.environments.environment import Environment
-from dask_pkgsync.process import activation
+from dask_pkgsync.process import activation, imports
 from dask_pkgsync.layers.layer import Layer
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.scanning.installed import scan_installed
@@ -485,21 +485,21 @@ wanted = Environment.of(base.interpreter, [Distribution(n, v) for n, v in change
 target = Target(wanted, Policy())
 before = list(sys.path), sys.executable, os.environ["PATH"]
 said = {}
-said["lacking"] = sorted(s.name for s in activation.remaining(target).changes)
-said["why before"] = activation.why_restart(layer, activation.remaining(target))
+said["lacking"] = sorted(s.name for s in imports.remaining(target).changes)
+said["why before"] = activation.why_restart(layer, imports.remaining(target))
 activation.activate(layer)
-said["lacking live"] = [s.name for s in activation.remaining(target).changes]
+said["lacking live"] = [s.name for s in imports.remaining(target).changes]
 import six, tabulate
 said["six"] = six.__version__
 said["order"] = [p.startswith(sys.argv[2]) for p in sys.path].index(True) > max(
     i for i, p in enumerate(sys.path) if p.endswith("lib-dynload"))
 said["child"] = os.popen(f"{sys.executable} -c 'import six; print(six.__version__)'").read().strip()
 said["script"] = os.popen("echo a b | tabulate").read().split("\\n")[1]
-said["from layer"] = activation.loaded_from(this_process().layer)
+said["from layer"] = imports.loaded_from(this_process().layer)
 activation.deactivate()
 said["undone"] = before == (list(sys.path), sys.executable, os.environ["PATH"])
-said["why after"] = activation.why_restart(None, activation.remaining(target))
-said["complete"] = activation.why_restart(Layer("x", Path("/x"), True, ()), activation.remaining(target))
+said["why after"] = activation.why_restart(None, imports.remaining(target))
+said["complete"] = activation.why_restart(Layer("x", Path("/x"), True, ()), imports.remaining(target))
 print(json.dumps(said))
 """
 

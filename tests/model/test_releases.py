@@ -62,6 +62,9 @@ def test_what_is_presented_is_read_whatever_else_a_release_adds() -> None:
     old = {"schema": 1, "person": "ann@laptop", "environment": {"schema": 1}}
     with pytest.raises(ReleaseMismatchError, match="on the client"):
         presented({"versions": {PRESENTED: old}})
+    for nonsense in ({"schema": 99}, "junk", {"schema": "2"}, {}):
+        with pytest.raises(MessageError):
+            presented({"versions": {PRESENTED: nonsense}})
     newer = {**wire, "release": release_to_wire(Release("9.0", SCHEMA + 1, SCHEMA + 1))}
     with pytest.raises(ReleaseMismatchError, match="on the cluster's scheduler"):
         presented({"versions": {PRESENTED: newer}})
