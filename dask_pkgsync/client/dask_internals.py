@@ -67,15 +67,28 @@ async def scheduler_versions(client: Client) -> dict[str, Any]:
 
 
 def listens_to(client: Client, topic: str) -> bool:
-    """Whether this client was ever subscribed to a topic; still true after it has unsubscribed.
+    """Whether this client has a handler for a topic, which ``Client.subscribe_topic`` would replace.
 
     Notes
     -----
     Uses ``Client._event_handlers``, the handler of each topic: distributed 2024.6.0 and 2026.8.0. Neither removes it
-    at an unsubscription.
+    at an unsubscription, as `stop_listening_to` does.
     If it changes: find another way to see that ``Client.subscribe_topic`` would replace a handler.
     """
     return topic in client._event_handlers
+
+
+def stop_listening_to(client: Client, topic: str) -> None:
+    """Unsubscribe from a topic, and forget its handler, so that `listens_to` is false afterwards.
+
+    Notes
+    -----
+    Uses ``Client._event_handlers``: distributed 2024.6.0 and 2026.8.0, where ``Client.unsubscribe_topic`` keeps the
+    handler.
+    If it changes: call ``Client.unsubscribe_topic`` alone.
+    """
+    client.unsubscribe_topic(topic)
+    client._event_handlers.pop(topic, None)
 
 
 # -- state ------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.client.dask_internals import listens_to
+from dask_pkgsync.client.dask_internals import listens_to, stop_listening_to
 from dask_pkgsync.model.reports.progress import Reporter, progress_in
 from dask_pkgsync.model.text import harmless
 from dask_pkgsync.model.wire.protocol import TOPIC
@@ -48,7 +48,7 @@ async def events_reported_to(client: Client, reporter: Reporter) -> AsyncIterato
         yield
         await _wait_for_an_event(client, heard)
     finally:
-        client.unsubscribe_topic(TOPIC)
+        stop_listening_to(client, TOPIC)
 
 
 async def _wait_for_an_event(client: Client, heard: set[str], patience: float = 1.0) -> None:

@@ -350,3 +350,21 @@ def test_a_client_that_comes_back_works_or_is_closed(
     told = [record for record in caplog.records if "this client is closed" in record.getMessage()]
     assert len(told) == (end == "closed")
     assert all(bool(record.exc_info) == isinstance(outcomes[-1], ValueError) for record in told)
+
+
+@pytest.mark.cluster
+def test_every_sync_of_a_client_shows_its_progress(run_cluster: Any, base_environment: Environment) -> None:
+    """A client that syncs again with something else sees the steps of each node again."""
+
+    class Heard(pkgsync.Reporter):
+        def __init__(self) -> None:
+            self.steps: set[tuple[str, str]] = set()
+
+        def progressed(self, progress: Any) -> None:
+            self.steps.add((progress.role, progress.step))
+
+    with run_cluster(workers=1) as cluster, cluster.client(1) as client:
+        for version in ("1.16.0", "1.17.0"):
+            reporter = Heard()
+            pkgsync.sync(client, environment_with(base_environment, {"six": version}), progress=reporter)
+            assert {("nanny", "prepare"), ("nanny", "activate"), ("scheduler", "prepare")} <= reporter.steps

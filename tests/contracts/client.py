@@ -49,6 +49,7 @@ from dask_pkgsync.client.dask_internals import (
     restore_handshake,
     scheduler_versions,
     send_held_messages,
+    stop_listening_to,
     workers_here,
 )
 from dask_pkgsync.client.handshake import presenting
@@ -96,6 +97,23 @@ async def a_client_has_a_handler_for_each_topic_that_it_listens_to() -> None:
         client.subscribe_topic(OP, print)
         assert listens_to(client, OP)
         client.unsubscribe_topic(OP)
+
+
+@relied_on_by(stop_listening_to, listens_to)
+async def a_client_can_listen_again_to_a_topic_that_it_has_left() -> None:
+    """Without a handler in `_event_handlers` a client passes over late events, and can subscribe again."""
+    async with scheduler_here() as scheduler, client_of(scheduler) as client:
+        heard: list[object] = []
+        for number in range(2):
+            client.subscribe_topic(OP, lambda event: heard.append(event[1]))
+            while number not in heard:  # until the subscription has arrived there
+                scheduler.log_event(OP, number)
+                await asyncio.sleep(0.01)
+            stop_listening_to(client, OP)
+            assert not listens_to(client, OP)
+        scheduler.log_event(OP, "late")
+        await a_moment()
+        assert set(heard) == {0, 1}
 
 
 # -- state ------------------------------------------------------------------------------------------------------------

@@ -132,8 +132,8 @@ def test_a_client_that_tries_again_and_again_costs_nothing_that_stays(tmp_path: 
 
     This is measured in a process of its own: what the tests before this one have left behind comes and goes.
     """
-    argv = [sys.executable, "-c", "import sys, test_fuzz; test_fuzz.measure(sys.argv[1])", str(tmp_path)]
-    path = os.pathsep.join([str(SOURCE), str(Path(__file__).parents[1])])
+    argv = [sys.executable, "-c", f"import sys, {__name__} as here; here.measure(sys.argv[1])", str(tmp_path)]
+    path = os.pathsep.join(map(str, (SOURCE, Path(__file__).parents[1], Path(__file__).parent)))
     done = subprocess.run(argv, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
