@@ -28,6 +28,8 @@ from dask_pkgsync.model.reports.progress import OnlyIfNeeded, Reporter
 from dask_pkgsync.model.reports.status import status_from_wire
 from dask_pkgsync.model.reports.sync import sync_report_from_wire
 from dask_pkgsync.model.reports.verdict import LET_IN, UNGUARDED, Verdict, refused, verdict_from_wire
+from dask_pkgsync.model.wire.protocol import SCHEMA
+from dask_pkgsync.model.wire.releases import agree
 from dask_pkgsync.options.keywords import refuse_unknown, takes_options
 from dask_pkgsync.options.person import policy_from, this_person
 from dask_pkgsync.process.state import this_process
@@ -213,7 +215,8 @@ def release(client: Client) -> SyncReport:
 
 
 async def _release(client: Client) -> SyncReport:
-    report = sync_report_from_wire(await _call(client, "pkgsync_release", client=client.id, person=this_person()))
+    released = await _call(client, "pkgsync_release", client=client.id, person=this_person(), schema=SCHEMA)
+    report = sync_report_from_wire(released)
     ClientSession.end(client)
     return report
 
@@ -226,6 +229,8 @@ def check(client: Client, environment: Environment, policy: Policy | None = None
 
 async def _check(client: Client, environment: Environment, policy: Policy) -> Verdict:
     asked = {"environment": environment_to_wire(environment), "policy": policy_to_wire(policy)}
+    if (announcement := await announced(client)) is not None:
+        agree(announcement.release, here="the client", there="the cluster's scheduler")
     answer = await ask_scheduler(client, "pkgsync_check", **asked, process=this_process().token)
     if answer is not None:
         return verdict_from_wire(answer)
@@ -237,6 +242,8 @@ async def _check(client: Client, environment: Environment, policy: Policy) -> Ve
 
 
 async def _call(asking: Client, operation: str, /, **arguments: Any) -> Any:
+    if (announcement := await announced(asking)) is not None:
+        agree(announcement.release, here="the client", there="the cluster's scheduler")
     answer = await ask_scheduler(asking, operation, **arguments)
     if answer is None:  # the scheduler has no such handler, because no plugin of ours was registered there
         raise PkgsyncError("nobody has synced this cluster: call sync(client) first")

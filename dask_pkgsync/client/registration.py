@@ -13,7 +13,7 @@ from dask_pkgsync.model.announcement import announcement_from_wire
 from dask_pkgsync.model.errors import PkgsyncError, WarnsOnlyError
 from dask_pkgsync.model.reports.answer import error_from_wire
 from dask_pkgsync.model.reports.failure import SyncError
-from dask_pkgsync.model.reports.sync import sync_report_from_wire
+from dask_pkgsync.model.reports.sync import SyncReport, sync_report_from_wire
 from dask_pkgsync.model.target import own_to_wire, target_to_wire
 from dask_pkgsync.model.wire.protocol import ONLY_WARNS, TOPIC
 from dask_pkgsync.model.wire.releases import THIS, ReleaseMismatchError, agree
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from dask_pkgsync.model.announcement import Announcement
-    from dask_pkgsync.model.reports.sync import SyncReport
     from dask_pkgsync.model.target import Target
     from dask_pkgsync.scanning.snapshot import Snapshot
 
@@ -82,7 +81,7 @@ async def register(client: Client, plugin: Registrable, name: str | None, idempo
         If the scheduler is guarded by a release of dask-pkgsync that the client's release cannot talk to.
     """
 
-    async def sync() -> SyncReport:
+    async def sync() -> SyncReport | None:
         return await _ask(client, plugin, name, idempotent=idempotent)
 
     BlobProvider(client, plugin.snapshot, plugin.target.store).listen()
@@ -97,18 +96,32 @@ async def register(client: Client, plugin: Registrable, name: str | None, idempo
     finally:
         if is_set:
             ClientSession(client, sync).begin()
+    if report is None:
+        answer = await ask_scheduler(client, "pkgsync_last", client=client.id)
+        report = sync_report_from_wire(answer) if answer is not None else SyncReport(plugin.target.id, ())
     return report
 
 
-async def _ask(client: Client, plugin: Registrable, name: str | None, *, idempotent: bool) -> SyncReport:
-    """Sync by a message if the scheduler keeps the dask-pkgsync that it has; else register the plugin."""
+async def _ask(client: Client, plugin: Registrable, name: str | None, *, idempotent: bool) -> SyncReport | None:
+    """Sync by a message if the scheduler keeps the dask-pkgsync that it has; else register the plugin, and return None.
+
+    Raises
+    ------
+    PkgsyncError
+        Also if the scheduler is guarded by a release that says nothing of itself, and keeps that.
+    """
     announcement = await announced(client)
     if announcement is not None and _is_to_stay(announcement):
         report = await _by_message(client, plugin)
         if report is not None:
             return report
-    await register_at_scheduler(client, plugin, name or plugin.name, idempotent)
-    return sync_report_from_wire(await ask_scheduler(client, "pkgsync_last", client=client.id))
+    try:
+        await register_at_scheduler(client, plugin, name or plugin.name, idempotent)
+    except PkgsyncError:
+        raise
+    except ImportError as error:  # of `carry.bootstrap`, which cannot raise errors of ours
+        raise PkgsyncError(str(error)) from None
+    return None
 
 
 def _is_to_stay(announcement: Announcement) -> bool:

@@ -142,6 +142,7 @@ async def sync_on_connect(client: Client, sync: Callable[[], Awaitable[Any]]) ->
         await sync()
     except Exception as error:  # noqa: BLE001  # `Client(...)` raises it right after this function
         outcome = error
-    if isinstance(outcome, Exception):
-        await client.close()
     instead_of_reading_once(client, outcome)
+    if isinstance(outcome, Exception):
+        with contextlib.suppress(asyncio.TimeoutError):  # what `Client(...)` has to raise is the error of the sync
+            await client.close()

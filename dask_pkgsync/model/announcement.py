@@ -37,7 +37,7 @@ def announcement_to_wire(announcement: Announcement) -> dict[str, Any]:
 
 def announcement_from_wire(data: object) -> Announcement | None:
     """Read what `announcement_to_wire` wrote; return None for any other data."""
-    if not data:
+    if not isinstance(data, dict):
         return None
     field = Field(data, "metadata")
     try:

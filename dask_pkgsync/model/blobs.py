@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
 from dask_pkgsync.model.errors import MessageError, WheelError
@@ -144,8 +144,3 @@ def wheel_error_from_wire(data: object, place: str = "error") -> WheelError:
     package, problem = (field.key(name).long_text() for name in ("package", "problem"))
     advice, last_words = (field.optional(name, "").long_text() for name in ("advice", "last-words"))
     return WheelError(package, problem, advice=advice, last_words=last_words)
-
-
-def canonical_request(name: str, version: str) -> BlobRequest:
-    """Return the request for a distribution from an index; the name may have any spelling."""
-    return BlobRequest(str(canonicalize_name(name)), version)

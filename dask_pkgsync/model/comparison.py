@@ -12,8 +12,8 @@ from packaging.version import InvalidVersion, Version
 from dask_pkgsync.model.environments.origin import FromDirectory, FromModules, FromVcs
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.policy import CRITICAL, Level, Policy
-from dask_pkgsync.model.text import counted, html_table, text_table
-from dask_pkgsync.model.wire.fields import MAX_LONG_TEXT
+from dask_pkgsync.model.text import counted, html_table, sendable_line, text_table
+from dask_pkgsync.model.wire.fields import MAX_LONG_TEXT, MAX_TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -262,11 +262,11 @@ def comparison_to_wire(comparison: Comparison) -> dict[str, Any]:
     """Return a comparison as plain data."""
     rows = [
         {
-            "name": row.name,
+            "name": sendable_line(row.name, MAX_TEXT),
             "level": row.level.value,
-            "expected": row.expected,
-            "found": row.found,
-            "reason": row.reason,
+            "expected": sendable_line(row.expected, MAX_LONG_TEXT),
+            "found": sendable_line(row.found, MAX_LONG_TEXT),
+            "reason": sendable_line(row.reason, MAX_LONG_TEXT),
         }
         for row in comparison
     ]
@@ -287,4 +287,4 @@ def _difference(entry: Field) -> Difference:
         raise MessageError(level.place, " or ".join(choice.value for choice in Level), level.value) from None
     # Versions may be long texts: a version can stand there together with its URL.
     expected, found, reason = (entry.key(name).text(MAX_LONG_TEXT) for name in ("expected", "found", "reason"))
-    return Difference(entry.key("name").text(200), known, expected, found, reason)
+    return Difference(entry.key("name").text(), known, expected, found, reason)

@@ -195,6 +195,7 @@ class Controller:
             await self.claims.wait_for_others(claim)
             async with self.rollout.lock:
                 self.claims.refuse_if_gone(claim)
+                self.listen()  # again: a release may have opened the gate while this sync waited for the lock
                 # After either error the next round finds the other client that the claim conflicts with.
                 with contextlib.suppress(FileConflictError, MustWaitError):
                     return await self._sync(claim)

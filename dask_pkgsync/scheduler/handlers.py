@@ -17,6 +17,7 @@ from dask_pkgsync.model.reports.sync import report_from_wire, sync_report_to_wir
 from dask_pkgsync.model.target import own_from_wire, target_from_wire
 from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.model.wire.protocol import ONLY_WARNS
+from dask_pkgsync.model.wire.releases import THIS, UNTOLD, ReleaseMismatchError
 
 if TYPE_CHECKING:
     from typing import Any
@@ -77,11 +78,19 @@ class Handlers:
             return None
         name = Field(client, "client").text(_NAME)
         try:
+            self._refuse_unknown(name)
             asked = await asyncio.to_thread(target_from_wire, target)
             report = await self.controller.register(asked, name)
         except PkgsyncError as error:
             return {"error": error_to_wire(error)}
+        if not self.controller.is_at_work:  # somebody has released the cluster while this sync waited for its turn
+            return None
         return {"report": sync_report_to_wire(report)}
+
+    def _refuse_unknown(self, client: str) -> None:
+        """Raise unless a client of this name is connected: nobody else has a claim, or could be told anything."""
+        if client not in self.controller.scheduler.clients:
+            raise PkgsyncError(f"no client {client[:50]!r} is connected to this scheduler: connect, and sync again")
 
     async def handle_join(self, client: object, target: object, rest: object, **_: object) -> dict[str, Any] | None:
         """Add the claim of a client whose target the cluster already has; return None where the cluster has not.
@@ -115,7 +124,9 @@ class Handlers:
         status = ClusterStatus(target.id if target else "", controller.nodes.status(target), clients, time(), note)
         return status_to_wire(status)
 
-    async def handle_release(self, client: object = "", person: object = "", **_: object) -> dict[str, Any]:
+    async def handle_release(
+        self, client: object = "", person: object = "", schema: object = None, **_: object
+    ) -> dict[str, Any]:
         """Give every node its base back; open the gate, unless the operator has configured it.
 
         Parameters
@@ -124,12 +135,18 @@ class Handlers:
             Dask's name of the client that asks.
         person : str
             The name of that client's user, for the messages to the other clients.
+        schema : int
+            That of the report that the client reads. Release 0.1 sends none, and could not read the report.
 
         Raises
         ------
+        RuntimeError
+            If the client is of release 0.1, which does not have the classes of our errors.
         PolicyError
             If the operator has configured the environment of the cluster, or that nothing is installed on it.
         """
+        if schema is None:
+            raise RuntimeError(str(ReleaseMismatchError(UNTOLD, THIS, "the client", "the cluster's scheduler")))
         if self.controller.operator_policy.enforced is not None:
             raise PolicyError(
                 "the operator has configured the environment of this cluster (pkgsync.mode is enforce): no client can "

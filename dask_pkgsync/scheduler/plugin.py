@@ -9,10 +9,22 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from dask_pkgsync.model.reports.failure import SyncError
 from dask_pkgsync.model.target import Target, target_from_wire
 from dask_pkgsync.model.wire.fields import Field
-from dask_pkgsync.scheduler.extension import controller_of
 
 if TYPE_CHECKING:
     from distributed import Scheduler
+
+    from dask_pkgsync.scheduler.controller import Controller
+
+
+def _controller(scheduler: Scheduler) -> Controller:
+    """Return the controller of a scheduler, of the copy of this package that is loaded by now.
+
+    The plugin of one client may still be on the scheduler when another client's copy of the package has taken its
+    place. So the module is looked up at each call: this plugin's own copy would replace the newer controller.
+    """
+    from dask_pkgsync.scheduler.extension import controller_of
+
+    return controller_of(scheduler)
 
 
 class SessionHooks(SchedulerPlugin):
@@ -22,15 +34,15 @@ class SessionHooks(SchedulerPlugin):
 
     def add_client(self, scheduler: Scheduler, client: str) -> None:
         """Report a client that has connected."""
-        controller_of(scheduler).client_connected(client)
+        _controller(scheduler).client_connected(client)
 
     def restart(self, scheduler: Scheduler) -> None:
         """Announce the target again, as Dask drops all metadata when a client restarts the cluster."""
-        controller_of(scheduler).announce()
+        _controller(scheduler).announce()
 
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
         """Report a client that has disconnected."""
-        controller_of(scheduler).client_disconnected(client)
+        _controller(scheduler).client_disconnected(client)
 
 
 class PermanentHooks(SessionHooks):
@@ -58,7 +70,7 @@ class RegisteredPlugin(SessionHooks):
 
     async def start(self, scheduler: Scheduler) -> None:
         """Sync the cluster to the target; an error that is raised here reaches the caller on the client."""
-        controller = controller_of(scheduler)
+        controller = _controller(scheduler)
         try:
             await controller.register(self.target, self.client)
         except SyncError as error:

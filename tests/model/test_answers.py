@@ -63,3 +63,20 @@ def test_junk_is_no_error_of_ours(data: object) -> None:
     """Whatever a scheduler answers, reading it raises MessageError and nothing else."""
     with pytest.raises(MessageError):
         error_from_wire(data)
+
+
+def test_whatever_an_error_says_can_be_sent_and_read() -> None:
+    """Halves of characters, control characters and endless texts of a node cost no client its answer."""
+    hostile = "half \ud800, bell \a, two\nlines, " + "long " * 50_000
+    difference = Difference(hostile, Level.EXACT, hostile, hostile, hostile)
+    failure = NodeFailure(hostile, hostile, hostile, hostile, hostile, (hostile,))
+    for error in (
+        EnvironmentMismatchError(Comparison((difference,), "cluster", "yours")),
+        ConflictError(hostile, Comparison((difference,), "cluster", "yours")),
+        SyncError({failure.node: failure}),
+        PolicyError(hostile),
+        PkgsyncError(hostile),
+    ):
+        again = error_from_wire(msgpack.unpackb(msgpack.packb(error_to_wire(error))))
+        assert type(again) is type(error)
+        assert "half ?, bell " in str(again)

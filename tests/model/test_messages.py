@@ -382,7 +382,7 @@ def test_of_very_long_last_words_the_end_is_sent() -> None:
 
 def test_half_a_character_is_refused() -> None:
     """A lone surrogate comes in by pickle only, and could not be sent on: nobody would see a status any more."""
-    wire = failure_to_wire(NodeFailure("n", "install", "half \ud800"))
+    wire = {**failure_to_wire(NodeFailure("n", "install", "half")), "problem": "half \ud800"}
     with pytest.raises(MessageError, match="surrogates") as caught:
         failure_from_wire(wire)
     str(caught.value).encode()

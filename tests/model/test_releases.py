@@ -74,7 +74,7 @@ def test_what_a_scheduler_announces_is_a_hint() -> None:
     """It survives the wire; what somebody else wrote there is nothing; of an old one the release is not known."""
     told = Announcement("enforce", "ab" * 32, is_guarded=True)
     assert announcement_from_wire(announcement_to_wire(told)) == told
-    for nothing in (None, {}, {"mode": 7, "target": ""}, "text", {"mode": "sync"}):
+    for nothing in (None, {}, {"mode": 7, "target": ""}, "text", {"mode": "sync"}, [1], 0):
         assert announcement_from_wire(nothing) is None
     old = announcement_from_wire({"mode": "sync", "target": ""})
     assert old is not None
