@@ -157,6 +157,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_an_adaptive_cluster_scales_in_the_target(
     venvs: Venvs, shared_cache: Path, tmp_path: Path, target: Environment
 ) -> None:

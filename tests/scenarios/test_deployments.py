@@ -205,6 +205,7 @@ SLURM = {
 
 
 @pytest.mark.cluster
+@pytest.mark.slow
 def test_jobs_take_the_environment(venvs: Venvs, tmp_path: Path) -> None:
     """Job scripts that dask-jobqueue writes are run by a small Slurm; the prologue says where layers go."""
     client = venvs.make_or_skip(*CLIENT, "dask-jobqueue")
@@ -258,6 +259,7 @@ print(json.dumps(faults))
 """
 
 
+@pytest.mark.slow
 def test_dask_kubernetes_takes_the_resources(venvs: Venvs) -> None:
     """The operator's own schema takes the page's DaskCluster, and what its Python makes, but not a fault in it."""
     venv = venvs.make_or_skip(*CRITICAL_PINS, "dask-kubernetes", "jsonschema")
@@ -385,6 +387,7 @@ c.Proxy.address = "127.0.0.1:{public}"
 
 
 @pytest.mark.cluster
+@pytest.mark.slow
 def test_a_gateway_starts_guarded_clusters(venvs: Venvs, tmp_path: Path) -> None:
     """A real gateway with the page's configuration starts guarded clusters, which sync and scale."""
     server = venvs.make_or_skip("dask-gateway-server[local]")

@@ -219,6 +219,7 @@ def test_an_installer_that_hangs_is_ended_with_all_its_processes(
         assert client.submit(sum, [1, 2]).result(timeout=60) == 3
 
 
+@pytest.mark.slow
 def test_a_long_install_evicts_nobody_and_blocks_nobody(
     run_cluster: Run, sample: Environment, index: Index, tmp_path: Path
 ) -> None:

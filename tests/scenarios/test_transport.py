@@ -355,6 +355,7 @@ def two(tmp_path: Path, venvs: Venvs) -> Iterator[Two]:
         assert anns.result() == "stayed"
 
 
+@pytest.mark.slow
 def test_who_is_stopped_keeps_others_waiting_for_no_longer_than_the_patience(two: Two) -> None:
     """The error names who does not answer; once that process runs on, the same sync succeeds."""
 
@@ -376,7 +377,7 @@ def test_who_is_stopped_keeps_others_waiting_for_no_longer_than_the_patience(two
         assert re.search(r"module-of-ann \S+ is only to be had from \S+@\S+: connected, but no answer for 9 s", refused)
         assert "No node was changed" in refused
         two.cluster.wait_for(lambda: client.run_on_scheduler(silent) == 0, "a sign of Ann")
-        client.run_on_scheduler(silent, 60.0)  # whoever answers now is in time, however busy this machine is
+        client.run_on_scheduler(silent, patience=60.0)  # whoever answers now is in time, however busy this machine is
     assert two.ben.run(two.cluster, sync) == [["ann", "ben"]]
 
 

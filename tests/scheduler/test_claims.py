@@ -394,6 +394,7 @@ async def _race(scheduler: Scheduler, here: Environment, number: int) -> list[Pk
         return found
 
 
+@pytest.mark.slow
 def test_in_hundreds_of_rounds_exactly_one_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two who come at the same instant one has the cluster, and the other is told whose it is; nothing is left."""
     monkeypatch.chdir(tmp_path)  # beside a large pyproject.toml each of them would read uv's options in it

@@ -48,6 +48,7 @@ def files(venv: Venv, *, scripts: bool) -> dict[str, tuple[str, bool]]:
     return found
 
 
+@pytest.mark.slow
 def test_real_distributions_come_out_as_they_were(tmp_path: Path) -> None:
     """More than fifty real distributions are identical after being packed and installed: bytes, modes, scripts."""
     first, second = venv_at(tmp_path / "first"), venv_at(tmp_path / "second")
