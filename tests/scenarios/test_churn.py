@@ -57,6 +57,7 @@ def kill_workers(nanny_pid: int) -> int:
     return len(workers)
 
 
+@pytest.mark.slow
 def test_no_task_sees_the_base_while_workers_come_and_go(run_cluster: Run, target: Environment) -> None:
     """Thousands of tasks, during kill -9, restarts and new workers, all see the target's version."""
     env = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "50"}
