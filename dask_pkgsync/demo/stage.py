@@ -244,7 +244,11 @@ def temporary_directory() -> Iterator[Path]:
     try:
         yield directory
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        # An installer that was interrupted may have left a process that still writes there for a moment.
+        deadline = time.monotonic() + 10
+        while directory.exists() and time.monotonic() < deadline:
+            shutil.rmtree(directory, ignore_errors=True)
+            time.sleep(0.02)
 
 
 @contextmanager
