@@ -229,9 +229,7 @@ def check(client: Client, environment: Environment, policy: Policy | None = None
 
 async def _check(client: Client, environment: Environment, policy: Policy) -> Verdict:
     asked = {"environment": environment_to_wire(environment), "policy": policy_to_wire(policy)}
-    if (announcement := await announced(client)) is not None:
-        agree(announcement.release, here="the client", there="the cluster's scheduler")
-    answer = await ask_scheduler(client, "pkgsync_check", **asked, process=this_process().token)
+    answer = await _ask(client, "pkgsync_check", **asked, process=this_process().token)
     if answer is not None:
         return verdict_from_wire(answer)
     cluster = versions_in({"versions": await scheduler_versions(client)})
@@ -242,9 +240,19 @@ async def _check(client: Client, environment: Environment, policy: Policy) -> Ve
 
 
 async def _call(asking: Client, operation: str, /, **arguments: Any) -> Any:
-    if (announcement := await announced(asking)) is not None:
-        agree(announcement.release, here="the client", there="the cluster's scheduler")
-    answer = await ask_scheduler(asking, operation, **arguments)
-    if answer is None:  # the scheduler has no such handler, because no plugin of ours was registered there
+    if (answer := await _ask(asking, operation, **arguments)) is None:
         raise PkgsyncError("nobody has synced this cluster: call sync(client) first")
     return answer
+
+
+async def _ask(asking: Client, operation: str, /, **arguments: Any) -> Any:
+    """Call a handler of the scheduler's dask-pkgsync; return None if none was registered there.
+
+    Raises
+    ------
+    ReleaseMismatchError
+        If the scheduler has a release that the client's cannot talk to; then nothing is called.
+    """
+    if (announcement := await announced(asking)) is not None:
+        agree(announcement.release, here="the client", there="the cluster's scheduler")
+    return await ask_scheduler(asking, operation, **arguments)
