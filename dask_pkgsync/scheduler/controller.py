@@ -115,6 +115,12 @@ class Controller:
     def _has_plugin(self) -> bool:
         return any(getattr(plugin, "is_pkgsync", False) for plugin in self.scheduler.plugins.values())
 
+    def remove_registered_plugins(self) -> None:
+        """Remove the plugins that clients have registered; what the operator has configured stays."""
+        for name, plugin in list(self.scheduler.plugins.items()):
+            if getattr(plugin, "is_pkgsync", False) and not getattr(plugin, "is_permanent", False):
+                self.scheduler.remove_plugin(name)
+
     def client_connected(self, client: str) -> None:
         """Note that a client has connected."""
         self.sessions.connected(client)
@@ -334,9 +340,7 @@ class Controller:
         self.expiry.stop()
         self.drain.begin(restart_for_a_release())
         reports = await self.rollout.release()
-        for name, plugin in list(self.scheduler.plugins.items()):
-            if getattr(plugin, "is_pkgsync", False) and not getattr(plugin, "is_permanent", False):
-                self.scheduler.remove_plugin(name)
+        self.remove_registered_plugins()
         if not self.is_permanent:
             self.gate.open()
         self.report, self.reports = None, {}

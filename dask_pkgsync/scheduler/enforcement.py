@@ -52,11 +52,8 @@ async def guard(scheduler: Scheduler) -> None:
     gate.ready.clear()  # Dask listens already: whoever registers waits until the operator policy is known
     controller.listen()
     scheduler.add_plugin(PermanentHooks())
-    operator_policy.mode, operator_policy.stock_clients, operator_policy.policy = (
-        mode,
-        stock_clients(),
-        policy_from({}),
-    )
+    operator_policy.mode, operator_policy.stock_clients = mode, stock_clients()
+    operator_policy.policy = policy_from({})
     operator_policy.target = lambda: controller.target
     if operator_policy.has_critical_levels:
         installed = await asyncio.to_thread(scan_installed)

@@ -75,16 +75,10 @@ class RegisteredPlugin(SessionHooks):
             await controller.register(self.target, self.client)
         except SyncError as error:
             if error.adopted:
-                self._replace_earlier(scheduler)
+                controller.remove_registered_plugins()
                 scheduler.add_plugin(self)  # Dask adds no plugin whose start failed, but the gate must stay
             raise
-        self._replace_earlier(scheduler)
-
-    def _replace_earlier(self, scheduler: Scheduler) -> None:
-        """Remove an earlier registration of this plugin: Dask would warn that it is replaced."""
-        for name, plugin in list(scheduler.plugins.items()):
-            if getattr(plugin, "is_pkgsync", False) and not getattr(plugin, "is_permanent", False):
-                scheduler.remove_plugin(name)
+        controller.remove_registered_plugins()  # Dask adds this one now, and would warn that it replaces another
 
 
 def registered_plugin(state: object) -> RegisteredPlugin:
