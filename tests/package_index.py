@@ -11,20 +11,24 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from typing import TYPE_CHECKING
 
+from dask_pkgsync.scanning.records import recorded
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def wheel(name: str, version: str, payload: int = 0) -> tuple[str, bytes]:
-    """Return the file name and content of a wheel with one module."""
+def wheel(name: str, version: str, payload: int = 0, more: dict[str, str] | None = None) -> tuple[str, bytes]:
+    """Return the file name and content of a wheel with one module, and more files."""
     module = name.replace("-", "_")
     info = f"{module}-{version}.dist-info"
     files = {
         f"{module}.py": f"__version__ = {version!r}\n" + "#" * payload,
+        **(more or {}),
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
-    files[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in [*files, f"{info}/RECORD"])
+    files[f"{info}/RECORD"] = "".join(f"{recorded(path, text.encode())}\n" for path, text in files.items())
+    files[f"{info}/RECORD"] += f"{info}/RECORD,,\n"
     buffer = BytesIO()
     with zipfile.ZipFile(buffer, "w") as bundle:
         for path, text in files.items():
@@ -49,9 +53,9 @@ class Index:
         self.served: list[str] = []
         self.url = ""
 
-    def add(self, name: str, version: str, payload: int = 0) -> None:
+    def add(self, name: str, version: str, payload: int = 0, more: dict[str, str] | None = None) -> None:
         """Offer a wheel."""
-        filename, content = wheel(name, version, payload)
+        filename, content = wheel(name, version, payload, more)
         self.wheels.setdefault(name, {})[filename] = content
 
     def page(self, name: str) -> bytes:

@@ -47,10 +47,11 @@ def _check_cluster(address: str, policy: Policy, given: dict[str, Any], *, modul
     from dask_pkgsync.client.api import check as check_cluster
     from dask_pkgsync.client.connection import RefusedError
     from dask_pkgsync.client.handshake import take_presented
+    from dask_pkgsync.scanning.snapshot import verified
 
     try:
         with connected(address, given, modules=modules) as client:
-            return check_cluster(client, take_presented().environment, policy)
+            return check_cluster(client, verified(take_presented().environment), policy)
     except RefusedError as error:
         click.echo(f"{error}\n")
         click.echo(f"{address}: would be refused, for the reason above.")
@@ -65,7 +66,7 @@ def _check_lock(path: str, policy: Policy, *, modules: bool | list[str] | None) 
 
     labels = {"expected_label": path, "found_label": "this environment"}
     expected = read_lock(path)
-    comparison = compare(expected, this_snapshot(modules=modules).environment, policy, **labels)
+    comparison = compare(expected, this_snapshot(modules=modules, verify=True).environment, policy, **labels)
     if not comparison:
         return Verdict(LET_IN)
     missing = ", ".join(unpinned(expected))

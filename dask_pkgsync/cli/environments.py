@@ -33,7 +33,7 @@ def read_environment(source: str) -> Environment:
     from dask_pkgsync.model.environments.environment import Environment
 
     if source == ".":
-        return this_snapshot().environment
+        return this_snapshot(verify=True).environment
     try:
         text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.environments.origin import FromArchive, FromDirectory, FromIndex, FromModules, FromVcs
 from dask_pkgsync.model.policy import Level
-from dask_pkgsync.model.text import human_bytes, text_table
+from dask_pkgsync.model.text import counted, human_bytes, text_table
 from dask_pkgsync.scanning.snapshot import source_directory
 from dask_pkgsync.scanning.sources import project_files
 
@@ -26,8 +26,19 @@ def scan_page(environment: Environment) -> str:
     """Return a table of the distributions, followed by the interpreter, the fingerprint and the faults."""
     interpreter = environment.interpreter
     rows = [
-        [distribution.name, distribution.version, origin_text(distribution.origin), distribution.installer]
+        [
+            distribution.name,
+            distribution.version,
+            distribution.content[:8],
+            origin_text(distribution.origin),
+            distribution.installer,
+        ]
         for distribution in environment.distributions.values()
+    ]
+    modified = [
+        f"  {distribution.name} {distribution.version}: {counted(distribution.modified, 'file')} modified here"
+        for distribution in environment.distributions.values()
+        if distribution.modified
     ]
     faults = [f"  {fault.kind}: {fault.detail} ({fault.place})" for fault in environment.faults]
     about = (
@@ -35,7 +46,9 @@ def scan_page(environment: Environment) -> str:
         f"packages     {len(rows)}\n"
         f"fingerprint  {environment.fingerprint}"
     )
-    parts = [text_table(["package", "version", "origin", "installer"], rows), about]
+    parts = [text_table(["package", "version", "build", "origin", "installer"], rows), about]
+    if modified:
+        parts.append("\n".join(["Modified (they are shipped as they are):", *modified]))
     if faults:
         parts.append("\n".join(["Faults (the distributions they name match no others):", *faults]))
     return "\n\n".join(parts)

@@ -18,12 +18,15 @@ from dask_pkgsync.cli.environments import environment_of, this_snapshot
     is_flag=True,
     help="List the files of local code that would be shipped, and those that would not, and why.",
 )
+@click.option("--verify", is_flag=True, help="Look at the files of every package, and list those that were modified.")
 @flags("scan")
 @click.argument("python", required=False, type=click.Path(exists=True, dir_okay=False))
-def scan(python: str | None, *, as_json: bool, files: bool, **given: Any) -> None:
+def scan(python: str | None, *, as_json: bool, files: bool, verify: bool, **given: Any) -> None:
     """List the packages of this Python environment, or of that of another interpreter with the path PYTHON."""
     if files and python:
         raise click.UsageError("--files works for this environment only: leave PYTHON out.")
+    if verify and python:
+        raise click.UsageError("--verify works for this environment only: leave PYTHON out.")
     modules = take_modules(given)
     from dask_pkgsync.cli.pages import files_page, scan_page
 
@@ -32,5 +35,5 @@ def scan(python: str | None, *, as_json: bool, files: bool, **given: Any) -> Non
 
         click.echo(files_page(this_snapshot(modules=modules, modules_limit=sys.maxsize), policy_from({})))
         return
-    environment = environment_of(python) if python else this_snapshot(modules=modules).environment
+    environment = environment_of(python) if python else this_snapshot(modules=modules, verify=verify).environment
     click.echo(environment.to_json() if as_json else scan_page(environment))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from distributed import Client
@@ -30,7 +31,7 @@ from dask_pkgsync.options.person import (
 )
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.scanning.consistency import conflicts
-from dask_pkgsync.scanning.snapshot import Snapshot
+from dask_pkgsync.scanning.snapshot import Snapshot, verified
 
 if TYPE_CHECKING:
     from typing import Any
@@ -76,14 +77,15 @@ class PackageSync(Registrable):
 
     def __init__(self, environment: Environment | None = None, **options: Unpack[Options]) -> None:
         refuse_unknown(PackageSync.__init__, options)
-        snapshot = local_snapshot(options) if environment is None else Snapshot(environment)
+        snapshot = local_snapshot(options, verify=True) if environment is None else Snapshot(environment)
         self._take(snapshot, options, is_scanned=environment is None)
 
     @classmethod
     def of_snapshot(cls, snapshot: Snapshot) -> PackageSync:
-        """Make a plugin from a snapshot that was just scanned, with the configured options."""
+        """Make a plugin from a snapshot that was just scanned, with the configured options. Blocks."""
         plugin = cls.__new__(cls)
-        plugin._take(snapshot, {}, is_scanned=True)  # noqa: SLF001  # of this very class
+        looked_at = replace(snapshot, environment=verified(snapshot.environment))
+        plugin._take(looked_at, {}, is_scanned=True)  # noqa: SLF001  # of this very class
         return plugin
 
     def _take(self, snapshot: Snapshot, options: Options, *, is_scanned: bool) -> None:

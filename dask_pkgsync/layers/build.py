@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from dask_pkgsync.cache.directory import MARKER
 from dask_pkgsync.layers.clashes import clashes
 from dask_pkgsync.layers.fill import FROM_INDEX, Filler
-from dask_pkgsync.layers.layer import BASE_LINK, FORMAT, Layer, layer_digest, link_to
+from dask_pkgsync.layers.layer import BASE_LINK, FORMAT, OTHER_BUILDS, Layer, layer_digest, link_to
 from dask_pkgsync.layers.leaks import find_leak, loose_names
 from dask_pkgsync.layers.verify import verify
 from dask_pkgsync.model.clash import clash_from_wire, clash_to_wire
@@ -119,7 +119,14 @@ def _published(
         _publish(
             built,
             final,
-            {"complete": plan.complete, "pins": plan.pins, "bytes": size, "notes": notes, "clashes": wire},
+            {
+                "complete": plan.complete,
+                "pins": plan.pins,
+                "bytes": size,
+                "notes": notes,
+                "clashes": wire,
+                OTHER_BUILDS: filler.other_builds,
+            },
         )
         return replace(layer, root=final, fetched=size, notes=notes, clashes=found_clashes)
     except OSError as error:

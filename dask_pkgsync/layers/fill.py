@@ -14,10 +14,12 @@ from packaging.tags import sys_tags
 from packaging.utils import parse_wheel_filename
 
 from dask_pkgsync.model.blobs import BlobRequest
+from dask_pkgsync.model.environments.origin import content_identity
 from dask_pkgsync.model.errors import WheelError
 from dask_pkgsync.model.indexes import OWN
 from dask_pkgsync.model.plan import Keep, pin
 from dask_pkgsync.model.reports.failure import LayerError
+from dask_pkgsync.scanning.content import content_of
 from dask_pkgsync.scanning.direct_url import direct_url_of
 from dask_pkgsync.scanning.records import dist_infos, installed, recorded
 from dask_pkgsync.wheels.inspection import inspect
@@ -37,6 +39,15 @@ Fetch: TypeAlias = Callable[[Sequence[BlobRequest]], Mapping[BlobRequest, tuple[
 
 ROUNDS = 3
 """Tries in which the client gives only what the installer names as missing in the index; then it gives everything."""
+
+
+class ForeignPlatformError(LayerError):
+    """A wheel from the client is built for another platform than this node."""
+
+
+def site_packages_of(environment: Path) -> Path:
+    """Return the directory of the distributions in a virtual environment."""
+    return next(iter(environment.glob("lib/python*/site-packages")), environment)
 
 
 def _no_client(requests: Sequence[BlobRequest]) -> Mapping[BlobRequest, tuple[Path, str]]:
@@ -80,6 +91,8 @@ class Filler:
         self.held: dict[str, Step] = {pin(step): step for step in plan.held}
         self.wheels: dict[str, Path] = {}
         self.notes: list[str] = []
+        self.other_builds: list[str] = []
+        """Names of distributions whose build on the client cannot run here: the layer has another build."""
 
     def fill(self, environment: Path, final: Path) -> tuple[str, ...]:
         """Make a virtual environment and install the plan's distributions into it; return notes for people. Blocks.
@@ -103,7 +116,10 @@ class Filler:
             self.installer.make_environment(environment, timeout=self.timeout)
             try:
                 self._install(environment, final)
-                break
+                more = self._other_builds(environment)
+                if not more:
+                    break
+                self._fetch_builds(more, environment.parent)
             except LayerError as error:
                 round_ += 1
                 more = self._ask_client_for(error, round_)
@@ -113,9 +129,43 @@ class Filler:
                     self._fetch(more, environment.parent)
                 except LayerError as client_error:
                     raise _both(error, client_error) from None
-                shutil.rmtree(environment)
+            shutil.rmtree(environment)
         self._write_origins(environment)
         return tuple(self.notes)
+
+    def _other_builds(self, environment: Path) -> list[str]:
+        """Return the pins of which the index has given another build than the client's, except those told of."""
+        found = dist_infos(site_packages_of(environment))
+        wanted = {name: step for name, step in self.held.items() if step.content and step.name not in self.other_builds}
+        differing = [name for name, step in wanted.items() if content_of(str(found[step.name])).digest != step.content]
+        if from_client := [name for name in differing if name in self.wheels]:
+            raise LayerError(
+                "install",
+                f"the client's wheels of {', '.join(from_client)} do not have the files that its environment had",
+                advice="Run the sync again: the client's environment was changed meanwhile.",
+                packages=tuple(from_client),
+            )
+        return differing
+
+    def _fetch_builds(self, names: Sequence[str], work: Path) -> None:
+        """Get the client's builds of some pins; of those that cannot run here, the build of the index stays."""
+        if self.sources.transport == "index":
+            raise LayerError(
+                "install",
+                f"the index has other builds of {', '.join(names)} than the client",
+                advice="Let the client provide its builds (transport='auto'), or accept the builds of the index "
+                "(builds='warn').",
+                packages=tuple(names),
+            )
+        for name in names:
+            self._fetch_build(name, work)
+
+    def _fetch_build(self, name: str, work: Path) -> None:
+        try:
+            self._fetch([name], work)
+        except ForeignPlatformError as error:
+            self.other_builds.append(self.held[name].name)
+            self.notes.append(f"{error.problem}: it has the build of the index")
 
     def _install(self, environment: Path, final: Path) -> None:
         requirements = [
@@ -154,7 +204,8 @@ class Filler:
         theirs = self.sources.target.get(step.name)
         if isinstance(step, Keep) and (theirs is None or not theirs.same_version(step.version)):
             return None
-        return BlobRequest(step.name, theirs.version if theirs else step.version, step.identity)
+        identity = step.identity or (content_identity(step.content) if step.content else "")
+        return BlobRequest(step.name, theirs.version if theirs else step.version, identity)
 
     def _from_base(self, step: Keep, work: Path) -> Path:
         dist_info = installed(self.base.site_packages).get(step.name)
@@ -173,7 +224,7 @@ class Filler:
             raise LayerError("receive", f"{error.package}: {error.problem}", advice=error.advice) from None
         _, _, _, tags = parse_wheel_filename(path.name)
         if tags.isdisjoint(sys_tags()):
-            raise LayerError(
+            raise ForeignPlatformError(
                 "install",
                 f"the client's {request.name} {request.version} is built for {', '.join(sorted(map(str, tags))[:3])}, "
                 f"and this node is {next(sys_tags())}",
@@ -183,8 +234,7 @@ class Filler:
 
     def _write_origins(self, environment: Path) -> None:
         """Record the client's origin (PEP 610) for each distribution from a wheel, so that scans find the same one."""
-        site_packages = next(iter(environment.glob("lib/python*/site-packages")), environment)
-        installed_here = dist_infos(site_packages)
+        installed_here = dist_infos(site_packages_of(environment))
         for name in self.wheels:
             step = self.held[name]
             theirs = self.sources.target.get(step.name)

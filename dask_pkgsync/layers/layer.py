@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dask_pkgsync.cache.directory import MARKER
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.plan import pin
 from dask_pkgsync.model.wire.fields import Field
@@ -23,10 +24,15 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.plan import Plan
 
 
-FORMAT = 3
+FORMAT = 4
 """A number that changes whenever a new release would build another layer from the same pins."""
 BASE_LINK = "zzz_dask_pkgsync_base.pth"
 """The .pth file of a delta that adds the base behind the layer; its name makes Python read it last."""
+
+
+OTHER_BUILDS = "other-builds"
+"""The key in a layer's marker of the names of those distributions that it has in another build than the client, because
+the client's build cannot run on this platform."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +113,18 @@ def layer_digest(plan: Plan, base: Base) -> str:
         [interpreter.implementation, interpreter.version, interpreter.tag],
         [] if plan.complete else [base.environment.fingerprint, [str(path) for path in base.site_packages]],
         plan.complete,
-        sorted((pin(step), step.identity) for step in plan.held),
+        sorted((pin(step), step.identity, step.content) for step in plan.held),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def other_builds_in(root: Path) -> tuple[str, ...]:
+    """Return the names under `OTHER_BUILDS` in the marker of the layer in a directory; none without a layer."""
+    try:
+        facts = json.loads((root / MARKER).read_text())
+    except (OSError, ValueError):
+        return ()
+    return tuple(facts.get(OTHER_BUILDS, ()))
 
 
 def link_to(base: Base) -> str:

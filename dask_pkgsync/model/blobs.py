@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
+from dask_pkgsync.model.environments.origin import content_identity, identity
 from dask_pkgsync.model.errors import MessageError, WheelError
 from dask_pkgsync.model.wire.fields import MAX_LONG_TEXT, Field
+from dask_pkgsync.model.wire.names import SHA256
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dask_pkgsync.model.environments.distribution import Distribution
-
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -28,14 +27,18 @@ class BlobRequest:
     """Canonical name (PEP 503)."""
     version: str
     identity: str = ""
-    """The commit or digest that tells it from other distributions of this name and version (`origin.identity`); empty
-    for a distribution from an index."""
+    """The commit or digest that tells it from other distributions of this name and version (`Distribution.identity`);
+    ``content=…`` asks for the build with this content digest; empty for any build."""
 
     def is_met_by(self, distribution: Distribution | None) -> bool:
         """Whether a distribution is the requested one."""
-        if distribution is None or distribution.identity != self.identity:
+        if distribution is None or not distribution.same_version(self.version):
             return False
-        return distribution.same_version(self.version)
+        return self.identity in (
+            identity(distribution.origin),
+            distribution.identity,
+            content_identity(distribution.content),
+        )
 
 
 def request_for(distribution: Distribution) -> BlobRequest:
@@ -69,7 +72,7 @@ class BlobLocation:
 def check_digest(field: Field) -> str:
     """Return the value of a field if it is a SHA-256 digest, else raise `MessageError`."""
     digest = field.text(64)
-    if not _DIGEST.fullmatch(digest):
+    if not SHA256.fullmatch(digest):
         raise MessageError(field.place, "a SHA-256 digest of 64 hexadecimal digits", digest)
     return digest
 

@@ -75,7 +75,7 @@ def conflict(current: Target, asked: Target, file_conflicts: Iterable[FileConfli
     """
     labels = {"expected_label": "cluster", "found_label": "yours"}
     shared = current.environment.distributions.keys() & asked.environment.distributions.keys()
-    differences = compare(current.environment, asked.environment, asked.policy, **labels)
+    differences = compare(current.environment, asked.environment, asked.policy, **labels).without_critical_builds
     rows = [row for row in differences if asked.policy.strict or row.name in shared or row.name == INTERPRETER]
     rows += _differing_options(current.policy, asked.policy)
     rows += filter(None, (file_conflict.between(current, asked) for file_conflict in file_conflicts))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.wire.fields import Field
 
 MISSING = "not there"
+OTHER_BUILD = "another build of the same version: its files have other contents"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,12 @@ class Comparison:
     def only_critical(self) -> bool:
         """Whether all differences are critical."""
         return all(row.level is Level.CRITICAL for row in self.differences)
+
+    @property
+    def without_critical_builds(self) -> Comparison:
+        """A comparison without the critical packages of which only the build differs: no sync replaces those."""
+        rows = tuple(row for row in self.differences if row.name not in CRITICAL or row.level is Level.CRITICAL)
+        return Comparison(rows, self.expected_label, self.found_label)
 
     def and_also(self, other: Comparison | None) -> Comparison:
         """Return the differences of both comparisons, each name once, with the labels of the other comparison."""
@@ -161,6 +168,9 @@ def compare(
             rows.append(Difference(name, rule.level, MISSING, have.label if have else MISSING, reason))
         elif have is None or not satisfied(want, have, rule.level):
             rows.append(Difference(name, rule.level, want.label, have.label if have else MISSING, rule.reason))
+        elif rule.builds != "ignore" and is_other_build(want, have, same_platform=same_platform):
+            level = Level.EXACT if name in CRITICAL else rule.level
+            rows.append(Difference(name, level, want.build_label, have.build_label, OTHER_BUILD))
     rows.sort(key=lambda row: (row.level is not Level.CRITICAL, row.name))
     return Comparison(tuple(rows), expected_label, found_label)
 
@@ -216,17 +226,39 @@ def _interpreter_differences(expected: Environment, found: Environment) -> Itera
 
 
 def satisfied(want: Distribution, have: Distribution, level: Level) -> bool:
-    """Whether an installed distribution matches a wanted one at a level.
+    """Whether an installed distribution matches a wanted one at a level, apart from its build (see `is_other_build`).
 
     Of a critical package only the version is compared, because Dask's handshake says no more. Local code must be the
     same code on every platform. A wanted distribution from an index may have been installed from a file, but not from a
-    checkout (version control, editable, loose modules), which can hold any code under that version.
+    checkout (version control, editable, loose modules), which can hold any code under that version. Equal contents are
+    the same code, wherever they came from.
     """
-    if want.name in CRITICAL:
+    if want.name in CRITICAL or level is Level.VERSION or (want.content and want.content == have.content):
         return want.same_version(have.version)
     if want.origin != have.origin and (want.identity or _is_checkout(want) or _is_checkout(have)):
         return bool(want.identity) and want.identity == have.identity and want.same_version(have.version)
     return compatible(want.version, have.version) if level is Level.COMPATIBLE else want.same_version(have.version)
+
+
+def is_other_build(want: Distribution, have: Distribution, *, same_platform: bool) -> bool:
+    """Whether an installed distribution of the wanted version has other contents.
+
+    Distributions of the same commit, or from the same archive, are the same build, even if their files differ: they
+    were built of the same source. Distributions with compiled code have other contents on another platform.
+
+    Parameters
+    ----------
+    want, have : Distribution
+    same_platform : bool
+        Whether the two environments are on the same platform (`Interpreter.same_platform`).
+    """
+    if want.content == have.content or not want.same_version(have.version):
+        return False
+    if want.identity and want.identity == have.identity:
+        return False
+    if not want.content or not have.content:
+        return have.modified > 0
+    return same_platform or want.is_pure
 
 
 def _is_checkout(distribution: Distribution) -> bool:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dask_pkgsync.model.comparison import MISSING, Comparison, Difference, compare, compatible, same_version
+from dask_pkgsync.model.comparison import (
+    MISSING,
+    OTHER_BUILD,
+    Comparison,
+    Difference,
+    compare,
+    compatible,
+    is_other_build,
+    same_version,
+)
 from dask_pkgsync.model.errors import WarnsOnlyError
 from dask_pkgsync.model.handshake import is_of_worker, may_be_on
 from dask_pkgsync.model.mismatch import EnvironmentMismatchError
@@ -14,6 +23,7 @@ from dask_pkgsync.model.policy import CRITICAL, Level, Policy
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from dask_pkgsync.model.environments.distribution import Distribution
     from dask_pkgsync.model.environments.environment import Environment
     from dask_pkgsync.model.target import Target
 
@@ -45,8 +55,12 @@ class OperatorPolicy:
     """Why the configuration cannot be carried out, so that no client is let in; else empty."""
     policy: Policy = field(default_factory=Policy)
     """The levels of packages that the operator has chosen, for example further critical packages."""
-    own: Mapping[str, str] = field(default_factory=dict)
-    """Versions of the scheduler's packages, by name; empty if the operator has named no critical packages."""
+    own: Mapping[str, Distribution] = field(default_factory=dict)
+    """The scheduler's packages, by name; empty if the operator has named no critical packages, and does not refuse
+    their builds."""
+    critical_builds: str = "warn"
+    """What happens to clients that have another build of Dask's critical packages than the scheduler: ``warn`` or
+    ``refuse``."""
     target: Callable[[], Target | None] = lambda: None
     """Returns the current target of the cluster."""
 
@@ -105,7 +119,20 @@ class OperatorPolicy:
 
     def differing_from(self, environment: Environment) -> Comparison | None:
         """Compare an environment with the operator's, or by the operator's critical packages; None if they match."""
-        return self.compare(environment) or self.differing(_versions(environment))
+        differing = self.compare(environment) or self.differing(_versions(environment))
+        return differing or self._differing_builds(environment)
+
+    def _differing_builds(self, environment: Environment) -> Comparison | None:
+        """Compare Dask's critical packages with the scheduler's by their builds, if these are refused."""
+        if self.critical_builds != "refuse":
+            return None
+        found = environment.distributions
+        rows = [
+            Difference(name, Level.CRITICAL, self.own[name].build_label, found[name].build_label, OTHER_BUILD)
+            for name in CRITICAL
+            if name in found and name in self.own and is_other_build(self.own[name], found[name], same_platform=False)
+        ]
+        return Comparison(tuple(rows), expected_label="cluster", found_label="client") if rows else None
 
     @property
     def has_critical_levels(self) -> bool:
@@ -132,7 +159,8 @@ class OperatorPolicy:
         if self.expected is None and not self.has_critical_levels:
             return None
         target = self.expected or self.target()
-        here = {**self.own, **(_versions(target.environment) if target else {})}
+        own = {name: distribution.version for name, distribution in self.own.items()}
+        here = {**own, **(_versions(target.environment) if target else {})}
         rows = []
         for name, version in versions.items():
             want, rule = here.get(name), self.policy.rule(name, same_platform=same_platform)
@@ -150,7 +178,8 @@ class OperatorPolicy:
         if self.expected is None:
             return None
         expected, policy = self.expected.environment, self.expected.policy
-        return compare(expected, environment, policy, expected_label="cluster", found_label="client") or None
+        comparison = compare(expected, environment, policy, expected_label="cluster", found_label="client")
+        return comparison.without_critical_builds or None
 
     def decides(self, asked: Target) -> bool:
         """Return whether the operator, not a client, sets the target.

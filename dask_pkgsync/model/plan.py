@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from dask_pkgsync.model.comparison import satisfied
+from dask_pkgsync.model.comparison import is_other_build, satisfied
 from dask_pkgsync.model.environments.origin import FromDirectory, Unrecorded
 from dask_pkgsync.model.policy import Level, Policy
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.environments.distribution import Distribution
     from dask_pkgsync.model.environments.environment import Environment
     from dask_pkgsync.model.environments.origin import Origin
+    from dask_pkgsync.model.policy import Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class Keep:
     name: str
     version: str
     identity: str = ""
+    """As for `Install`."""
+    content: str = ""
     """As for `Install`."""
 
 
@@ -36,6 +39,8 @@ class Install:
     identity: str = ""
     """The commit or digest that tells it from a distribution of this name and version on an index. If there is one,
     only the client can provide the distribution."""
+    content: str = ""
+    """The content digest that it must have; empty if any build will do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,8 @@ class Replace:
     old: str
     """The base's version."""
     identity: str = ""
+    """As for `Install`."""
+    content: str = ""
     """As for `Install`."""
 
 
@@ -171,18 +178,32 @@ def make_plan(base: Environment, target: Environment, policy: Policy | None = No
             is_same = have is not None and want.same_version(have.version)
             steps.append(Keep(name, want.version) if is_same else Skip(name, want.version, rule.reason))
         else:
-            steps.append(_step(want, have, rule.level, broken=base.faulty(name) is not None))
+            broken = base.faulty(name) is not None
+            steps.append(_step(want, have, rule, broken=broken, same_platform=same_platform))
     return Plan(tuple(steps), complete=any(isinstance(step, Hide) for step in steps))
 
 
-def _step(want: Distribution, have: Distribution | None, level: Level, *, broken: bool) -> Step:
-    if have is not None and not broken and satisfied(want, have, level):
-        return Keep(want.name, have.version, want.identity)
+def _step(want: Distribution, have: Distribution | None, rule: Rule, *, broken: bool, same_platform: bool) -> Step:
+    is_held = rule.builds == "replace" and (same_platform or want.is_pure) and not want.identity
+    content = want.content if is_held else ""
+    is_satisfied = have is not None and not broken and satisfied(want, have, rule.level)
+    if have is not None and is_satisfied:
+        if rule.builds == "ignore" or not is_other_build(want, have, same_platform=same_platform):
+            return Keep(want.name, have.version, want.identity, content if want.same_version(have.version) else "")
+        if rule.builds == "warn" or rule.level is Level.CRITICAL:
+            return Skip(want.name, want.version, _why_kept(want, have, rule))
     if (reason := why_it_cannot_travel(want.origin)) is not None:
         return Skip(want.name, want.version, reason)
     if have is None:
-        return Install(want.name, want.version, want.identity)
-    return Replace(want.name, want.version, have.label, want.identity)
+        return Install(want.name, want.version, want.identity, content)
+    old = have.build_label if is_satisfied else have.label
+    return Replace(want.name, want.version, old, want.identity, content)
+
+
+def _why_kept(want: Distribution, have: Distribution, rule: Rule) -> str:
+    """Return why a node keeps its own build of a package."""
+    reason = "Dask has imported it already" if rule.level is Level.CRITICAL else "builds is warn"
+    return f"another build than the client's: here {have.build_label}, on the client {want.build_label}; {reason}"
 
 
 def why_it_cannot_travel(origin: Origin) -> str | None:

@@ -47,6 +47,8 @@ PLATFORM_SPECIFIC = frozenset(
     }
 )
 """Packages that exist for one operating system only. They are ignored between different platforms."""
+BUILDS = ("replace", "warn", "ignore")
+"""The values of ``builds``: what is done about a package that a node has in another build."""
 MAX_LEVELS = 200
 """The most names and patterns in ``levels``: every package is compared with each of them."""
 _PATTERN = re.compile(r"[A-Za-z0-9._*?\[\]!-]{1,200}")
@@ -59,7 +61,9 @@ class Level(enum.Enum):
     CRITICAL = "critical"
     """The same version everywhere; a client that differs is refused."""
     EXACT = "exact"
-    """The same version and, where it is recorded, the same code."""
+    """The same version and, if it is known, the same build: files with the same contents (but see `Policy.builds`)."""
+    VERSION = "version"
+    """The same version, in any build."""
     COMPATIBLE = "compatible"
     """A compatible release (``~=``, PEP 440)."""
     IGNORE = "ignore"
@@ -73,6 +77,8 @@ class Rule:
     level: Level
     reason: str
     """Why the package has this level, for people."""
+    builds: str = "replace"
+    """What is done about another build of the same version: one of `BUILDS`."""
 
 
 def canonical_names(names: Iterable[str], option: str) -> frozenset[str]:
@@ -123,6 +129,9 @@ class Policy:
     levels: tuple[tuple[str, Level], ...] = ()
     """Names and patterns (`fnmatch`) with the level that the user or operator has chosen; names come before patterns,
     and the first that fits a package decides."""
+    builds: str = "replace"
+    """What is done about a package that a node has in another build of the same version: ``replace``: it gets the
+    client's build. ``warn``: it keeps its own, and reports say so. ``ignore``: builds are not compared."""
 
     @classmethod
     def of(
@@ -134,6 +143,7 @@ class Policy:
         strict: bool | None = None,
         platform_specific: Iterable[str] = (),
         levels: Mapping[str, str] | None = None,
+        builds: str = "replace",
     ) -> Policy:
         """Check options and make a policy of them.
 
@@ -150,7 +160,10 @@ class Policy:
         platform_specific : iterable of str
             Packages that exist for one operating system only, in addition to `PLATFORM_SPECIFIC`.
         levels : mapping of str to str
-            Names, or patterns such as ``*-stubs``, to ``critical``, ``exact``, ``compatible`` or ``ignore``.
+            Names, or patterns such as ``*-stubs``, to ``critical``, ``exact``, ``version``, ``compatible`` or
+            ``ignore``.
+        builds : str
+            ``replace``, ``warn`` or ``ignore``: what is done about another build of the same version.
 
         Raises
         ------
@@ -178,7 +191,9 @@ class Policy:
         named = frozenset(name for name, level in rules if level is not Level.IGNORE and not _is_pattern(name))
         if chosen is not None and (both := named - chosen.union(CRITICAL)):
             raise PolicyError(f"levels: {', '.join(sorted(both))} stands in levels, and not in only")
-        return cls(ignored, chosen, requirements, bool(strict), PLATFORM_SPECIFIC | more, rules)
+        if builds not in BUILDS:
+            raise PolicyError(f"builds: expected one of {', '.join(BUILDS)}, found {builds!r}")
+        return cls(ignored, chosen, requirements, bool(strict), PLATFORM_SPECIFIC | more, rules, builds)
 
     def __repr__(self) -> str:
         """Return the options that differ from their defaults, on one line."""
@@ -187,6 +202,7 @@ class Policy:
         parts += [f"extra {', '.join(self.extra)}"] if self.extra else []
         parts += [f"{pattern} {level.value}" for pattern, level in self.levels]
         parts += ["strict"] if self.strict else []
+        parts += [f"builds {self.builds}"] if self.builds != "replace" else []
         return f"<Policy: {shown('; '.join(parts) or 'by default', 200)}>"
 
     @property
@@ -205,15 +221,16 @@ class Policy:
             Whether the two environments are on the same platform (`Interpreter.same_platform`).
         """
         if name in CRITICAL:
-            return Rule(Level.CRITICAL, "Dask needs the same version everywhere")
+            return Rule(Level.CRITICAL, "Dask needs the same version everywhere", self.builds)
         if (reason := self._why_ignored(name, same_platform=same_platform)) is not None:
             return Rule(Level.IGNORE, reason)
         for pattern, level in self.levels:
             if fnmatchcase(name, pattern):
-                return Rule(level, f"levels: {pattern} is {level.value}")
+                builds = "ignore" if level is Level.VERSION else self.builds
+                return Rule(level, f"levels: {pattern} is {level.value}", builds)
         if name not in self.extra_names and not same_platform:
-            return Rule(Level.COMPATIBLE, "the platforms differ")
-        return Rule(Level.EXACT, "same platform" if same_platform else "named in extra")
+            return Rule(Level.COMPATIBLE, "the platforms differ", self.builds)
+        return Rule(Level.EXACT, "same platform" if same_platform else "named in extra", self.builds)
 
     def _why_ignored(self, name: str, *, same_platform: bool) -> str | None:
         if name in self.ignore:
@@ -285,6 +302,7 @@ def policy_to_wire(policy: Policy) -> dict[str, Any]:
         "strict": policy.strict,
         "platform-specific": sorted(policy.platform_specific),
         "levels": [{"pattern": pattern, "level": level.value} for pattern, level in policy.levels],
+        "builds": policy.builds,
     }
 
 
@@ -300,6 +318,7 @@ def policy_from_wire(data: object, place: str = "policy") -> Policy:
             strict=field.key("strict").flag(),
             platform_specific=[entry.name() for entry in field.key("platform-specific").items()],
             levels=dict(_level(entry) for entry in field.key("levels").items()),
+            builds=field.optional("builds", "replace").text(20),
         )
     except PolicyError as error:
         raise MessageError(place, "options that agree", str(error)) from None

@@ -38,6 +38,7 @@ class Options(TypedDict, total=False):
     store: str | None
     on_conflict: str | None
     levels: Mapping[str, str] | None
+    builds: str | None
     restart: str | None
     keep: bool | None
 

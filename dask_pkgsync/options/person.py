@@ -39,7 +39,9 @@ def policy_from(options: Options) -> Policy:
     """Make the policy from the given options and the configuration."""
     try:
         packages = {option.name: chosen(option, options) for option in _PACKAGES}
-        return Policy.of(strict=chosen(definitions.STRICT, options), **packages)
+        return Policy.of(
+            strict=chosen(definitions.STRICT, options), builds=read(definitions.BUILDS, options), **packages
+        )
     except PolicyError as error:
         raise _with_places(error, options) from None
 
@@ -110,11 +112,11 @@ def client_indexes() -> Indexes:
     return for_nodes(own if own.configured else configured_indexes(), with_credentials=with_credentials)
 
 
-def local_snapshot(options: Options, *, modules_limit: int | None = None) -> Snapshot:
-    """Scan this environment, with the loose modules that the option ``modules`` selects."""
+def local_snapshot(options: Options, *, modules_limit: int | None = None, verify: bool = False) -> Snapshot:
+    """Scan this environment, with the loose modules that the option ``modules`` selects; see `snapshot`."""
     modules = read(definitions.MODULES, options)
     limit = read(definitions.MODULES_LIMIT) if modules_limit is None else modules_limit
-    return snapshot(modules=modules, modules_limit=limit)
+    return snapshot(modules=modules, modules_limit=limit, verify=verify)
 
 
 def packer(scanned: Snapshot) -> Packer:

@@ -22,6 +22,11 @@ def stock_clients() -> str:
     return read(definitions.STOCK_CLIENTS)
 
 
+def critical_builds() -> str:
+    """Return ``warn`` or ``refuse``: what happens to clients with another build of a critical package of Dask's."""
+    return read(definitions.CRITICAL_BUILDS)
+
+
 def drain_timeout() -> float:
     """Return the seconds that the drain of a worker may take before its restart."""
     return read(definitions.DRAIN_TIMEOUT)

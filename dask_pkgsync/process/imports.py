@@ -11,7 +11,7 @@ from dask_pkgsync.model.plan import make_plan
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.records import installed, module_names
-from dask_pkgsync.scanning.snapshot import source_directory, with_digests
+from dask_pkgsync.scanning.snapshot import source_directory, verified, with_digests
 
 if TYPE_CHECKING:
     from dask_pkgsync.layers.layer import Layer
@@ -32,8 +32,10 @@ def remaining(target: Target) -> Plan:
 
 
 def importable_now(target: Target) -> Environment:
-    """Return what this process can import now, with digests of the editable projects that the target names."""
-    return with_digests(scan_installed(), target.environment.distributions)
+    """Return what this process can import now, with digests of the local code that the target names. Blocks."""
+    expected = target.environment.distributions
+    modified = {name for name, distribution in expected.items() if distribution.modified}
+    return verified(with_digests(scan_installed(), expected), only=modified)
 
 
 def editable_sources(environment: Environment) -> dict[str, FromDirectory]:

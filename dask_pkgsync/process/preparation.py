@@ -22,7 +22,7 @@ from dask_pkgsync.process.imports import base_path, imported, left_over, remaini
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.scanning.configured_indexes import configured_indexes
 from dask_pkgsync.scanning.installed import scan_installed, this_interpreter
-from dask_pkgsync.scanning.snapshot import with_digests
+from dask_pkgsync.scanning.snapshot import verified, with_digests
 from dask_pkgsync.wheels.inspection import inspect
 
 if TYPE_CHECKING:
@@ -89,8 +89,9 @@ def prepare(target: Target, settings: NodeSettings, fetch: Fetch) -> Prepared:
 
 
 def scan_base(target: Target) -> Environment:
-    """Return this node's base environment, with digests of the editable projects that the target names."""
-    return with_digests(scan_installed(base_path()), target.environment.distributions)
+    """Return this node's base environment, after a look at the files of what the target names. Blocks."""
+    names, path = target.environment.distributions, base_path()
+    return verified(with_digests(scan_installed(path), names), path, names)
 
 
 def prepare_running(target: Target, settings: NodeSettings, fetch: Fetch) -> Prepared:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dask_pkgsync.layers.layer import other_builds_in
 from dask_pkgsync.model.plan import make_plan
 from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.process.imports import editable_sources, importable_now
@@ -22,7 +24,8 @@ def verify(target: Target) -> None:
         If it cannot, with every difference.
     """
     found = importable_now(target)
-    lacking = make_plan(found, target.environment, target.policy)
+    expected = target.environment.with_any_build(other_builds_in(Path(this_process().layer)))
+    lacking = make_plan(found, expected, target.policy)
     if lacking.empty:
         this_process().target = target.id
         this_process().sources = {name: origin.digest for name, origin in editable_sources(found).items()}

@@ -6,7 +6,6 @@ entry of the search path. It parses METADATA only if a directory's name does not
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import re
@@ -25,9 +24,17 @@ from packaging.version import VERSION_PATTERN
 from dask_pkgsync.model.environments.distribution import Distribution, Fault
 from dask_pkgsync.model.environments.environment import Environment
 from dask_pkgsync.model.environments.interpreter import Interpreter
-from dask_pkgsync.model.environments.origin import FromArchive, FromDirectory, FromIndex, Unrecorded
+from dask_pkgsync.model.environments.origin import (
+    FromArchive,
+    FromDirectory,
+    FromIndex,
+    Unrecorded,
+    content_identity,
+)
 from dask_pkgsync.model.text import printable
+from dask_pkgsync.scanning.content import Content, content_of, owner
 from dask_pkgsync.scanning.direct_url import parse_direct_url
+from dask_pkgsync.scanning.small_files import size_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,13 +47,8 @@ _PLAIN_NAME = re.compile(r"[a-z0-9]+")
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
-# The scan reads two small files of each distribution. File objects would take twice the time of file descriptors.
-_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
-_CHUNK = 16_384
-_PER_MACHINE = re.compile(
-    r"\.pyc,|\.dist-info/(?:RECORD|INSTALLER|REQUESTED|direct_url\.json|uv_cache\.json),|/bin/|/Scripts/"
-)
-"""Lines of RECORD that differ between machines, or between installers, though the code is the same."""
+_LEFTOVER = ("~", "-")
+"""First characters of the names that pip gives to metadata which it is about to remove."""
 _MAX_TEXT = 200
 """The most characters of a name or version, the same as in messages (`model.wire.fields`)."""
 
@@ -94,7 +96,7 @@ def _working_directory() -> str:
 
 def _scan_directory(directory: str, working: str, distributions: dict[str, Distribution], faults: list[Fault]) -> None:
     """Add the distributions in one entry of the search path, except those that an earlier entry has."""
-    here: dict[str, Distribution] = {}
+    here: dict[str, tuple[Distribution, str]] = {}
     try:
         with os.scandir(directory) as listing:
             names = [entry.name for entry in listing if entry.name.endswith((".dist-info", ".egg-info", ".egg-link"))]
@@ -114,12 +116,25 @@ def _scan_directory(directory: str, working: str, distributions: dict[str, Distr
             continue  # an earlier entry of the path hides this distribution
         if isinstance(entry, Fault):
             faults.append(entry)
-        elif (other := here.get(entry.name)) is not None:
-            detail = f"installed twice in one directory: {other.version} and {entry.version}"
-            faults.append(Fault("duplicate", printable(full), detail, entry.name))
+        elif entry.name in here:
+            faults.append(_duplicate(here, entry, full))
         else:
-            here[entry.name] = entry
-    distributions.update(here)
+            here[entry.name] = entry, full
+    distributions.update((name, distribution) for name, (distribution, _) in here.items())
+
+
+def _duplicate(here: dict[str, tuple[Distribution, str]], entry: Distribution, full: str) -> Fault:
+    """Keep of two distributions of one name in one directory the one whose files are there; return the fault."""
+    other, place = here[entry.name]
+    kept = owner(place, full)
+    if kept is None:
+        detail = f"installed twice in one directory: {other.version} and {entry.version}"
+        return Fault("duplicate", printable(full), detail, entry.name)
+    if kept == full:
+        here[entry.name] = entry, full
+        other, entry, full = entry, other, place
+    detail = f"metadata of {entry.version} that was left behind: the files are those of {other.version}; remove it"
+    return Fault("stray", printable(full), detail, entry.name)
 
 
 def _read(full: str, name: str) -> Distribution | Fault:
@@ -136,35 +151,42 @@ def _read(full: str, name: str) -> Distribution | Fault:
 
 def _read_dist_info(full: str, entry: str) -> Distribution | Fault:
     broken = partial(Fault, "broken", printable(full))
-    if entry.startswith("~"):
+    if entry.startswith(_LEFTOVER):
         return broken("left behind by an interrupted run of pip; remove it")
     metadata = f"{full}{os.sep}METADATA"
-    if not _size(metadata):
+    if not size_of(metadata):
         return broken("METADATA is missing or empty", _name_of(entry))
     name_and_version = _name_and_version(entry.removesuffix(".dist-info")) or _from_metadata(metadata)
     if name_and_version is None:
-        return broken("no readable name and version", _name_of(entry))
+        return broken("no readable name, or no valid version (PEP 440)", _name_of(entry))
     name, version = canonical(name_and_version[0]), name_and_version[1]
-    installer = printable(_text(f"{full}{os.sep}INSTALLER").strip())[:_MAX_TEXT]
+    try:
+        return _with_origin(full, name, version)
+    except ValueError:
+        return broken("direct_url.json is not readable (PEP 610)", name)
+
+
+def _with_origin(full: str, name: str, version: str) -> Distribution:
+    """Read the files that say where a distribution came from, and what is in it."""
+    installer = printable(text_of(f"{full}{os.sep}INSTALLER").strip())[:_MAX_TEXT]
     origin: Origin = FromIndex()
-    if installer != "conda" and (direct_url := _text(f"{full}{os.sep}direct_url.json")):
-        # The direct_url.json of a conda package names a directory of the machine that built the package.
-        try:
-            origin = _with_record_digest(parse_direct_url(direct_url), full)
-        except ValueError:
-            return broken("direct_url.json is not readable (PEP 610)", name)
-    return Distribution(name, version, origin, installer)
+    if installer == "conda":  # its direct_url.json names a directory, and its RECORD the files, of where it was built
+        return Distribution(name, version, origin, installer)
+    if direct_url := text_of(f"{full}{os.sep}direct_url.json"):
+        origin = parse_direct_url(direct_url)
+    if isinstance(origin, FromDirectory) and origin.editable:
+        return Distribution(name, version, origin, installer)  # its code is in its source directory
+    content = Content()
+    with suppress(OSError):
+        content = content_of(full)
+    return Distribution(name, version, _with_digest(origin, content), installer, content.digest, content.is_pure)
 
 
-def _with_record_digest(origin: Origin, dist_info: str) -> Origin:
-    """Add the digest of the list of installed files (RECORD) to an origin that has no other digest."""
+def _with_digest(origin: Origin, content: Content) -> Origin:
+    """Add the content digest to an origin outside of any index that has no other digest."""
     match origin:
-        case FromArchive(digest="") | FromDirectory(editable=False, digest=""):
-            lines = sorted(_text(f"{dist_info}{os.sep}RECORD").splitlines())
-            if not lines:
-                return origin
-            same = (line for line in lines if not _PER_MACHINE.search(line))
-            return replace(origin, digest=f"record={hashlib.sha256(chr(10).join(same).encode()).hexdigest()}")
+        case FromArchive(digest="") | FromDirectory(editable=False, digest="") if content.digest:
+            return replace(origin, digest=content_identity(content.digest))
     return origin
 
 
@@ -172,7 +194,7 @@ def _read_egg_info(full: str, entry: str, origin: Origin) -> Distribution | Faul
     """Read an egg-info directory or file: ``name-version-py3.11.egg-info``, or ``name.egg-info``."""
     metadata = full if os.path.isfile(full) else f"{full}{os.sep}PKG-INFO"  # noqa: PTH113
     name_and_version = None
-    if _size(metadata):
+    if size_of(metadata):
         stem = re.sub(r"-py\d[\d.]*$", "", entry.removesuffix(".egg-info"))
         name_and_version = _name_and_version(stem) or _from_metadata(metadata)
     if name_and_version is None:
@@ -182,7 +204,7 @@ def _read_egg_info(full: str, entry: str, origin: Origin) -> Distribution | Faul
 
 def _read_egg_link(full: str, entry: str) -> Distribution | Fault:
     """Read an egg-link, which ``setup.py develop`` writes: the path of a source tree that holds the egg-info."""
-    source = _text(full).partition("\n")[0].strip()
+    source = text_of(full).partition("\n")[0].strip()
     with suppress(OSError, ValueError):  # ValueError: the text is no valid path
         target = Path(os.path.abspath(Path(full).parent / source))  # noqa: PTH100  # no .. in the URI
         for egg_info in sorted(target.glob("*.egg-info")) if source else ():
@@ -215,29 +237,6 @@ def _from_metadata(path: str) -> tuple[str, str] | None:
         headers = email.parser.BytesHeaderParser().parse(file)
     name, version = str(headers.get("Name") or "").strip(), str(headers.get("Version") or "").strip()
     return (name, version) if _valid(name, version) else None
-
-
-def _size(path: str) -> int:
-    """Return the size of a file in bytes, 0 if there is none."""
-    try:
-        return os.stat(path).st_size  # noqa: PTH116  # faster than pathlib for thousands of files
-    except OSError:
-        return 0
-
-
-def _text(path: str) -> str:
-    """Return the text of a small file, empty if there is none."""
-    try:
-        descriptor = os.open(path, _READ)
-    except FileNotFoundError:
-        return ""
-    try:
-        content = chunk = os.read(descriptor, _CHUNK)
-        while len(chunk) == _CHUNK:
-            content += (chunk := os.read(descriptor, _CHUNK))
-    finally:
-        os.close(descriptor)
-    return content.decode("utf-8", "replace")
 
 
 @cache

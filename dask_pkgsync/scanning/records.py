@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
+from dask_pkgsync.scanning.content import owner
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -66,16 +68,17 @@ def module_name(path: str) -> str | None:
 
 
 def dist_infos(directory: Path | str) -> dict[str, Path]:
-    """Return the dist-info directories of one directory, by canonical name."""
+    """Return the dist-info directories of one directory, by canonical name; of two with one name the one in use."""
     directories: dict[str, Path] = {}
     try:
         with os.scandir(directory) as listing:
-            for item in listing:
-                if item.name.endswith(".dist-info"):
-                    name = str(canonicalize_name(item.name.removesuffix(".dist-info").rpartition("-")[0]))
-                    directories.setdefault(name, Path(item.path))
+            found = sorted(item.path for item in listing if item.name.endswith(".dist-info"))
     except OSError:  # missing, not readable, or a zip
-        pass
+        return {}
+    for path in found:
+        name = str(canonicalize_name(os.path.basename(path).removesuffix(".dist-info").rpartition("-")[0]))  # noqa: PTH119
+        if name not in directories or owner(str(directories[name]), path) == path:
+            directories[name] = Path(path)
     return directories
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +13,10 @@ from dask_pkgsync.model.environments.distribution import Fault
 from dask_pkgsync.model.environments.environment import Environment
 from dask_pkgsync.model.environments.origin import FromDirectory
 from dask_pkgsync.model.text import printable
+from dask_pkgsync.scanning.content import looked_at
 from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.loose_modules import find_modules
+from dask_pkgsync.scanning.records import installed as installed_at
 from dask_pkgsync.scanning.sources import digest_of, project_files
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ def scan(
     *,
     modules: bool | Sequence[str] = True,
     modules_limit: int = MODULES_LIMIT,
+    verify: bool = False,
 ) -> Environment:
     """Return the environment of this interpreter: its distributions, editable projects and loose modules.
 
@@ -54,6 +58,9 @@ def scan(
         script or notebook. True: all; False: none; a list: these names, and paths of modules, packages and directories.
     modules_limit : int
         The most bytes of all loose modules together.
+    verify : bool
+        Whether the files of all distributions are looked at, to find those that are no longer as they were installed
+        (`Distribution.modified`). It takes about as long as listing all files; `dask_pkgsync.sync` always does it.
 
     Returns
     -------
@@ -67,14 +74,20 @@ def scan(
     PolicyError
         If a module in the list ``modules`` does not exist or cannot travel, or if the loose modules exceed the limit.
     """
-    return snapshot(path, modules=modules, modules_limit=modules_limit).environment
+    return snapshot(path, modules=modules, modules_limit=modules_limit, verify=verify).environment
 
 
 def snapshot(
-    path: Sequence[str] | None = None, *, modules: bool | Sequence[str] = True, modules_limit: int = MODULES_LIMIT
+    path: Sequence[str] | None = None,
+    *,
+    modules: bool | Sequence[str] = True,
+    modules_limit: int = MODULES_LIMIT,
+    verify: bool = False,
 ) -> Snapshot:
     """Scan as `scan` does, and return the files of the loose modules too."""
     installed = with_digests(scan_installed(path))
+    if verify:
+        installed = verified(installed, path)
     loose = find_modules(modules if path is None else False, limit=modules_limit)
     by_name = {module.distribution.name: module for module in loose.modules}
     everything = [*installed.distributions.values(), *(module.distribution for module in loose.modules)]
@@ -107,6 +120,33 @@ def with_digests(environment: Environment, only: Container[str] | None = None) -
             case _:
                 distributions.append(distribution)
     return Environment.of(environment.interpreter, distributions, faults)
+
+
+def verified(
+    environment: Environment, path: Sequence[str] | None = None, only: Container[str] | None = None
+) -> Environment:
+    """Return an environment after a look at the files of its distributions (`scanning.content.looked_at`). Blocks.
+
+    Parameters
+    ----------
+    environment : Environment
+        The result of a scan of this machine.
+    path : sequence of str, optional
+        The search path that was scanned; by default `sys.path`.
+    only : container of str, optional
+        Canonical names of the distributions to look at; by default all.
+    """
+    directories = installed_at([entry for entry in (sys.path if path is None else path) if isinstance(entry, str)])
+    distributions = dict(environment.distributions)
+    faults = list(environment.faults)
+    for name, dist_info in directories.items():
+        if name in distributions and (only is None or name in only):
+            try:
+                distributions[name] = looked_at(distributions[name], str(dist_info))
+            except OSError as error:
+                detail = printable(f"{error.filename} cannot be read: {error.strerror}")
+                faults.append(Fault("unreadable", printable(str(dist_info)), detail, name))
+    return Environment.of(environment.interpreter, distributions.values(), faults)
 
 
 def project_digest(directory: Path, distribution: Distribution) -> str:

@@ -12,7 +12,7 @@ from dask_pkgsync.model.target import Target
 from dask_pkgsync.node.log import logger
 from dask_pkgsync.options.person import client_indexes, install_timeout, policy_from, scheduler_rule
 from dask_pkgsync.options.places import place
-from dask_pkgsync.options.scheduler import operator_mode, operator_target, release_after, stock_clients
+from dask_pkgsync.options.scheduler import critical_builds, operator_mode, operator_target, release_after, stock_clients
 from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.lock_file import read_lock
 from dask_pkgsync.scanning.snapshot import with_digests
@@ -55,9 +55,9 @@ async def guard(scheduler: Scheduler) -> None:
     operator_policy.mode, operator_policy.stock_clients = mode, stock_clients()
     operator_policy.policy = policy_from({})
     operator_policy.target = lambda: controller.target
-    if operator_policy.has_critical_levels:
-        installed = await asyncio.to_thread(scan_installed)
-        operator_policy.own = {name: found.version for name, found in installed.distributions.items()}
+    operator_policy.critical_builds = critical_builds()
+    if operator_policy.has_critical_levels or operator_policy.critical_builds == "refuse":
+        operator_policy.own = (await asyncio.to_thread(scan_installed)).distributions
     if mode != "sync":
         environment = await asyncio.to_thread(_operator_environment, wanted or SCHEDULER_ENVIRONMENT)
         operator_policy.expected = Target(

@@ -16,6 +16,7 @@ from dask_pkgsync.model.environments.origin import FromDirectory, FromModules, U
 from dask_pkgsync.model.errors import WheelError
 from dask_pkgsync.model.plan import why_it_cannot_travel
 from dask_pkgsync.model.reports.failure import LayerError
+from dask_pkgsync.scanning.content import looked_at
 from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.loose_modules import find_modules
 from dask_pkgsync.scanning.records import entries, installed
@@ -134,12 +135,15 @@ class Packer:
                 return pack_modules(module.files, distribution, work), ""
             case FromDirectory(editable=True) as origin:
                 return build_project(source_directory(origin), distribution, work, timeout=self.timeout), ""
-        packed = repack(_dist_info(distribution), work)
-        if scan_installed().distributions.get(distribution.name) != distribution:
+        dist_info = _dist_info(distribution)
+        packed = repack(dist_info, work)
+        now = scan_installed().distributions.get(distribution.name)
+        if now is None or looked_at(now, str(dist_info)).build != distribution.build:
             raise WheelError(
                 f"{distribution.name} {distribution.version}",
-                "it was changed after the scan",
-                advice="Run the sync again.",
+                "its files are not those that the scan found",
+                advice="Run the sync again. If you give it an environment of your own, make that with "
+                "scan(verify=True).",
             )
         if not packed.differing:
             return packed.path, ""

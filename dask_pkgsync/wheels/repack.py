@@ -2,7 +2,7 @@
 
 The wheel does not hold what the installer has added: bytecode, the installer's own files in dist-info, and the scripts
 of entry points, which the next installer makes anew. All other files are taken as they are on this machine, even if
-their digests in RECORD differ.
+their digests in RECORD differ; those that are missing here are missing in the wheel.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Repacked:
 
     path: Path
     differing: tuple[str, ...] = ()
-    """Files whose bytes do not have the digest in RECORD; the wheel holds them as they are."""
+    """Files that are missing, or whose bytes do not have the digest in RECORD; the wheel holds them as they are."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,11 @@ class _Member:
     script: bool = False
     """Whether its first line may name an interpreter."""
 
+    @property
+    def is_metadata(self) -> bool:
+        """Whether it lies in the dist-info directory."""
+        return ".dist-info/" in self.place
+
 
 def repack(dist_info: Path, directory: Path) -> Repacked:
     """Make a wheel of an installed distribution. Blocks.
@@ -75,12 +80,13 @@ def repack(dist_info: Path, directory: Path) -> Repacked:
     Raises
     ------
     WheelError
-        If it has no RECORD, some of its files are missing, or they work only in this prefix. Nothing is left behind.
+        If it has no RECORD, some of its metadata is missing, or its files work only in this prefix. Nothing is left
+        behind.
     """
     stem = dist_info.name.removesuffix(".dist-info")
     label = " ".join(stem.rsplit("-", 1))
     facts = _wheel_facts(dist_info, label)
-    members = sorted(_members(dist_info, stem, label), key=lambda member: (".dist-info/" in member.place, member.place))
+    members = sorted(_members(dist_info, stem, label), key=lambda member: (member.is_metadata, member.place))
     _refuse_tied(dist_info, members, label)
     wheel = directory / f"{'-'.join(filter(None, (stem, facts.get('build', ''), facts['tag'])))}.whl"
     aside = wheel.with_suffix(".part")
@@ -88,6 +94,9 @@ def repack(dist_info: Path, directory: Path) -> Repacked:
         with zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as bundle:
             lines, differing = [], []
             for member in members:
+                if not member.is_metadata and not member.path.exists():
+                    differing.append(member.place)
+                    continue
                 line, same = _write(bundle, member)
                 lines.append(line)
                 differing += [] if same else [member.place]

@@ -214,7 +214,7 @@ def test_levels_are_chosen_by_name_and_pattern() -> None:
     ("levels", "problem"),
     [
         ({"dask": "exact"}, "dask is always critical"),
-        ({"pandas": "important"}, "pandas: expected one of critical, exact, compatible, ignore"),
+        ({"pandas": "important"}, "pandas: expected one of critical, exact, version, compatible, ignore"),
         ({"no name": "exact"}, "neither the name of a package nor a pattern"),
         (["pandas"], "names or patterns with a level each"),
     ],

@@ -102,7 +102,7 @@ def test_directory_and_editable_installs_are_told_apart(project: Path, tmp_path:
     origin = venv.environment().distributions["inner-project"].origin
     assert isinstance(origin, FromDirectory)
     assert (origin.url, origin.editable) == ((project / "inner").as_uri(), False)
-    assert origin.digest.startswith("record=")
+    assert origin.digest.startswith("content=")
     uv(["pip", "install", "--python", venv.python, "-e", str(project / "inner")])
     origin = venv.environment().distributions["inner-project"].origin
     assert isinstance(origin, FromDirectory)

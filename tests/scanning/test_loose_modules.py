@@ -330,7 +330,7 @@ def test_a_source_that_is_gone_is_a_fault(tmp_path: Path, monkeypatch: pytest.Mo
     assert (fault.name, fault.kind) == ("mine", "unreadable")
     (step,) = (step for step in make_plan(found, environment).skipped if step.name == "mine")
     assert "source directory cannot be read" in step.reason  # and no index is asked for that name
-    monkeypatch.setattr(client_plugin, "local_snapshot", lambda _: Snapshot(environment))
+    monkeypatch.setattr(client_plugin, "local_snapshot", lambda _, **_rest: Snapshot(environment))
     with pytest.raises(WheelError, match=r"mine 1\.0: its source cannot be read"):
         PackageSync()
     assert PackageSync(ignore=["mine"])

@@ -171,7 +171,7 @@ INFO = "my_pkg-1.0.dist-info"
         ({f"{INFO}/RECORD": ""}, "no RECORD"),
         ({f"{INFO}/WHEEL": None}, "not installed from a wheel"),
         ({f"{INFO}/WHEEL": "Wheel-Version: 1.0\n"}, "names no tag"),
-        ({"my_pkg/__init__.py": None}, "is gone"),
+        ({f"{INFO}/entry_points.txt": None}, "is gone"),
         ({f"{INFO}/direct_url.json": '{"url": "file:///src", "dir_info": {"editable": true}}'}, "editable"),
         ({"../../../../outside.txt": "x"}, "outside of"),
         ({f"{INFO}/INSTALLER": "conda\n", "my_pkg/core.so": ""}, "installed by conda"),

@@ -12,18 +12,23 @@ from dask_pkgsync.model.environments.origin import (
     FromDirectory,
     FromIndex,
     FromVcs,
+    content_identity,
     identity,
     origin_from_wire,
     origin_to_wire,
 )
+from dask_pkgsync.model.errors import MessageError
+from dask_pkgsync.model.text import counted
 from dask_pkgsync.model.wire.fields import Field
-from dask_pkgsync.model.wire.names import CANONICAL, NORMAL
+from dask_pkgsync.model.wire.names import CANONICAL, NORMAL, SHA256
 
 if TYPE_CHECKING:
     from dask_pkgsync.model.environments.origin import Origin
 
 
 _FROM_INDEX = FromIndex()
+_PLAIN_KEYS = frozenset({"version", "installer", "content", "pure"})
+"""The keys of an unmodified distribution from an index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +43,26 @@ class Distribution:
     """Where it was installed from."""
     installer: str = ""
     """Name of the tool that installed it (its file INSTALLER, PEP 376), for example ``uv`` or ``conda``."""
+    content: str = ""
+    """Its content digest (`scanning.content`): SHA-256, 64 hexadecimal digits, of the paths and digests of its own
+    files. Two distributions of one name and version with different content are different builds. Empty if it is not
+    known: nothing lists the files, or an editable project or loose module has a digest of its source instead."""
+    is_pure: bool = False
+    """Whether it is known to be from a wheel for every platform, so that its content is the same on all of them."""
+    modified: int = 0
+    """Number of its files that are not as they were installed: missing, or with other bytes. Then ``content`` is the
+    digest of the files as they are, and only the client can provide it. 0 if its files were not looked at."""
 
     @property
     def identity(self) -> str:
-        """The commit or digest that tells it from others of its name and version; empty if it came from an index."""
-        return identity(self.origin)
+        """The commit or digest that tells it from others of its name and version; empty if an index can provide it."""
+        return content_identity(self.content) if self.modified else identity(self.origin)
+
+    @property
+    def build(self) -> str:
+        """The commit, or the digest of its content or source; empty if none is known. Equal builds have equal code."""
+        is_commit = isinstance(self.origin, FromVcs) and not self.modified
+        return content_identity(self.content) if self.content and not is_commit else self.identity
 
     @property
     def label(self) -> str:
@@ -56,6 +76,12 @@ class Distribution:
                 return f"{self.version} (file {_short(digest)})"
             case _:
                 return self.version
+
+    @property
+    def build_label(self) -> str:
+        """Its version with the start of its content digest, to tell two builds apart: ``1.2 (build 3f2a9c1d)``."""
+        modified = f", {counted(self.modified, 'file')} modified" if self.modified else ""
+        return f"{self.version} (build {self.content[:8] or 'unknown'}{modified})"
 
     def same_version(self, version: str) -> bool:
         """Whether its version equals another one by PEP 440: ``1.0`` equals ``1.0.0``."""
@@ -83,6 +109,12 @@ def _short(digest: str) -> str:
 def distribution_to_wire(distribution: Distribution) -> dict[str, Any]:
     """Return a distribution as plain data, without its name: the name is the key of the entry."""
     entry: dict[str, Any] = {"version": distribution.version, "installer": distribution.installer}
+    if distribution.content:
+        entry["content"] = distribution.content
+    if distribution.is_pure:
+        entry["pure"] = True
+    if distribution.modified:
+        entry["modified"] = distribution.modified
     if not isinstance(distribution.origin, FromIndex):
         entry["origin"] = origin_to_wire(distribution.origin)
     return entry
@@ -91,22 +123,33 @@ def distribution_to_wire(distribution: Distribution) -> dict[str, Any]:
 def distribution_from_wire(name: object, entry: Field) -> Distribution:
     """Check and read what `distribution_to_wire` wrote; a distribution without an origin came from an index."""
     match entry.value:
-        case {"version": str(version), "installer": str(installer)} if (
-            isinstance(name, str) and "origin" not in entry.value and _is_plain(name, version, installer)
+        case {"version": str(version), "installer": str(installer), "content": str(content)} if (
+            isinstance(name, str) and entry.value.keys() <= _PLAIN_KEYS and _is_plain(name, version, installer, content)
         ):
             # A short cut for almost all distributions: to check 5,000 field by field blocks a scheduler for too long.
-            return Distribution(name, version, _FROM_INDEX, installer)
-    installer = entry.optional("installer", "").text(200)
-    origin = origin_from_wire(entry.optional("origin", {"kind": "index"}))
+            return Distribution(name, version, _FROM_INDEX, installer, content, entry.value.get("pure") is True)
     return Distribution(
-        Field(name, f"{entry.place} (a name)").name(), entry.key("version").version(), origin, installer
+        Field(name, f"{entry.place} (a name)").name(),
+        entry.key("version").version(),
+        origin_from_wire(entry.optional("origin", {"kind": "index"})),
+        entry.optional("installer", "").text(200),
+        _content(entry.optional("content", "")),
+        entry.optional("pure", default=False).flag(),
+        entry.optional("modified", 0).count(),
     )
 
 
-def _is_plain(name: str, version: str, installer: str) -> bool:
+def _content(field: Field) -> str:
+    content = field.text(64)
+    if content and not SHA256.fullmatch(content):
+        raise MessageError(field.place, "a SHA-256 digest of 64 hexadecimal digits", content)
+    return content
+
+
+def _is_plain(name: str, version: str, installer: str, content: str) -> bool:
     if max(len(name), len(version), len(installer)) > 200 or not installer.isprintable():  # noqa: PLR2004  # the limit of the fields above
         return False
-    return bool(CANONICAL.fullmatch(name) and NORMAL.fullmatch(version))
+    return bool(CANONICAL.fullmatch(name) and NORMAL.fullmatch(version) and SHA256.fullmatch(content))
 
 
 def fault_to_wire(fault: Fault) -> dict[str, str]:

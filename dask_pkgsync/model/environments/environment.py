@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ from dask_pkgsync.model.wire.fields import MAX_ITEMS, Field
 from dask_pkgsync.model.wire.protocol import SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
     from typing import Any
 
     from dask_pkgsync.model.environments.distribution import Distribution, Fault
@@ -87,17 +87,23 @@ class Environment:
     def fingerprint(self) -> str:
         """SHA-256 of the canonical form, 64 hexadecimal digits.
 
-        It covers the interpreter, and names, versions, commits and digests of local code of the distributions. It does
-        not cover the installer, path or URL of a distribution: the same wheel from a mirror is the same package.
+        It covers the interpreter, and name, version and build of each distribution: the commit, or the digest of its
+        source or content. It does not cover the installer, path or URL of a distribution: the same wheel from a mirror
+        is the same package.
         """
         interpreter = self.interpreter
-        rows = [(d.name, canonicalize_version(d.version), d.identity) for d in self.distributions.values()]
+        rows = [(d.name, canonicalize_version(d.version), d.build) for d in self.distributions.values()]
         canonical = [
             _FORM,
             [interpreter.implementation, interpreter.version, interpreter.platform],
             rows,
         ]
         return hashlib.sha256(json.dumps(canonical, separators=(",", ":")).encode()).hexdigest()
+
+    def with_any_build(self, names: Container[str]) -> Environment:
+        """Return the environment without the content digests of some packages, so that any build matches them."""
+        changed = [replace(d, content="") if d.name in names else d for d in self.distributions.values()]
+        return Environment.of(self.interpreter, changed, self.faults)
 
     def faulty(self, name: str) -> Fault | None:
         """Return the fault of the distribution with this canonical name; None if it has none."""

@@ -25,7 +25,8 @@ class FromArchive:
     url: str
     """URL of the archive, without credentials."""
     digest: str = ""
-    """``sha256=…`` of the archive if it was recorded; else ``record=…`` of the list of its installed files."""
+    """``sha256=…`` of the archive if it was recorded; else ``content=…`` of its installed files. Releases before 0.3
+    wrote ``record=…``, a digest of the list of its installed files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,8 @@ class FromDirectory:
     editable: bool = False
     """Whether the installation is editable (PEP 660): it imports the code in the directory itself."""
     digest: str = ""
-    """``source=…`` of the directory's content (editable), or ``record=…`` of the list of installed files."""
+    """``source=…`` of the directory's content (editable), or ``content=…`` of the installed files (see
+    `FromArchive.digest`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,11 @@ def identity(origin: Origin) -> str:
             return digest
         case _:
             return ""
+
+
+def content_identity(content: str) -> str:
+    """Return a content digest in the form of an identity, for example ``content=3f2a…``."""
+    return f"content={content}"
 
 
 def origin_to_wire(origin: Origin) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def refused(differences: Comparison, *, enforced: bool) -> Verdict:
 
 def _changes(asked: Target, current: Target) -> tuple[str, ...]:
     """Return notes on the packages of the cluster that a sync would add, change or hide."""
-    rows = list(compare(asked.environment, current.environment, asked.policy))
+    rows = list(compare(asked.environment, current.environment, asked.policy).without_critical_builds)
     groups = {
         "add": [f"{row.name} {row.expected}" for row in rows if row.found == MISSING],
         "change": [f"{row.name} {row.expected}" for row in rows if MISSING not in (row.expected, row.found)],

@@ -1,4 +1,4 @@
-"""The spelling of names (PEP 503) and versions (PEP 440) of distributions."""
+"""The spelling of names (PEP 503), versions (PEP 440) and digests of distributions."""
 
 from __future__ import annotations
 
@@ -31,3 +31,5 @@ NORMAL = re.compile(
     r"(?:\+[a-z0-9]+(?:\.[a-z0-9]+)*)?"
 )
 """Matches a version in normal form (PEP 440): a short cut for almost all versions in messages."""
+SHA256 = re.compile(r"[0-9a-f]{64}")
+"""Matches a SHA-256 digest."""

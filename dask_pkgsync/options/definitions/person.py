@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dask_pkgsync.model.policy import BUILDS as BUILD_CHOICES
 from dask_pkgsync.model.target import ON_CONFLICT as ON_CONFLICTS
 from dask_pkgsync.model.target import RESTARTS, TRANSPORTS
 from dask_pkgsync.options import kinds
@@ -125,11 +126,23 @@ LEVELS = Option(
     kinds.LEVELS,
     Whose.KEYWORD,
     "How closely packages have to match: a mapping of names, or patterns such as `*-stubs`, to `critical`, `exact`, "
-    "`compatible` or `ignore`.",
+    "`version` (any build), `compatible` or `ignore`.",
     "A name takes precedence over patterns; of several patterns the first one that fits decides.",
     default={},
     on_scheduler="A client that has another version of a package that is `critical` here than the cluster is refused.",
     page="shared-clusters.md#modes",
+)
+BUILDS = Option(
+    "builds",
+    kinds.choice(BUILD_CHOICES),
+    Whose.KEYWORD,
+    "What happens if a node has another build of a package: the same version, but files with other contents.",
+    "`replace`: the node gets the client's build. `warn`: the node keeps its build, and the report says so. `ignore`: "
+    "builds are not compared. The level `version` in `levels` ignores the builds of single packages.",
+    default="replace",
+    flag=CommandFlag(("compare", "sync", "check"), "What happens if a package is there in another build."),
+    on_scheduler="In the mode `enforce`, `replace` also refuses clients with another build than the operator's.",
+    page="same-bytes.md",
 )
 RESTART = Option(
     "restart",

@@ -51,6 +51,16 @@ RELEASE_AFTER = Option(
     "It is not released while tasks or published results exist, or if a client has asked to keep it (`keep`).",
     default="10m",
 )
+CRITICAL_BUILDS = Option(
+    "critical-builds",
+    kinds.choice(("warn", "refuse")),
+    Whose.SCHEDULER,
+    "What happens to clients that have another build of one of Dask's critical packages than the scheduler, in the "
+    "same version.",
+    "`warn`: the report of their sync says so. `refuse`: they are refused, if they present their environment.",
+    default="warn",
+    page="same-bytes.md",
+)
 STOCK_CLIENTS = Option(
     "stock-clients",
     kinds.choice(("judge", "refuse", "allow")),

@@ -1,0 +1,194 @@
+"""Content digests: what tells two builds of one version apart, from the digests that RECORD lists.
+
+One wheel has one content digest, whichever installer has unpacked it, and in whichever prefix. So the digest covers the
+paths and digests of the wheel's own files. It does not cover what installers add or rewrite: their own files in
+dist-info, bytecode that they compile, and scripts, whose first line names an interpreter.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import os
+import re
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from dask_pkgsync.scanning.small_files import text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from dask_pkgsync.model.environments.distribution import Distribution
+
+_OF_INSTALLER = frozenset(
+    {
+        *("RECORD", "RECORD.jws", "RECORD.p7s", "INSTALLER", "REQUESTED"),
+        *("direct_url.json", "uv_cache.json", "uv_build.json"),
+    }
+)
+"""Files in dist-info that belong to the installation, not to the distribution."""
+_SCRIPT = re.compile(r"(?:\.\./)+(?:bin|Scripts)/[^/]*")
+_HEADER = re.compile(r"(?:\.\./)+[Ii]nclude/(?:site/)?(?:python\d[^/]*/)?")
+_DATA = re.compile(r"(?:\.\./)+")
+_FOR_EVERY_PLATFORM = re.compile(r"^Tag:\s*\S+-none-any\s*$", re.MULTILINE | re.IGNORECASE)
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What RECORD and WHEEL say about the files of a distribution."""
+
+    digest: str = ""
+    """The content digest, 64 hexadecimal digits; empty if no file is listed, or one without a digest."""
+    is_pure: bool = False
+    """Whether the wheel was for every platform, by its tags (PEP 425)."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnFile:
+    """A file of a distribution that was in its wheel."""
+
+    place: str
+    """Its path in the digest: as in RECORD, but without what depends on the prefix and its layout."""
+    path: str
+    """Its path in RECORD, relative to the directory that holds the dist-info."""
+    digest: str
+    """Its digest in RECORD, for example ``sha256=…``; empty if none is recorded."""
+    size: str
+    """Its size in RECORD, in bytes; may be empty."""
+
+
+def content_of(dist_info: str) -> Content:
+    """Return the content of an installed distribution, from RECORD alone: no file is looked at.
+
+    Parameters
+    ----------
+    dist_info : str
+        Path of its dist-info directory.
+
+    Raises
+    ------
+    OSError
+        If RECORD cannot be read.
+    """
+    try:
+        facts = os.stat(f"{dist_info}{os.sep}RECORD")  # noqa: PTH116  # faster than pathlib
+    except (FileNotFoundError, NotADirectoryError):
+        return Content()
+    return _content_of(dist_info, facts.st_mtime_ns, facts.st_size, facts.st_ino)
+
+
+@lru_cache(maxsize=20_000)
+def _content_of(dist_info: str, _mtime_ns: int, _size: int, _inode: int) -> Content:
+    digest = _digest((file.place, file.digest) for file in own_files(dist_info))
+    return Content(digest, bool(_FOR_EVERY_PLATFORM.search(text_of(f"{dist_info}{os.sep}WHEEL"))))
+
+
+def _digest(rows: Iterable[tuple[str, str]]) -> str:
+    """Return the content digest of files, by their places and digests; empty if one has no digest, or there is none."""
+    ordered = sorted({f"{place},{digest}" for place, digest in rows})
+    if not ordered or any(row.endswith(",") for row in ordered):
+        return ""
+    return hashlib.sha256("\n".join(ordered).encode()).hexdigest()
+
+
+def own_files(dist_info: str) -> Iterator[OwnFile]:
+    """Yield the files that RECORD lists and that were in the wheel, in the order of RECORD."""
+    lines = text_of(f"{dist_info}{os.sep}RECORD").replace("\r", "").split("\n")
+    of_installer = {f"{os.path.basename(dist_info)}/{name}" for name in _OF_INSTALLER}  # noqa: PTH119
+    for path, digest, size in _rows(lines):
+        if path in of_installer or (path.endswith((".pyc", ".pyo")) and not digest):
+            continue
+        if not path.startswith("../"):
+            yield OwnFile(path, path, digest, size)
+        elif not _SCRIPT.fullmatch(path):
+            place = _HEADER.sub("headers:", path)
+            yield OwnFile(place if place != path else _DATA.sub("data:", path), path, digest, size)
+
+
+def _rows(lines: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield path, digest and size of each line of RECORD; the csv module, which is slower, reads quoted lines alone."""
+    for line in lines:
+        if '"' in line:
+            row = next(csv.reader([line]))
+            path, digest, size, *_ = (*row, "", "", "")
+        else:
+            path, _, rest = line.partition(",")
+            digest, _, size = rest.partition(",")
+        if path:
+            yield path.replace("\\", "/"), digest, size
+
+
+def owner(one: str, other: str) -> str | None:
+    """Return which of two dist-info directories of one name lists the files that are there; None if both or neither.
+
+    An interrupted run of an installer leaves the metadata of the version that it has replaced. Blocks.
+    """
+    intact = [dist_info for dist_info in (one, other) if _is_intact(dist_info)]
+    return intact[0] if len(intact) == 1 else None
+
+
+def _is_intact(dist_info: str) -> bool:
+    directory, files = os.path.dirname(dist_info), list(own_files(dist_info))  # noqa: PTH120
+    try:
+        now = [_digest_now(f"{directory}{os.sep}{file.path}", file.digest) for file in files if file.digest]
+    except OSError:  # a file is missing
+        return False
+    return bool(now) and now == [file.digest for file in files if file.digest]
+
+
+def looked_at(distribution: Distribution, dist_info: str) -> Distribution:
+    """Return a distribution after a look at its files, with ``modified`` and ``content`` as the files are. Blocks.
+
+    Each file is looked up (`os.stat`). It is read only if it has another size than RECORD lists, or was changed after
+    RECORD was written. So an edit that restores both size and date of a file goes unnoticed.
+
+    Parameters
+    ----------
+    distribution : Distribution
+        The distribution as it was scanned.
+    dist_info : str
+        Path of its dist-info directory.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be read.
+    """
+    if not distribution.content:
+        return distribution
+    directory, recorded = os.path.dirname(dist_info), os.stat(f"{dist_info}{os.sep}RECORD").st_mtime_ns  # noqa: PTH116, PTH120
+    modified, rows = 0, []
+    for file in own_files(dist_info):
+        full = f"{directory}{os.sep}{file.path}"
+        try:
+            facts = os.stat(full)  # noqa: PTH116  # faster than pathlib for many thousand files
+        except (FileNotFoundError, NotADirectoryError):
+            modified += 1
+            continue
+        is_suspect = facts.st_mtime_ns > recorded or (file.size.isdigit() and int(file.size) != facts.st_size)
+        digest = _digest_now(full, file.digest) if is_suspect and file.digest else file.digest
+        modified += digest != file.digest
+        rows.append((file.place, digest))
+    return replace(distribution, content=_digest(rows), modified=modified) if modified else distribution
+
+
+def _digest_now(path: str, recorded: str) -> str:
+    """Return the digest of a file as it is, by the algorithm of the recorded digest; read again only if it changed."""
+    facts = os.stat(path)  # noqa: PTH116
+    return _digest_of_file(path, recorded.partition("=")[0], facts.st_mtime_ns, facts.st_size, facts.st_ino)
+
+
+@lru_cache(maxsize=20_000)
+def _digest_of_file(path: str, algorithm: str, _mtime_ns: int, _size: int, _inode: int) -> str:
+    try:
+        digest = hashlib.new(algorithm)
+    except ValueError:  # an algorithm that this interpreter lacks: the file is not what RECORD says, as far as known
+        digest, algorithm = hashlib.sha256(), "sha256"
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return f"{algorithm}={base64.urlsafe_b64encode(digest.digest()).rstrip(b'=').decode()}"
