@@ -235,7 +235,8 @@ def satisfied(want: Distribution, have: Distribution, level: Level) -> bool:
     """
     if want.name in CRITICAL or level is Level.VERSION or (want.content and want.content == have.content):
         return want.same_version(have.version)
-    if want.origin != have.origin and (want.identity or _is_checkout(want) or _is_checkout(have)):
+    is_checkout = want.origin != have.origin and (want.identity or _is_checkout(want) or _is_checkout(have))
+    if is_checkout or want.modified:
         return bool(want.identity) and want.identity == have.identity and want.same_version(have.version)
     return compatible(want.version, have.version) if level is Level.COMPATIBLE else want.same_version(have.version)
 

@@ -23,7 +23,6 @@ from dask_pkgsync.model.policy import CRITICAL, Level, Policy
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from dask_pkgsync.model.environments.distribution import Distribution
     from dask_pkgsync.model.environments.environment import Environment
     from dask_pkgsync.model.target import Target
 
@@ -55,9 +54,9 @@ class OperatorPolicy:
     """Why the configuration cannot be carried out, so that no client is let in; else empty."""
     policy: Policy = field(default_factory=Policy)
     """The levels of packages that the operator has chosen, for example further critical packages."""
-    own: Mapping[str, Distribution] = field(default_factory=dict)
-    """The scheduler's packages, by name; empty if the operator has named no critical packages, and does not refuse
-    their builds."""
+    own: Environment | None = None
+    """The scheduler's own environment; None if the operator has named no critical packages, and does not refuse their
+    builds."""
     critical_builds: str = "warn"
     """What happens to clients that have another build of Dask's critical packages than the scheduler: ``warn`` or
     ``refuse``."""
@@ -124,13 +123,14 @@ class OperatorPolicy:
 
     def _differing_builds(self, environment: Environment) -> Comparison | None:
         """Compare Dask's critical packages with the scheduler's by their builds, if these are refused."""
-        if self.critical_builds != "refuse":
+        if self.critical_builds != "refuse" or self.own is None:
             return None
-        found = environment.distributions
+        same_platform = self.own.interpreter.same_platform(environment.interpreter)
+        pairs = [(self.own.distributions.get(name), environment.distributions.get(name)) for name in CRITICAL]
         rows = [
-            Difference(name, Level.CRITICAL, self.own[name].build_label, found[name].build_label, OTHER_BUILD)
-            for name in CRITICAL
-            if name in found and name in self.own and is_other_build(self.own[name], found[name], same_platform=False)
+            Difference(want.name, Level.CRITICAL, want.build_label, have.build_label, OTHER_BUILD)
+            for want, have in pairs
+            if want and have and is_other_build(want, have, same_platform=same_platform)
         ]
         return Comparison(tuple(rows), expected_label="cluster", found_label="client") if rows else None
 
@@ -159,8 +159,7 @@ class OperatorPolicy:
         if self.expected is None and not self.has_critical_levels:
             return None
         target = self.expected or self.target()
-        own = {name: distribution.version for name, distribution in self.own.items()}
-        here = {**own, **(_versions(target.environment) if target else {})}
+        here = {**(_versions(self.own) if self.own else {}), **(_versions(target.environment) if target else {})}
         rows = []
         for name, version in versions.items():
             want, rule = here.get(name), self.policy.rule(name, same_platform=same_platform)

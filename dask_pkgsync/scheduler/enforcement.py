@@ -57,7 +57,7 @@ async def guard(scheduler: Scheduler) -> None:
     operator_policy.target = lambda: controller.target
     operator_policy.critical_builds = critical_builds()
     if operator_policy.has_critical_levels or operator_policy.critical_builds == "refuse":
-        operator_policy.own = (await asyncio.to_thread(scan_installed)).distributions
+        operator_policy.own = await asyncio.to_thread(scan_installed)
     if mode != "sync":
         environment = await asyncio.to_thread(_operator_environment, wanted or SCHEDULER_ENVIRONMENT)
         operator_policy.expected = Target(

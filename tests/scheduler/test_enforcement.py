@@ -151,9 +151,8 @@ def test_the_operator_makes_more_packages_critical(operator: Person, user: Perso
 
 def test_stock_clients_are_held_against_critical_levels_by_what_dask_says() -> None:
     """Dask's handshake names numpy, for example; what is not named, or not there, is no difference."""
-    operator_policy = OperatorPolicy(
-        policy=Policy.of(levels={"numpy": "critical", "pan*": "critical"}), own={"numpy": "2.1", "six": "1.0"}
-    )
+    own = Environment.of(this_interpreter(), [Distribution("numpy", "2.1"), Distribution("six", "1.0")])
+    operator_policy = OperatorPolicy(policy=Policy.of(levels={"numpy": "critical", "pan*": "critical"}), own=own)
     assert judged(operator_policy, numpy="2.1", pandas="3.0", six="2.0", lz4=None) is None
     assert judged(operator_policy, numpy=None) is None
     assert "2.1      2.2     critical" in str(judged(operator_policy, numpy="2.2", python="3.11.7"))

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 
 _FROM_INDEX = FromIndex()
-_PLAIN_KEYS = frozenset({"version", "installer", "content", "pure"})
-"""The keys of an unmodified distribution from an index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +121,11 @@ def distribution_to_wire(distribution: Distribution) -> dict[str, Any]:
 def distribution_from_wire(name: object, entry: Field) -> Distribution:
     """Check and read what `distribution_to_wire` wrote; a distribution without an origin came from an index."""
     match entry.value:
-        case {"version": str(version), "installer": str(installer), "content": str(content)} if (
-            isinstance(name, str) and entry.value.keys() <= _PLAIN_KEYS and _is_plain(name, version, installer, content)
+        case {"version": str(version), "installer": str(installer), "content": str(content), **rest} if (
+            isinstance(name, str) and rest in ({}, {"pure": True}) and _is_plain(name, version, installer, content)
         ):
             # A short cut for almost all distributions: to check 5,000 field by field blocks a scheduler for too long.
-            return Distribution(name, version, _FROM_INDEX, installer, content, entry.value.get("pure") is True)
+            return Distribution(name, version, _FROM_INDEX, installer, content, bool(rest))
     return Distribution(
         Field(name, f"{entry.place} (a name)").name(),
         entry.key("version").version(),
