@@ -24,7 +24,9 @@ from uv import find_uv_bin
 from benchmarks.checkout import imports
 from benchmarks.race import Measured, Race, Scale
 from dask_pkgsync import scan
+from dask_pkgsync.scanning.content import _content_of, content_of, own_files
 from dask_pkgsync.scanning.installed import scan_installed
+from dask_pkgsync.scanning.snapshot import verified
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -91,6 +93,13 @@ def first_scan(venv: Venv) -> Measured:
     return Measured(venv.run(FIRST, str(SOURCE), PYTHONPATH=str(SOURCE)).stdout)
 
 
+def contents(dist_infos: Sequence[str]) -> None:
+    """Work out the content digests, of which none is remembered."""
+    _content_of.cache_clear()
+    for dist_info in dist_infos:
+        content_of(dist_info)
+
+
 def benchmark(scale: Scale) -> Iterator[Race]:
     """Scan."""
     with tempfile.TemporaryDirectory(prefix="pkgsync-bench-", ignore_cleanup_errors=True) as root:
@@ -105,6 +114,24 @@ def benchmark(scale: Scale) -> Iterator[Race]:
                 "pip list": lambda: listed(venv.python, "-m", "pip", "list", "--disable-pip-version-check"),
             },
             {"bare scandir and read": "<= 1.5", "uv pip list": "< 1"},
+            runs=15,
+            warm=True,
+        )
+        dist_infos = [str(path) for path in sorted(Path(site).glob("*.dist-info"))]
+        files = [f"{site}/{file.path}" for dist_info in dist_infos for file in own_files(dist_info)]
+        yield Race(
+            f"content digests of {len(dist_infos)} distributions, for the first time",
+            {"from RECORD": lambda: contents(dist_infos)},
+            {"read every RECORD": lambda: [_bytes(f"{dist_info}/RECORD") for dist_info in dist_infos]},
+            runs=15,
+            warm=True,
+        )
+        scanned = scan([site])
+        yield Race(
+            f"a look at {len(files)} files",
+            {"verified": lambda: verified(scanned, [site])},
+            {"os.stat of each": lambda: [os.stat(path) for path in files]},  # noqa: PTH116
+            {"os.stat of each": "<= 2"},
             runs=15,
             warm=True,
         )
