@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+import zlib
 from functools import cache
 from pathlib import Path
 
@@ -27,16 +28,16 @@ The preload is not among them: workers may have a client's configuration, which 
 def archive() -> bytes:
     """Return a zip of this package's source, whose bytes depend on the source alone.
 
-    So its files are stored without compression, in the order of their names, and with one fixed date.
+    So its files are stored without compression, in the order of their names, and with one fixed date. The copy that a
+    process has unpacked from an archive (`carry.bootstrap`) gives the same archive again.
     """
-    package = Path(__file__).parents[1]
-    own = _archive_of(package)
-    return own if own is not None else _zipped(package)
+    return _zipped(Path(__file__).parents[1])
 
 
-def _archive_of(package: Path) -> bytes | None:
-    """Return the archive that this package was itself imported from; None if it was imported from files."""
-    return package.parent.read_bytes() if package.parent.is_file() else None
+@cache
+def compressed() -> bytes:
+    """Return `archive` in the form in which it travels."""
+    return zlib.compress(archive())
 
 
 def _zipped(package: Path) -> bytes:

@@ -10,20 +10,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import zipfile
     from collections.abc import Iterator
 
 PACKAGE = "dask_pkgsync"
 
 
-def load(archive: bytes, digest: str, factory: str, state: object, *, yields: bool = False) -> object:
-    """Import the package, from the archive if this process lacks it, and call one of its functions.
+def load(compressed: bytes, digest: str, factory: str, state: object, *, yields: bool = False) -> object:
+    """Import the package, from what has travelled if this process lacks it, and call one of its functions.
 
     Parameters
     ----------
-    archive : bytes
-        A zip of the package's source.
+    compressed : bytes
+        A zip of the package's source, compressed with `zlib.compress`.
     digest : str
-        SHA-256 of the archive; a package with the same digest that is importable already is used instead.
+        SHA-256 of the zip; a package with the same digest that is importable already is used instead.
     factory : str
         ``module:name`` of the function to call.
     state : object
@@ -37,7 +38,7 @@ def load(archive: bytes, digest: str, factory: str, state: object, *, yields: bo
         if yields:
             _refuse_where_guarded()
         _forget()
-        _put_on_path(archive, digest)
+        _put_on_path(compressed, digest)
     module, _, name = factory.partition(":")
     return getattr(importlib.import_module(module), name)(state)
 
@@ -66,54 +67,84 @@ def _refuse_where_guarded() -> None:
 
 
 def _forget() -> None:
-    """Remove every module of the package from this process, and every archive of it from `sys.path`."""
+    """Remove every module of the package from this process, and every carried copy of it from `sys.path`."""
     import importlib
     import sys
 
     for name in [name for name in sys.modules if name == PACKAGE or name.startswith(PACKAGE + ".")]:
         del sys.modules[name]
-    sys.path[:] = [entry for entry in sys.path if not _is_archive(entry)]
+    sys.path[:] = [entry for entry in sys.path if not _is_carried(entry)]
     importlib.invalidate_caches()
 
 
-def _is_archive(entry: object) -> bool:
-    return isinstance(entry, str) and entry.endswith(".zip") and PACKAGE in entry.replace("\\", "/").split("/")[-1]
+def _is_carried(entry: object) -> bool:
+    """Whether an entry of `sys.path` is a copy that travelled: a directory, or an archive of an older release."""
+    import re
+
+    return isinstance(entry, str) and re.search(r"\b%s-[0-9a-f]{32}(\.zip)?$" % PACKAGE, entry) is not None
 
 
-def _put_on_path(archive: bytes, digest: str) -> None:
+def _put_on_path(compressed: bytes, digest: str) -> None:
     import hashlib
     import importlib
     import sys
+    import zlib
 
+    try:
+        archive = zlib.decompress(compressed)
+    except zlib.error:
+        archive = b""
     if hashlib.sha256(archive).hexdigest() != digest:
         message = "the copy of dask-pkgsync that came with this plugin is damaged; register the plugin again"
         raise ImportError(message)
-    sys.path.insert(0, _store(archive, "%s-%s.zip" % (PACKAGE, digest[:32])))
+    sys.path.insert(0, _unpack(archive, "%s-%s" % (PACKAGE, digest[:32])))
     importlib.invalidate_caches()
 
 
-def _store(archive: bytes, name: str) -> str:
-    """Write the archive into the first of our directories that can be written, and return its path."""
+def _unpack(archive: bytes, name: str) -> str:
+    """Unpack the archive, once for a host, below the first of our directories that can be written; return its path.
+
+    It is unpacked, and not imported from the zip, so that Python keeps the bytecode of its modules beside them.
+    """
+    import io
     import os
-    import tempfile
+    import zipfile
 
     problem = None
-    for directory in _directories():
-        path = os.path.join(directory, name)
-        try:
-            os.makedirs(directory, mode=0o700, exist_ok=True)
-            if _holds(path, archive):
+    with zipfile.ZipFile(io.BytesIO(archive)) as bundle:
+        for directory in _directories():
+            path = os.path.join(directory, name)
+            try:
+                os.makedirs(directory, mode=0o700, exist_ok=True)
+                if not _holds(path, bundle):
+                    _publish(path, bundle)
+            except OSError as error:  # read-only, full, or another user's: try the next one
+                problem = error
+            else:
                 return path
-            handle, aside = tempfile.mkstemp(dir=directory)
-            with os.fdopen(handle, "wb") as file:
-                file.write(archive)
-            os.replace(aside, path)
-        except OSError as error:  # read-only, full, or another user's: try the next one
-            problem = error
-        else:
-            return path
     message = "no directory for the copy of dask-pkgsync that came with this plugin can be written: %s" % problem
     raise ImportError(message)
+
+
+def _publish(path: str, bundle: zipfile.ZipFile) -> None:
+    """Unpack aside, and rename into place; what is there, and is not complete, is set aside first."""
+    import os
+    import shutil
+    import tempfile
+
+    aside = tempfile.mkdtemp(dir=os.path.dirname(path))
+    try:
+        unpacked = os.path.join(aside, "new")
+        bundle.extractall(unpacked)
+        if os.path.isdir(path) and not _holds(path, bundle):
+            os.rename(path, os.path.join(aside, "old"))
+        try:
+            os.rename(unpacked, path)
+        except OSError:  # another process was faster
+            if not _holds(path, bundle):
+                raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _directories() -> Iterator[str]:
@@ -134,9 +165,12 @@ def _directories() -> Iterator[str]:
         yield os.path.join(private, "carried")
 
 
-def _holds(path: str, archive: bytes) -> bool:
+def _holds(path: str, bundle: zipfile.ZipFile) -> bool:
+    """Whether a directory has all files of the archive, by their sizes."""
+    import os
+
     try:
-        with open(path, "rb") as file:
-            return file.read() == archive
+        files = bundle.infolist()
+        return all(os.stat(os.path.join(path, file.filename)).st_size == file.file_size for file in files)
     except OSError:
         return False

@@ -12,7 +12,7 @@ import zipfile
 from functools import cache
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.carry.archive import archive, source_digest
+from dask_pkgsync.carry.archive import archive, compressed, source_digest
 
 if TYPE_CHECKING:
     from typing import Any
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _EXPRESSION = (
     "(lambda travel: travel.load(factory, state) if travel and travel.source_digest() == digest"
-    " else (exec(source, names), names['load'](archive, digest, factory, state, yields=yields))[1])"
+    " else (exec(source, names), names['load'](compressed, digest, factory, state, yields=yields))[1])"
     "(__import__('sys').modules.get('dask_pkgsync.carry.travel'))"
 )
 """Calls `load` of this module if the process has imported the same source, which saves compiling the bootstrap; else
@@ -54,7 +54,7 @@ def carried(factory: str, state: object, *, yields: bool = False) -> tuple[Any, 
     names = {
         "source": _bootstrap(),
         "names": {"__name__": "dask_pkgsync_bootstrap"},
-        "archive": archive(),
+        "compressed": compressed(),
         "digest": source_digest(),
         "factory": factory,
         "state": state,

@@ -10,7 +10,9 @@ import pickle
 import subprocess
 import sys
 import zipfile
+import zlib
 from pathlib import Path
+from typing import Any
 
 import dask_pkgsync
 from dask_pkgsync.carry import archive, bootstrap
@@ -51,6 +53,16 @@ class TravellingPolicy:
         return carry.carried("dask_pkgsync.model.policy:policy_from_wire", STATE)
 
 
+class Call:
+    """A call that is made at the other end."""
+
+    def __init__(self, *call: Any) -> None:
+        self.call = call
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
 STATE = {"ignore": ["numpy"], "only": None, "extra": [], "strict": False, "platform-specific": [], "levels": []}
 
 
@@ -75,19 +87,33 @@ def test_a_process_without_the_package_imports_the_carried_copy(tmp_path: Path) 
     assert finished.returncode == 0, finished.stderr.decode()
     text, file = json.loads(finished.stdout)
     assert "numpy" in text
-    stored = tmp_path / "cache" / "dask-pkgsync" / "carried" / f"dask_pkgsync-{archive.source_digest()[:32]}.zip"
+    stored = tmp_path / "cache" / "dask-pkgsync" / "carried" / f"dask_pkgsync-{archive.source_digest()[:32]}"
     assert file.startswith(str(stored))
-    assert stored.read_bytes() == archive.archive()
+    assert archive._zipped(stored / "dask_pkgsync") == archive.archive()
 
 
-def test_the_archive_is_written_once(tmp_path: Path) -> None:
-    """A second process finds the archive in place and does not write it again."""
+def test_the_copy_is_unpacked_once_and_keeps_its_bytecode(tmp_path: Path) -> None:
+    """A second process finds the copy in place, and the bytecode of the modules that the first one has imported."""
+    data = pickle.dumps(TravellingPolicy())
+    assert unpickle_elsewhere(data, tmp_path, PYTHONDONTWRITEBYTECODE="").returncode == 0
+    (stored,) = (tmp_path / "cache" / "dask-pkgsync" / "carried").iterdir()
+    assert list(stored.rglob("__pycache__/policy.*.pyc"))
+    files = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in stored.rglob("*") if path.is_file()}
+    assert unpickle_elsewhere(data, tmp_path, PYTHONDONTWRITEBYTECODE="").returncode == 0
+    assert {
+        path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in stored.rglob("*") if path.is_file()
+    } == files
+
+
+def test_a_copy_of_which_a_file_is_gone_is_unpacked_anew(tmp_path: Path) -> None:
+    """As after a cleaner of temporary directories; nothing else is left beside it."""
     data = pickle.dumps(TravellingPolicy())
     assert unpickle_elsewhere(data, tmp_path).returncode == 0
-    stored = next((tmp_path / "cache" / "dask-pkgsync" / "carried").iterdir())
-    before = stored.stat()
+    (stored,) = (tmp_path / "cache" / "dask-pkgsync" / "carried").iterdir()
+    (stored / "dask_pkgsync" / "model" / "policy.py").unlink()
     assert unpickle_elsewhere(data, tmp_path).returncode == 0
-    assert (stored.stat().st_ino, stored.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert archive._zipped(stored / "dask_pkgsync") == archive.archive()
+    assert list(stored.parent.iterdir()) == [stored]
 
 
 def test_a_configured_cache_directory_is_used(tmp_path: Path) -> None:
@@ -110,12 +136,11 @@ def test_a_cache_that_cannot_be_written_is_passed_over(tmp_path: Path) -> None:
 
 def test_a_damaged_copy_is_refused(tmp_path: Path) -> None:
     """An archive whose bytes are not those of its digest is not imported."""
-    damaged = bytearray(pickle.dumps(TravellingPolicy()))
-    position = damaged.index((SOURCE / "dask_pkgsync" / "model" / "__init__.py").read_bytes()[:40])
-    damaged[position] ^= 1
-    finished = unpickle_elsewhere(bytes(damaged), tmp_path)
-    assert finished.returncode != 0
-    assert b"damaged; register the plugin again" in finished.stderr
+    for damage in (b"no archive at all", zlib.compress(archive.archive()[:-1] + b"x")):
+        expression, names = carry.carried("dask_pkgsync.model.policy:policy_from_wire", STATE)[1]
+        finished = unpickle_elsewhere(pickle.dumps(Call(eval, (expression, {**names, "compressed": damage}))), tmp_path)
+        assert finished.returncode != 0
+        assert b"damaged; register the plugin again" in finished.stderr
 
 
 def test_another_version_gives_way(tmp_path: Path) -> None:
@@ -134,7 +159,7 @@ def test_another_version_gives_way(tmp_path: Path) -> None:
         timeout=60,
     )
     assert finished.returncode == 0, finished.stderr.decode()
-    assert ".zip" in json.loads(finished.stdout)[1]
+    assert f"dask_pkgsync-{archive.source_digest()[:32]}" in json.loads(finished.stdout)[1]
 
 
 def test_the_same_version_is_used_as_it_is() -> None:
