@@ -80,6 +80,10 @@ class Index:
         self.asked()
         return not self.user or authorization == f"Basic {base64.b64encode(self.user.encode()).decode()}"
 
+    def has_page(self, parts: list[str]) -> bool:
+        """Whether the parts of a path are those of the page of a project."""
+        return parts[0] == "simple" and len(parts) == 2 and parts[1] in self.wheels
+
     def page(self, name: str) -> bytes:
         """Return the page of a project."""
         links = []
@@ -119,13 +123,7 @@ def handler_of(index: Index) -> type[BaseHTTPRequestHandler]:
     """Return what answers requests from an index."""
 
     class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.answer(head=True)
-
         def do_GET(self) -> None:
-            self.answer(head=False)
-
-        def answer(self, *, head: bool) -> None:
             parts = self.path.strip("/").split("/")
             if not index.lets_in(self.headers.get("Authorization", "")):
                 self.send_response(401)
@@ -133,20 +131,23 @@ def handler_of(index: Index) -> type[BaseHTTPRequestHandler]:
                 self.end_headers()
                 return
             index.served.append(self.path)
-            if parts[0] == "simple" and len(parts) == 2 and parts[1] in index.wheels:
-                self.send(index.page(parts[1]), "text/html", head=head)
+            if index.has_page(parts):
+                self.send(index.page(parts[1]), "text/html")
             elif parts[0] == "files":
                 if index.comes_to_send():
-                    self.send(index.wheels[parts[1]][parts[2]], "application/octet-stream", head=head)
+                    self.send(index.wheels[parts[1]][parts[2]], "application/octet-stream")
             else:
                 self.send_error(404)
 
-        def send(self, content: bytes, kind: str, *, head: bool) -> None:
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def send(self, content: bytes, kind: str) -> None:
             self.send_response(200)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            if not head:
+            if self.command != "HEAD":
                 with contextlib.suppress(OSError):
                     self.wfile.write(content)
 
