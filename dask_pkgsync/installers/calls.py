@@ -104,7 +104,12 @@ def call(
             index_at_fault=True,
         ) from None
     except OSError as error:
-        raise LayerError(step, f"{argv[0]} could not be started: {error.strerror}") from None
+        raise LayerError(
+            step,
+            f"{argv[0]} could not be started: {error.strerror}",
+            advice="Make it a program that this user may start; on a file system that is mounted noexec none can be. "
+            "pkgsync.cache-directory says where dask-pkgsync puts programs on that node.",
+        ) from None
     if finished.returncode == 0:
         return finished.stdout
     output = finished.stderr or finished.stdout

@@ -85,7 +85,8 @@ def own_uv(python: Path) -> Path | None:
         with contextlib.suppress(ImportError, FileNotFoundError):
             from uv import find_uv_bin
 
-            return Path(find_uv_bin())
+            if os.access(find_uv_bin(), os.X_OK):
+                return Path(find_uv_bin())
     on_path = shutil.which("uv")
     return Path(on_path) if on_path else None
 

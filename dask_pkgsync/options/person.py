@@ -124,4 +124,4 @@ def packer(scanned: Snapshot) -> Packer:
     from dask_pkgsync.cache.directory import open_cache
     from dask_pkgsync.wheels.pack import Packer
 
-    return Packer(scanned, open_cache(read(node.CACHE_DIRECTORY)), read(definitions.BUILD_TIMEOUT))
+    return Packer(scanned, open_cache(read(node.CACHE_DIRECTORY), programs=False), read(definitions.BUILD_TIMEOUT))
