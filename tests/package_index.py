@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from typing import TYPE_CHECKING
 
+import psutil
+
 from dask_pkgsync.scanning.records import recorded
 
 if TYPE_CHECKING:
@@ -38,6 +40,11 @@ def wheel(name: str, version: str, payload: int = 0, more: dict[str, str] | None
         for path, text in files.items():
             bundle.writestr(path, text)
     return f"{module}-{version}-py3-none-any.whl", buffer.getvalue()
+
+
+def command_lines() -> list[str]:
+    """Return the command line of each process of this machine, which all its users can read."""
+    return [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
 
 
 class Index:

@@ -9,9 +9,8 @@ import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
-from package_index import Index, authority, serving
+from package_index import Index, authority, command_lines, serving
 from uv import find_uv_bin
 
 from dask_pkgsync.installers.find import find_pip
@@ -189,12 +188,6 @@ def installer_of(name: str, directory: Path) -> Installer:
     return Pip(pip, python, directory / "pip", trust)
 
 
-def commands() -> Iterator[str]:
-    """Yield the command line of each process of this machine."""
-    for process in psutil.process_iter(["cmdline"]):
-        yield " ".join(process.info["cmdline"] or ())
-
-
 @pytest.mark.parametrize("which", ["uv", "pip"])
 @pytest.mark.parametrize("how", ["in a variable of pip", "in a file of pip"])
 def test_a_node_with_settings_of_all_kinds_installs_exact_pins(
@@ -224,7 +217,7 @@ def test_a_node_with_settings_of_all_kinds_installs_exact_pins(
     }.items():
         monkeypatch.setenv(name, value)
     seen: set[str] = set()
-    index.asked = lambda: seen.update(command for command in commands() if "CANARY7" in command)
+    index.asked = lambda: seen.update(command for command in command_lines() if "CANARY7" in command)
     indexes = Indexes(index.url.replace("://", f"://{index.user}@"))
     installer, layer = installer_of(which, tmp_path), tmp_path / "aside" / "layer"
     layer.parent.mkdir()
