@@ -16,7 +16,7 @@ import psutil
 
 from dask_pkgsync.cache.host import this_host, this_platform
 from dask_pkgsync.cache.leases import is_held, lock_lease, unlock_lease
-from dask_pkgsync.cache.place import not_private, planted, runs_programs
+from dask_pkgsync.cache.place import planted, runs_programs, shared
 from dask_pkgsync.model.reports.failure import LayerError
 
 if TYPE_CHECKING:
@@ -165,31 +165,27 @@ def open_cache(configured: str | None = None, *, programs: bool = True) -> Cache
         If the directory cannot be written, or programs there cannot run, or another user may have filled it.
     """
     if configured:
-        return _made(Path(configured).expanduser(), programs, private=False)
+        return _made(Path(configured).expanduser(), programs=programs, chosen=True)
     base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
     try:
-        return _made(Path(base) / "dask-pkgsync", programs, private=True)
+        return _made(Path(base) / "dask-pkgsync", programs=programs, chosen=False)
     except LayerError as first:
         temporary = Path(tempfile.gettempdir()) / f"dask-pkgsync-{getattr(os, 'getuid', int)()}"
         try:
-            return _made(temporary, programs, private=True)
+            return _made(temporary, programs=programs, chosen=False)
         except LayerError as second:
             raise LayerError("cache", f"{first.problem}; and {second.problem}", advice=second.advice) from None
 
 
-def _made(root: Path, programs: bool, *, private: bool) -> Cache:  # noqa: FBT001
-    """Return the cache in a directory; raise `LayerError` if it cannot be used.
-
-    A private directory is one that we have chosen: only we, or root, may write to it. One that an operator has
-    configured may be a volume to which others may write, for example an ``emptyDir`` of Kubernetes.
-    """
+def _made(root: Path, *, programs: bool, chosen: bool) -> Cache:
+    """Return the cache in a directory, which an operator may have chosen; raise `LayerError` if it cannot be used."""
     cache = Cache(root.absolute())
     wanted = (cache.layers, cache.building, cache.locks, cache.leases, cache.tools, cache.blobs)
     try:
-        _refuse(planted(root) or (not_private(root) if private else None), root)
-        root.mkdir(mode=0o700 if private else 0o755, parents=True, exist_ok=True)
+        _refuse(planted(root) or shared(root, chosen=chosen), root)
+        root.mkdir(mode=0o755 if chosen else 0o700, parents=True, exist_ok=True)
         for directory in wanted:
-            directory.mkdir(parents=True, exist_ok=True)
+            directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         _refuse(next(filter(None, map(planted, (*wanted, cache.wheels, cache.uv, cache.pip))), None), root)
         if not runs_programs(cache.building) and programs:
             _refuse(f"{root} is on a file system where programs cannot run (it is mounted noexec)", root)

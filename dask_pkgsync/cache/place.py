@@ -16,7 +16,7 @@ def planted(path: Path) -> str | None:
     """Return which part of a path another user may have made, as a sentence; None if there is no such part.
 
     In a directory that others may write to (``/tmp``), anybody may have made a directory or a symbolic link of the name
-    that we look for. So there, all that we use must belong to us, or to root, and nobody else may write to it.
+    that we look for. So there, all that we use must belong to us, or to root.
 
     Parameters
     ----------
@@ -28,21 +28,25 @@ def planted(path: Path) -> str | None:
     absolute = path.absolute()
     for whole in dict.fromkeys((absolute, Path(os.path.realpath(absolute)))):
         for part in (*reversed(whole.parents), whole):
-            if not os.path.lexists(part) or not _is_open(part.parent, _GROUP_AND_OTHERS):
-                continue
-            if not _is_ours(part):
+            if os.path.lexists(part) and _is_open(part.parent, _GROUP_AND_OTHERS) and not _is_ours(part):
                 kind = "symbolic link" if part.is_symlink() else "directory" if part.is_dir() else "file"
                 return f"{part} is a {kind} of another user (uid {part.lstat().st_uid})"
-            if part == whole and _is_open(part.parent, _OTHERS) and _is_open(part, _OTHERS):
-                return f"other users may write to {part}"
     return None
 
 
-def not_private(path: Path) -> str | None:
-    """Return why others than we, or root, can have filled a directory; None if they cannot, or it does not exist."""
-    if not hasattr(os, "getuid") or not os.path.lexists(path):
+def shared(path: Path, *, chosen: bool) -> str | None:
+    """Return why others than we, or root, can have filled a directory; None if they cannot, or it does not exist.
+
+    Parameters
+    ----------
+    path : Path
+    chosen : bool
+        Whether an operator has chosen the directory. Then it may be a volume that is open to others, such as an
+        ``emptyDir`` of Kubernetes, unless it is itself in a directory that others may write to.
+    """
+    if not hasattr(os, "getuid") or not path.exists() or (chosen and not _is_open(path.parent, _OTHERS)):
         return None
-    if not _is_ours(path) or (path.exists() and path.stat().st_uid not in _us()):
+    if not _is_ours(path) or not _is_ours(path.resolve()):
         return f"{path} belongs to another user"
     return f"other users may write to {path}" if _is_open(path, _OTHERS) else None
 
@@ -62,13 +66,9 @@ def runs_programs(directory: Path) -> bool:
         return os.access(file.name, os.X_OK)
 
 
-def _us() -> tuple[int, int]:
-    return 0, os.getuid()
-
-
 def _is_ours(path: Path) -> bool:
     """Whether a file, directory or symbolic link itself belongs to us, or to root."""
-    return path.lstat().st_uid in _us()
+    return path.lstat().st_uid in (0, os.getuid())
 
 
 def _is_open(directory: Path, bits: int) -> bool:
