@@ -87,6 +87,33 @@ def test_the_linter_knows_what_a_room_may_not_import(room: str, tmp_path: Path) 
         assert f'"dask_pkgsync.{other}".msg' not in text
 
 
+STARTS_A_PROGRAM = ("run", "Popen", "call", "check_call", "check_output")
+
+
+def test_every_program_that_we_start_gets_an_environment_of_ours() -> None:
+    """A program that inherited the user's variables could be led into a repository or environment of the user's."""
+    left = []
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and _starts_a_program(node.func):
+                left += [] if any(keyword.arg == "env" for keyword in node.keywords) else [f"{path}:{node.lineno}"]
+    assert not left
+
+
+def _starts_a_program(function: ast.expr) -> bool:
+    """Whether a function is one of `subprocess`, our own `run`, or one of `os` or `asyncio` that starts programs."""
+    match function:
+        case ast.Name(id="run"):
+            return True
+        case ast.Attribute(value=ast.Name(id="subprocess"), attr=name):
+            return name in STARTS_A_PROGRAM
+        case ast.Attribute(value=ast.Name(id="os"), attr=name):
+            return name in ("system", "popen") or name.startswith(("exec", "spawn", "posix_spawn"))
+        case ast.Attribute(attr=name):
+            return name.startswith("create_subprocess")
+    return False
+
+
 def test_deciding_needs_no_dask_and_no_disk() -> None:
     """The model imports the standard library and packaging alone."""
     code = (

@@ -16,6 +16,7 @@ import psutil
 
 from dask_pkgsync.cache.host import this_host, this_platform
 from dask_pkgsync.cache.leases import is_held, lock_lease, unlock_lease
+from dask_pkgsync.cache.place import planted, runs_programs, shared
 from dask_pkgsync.model.reports.failure import LayerError
 
 if TYPE_CHECKING:
@@ -147,53 +148,61 @@ class Cache:
         return in_use
 
 
-def open_cache(configured: str | None = None) -> Cache:
-    """Create the directories of the cache if they are missing, check that they can be written, and return the cache.
+def open_cache(configured: str | None = None, *, programs: bool = True) -> Cache:
+    """Create the directories of the cache if they are missing, check that they can be used, and return the cache.
 
     Parameters
     ----------
     configured : str, optional
         The configured directory (``pkgsync.cache-directory``). By default it is ``dask-pkgsync`` in the user's cache
-        directory, or, if that cannot be written, a private directory among the temporary files.
+        directory, or, if that cannot be used, a private directory among the temporary files.
+    programs : bool
+        Whether programs and compiled modules in the directory have to run, as those of layers have.
 
     Raises
     ------
     LayerError
-        If the directory cannot be written.
+        If the directory cannot be written, or programs there cannot run, or another user may have filled it.
     """
     if configured:
-        return _made(Path(configured).expanduser())
+        return _made(Path(configured).expanduser(), programs=programs, chosen=True)
     base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
     try:
-        return _made(Path(base) / "dask-pkgsync")
-    except LayerError:
-        return _made(_private())
+        return _made(Path(base) / "dask-pkgsync", programs=programs, chosen=False)
+    except LayerError as first:
+        temporary = Path(tempfile.gettempdir()) / f"dask-pkgsync-{getattr(os, 'getuid', int)()}"
+        try:
+            return _made(temporary, programs=programs, chosen=False)
+        except LayerError as second:
+            raise LayerError("cache", f"{first.problem}; and {second.problem}", advice=second.advice) from None
 
 
-def _private() -> Path:
-    root = Path(tempfile.gettempdir()) / f"dask-pkgsync-{getattr(os, 'getuid', int)()}"
-    with contextlib.suppress(OSError):
-        root.mkdir(mode=0o700, exist_ok=True)
-        if not hasattr(os, "getuid") or root.stat().st_uid == os.getuid():
-            return root
-    raise LayerError("cache", f"{root} belongs to another user", advice=_advice(root))
-
-
-def _made(root: Path) -> Cache:
+def _made(root: Path, *, programs: bool, chosen: bool) -> Cache:
+    """Return the cache in a directory, which an operator may have chosen; raise `LayerError` if it cannot be used."""
     cache = Cache(root.absolute())
+    wanted = (cache.layers, cache.building, cache.locks, cache.leases, cache.tools, cache.blobs)
     try:
-        for directory in (cache.layers, cache.building, cache.locks, cache.leases, cache.tools, cache.blobs):
-            directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=cache.building):
-            pass
+        _refuse(planted(root) or shared(root, chosen=chosen), root)
+        root.mkdir(mode=0o755 if chosen else 0o700, parents=True, exist_ok=True)
+        for directory in wanted:
+            directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _refuse(next(filter(None, map(planted, (*wanted, cache.wheels, cache.uv, cache.pip))), None), root)
+        if not runs_programs(cache.building) and programs:
+            _refuse(f"{root} is on a file system where programs cannot run (it is mounted noexec)", root)
     except OSError as error:
         problem = f"the cache directory {root} cannot be written: {error.strerror or error}"
         raise LayerError("cache", problem, advice=_advice(root)) from None
     return cache
 
 
+def _refuse(why: str | None, root: Path) -> None:
+    if why is not None:
+        raise LayerError("cache", f"{why}; so {root} is not used as the cache directory", advice=_advice(root))
+
+
 def _advice(root: Path) -> str:
     return (
-        f"Make {root} writable (or free space there), or set pkgsync.cache-directory on that node, for example with "
-        "the environment variable DASK_PKGSYNC__CACHE_DIRECTORY."
+        f"Make {root} writable for you alone (or free space there), or set pkgsync.cache-directory on that node to a "
+        "directory of yours where programs may run, for example with the environment variable "
+        "DASK_PKGSYNC__CACHE_DIRECTORY."
     )

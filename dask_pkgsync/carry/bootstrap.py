@@ -110,19 +110,22 @@ def _unpack(archive: bytes, name: str) -> str:
     import os
     import zipfile
 
-    problem = None
+    problems = []
     with zipfile.ZipFile(io.BytesIO(archive)) as bundle:
         for directory in _directories():
             path = os.path.join(directory, name)
             try:
-                os.makedirs(directory, mode=0o700, exist_ok=True)
+                _refuse_planted(directory)
+                for made in (os.path.dirname(directory), directory):
+                    os.makedirs(made, mode=0o700, exist_ok=True)
+                _refuse_planted(directory)  # again, as another user may have been faster
                 if not _holds(path, bundle):
                     _publish(path, bundle)
             except OSError as error:  # read-only, full, or another user's: try the next one
-                problem = error
+                problems.append(str(error))
             else:
                 return path
-    message = "no directory for the copy of dask-pkgsync that came with this plugin can be written: %s" % problem
+    message = "no directory for the copy of dask-pkgsync that came with this plugin can be used: " + "; ".join(problems)
     raise ImportError(message)
 
 
@@ -158,11 +161,27 @@ def _directories() -> Iterator[str]:
         yield os.path.join(os.path.expanduser(configured), "carried")
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     yield os.path.join(cache, "dask-pkgsync", "carried")
-    private = os.path.join(tempfile.gettempdir(), "dask-pkgsync-%d" % getattr(os, "getuid", int)())
-    os.makedirs(private, mode=0o700, exist_ok=True)
-    # Not a directory of another user, who could put code into it.
-    if not hasattr(os, "getuid") or os.stat(private).st_uid == os.getuid():
-        yield os.path.join(private, "carried")
+    yield os.path.join(tempfile.gettempdir(), "dask-pkgsync-%d" % getattr(os, "getuid", int)(), "carried")
+
+
+def _refuse_planted(directory: str) -> None:
+    """Raise `OSError` if another user may have made a directory or one above it, or may put code into it.
+
+    In a directory that others may write to, what we use must belong to us or to root (`cache.place` says more).
+    """
+    import os
+
+    if not hasattr(os, "getuid"):
+        return
+    us = (0, os.getuid())
+    for start in (os.path.abspath(directory), os.path.realpath(directory)):
+        part, above = start, os.path.dirname(start)
+        while part != above:
+            if os.path.lexists(part) and os.stat(above).st_mode & 0o022 and os.lstat(part).st_uid not in us:
+                raise PermissionError("%s belongs to another user" % part)
+            part, above = above, os.path.dirname(above)
+    if os.path.isdir(directory) and (os.stat(directory).st_uid not in us or os.stat(directory).st_mode & 0o002):
+        raise PermissionError("other users may write to %s" % directory)
 
 
 def _holds(path: str, bundle: zipfile.ZipFile) -> bool:

@@ -13,9 +13,9 @@ from dask_pkgsync.model.blobs import blob_to_wire, requests_from_wire, requests_
 from dask_pkgsync.model.errors import WheelError
 from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.model.wire.protocol import WANTED
-from dask_pkgsync.options.person import packer
+from dask_pkgsync.options.person import age_in_store, packer
 from dask_pkgsync.wheels.blob_store import CHUNK
-from dask_pkgsync.wheels.fsspec_store import put
+from dask_pkgsync.wheels.fsspec_store import put, remove_expired
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -61,6 +61,7 @@ class BlobProvider:
         self.sign = sign
         self.at_work: set[asyncio.Task[None]] = set()
         self.signs: asyncio.Task[None] | None = None
+        self.removal: asyncio.Task[None] | None = None
         self.builds = asyncio.Semaphore(os.cpu_count() or 1)
         self.uploads = asyncio.Semaphore(_UPLOADS)
 
@@ -69,6 +70,16 @@ class BlobProvider:
         previous = getattr(listen_for(self.client, WANTED, self.handle_wanted), "__self__", None)
         if isinstance(previous, BlobProvider):
             self.snapshots += previous.snapshots[: _REMEMBERED - 1]
+        if self.store:
+            self.removal = asyncio.create_task(self._remove_expired())
+
+    async def _remove_expired(self) -> None:
+        """Remove the wheels from the store that no client has needed for a time."""
+        try:
+            await asyncio.to_thread(remove_expired, self.store, keep=age_in_store())
+        except Exception as error:  # noqa: BLE001  # each kind of store raises errors of its own; the sync goes on
+            message = "old wheels in the store %s could not be removed: %s: %s"
+            logger.warning(message, self.store, type(error).__name__, error)
 
     def handle_wanted(self, requests: object, **_: object) -> None:
         """Start to pack and upload what the scheduler asks for."""
@@ -138,7 +149,7 @@ class BlobProvider:
     async def _upload(self, blob: Blob, path: Path) -> None:
         wire = blob_to_wire(blob)
         if self.store:
-            await asyncio.to_thread(put, self.store, blob, path)
+            await asyncio.to_thread(put, self.store, blob, path, keep=age_in_store())
         for _ in range(_TRIES):
             (offset,) = (await self._scheduler.pkgsync_offer(blobs=[wire], errors=[], store=self.store))["offsets"]
             answer = await self._send(wire, path, offset, blob.size)

@@ -15,9 +15,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dask_pkgsync.installers.calls import last_words
+from dask_pkgsync.installers.find import own_uv
+from dask_pkgsync.installers.programs import DeadlineExceededError, run
+from dask_pkgsync.installers.settings import installer_environment
+from dask_pkgsync.installers.uv import index_options, index_variables
+from dask_pkgsync.model.child_environment import child_environment
 from dask_pkgsync.model.environments.origin import FromIndex
 from dask_pkgsync.model.errors import PkgsyncError
 from dask_pkgsync.model.policy import CRITICAL
+from dask_pkgsync.scanning.configured_indexes import configured_indexes
+from dask_pkgsync.scanning.configured_trust import configured_trust
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,6 +34,10 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from dask_pkgsync.model.environments.environment import Environment
+
+
+UV_TIMEOUT = 600.0
+"""Seconds that one run of uv may take."""
 
 
 class DemoError(PkgsyncError):
@@ -63,6 +75,7 @@ class Uv:
         self._directory = directory
         self.model = model
         self._uv = find_uv()
+        self._indexes = configured_indexes()
 
     def environment(self, name: str, requirements: list[str], *, changed: set[str]) -> Path:
         """Make an environment with Dask and return its interpreter.
@@ -82,27 +95,30 @@ class Uv:
         python = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         self._run("venv", "--python", sys.executable, str(place))
         dask = [f"{name}=={version_of(self.model, name)}" for name in CRITICAL if name not in changed]
-        self._run("pip", "install", "--python", str(python), "--constraint", str(constraints), *dask, *requirements)
+        options = ["--python", str(python), "--constraint", str(constraints), *index_options(self._indexes)]
+        self._run("pip", "install", *options, *dask, *requirements)
         return python
 
     def _run(self, *arguments: str) -> None:
+        """Run uv with the indexes that are configured here, and the certificates, whether for uv or for pip."""
+        cache = {name: value for name, value in os.environ.items() if name == "UV_CACHE_DIR"}
+        settings = {**configured_trust(), **index_variables(self._indexes), **cache}
+        env = installer_environment(self._directory, settings, self._indexes)
         command = [self._uv, *arguments, "--no-config", "--quiet"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        try:
+            done = run(command, timeout=UV_TIMEOUT, env=env, cwd=self._directory)
+        except DeadlineExceededError as error:
+            raise DemoError("making an environment with uv", f"{error}\n{error.stderr}") from None
         if done.returncode:
-            raise DemoError("making an environment with uv", done.stderr)
+            raise DemoError("making an environment with uv", last_words(done.stderr))
 
 
 def find_uv() -> str:
-    """Return the path of uv: of the installed distribution, or else of the program on PATH."""
-    try:
-        from uv import find_uv_bin
-
-        return str(find_uv_bin())
-    except (ImportError, FileNotFoundError):
-        path = shutil.which("uv")
+    """Return the path of uv; raise `DemoError` if it is not here."""
+    path = own_uv(Path(sys.executable))
     if path is None:
         raise DemoError("looking for uv", "uv is not installed here; install it with `pip install uv`")
-    return path
+    return str(path)
 
 
 def pins(model: Environment, without: Iterable[str]) -> list[str]:
@@ -160,13 +176,17 @@ def start(python: Path, arguments: list[str], directory: Path) -> subprocess.Pop
 
 
 def clean_environment(python: Path) -> dict[str, str]:
-    """Return this process's environment variables without those that point to this environment or configure Dask."""
-    left_out = ("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV", "CONDA_PREFIX")
+    """Return environment variables for processes of the demo's cluster.
+
+    They are this process's without those that point to this environment or configure Dask; and the certificates that
+    pip is configured with here, because a configuration file of this environment is none of the cluster's.
+    """
     kept = {
         name: value
-        for name, value in os.environ.items()
-        if name not in left_out and (not name.startswith("DASK_") or name.startswith("DASK_PKGSYNC__CACHE"))
+        for name, value in child_environment(os.environ).items()
+        if name.startswith("DASK_PKGSYNC__CACHE") or not name.startswith(("DASK_", "PYTHONDONTWRITEBYTECODE"))
     }
+    kept |= configured_trust()
     kept["PATH"] = os.pathsep.join([str(python.parent), kept.get("PATH", os.defpath)])
     return kept
 

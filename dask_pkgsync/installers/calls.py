@@ -1,8 +1,7 @@
-"""Runs uv or pip in a clean environment, and explains their failures to people."""
+"""Runs uv or pip, and explains their failures to people."""
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 from typing import TYPE_CHECKING
@@ -13,18 +12,11 @@ from dask_pkgsync.installers.programs import DeadlineExceededError, run
 from dask_pkgsync.model.reports.failure import LayerError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
-
-    from dask_pkgsync.model.indexes import Indexes
 
 LAST_LINES = 30
 """Lines of an installer's output that an error shows."""
-
-_FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__")
-"""Environment variables that would make an installer work on another environment than the one we name."""
-_FOREIGN_PREFIXES = ("UV_PROJECT", "UV_PYTHON", "UV_TARGET", "UV_PREFIX", "PIP_TARGET", "PIP_PREFIX", "PIP_USER")
-"""Beginnings of further such variables."""
 
 # For each cause of a failure: a pattern of the output, the problem, the advice, and whether the index is at fault.
 _CAUSES: tuple[tuple[str, str, str, bool], ...] = (
@@ -69,41 +61,30 @@ _CAUSES: tuple[tuple[str, str, str, bool], ...] = (
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
 
-def index_options(indexes: Indexes, main: str, further: str) -> list[str]:
-    """Return an installer's options for the indexes; none if only the installer's own settings apply.
-
-    Parameters
-    ----------
-    indexes : Indexes
-    main, further : str
-        The installer's option for the main index, and the one for each further index.
-    """
-    options = ["--no-index"] if indexes.no_index else []
-    options += [main, indexes.default] if indexes.default else []
-    options += [part for url in indexes.extra for part in (further, url)]
-    return options + [part for place in indexes.find_links for part in ("--find-links", place)]
-
-
-def child_environment(temporary: Path) -> dict[str, str]:
-    """Return the environment variables for an installer: this process's, without those that name another environment.
-
-    Parameters
-    ----------
-    temporary : Path
-        Directory for the installer's temporary files.
-    """
-    env = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in _FOREIGN and not name.startswith(_FOREIGN_PREFIXES)
-    }
-    if "PIP_CERT" in env:  # uv does not read PIP_CERT
-        env.setdefault("SSL_CERT_FILE", env["PIP_CERT"])
-    return {**env, "TMPDIR": str(temporary), "NO_COLOR": "1"}
-
-
-def call(argv: Sequence[str], step: str, pins: Sequence[str], *, timeout: float, temporary: Path) -> str:
+def call(
+    argv: Sequence[str],
+    step: str,
+    pins: Sequence[str],
+    *,
+    timeout: float,
+    temporary: Path,
+    env: Mapping[str, str],
+) -> str:
     """Run an installer and return what it printed.
+
+    Parameters
+    ----------
+    argv : sequence of str
+    step : str
+        The step of the sync, for errors.
+    pins : sequence of str
+        The pins that the output of a failure may name.
+    timeout : float
+        Seconds that it may take.
+    temporary : Path
+        Its working directory.
+    env : mapping
+        Its environment variables (`installers.settings`).
 
     Raises
     ------
@@ -112,7 +93,7 @@ def call(argv: Sequence[str], step: str, pins: Sequence[str], *, timeout: float,
         what to do.
     """
     try:
-        finished = run(argv, timeout=timeout, env=child_environment(temporary), cwd=temporary)
+        finished = run(argv, timeout=timeout, env=env, cwd=temporary)
     except DeadlineExceededError as error:
         raise LayerError(
             step,
@@ -123,7 +104,12 @@ def call(argv: Sequence[str], step: str, pins: Sequence[str], *, timeout: float,
             index_at_fault=True,
         ) from None
     except OSError as error:
-        raise LayerError(step, f"{argv[0]} could not be started: {error.strerror}") from None
+        raise LayerError(
+            step,
+            f"{argv[0]} could not be started: {error.strerror}",
+            advice="Make it a program that this user may start; on a file system that is mounted noexec none can be. "
+            "pkgsync.cache-directory says where dask-pkgsync puts programs on that node.",
+        ) from None
     if finished.returncode == 0:
         return finished.stdout
     output = finished.stderr or finished.stdout

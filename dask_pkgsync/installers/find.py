@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.installers.calls import call
-from dask_pkgsync.installers.pip import Pip
+from dask_pkgsync.installers.pip import Pip, index_options
 from dask_pkgsync.installers.uv import Uv
 from dask_pkgsync.model.errors import WheelError
+from dask_pkgsync.model.indexes import OWN
 from dask_pkgsync.model.reports.failure import LayerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from dask_pkgsync.cache.directory import Cache
     from dask_pkgsync.installers import Installer
+    from dask_pkgsync.model.indexes import Indexes
 
 
 def find_installer(
@@ -30,6 +32,8 @@ def find_installer(
     timeout: float,
     may_fetch: bool = True,
     wheel: Callable[[], Path | None] | None = None,
+    indexes: Indexes = OWN,
+    trust: Mapping[str, str] | None = None,
 ) -> Installer:
     """Return the best installer that this node has or can get: uv if possible, else pip.
 
@@ -45,16 +49,21 @@ def find_installer(
         Whether uv may be fetched from an index. Without a reachable index, the attempt takes long.
     wheel : callable, optional
         Returns the path of a wheel of uv for this platform from elsewhere (the client), or None.
+    indexes : Indexes
+        Where uv may be fetched from.
+    trust : mapping, optional
+        Environment variables that say whom this machine trusts (`scanning.configured_trust`).
 
     Raises
     ------
     LayerError
         If this node has neither uv nor pip, nor the pip inside ensurepip.
     """
-    program = own_uv(python)
+    program, trust = own_uv(python), trust or {}
     if program is None:
-        pip = find_pip(python)
-        program = fetched_uv(cache, pip if may_fetch else None, wheel, timeout=timeout)
+        command = find_pip(python)
+        pip = Pip(command, python, cache.pip, trust) if command else None
+        program = fetched_uv(cache, pip if may_fetch else None, wheel, timeout=timeout, indexes=indexes)
         if program is None and pip is None:
             raise LayerError(
                 "install",
@@ -62,9 +71,9 @@ def find_installer(
                 advice="Install uv on that node, or put it on the PATH of the worker.",
             )
         if program is None and pip is not None:
-            return Pip(pip, python, cache.pip)
+            return pip
     assert program is not None  # noqa: S101  # without a program and pip, the lines above have raised
-    return Uv(program, python, cache.uv)
+    return Uv(program, python, cache.uv, trust)
 
 
 def own_uv(python: Path) -> Path | None:
@@ -76,7 +85,8 @@ def own_uv(python: Path) -> Path | None:
         with contextlib.suppress(ImportError, FileNotFoundError):
             from uv import find_uv_bin
 
-            return Path(find_uv_bin())
+            if os.access(find_uv_bin(), os.X_OK):
+                return Path(find_uv_bin())
     on_path = shutil.which("uv")
     return Path(on_path) if on_path else None
 
@@ -99,7 +109,12 @@ def fetch_argv(pip: tuple[str, ...], directory: Path) -> list[str]:
 
 
 def fetched_uv(
-    cache: Cache, pip: tuple[str, ...] | None, wheel: Callable[[], Path | None] | None = None, *, timeout: float
+    cache: Cache,
+    pip: Pip | None,
+    wheel: Callable[[], Path | None] | None = None,
+    *,
+    timeout: float,
+    indexes: Indexes = OWN,
 ) -> Path | None:
     """Return the uv in our cache, which the first process that needs it fetches; None if it cannot be fetched."""
     home = cache.tools / "uv"
@@ -112,7 +127,7 @@ def fetched_uv(
         aside = cache.aside("tool")
         try:
             aside.mkdir()
-            if not ((pip and _by_pip(pip, aside, timeout)) or (wheel and _by_wheel(wheel, aside))):
+            if not ((pip and _by_pip(pip, aside, timeout, indexes)) or (wheel and _by_wheel(wheel, aside))):
                 return None
             (aside / "uv").rename(home)
         finally:
@@ -120,9 +135,10 @@ def fetched_uv(
     return program if program.exists() else None
 
 
-def _by_pip(pip: tuple[str, ...], aside: Path, timeout: float) -> bool:
+def _by_pip(pip: Pip, aside: Path, timeout: float, indexes: Indexes) -> bool:
+    argv = [*fetch_argv(pip.pip, aside / "uv"), *index_options(indexes)]
     try:
-        call(fetch_argv(pip, aside / "uv"), "install", ("uv",), timeout=timeout, temporary=aside)
+        call(argv, "install", ("uv",), timeout=timeout, temporary=aside, env=pip.environment(aside, indexes))
     except LayerError:  # no index, or no uv for this platform
         shutil.rmtree(aside / "uv", ignore_errors=True)
         return False

@@ -5,18 +5,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from dask_pkgsync.installers import calls
 from dask_pkgsync.installers.calls import call
+from dask_pkgsync.installers.passwords import without_passwords
 from dask_pkgsync.installers.resolving import resolving
+from dask_pkgsync.installers.settings import installer_environment, listed
 from dask_pkgsync.model.indexes import OWN, Indexes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 
@@ -30,7 +31,17 @@ class Pip:
     """The node's interpreter, for which environments are made."""
     cache: Path
     """pip's cache directory."""
+    trust: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables that say whom this machine trusts (`scanning.configured_trust`)."""
     name: str = "pip"
+
+    def environment(self, temporary: Path, indexes: Indexes = OWN) -> dict[str, str]:
+        """Return the environment variables of pip, with the indexes; their passwords are in a file in a directory."""
+        places = (indexes.default, *indexes.extra, *indexes.find_links)
+        (default, *others), netrc = without_passwords(places, temporary)
+        extra, find_links = others[: len(indexes.extra)], others[len(indexes.extra) :]
+        bare = replace(indexes, default=default, extra=tuple(extra), find_links=tuple(find_links))
+        return installer_environment(temporary, {**self.trust, **index_variables(bare), **netrc}, indexes)
 
     def environment_argv(self, directory: Path) -> list[str]:
         """Return the argument vector that makes a virtual environment."""
@@ -53,16 +64,18 @@ class Pip:
 
     def make_environment(self, directory: Path, *, timeout: float) -> None:
         """Make an empty virtual environment."""
-        call(self.environment_argv(directory), "install", (), timeout=timeout, temporary=directory.parent)
+        env = self.environment(directory.parent, OWN)
+        call(self.environment_argv(directory), "install", (), timeout=timeout, temporary=directory.parent, env=env)
 
     def install(
         self, environment: Path, requirements: Sequence[str], *, final: Path, timeout: float, indexes: Indexes = OWN
     ) -> None:
         """Install pins and wheels, and rewrite their scripts for the directory ``final``."""
-        listed = environment.parent / "requirements.txt"
-        listed.write_text("\n".join(requirements))
-        argv = self.install_argv(environment, listed, indexes)
-        call(argv, "install", requirements, timeout=timeout, temporary=environment.parent)
+        pins = environment.parent / "requirements.txt"
+        pins.write_text("\n".join(requirements))
+        argv = self.install_argv(environment, pins, indexes)
+        env = self.environment(environment.parent, indexes)
+        call(argv, "install", requirements, timeout=timeout, temporary=environment.parent, env=env)
         relocate(environment, final)
 
     def resolve(
@@ -71,14 +84,25 @@ class Pip:
         """Return exact pins for requirements and their dependencies."""
         with resolving(self.cache, requirements, constraints) as (inputs, bounds):
             argv = self.resolve_argv(inputs, bounds, indexes)
-            report = call(argv, "resolve", requirements, timeout=timeout, temporary=inputs.parent)
+            env = self.environment(inputs.parent, indexes)
+            report = call(argv, "resolve", requirements, timeout=timeout, temporary=inputs.parent, env=env)
         resolved = (entry["metadata"] for entry in json.loads(report)["install"])
         return tuple(sorted(f"{canonicalize_name(entry['name'])}=={entry['version']}" for entry in resolved))
 
 
 def index_options(indexes: Indexes) -> list[str]:
-    """Return pip's options for the indexes."""
-    return calls.index_options(indexes, "--index-url", "--extra-index-url")
+    """Return pip's options for the indexes, which hold no URL: other users of the machine see command lines."""
+    return ["--no-index"] if indexes.no_index else []
+
+
+def index_variables(indexes: Indexes) -> dict[str, str]:
+    """Return pip's environment variables for the URLs of the indexes."""
+    said = {
+        "PIP_INDEX_URL": listed([indexes.default], " "),
+        "PIP_EXTRA_INDEX_URL": listed(indexes.extra, " "),
+        "PIP_FIND_LINKS": listed(indexes.find_links, " "),
+    }
+    return {name: value for name, value in said.items() if value}
 
 
 def relocate(environment: Path, final: Path) -> None:

@@ -43,9 +43,7 @@ class DeadlineExceededError(Exception):
         return f"{os.path.basename(self.argv[0])} did not end within {self.timeout:g} s and was killed"  # noqa: PTH119
 
 
-def run(
-    argv: Sequence[str], *, timeout: float, env: Mapping[str, str] | None = None, cwd: Path | None = None
-) -> Finished:
+def run(argv: Sequence[str], *, timeout: float, env: Mapping[str, str], cwd: Path | None = None) -> Finished:
     """Run a program in a process group of its own.
 
     The output goes to files, not pipes: a grandchild that goes on running could keep a pipe open for ever.
@@ -56,8 +54,9 @@ def run(
         The program and its arguments.
     timeout : float
         Seconds after which the whole group is killed.
-    env : mapping, optional
-        Its environment; by default this process's.
+    env : mapping
+        Its environment variables: never this process's own, which may lead it to a repository or environment of the
+        user's (`model.child_environment`).
     cwd : Path, optional
         Its working directory.
 

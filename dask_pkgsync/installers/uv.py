@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.installers import calls
 from dask_pkgsync.installers.calls import call
+from dask_pkgsync.installers.resolving import resolving
+from dask_pkgsync.installers.settings import installer_environment, listed
 from dask_pkgsync.model.indexes import OWN, Indexes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 
@@ -24,11 +25,17 @@ class Uv:
     """The node's interpreter, for which environments are made."""
     cache: Path
     """uv's cache directory."""
+    trust: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables that say whom this machine trusts (`scanning.configured_trust`)."""
     name: str = "uv"
 
     def common(self) -> list[str]:
         """Return the beginning of every argument vector: uv reads no configuration files, and uses our cache."""
         return [str(self.program), "--no-config", "--no-progress", "--color", "never", "--cache-dir", str(self.cache)]
+
+    def environment(self, temporary: Path, indexes: Indexes = OWN) -> dict[str, str]:
+        """Return the environment variables of uv, with the indexes, whose URLs may hold passwords."""
+        return installer_environment(temporary, {**self.trust, **index_variables(indexes)}, indexes)
 
     def environment_argv(self, directory: Path) -> list[str]:
         """Return the argument vector that makes a relocatable virtual environment."""
@@ -50,7 +57,8 @@ class Uv:
 
     def make_environment(self, directory: Path, *, timeout: float) -> None:
         """Make an empty virtual environment that still works after its directory was renamed."""
-        call(self.environment_argv(directory), "install", (), timeout=timeout, temporary=directory.parent)
+        env = self.environment(directory.parent, OWN)
+        call(self.environment_argv(directory), "install", (), timeout=timeout, temporary=directory.parent, env=env)
 
     def install(
         self,
@@ -62,25 +70,35 @@ class Uv:
         indexes: Indexes = OWN,
     ) -> None:
         """Install pins and wheels."""
-        listed = environment.parent / "requirements.txt"
-        listed.write_text("\n".join(requirements))
-        argv = self.install_argv(environment, listed, indexes)
-        call(argv, "install", requirements, timeout=timeout, temporary=environment.parent)
+        pins = environment.parent / "requirements.txt"
+        pins.write_text("\n".join(requirements))
+        argv = self.install_argv(environment, pins, indexes)
+        env = self.environment(environment.parent, indexes)
+        call(argv, "install", requirements, timeout=timeout, temporary=environment.parent, env=env)
 
     def resolve(
         self, requirements: Sequence[str], constraints: Sequence[str], *, timeout: float, indexes: Indexes = OWN
     ) -> tuple[str, ...]:
         """Return exact pins for requirements and their dependencies."""
-        from dask_pkgsync.installers.resolving import resolving
-
         with resolving(self.cache, requirements, constraints) as (inputs, bounds):
             argv = self.resolve_argv(inputs, bounds, indexes)
-            printed = call(argv, "resolve", requirements, timeout=timeout, temporary=inputs.parent)
+            env = self.environment(inputs.parent, indexes)
+            printed = call(argv, "resolve", requirements, timeout=timeout, temporary=inputs.parent, env=env)
         lines = (line.partition(";")[0].strip() for line in printed.splitlines())
         return tuple(line for line in lines if "==" in line)
 
 
 def index_options(indexes: Indexes) -> list[str]:
-    """Return uv's options for the indexes."""
+    """Return uv's options for the indexes, which hold no URL: other users of the machine see command lines."""
     strategy = ["--index-strategy", "unsafe-best-match"] if indexes.equal else []
-    return [*strategy, *calls.index_options(indexes, "--default-index", "--index")]
+    return [*strategy, *(["--no-index"] if indexes.no_index else [])]
+
+
+def index_variables(indexes: Indexes) -> dict[str, str]:
+    """Return uv's environment variables for the URLs of the indexes."""
+    said = {
+        "UV_DEFAULT_INDEX": listed([indexes.default], " "),
+        "UV_INDEX": listed(indexes.extra, " "),
+        "UV_FIND_LINKS": listed(indexes.find_links, ","),
+    }
+    return {name: value for name, value in said.items() if value}

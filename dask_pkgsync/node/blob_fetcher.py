@@ -9,7 +9,7 @@ from dask_pkgsync.cache.directory import open_cache
 from dask_pkgsync.model.blobs import blob_to_wire, location_from_wire, requests_to_wire
 from dask_pkgsync.model.reports.failure import LayerError, failure_from_wire
 from dask_pkgsync.wheels.blob_store import BlobStore
-from dask_pkgsync.wheels.fsspec_store import fetch_into
+from dask_pkgsync.wheels.fsspec_store import GoneError, fetch_into
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -44,20 +44,12 @@ class BlobFetcher:
             If no client can provide one of them, or the connection broke.
         """
         try:
-            answer = self._call(self.scheduler.pkgsync_blobs(requests=requests_to_wire(requests)))
-            if "failure" in answer:
-                failure = failure_from_wire(answer["failure"])
-                raise LayerError(
-                    failure.step,
-                    failure.problem,
-                    advice=failure.advice,
-                    last_words=failure.last_words,
-                    packages=failure.packages,
-                )
             cache = open_cache(self.settings.cache_directory)
             blobs = BlobStore(cache, max_age=self.settings.max_age, max_bytes=self.settings.store_bytes)
-            locations = [location_from_wire(entry) for entry in answer["locations"]]
-            return {location.blob.request: (self._fetch(location, blobs), location.blob.note) for location in locations}
+            return {
+                location.blob.request: (self._fetch(location, blobs), location.blob.note)
+                for location in self._locate(requests)
+            }
         except OSError as error:
             raise LayerError(
                 "receive",
@@ -65,7 +57,28 @@ class BlobFetcher:
                 advice="Run the sync again.",
             ) from None
 
+    def _locate(self, requests: Sequence[BlobRequest], gone: Sequence[str] = ()) -> list[BlobLocation]:
+        """Return where the wheels are; those with the digests ``gone`` are asked for again, as no store has them."""
+        answer = self._call(self.scheduler.pkgsync_blobs(requests=requests_to_wire(requests), gone=list(gone)))
+        if "failure" in answer:
+            failure = failure_from_wire(answer["failure"])
+            raise LayerError(
+                failure.step,
+                failure.problem,
+                advice=failure.advice,
+                last_words=failure.last_words,
+                packages=failure.packages,
+            )
+        return [location_from_wire(entry) for entry in answer["locations"]]
+
     def _fetch(self, location: BlobLocation, blobs: BlobStore) -> Path:
+        try:
+            return self._fetch_from(location, blobs)
+        except GoneError:
+            (again,) = self._locate([location.blob.request], [location.blob.digest])
+            return self._fetch_from(again, blobs)
+
+    def _fetch_from(self, location: BlobLocation, blobs: BlobStore) -> Path:
         blob = location.blob
         with blobs.cache.lock(f"blob-{blob.digest}", self.timeout):
             if location.store:

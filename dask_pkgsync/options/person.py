@@ -119,9 +119,14 @@ def local_snapshot(options: Options, *, modules_limit: int | None = None, verify
     return snapshot(modules=modules, modules_limit=limit, verify=verify)
 
 
+def age_in_store() -> float:
+    """Return the seconds for which a wheel that was not needed again stays in a store."""
+    return float(read(node.CACHE_AGE))
+
+
 def packer(scanned: Snapshot) -> Packer:
     """Return the packer that makes wheels of the local code in a snapshot."""
     from dask_pkgsync.cache.directory import open_cache
     from dask_pkgsync.wheels.pack import Packer
 
-    return Packer(scanned, open_cache(read(node.CACHE_DIRECTORY)), read(definitions.BUILD_TIMEOUT))
+    return Packer(scanned, open_cache(read(node.CACHE_DIRECTORY), programs=False), read(definitions.BUILD_TIMEOUT))

@@ -21,6 +21,7 @@ from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.process.imports import base_path, imported, left_over, remaining, stays_whole
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.scanning.configured_indexes import configured_indexes
+from dask_pkgsync.scanning.configured_trust import configured_trust
 from dask_pkgsync.scanning.installed import scan_installed, this_interpreter
 from dask_pkgsync.scanning.snapshot import verified, with_digests
 from dask_pkgsync.wheels.inspection import inspect
@@ -118,15 +119,20 @@ def _build(plan: Plan, base: Environment, target: Target, settings: NodeSettings
     node_base = base_at(Path(this_process().python), base_path(), base)
     sources = Sources(target.transport, fetch, indexes_for(target, settings), target.environment.distributions)
     layer = build(
-        plan, node_base, cache, lambda: installer(cache, target, fetch), timeout=target.install_timeout, sources=sources
+        plan,
+        node_base,
+        cache,
+        lambda: installer(cache, target, sources.indexes, fetch),
+        timeout=target.install_timeout,
+        sources=sources,
     )
     if not layer.reused:
         collect(cache, max_age=settings.max_age, max_bytes=settings.max_bytes)
     return Prepared(plan, layer, node_base.site_packages)
 
 
-def installer(cache: Cache, target: Target, fetch: Fetch | None = None) -> Installer:
-    """Return the best installer for this node: its own, or uv from an index or from the client."""
+def installer(cache: Cache, target: Target, indexes: Indexes, fetch: Fetch | None = None) -> Installer:
+    """Return the best installer for this node: its own, or uv from one of these indexes or from the client."""
 
     def wheel() -> Path | None:
         uv = target.environment.distributions.get("uv")
@@ -140,7 +146,13 @@ def installer(cache: Cache, target: Target, fetch: Fetch | None = None) -> Insta
     timeout, python = target.install_timeout, Path(this_process().python)
     may_fetch = target.transport != "client"
     return find_installer(
-        cache, python, timeout=timeout, may_fetch=may_fetch, wheel=None if target.transport == "index" else wheel
+        cache,
+        python,
+        timeout=timeout,
+        may_fetch=may_fetch,
+        wheel=None if target.transport == "index" else wheel,
+        indexes=indexes,
+        trust=configured_trust(),
     )
 
 
@@ -154,8 +166,9 @@ def resolve_extra(target: Target, settings: NodeSettings) -> tuple[str, ...]:
     """Resolve the extra requirements to exact pins that agree with the target. Blocks: call it in a thread."""
     cache = open_cache(settings.cache_directory)
     constraints = [f"{d.name}=={d.version}" for d in target.environment.distributions.values()]
-    return installer(cache, target).resolve(
-        target.policy.extra, constraints, timeout=target.install_timeout, indexes=indexes_for(target, settings)
+    indexes = indexes_for(target, settings)
+    return installer(cache, target, indexes).resolve(
+        target.policy.extra, constraints, timeout=target.install_timeout, indexes=indexes
     )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import sys
 import threading
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.installers.programs import run
+from dask_pkgsync.model.child_environment import child_environment
 from dask_pkgsync.process.multiprocessing_internals import change_preparation_data
 from dask_pkgsync.process.state import this_process
 
@@ -31,7 +33,7 @@ _PRINT_PATH = "import json, sys; print(json.dumps(sys.path))"
 @cache
 def own_path(python: str) -> tuple[str, ...]:
     """Return an interpreter's search path in isolated mode, without PYTHONPATH or the user's directories. Blocks."""
-    finished = run([python, "-I", "-c", _PRINT_PATH], timeout=60)
+    finished = run([python, "-I", "-c", _PRINT_PATH], timeout=60, env=child_environment(os.environ))
     return tuple(json.loads(finished.stdout.strip().splitlines()[-1]))
 
 

@@ -6,27 +6,22 @@ read.
 
 from __future__ import annotations
 
-import configparser
-import importlib
-import logging
 import os
 import re
-import sys
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from dask_pkgsync.model.indexes import OWN, Indexes
 from dask_pkgsync.scanning.direct_url import without_credentials as bare
+from dask_pkgsync.scanning.pip_configuration import pip_settings
+from dask_pkgsync.scanning.uv_configuration import TRUE, uv_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-logger = logging.getLogger("dask_pkgsync")
+    from collections.abc import Mapping
+    from pathlib import Path
 
 _PIP_SETTINGS = ("index-url", "extra-index-url", "find-links", "no-index")
-_TRUE = ("1", "true", "yes", "on", "y", "t")
 
 
 def configured_indexes(directory: Path | None = None, environ: Mapping[str, str] | None = None) -> Indexes:
@@ -91,7 +86,7 @@ class _UvSettings:
 
 
 def _from_uv(directory: Path | None, environ: Mapping[str, str]) -> Indexes:
-    sources = [_uv_environment(environ), *(_uv_table(table) for table in _uv_tables(directory, environ))]
+    sources = [_uv_environment(environ), *(_uv_table(table) for table in uv_tables(directory, environ))]
     names = {name: url for source in sources for name, url in source.named.items()}
     merged = _merged(sources)
     credentials = {url: _with_user(name, url, environ) for name, url in names.items()}
@@ -122,7 +117,7 @@ def _uv_environment(environ: Mapping[str, str]) -> _UvSettings:
     settings.extra = [_url_of(entry, settings.named) for entry in extra]
     settings.find_links = [link.strip() for link in environ.get("UV_FIND_LINKS", "").split(",") if link.strip()]
     if "UV_NO_INDEX" in environ:
-        settings.no_index = environ["UV_NO_INDEX"].lower() in _TRUE
+        settings.no_index = environ["UV_NO_INDEX"].lower() in TRUE
     return settings
 
 
@@ -136,8 +131,6 @@ def _url_of(entry: str, names: dict[str, str]) -> str:
 
 
 def _uv_table(table: dict[str, Any]) -> _UvSettings:
-    pip = table.get("pip")
-    table = {**table, **pip} if isinstance(pip, dict) else table  # [tool.uv.pip] holds the settings of `uv pip`
     default, no_index = table.get("index-url"), table.get("no-index")
     settings = _UvSettings(
         default=default if isinstance(default, str) else None,
@@ -172,96 +165,15 @@ def _with_user(name: str, url: str, environ: Mapping[str, str]) -> str:
     return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
 
 
-def _uv_tables(directory: Path | None, environ: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Yield the configuration of uv from its files, in the order of precedence."""
-    if environ.get("UV_NO_CONFIG", "").lower() in _TRUE:
-        return
-    if chosen := environ.get("UV_CONFIG_FILE"):
-        yield _toml(Path(chosen))
-        return
-    try:
-        here = directory or Path.cwd()
-    except OSError:  # the current directory was removed
-        here = None
-    for place in (here, *here.parents) if here else ():
-        tools = _toml(place / "pyproject.toml").get("tool")
-        project = tools.get("uv") if isinstance(tools, dict) else None
-        if (place / "uv.toml").exists() or isinstance(project, dict):
-            yield _toml(place / "uv.toml") if (place / "uv.toml").exists() else project or {}
-            break
-    yield _toml(_config_home(environ) / "uv" / "uv.toml")
-    systems = [Path(system) / "uv" / "uv.toml" for system in environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":")]
-    yield _toml(next((path for path in systems if path.is_file()), Path("/etc/uv/uv.toml")))
-
-
-def _config_home(environ: Mapping[str, str]) -> Path:
-    return Path(environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME") or "~").expanduser() / ".config")
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-    except ImportError:
-        logger.warning("the indexes in %s are ignored: to read TOML, use Python 3.11 or newer, or install tomli", path)
-        return {}
-    try:
-        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # the error is not shown: it may quote a secret in the file
-        logger.warning("the indexes in %s are ignored: %s could not be read", path, path)
-        return {}
-    return table
-
-
 # -- pip ---------------------------------------------------------------------------------------------------------------
 
 
 def _from_pip(environ: Mapping[str, str]) -> Indexes:
-    files = [_ini(path) for path in _pip_files(environ)]
-    settings = {  # later files override earlier ones, and the section [install] overrides [global]
-        name: value
-        for section in ("global", "install")
-        for sections in files
-        for name, value in sections.get(section, {}).items()
-        if name in _PIP_SETTINGS
-    }
-    for name in _PIP_SETTINGS:
-        if value := environ.get(f"PIP_{name.upper().replace('-', '_')}"):
-            settings[name] = value
+    settings = pip_settings(_PIP_SETTINGS, environ)
     return Indexes(
-        settings.get("index-url", "").strip(),
+        settings.get("index-url", ""),
         tuple(settings.get("extra-index-url", "").split()),
         tuple(settings.get("find-links", "").split()),
-        settings.get("no-index", "").lower() in _TRUE,
+        settings.get("no-index", "").lower() in TRUE,
         equal=bool(settings),
     )
-
-
-def _pip_files(environ: Mapping[str, str]) -> list[Path]:
-    chosen = environ.get("PIP_CONFIG_FILE")
-    if chosen == os.devnull:
-        return []
-    systems = [Path(place) / "pip" / "pip.conf" for place in environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":")]
-    home = Path(environ.get("HOME") or "~").expanduser()
-    user = [home / ".pip" / "pip.conf", _config_home(environ) / "pip" / "pip.conf"]
-    if chosen and Path(chosen).exists():
-        user = []
-    last = [Path(chosen)] if chosen else []
-    return [*systems, Path("/etc/pip.conf"), *user, Path(sys.prefix) / "pip.conf", *last]
-
-
-def _ini(path: Path) -> dict[str, dict[str, str]]:
-    """Return the sections of a configuration file of pip."""
-    if not path.is_file():
-        return {}
-    parser = configparser.RawConfigParser()
-    try:
-        parser.read_string(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, configparser.Error):  # the error is not shown: it may quote a secret in the file
-        logger.warning("the indexes in %s are ignored: %s could not be read", path, path)
-        return {}
-    return {
-        section: {name.replace("_", "-"): value for name, value in parser.items(section)}
-        for section in parser.sections()
-    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import packaging
 
+from dask_pkgsync.model.child_environment import child_environment
 from dask_pkgsync.model.environments.environment import Environment
 from dask_pkgsync.model.errors import PkgsyncError
 
@@ -62,7 +64,15 @@ def scan_other_interpreter(python: str, *, timeout: float = 60) -> Environment:
         _copy_packages(Path(directory))
         command = [python, "-B", "-c", _PROGRAM, directory]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+                env=child_environment(os.environ),
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise InterpreterScanError(python, str(error)) from None
     if done.returncode:

@@ -13,10 +13,15 @@ from typing import TYPE_CHECKING
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
-from dask_pkgsync.installers.calls import child_environment, last_words
+from dask_pkgsync.installers.calls import last_words
 from dask_pkgsync.installers.find import own_uv
 from dask_pkgsync.installers.programs import DeadlineExceededError, run
+from dask_pkgsync.installers.settings import build_environment
+from dask_pkgsync.installers.uv import index_variables
+from dask_pkgsync.model.child_environment import child_environment
 from dask_pkgsync.model.errors import WheelError
+from dask_pkgsync.scanning.configured_indexes import configured_indexes
+from dask_pkgsync.scanning.configured_trust import configured_trust
 from dask_pkgsync.scanning.sources import copy_to, digest_of, project_files
 
 if TYPE_CHECKING:
@@ -62,7 +67,7 @@ def build_project(source: Path, distribution: Distribution, directory: Path, *, 
         raise WheelError(label, f"{source} changed between the scan and the build", advice=advice)
     _track_the_same_files(source, copy, timeout)
     out = directory / "wheel"
-    finished = _build(copy, out, distribution, directory, timeout)
+    finished = _build(source, copy, out, distribution, directory, timeout)
     wheels = sorted(out.glob("*.whl"))
     if finished.returncode or len(wheels) != 1:
         raise WheelError(
@@ -82,26 +87,36 @@ def _with_own_paths(text: str, copy: Path, source: Path) -> str:
 
 
 def _track_the_same_files(source: Path, copy: Path, timeout: float) -> None:
-    """Make the copy of a git checkout a git repository: some backends ship only the files that git tracks."""
+    """Make the copy of a git checkout a git repository: some backends ship only the files that git tracks.
+
+    In the user's checkout, git only reads. In the copy, it reads no configuration of the user, which may run programs.
+    """
     git = shutil.which("git")
     if git is None or not any((parent / ".git").exists() for parent in (source, *source.parents)):
         return
-    listed = run([git, "ls-files", "-z"], timeout=timeout, cwd=source)
+    here = child_environment(os.environ)
+    reading = [git, "-c", "core.fsmonitor=false", "ls-files", "-z"]
+    listed = run(reading, timeout=timeout, env={**here, "GIT_OPTIONAL_LOCKS": "0"}, cwd=source)
     tracked = [name for name in listed.stdout.split("\0") if name and (copy / name).is_file()]
     if listed.returncode or not tracked:
         return
     names = copy.parent / "git-files"
     names.write_text("\0".join(tracked))
+    home = str(copy.parent)
+    ours = {name: value for name, value in here.items() if not name.startswith("GIT_CONFIG_")}
+    ours |= {"HOME": home, "XDG_CONFIG_HOME": home, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CEILING_DIRECTORIES": home}
     settings = ["-c", "user.name=dask-pkgsync", "-c", "user.email=dask-pkgsync@localhost", "-c", "commit.gpgsign=false"]
     for argv in (
         ["init", "--quiet", "--template="],
         ["add", "--force", f"--pathspec-from-file={names}", "--pathspec-file-nul"],
         [*settings, "-c", f"core.hooksPath={os.devnull}", "commit", "--quiet", "--message", "copy"],
     ):
-        run([git, *argv], timeout=timeout, cwd=copy)
+        run([git, *argv], timeout=timeout, env=ours, cwd=copy)
 
 
-def _build(copy: Path, out: Path, distribution: Distribution, directory: Path, timeout: float) -> Finished:
+def _build(
+    source: Path, copy: Path, out: Path, distribution: Distribution, directory: Path, timeout: float
+) -> Finished:
     """Build in isolation; if that fails, build with the packages that are installed here.
 
     The second try helps a project whose build requirements are not declared, or not reachable.
@@ -110,7 +125,8 @@ def _build(copy: Path, out: Path, distribution: Distribution, directory: Path, t
     for options in ([], ["--no-build-isolation"]):
         argv = [*_uv(), "build", "--wheel", "--python", sys.executable, "--out-dir", str(out), *options, str(copy)]
         try:
-            finished = run(argv, timeout=timeout, env=_environment(distribution, directory), cwd=directory)
+            env = _environment(distribution, source, directory)
+            finished = run(argv, timeout=timeout, env=env, cwd=directory)
         except DeadlineExceededError as error:
             raise WheelError(
                 f"{distribution.name} {distribution.version}",
@@ -134,12 +150,14 @@ def _uv() -> list[str]:
     return [str(program), "--no-progress", "--color", "never"]
 
 
-def _environment(distribution: Distribution, directory: Path) -> dict[str, str]:
+def _environment(distribution: Distribution, source: Path, directory: Path) -> dict[str, str]:
     """Return the environment variables of a build: a fixed date, and the version, which the copy's git cannot tell."""
     name = distribution.name.upper().replace("-", "_").replace(".", "_")
     version = distribution.version
+    indexes = configured_indexes(source)
+    of_pip = index_variables(indexes) if indexes.equal else {}  # uv reads its own by itself
     return {
-        **child_environment(directory),
+        **build_environment(directory, {**configured_trust(source), **of_pip}),
         "SOURCE_DATE_EPOCH": _SOURCE_DATE_EPOCH,
         f"SETUPTOOLS_SCM_PRETEND_VERSION_FOR_{name}": version,
         "PDM_BUILD_SCM_VERSION": version,

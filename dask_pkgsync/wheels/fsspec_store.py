@@ -2,10 +2,17 @@
 
 It is meant for clusters for which the scheduler's network connection is too slow. Credentials and endpoints are
 configured with fsspec on both sides, never in the URL.
+
+Each blob has a directory of its own, named by its digest. Beside the blob, a file says in its name until when the
+blob is kept: the client that writes a blob, or needs it again, writes that file, and any client that uses the store
+removes what nobody keeps any longer. A node that misses a blob asks the client for it again.
 """
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
+from time import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -14,10 +21,21 @@ from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.wheels.blob_store import CHUNK
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from dask_pkgsync.model.blobs import Blob
     from dask_pkgsync.wheels.blob_store import BlobStore
+
+SHORTEST = 3600.0
+"""Seconds for which a blob is kept at least: the sync that needs it may take so long."""
+_DIGEST = re.compile("[0-9a-f]{64}")
+_KEPT_UNTIL = re.compile("until-([0-9]+)")
+_OURS = re.compile(r"until-[0-9]+|[^/]+\.whl")
+
+
+class GoneError(LayerError):
+    """A blob is not in the store, as it is too old, or somebody has removed it."""
 
 
 def check_store(url: str) -> str:
@@ -39,8 +57,18 @@ def check_store(url: str) -> str:
     return url.rstrip("/")
 
 
-def put(store: str, blob: Blob, path: Path) -> None:
+def put(store: str, blob: Blob, path: Path, *, keep: float) -> None:
     """Write a blob into the store, completely or not at all, unless the store has it. Blocks.
+
+    Parameters
+    ----------
+    store : str
+        URL of the store.
+    blob : Blob
+    path : Path
+        The file with the bytes of the blob.
+    keep : float
+        Seconds from now for which the blob is kept there, but at least `SHORTEST`.
 
     Raises
     ------
@@ -49,9 +77,9 @@ def put(store: str, blob: Blob, path: Path) -> None:
     """
     try:
         files, place = _locate(store, blob)
+        _keep(files, place.rpartition("/")[0], max(keep, SHORTEST))
         if files.exists(place) and files.size(place) == blob.size:
             return
-        files.makedirs(place.rpartition("/")[0], exist_ok=True)
         with files.transaction, path.open("rb") as source, files.open(place, "wb") as target:
             while chunk := source.read(CHUNK):
                 target.write(chunk)
@@ -63,11 +91,63 @@ def put(store: str, blob: Blob, path: Path) -> None:
         ) from None
 
 
+def _keep(files: Any, directory: str, seconds: float) -> None:
+    """Write until when the blob in a directory is kept, unless it is kept for about as long already."""
+    until = int(time() + seconds)
+    files.makedirs(directory, exist_ok=True)
+    others = [name for name in _names(files, directory) if _KEPT_UNTIL.fullmatch(name)]
+    if _until(others) < until - seconds / 24:
+        files.pipe_file(f"{directory}/until-{until}", b"The time, in seconds since 1970, until which this is kept.\n")
+        for name in others:
+            files.rm_file(f"{directory}/{name}")
+
+
+def _names(files: Any, directory: str) -> list[str]:
+    return [str(place).rstrip("/").rpartition("/")[2] for place in files.ls(directory, detail=False)]
+
+
+def _until(names: Iterable[str]) -> int:
+    """Return the latest time until which the blob beside some files is kept; 0 if none of them says it."""
+    return max((int(found[1]) for name in names if (found := _KEPT_UNTIL.fullmatch(name))), default=0)
+
+
+def remove_expired(store: str, *, keep: float) -> tuple[str, ...]:
+    """Remove the blobs that nobody keeps any longer, and return their digests. Blocks.
+
+    Nothing else in the store is removed. A blob of which nothing says until when it is kept, as one of an earlier
+    release, is kept from now on.
+
+    Parameters
+    ----------
+    store : str
+        URL of the store.
+    keep : float
+        Seconds from now for which a blob of an earlier release is kept.
+    """
+    files, root = _open(store)
+    names = defaultdict(list)
+    for place in files.find(root):
+        directory, _, name = str(place)[len(root) + 1 :].rpartition("/")
+        names[directory.partition("/")[0]].append(name if "/" not in directory else directory)
+    removed = []
+    for digest, inside in names.items():
+        if not _DIGEST.fullmatch(digest) or not all(_OURS.fullmatch(name) for name in inside):
+            continue
+        if not _until(inside):
+            _keep(files, f"{root}/{digest}", max(keep, SHORTEST))
+        elif max(_until(inside), _until(_names(files, f"{root}/{digest}"))) < time():
+            files.rm(f"{root}/{digest}", recursive=True)
+            removed.append(digest)
+    return tuple(removed)
+
+
 def fetch_into(blobs: BlobStore, store: str, blob: Blob) -> None:
     """Fetch a blob from the store into this host's blobs, if they do not have it. Blocks.
 
     Raises
     ------
+    GoneError
+        If the blob is not in the store.
     LayerError
         If the store cannot be read, or if its bytes do not have the blob's digest.
     """
@@ -82,6 +162,12 @@ def fetch_into(blobs: BlobStore, store: str, blob: Blob) -> None:
                 offset = blobs.append(blob, offset, chunk)
     except LayerError:
         raise
+    except FileNotFoundError:
+        raise GoneError(
+            "receive",
+            f"{blob.filename} is not in the store {store} any more",
+            advice="Run the sync again, from a client that has it.",
+        ) from None
     except Exception as error:  # noqa: BLE001  # each kind of store raises errors of its own
         raise LayerError(
             "receive",
@@ -93,7 +179,14 @@ def fetch_into(blobs: BlobStore, store: str, blob: Blob) -> None:
 
 
 def _locate(store: str, blob: Blob) -> tuple[Any, str]:
+    files, root = _open(store)
+    return files, f"{root}/{blob.digest}/{blob.filename}"
+
+
+def _open(store: str) -> tuple[Any, str]:
+    """Return the file system of a store, without what it remembers of earlier listings, and the path of the store."""
     from fsspec.core import url_to_fs
 
     files, root = url_to_fs(store)
-    return files, f"{root.rstrip('/')}/{blob.digest}/{blob.filename}"
+    files.invalidate_cache()
+    return files, root.rstrip("/")

@@ -125,13 +125,16 @@ def test_a_configured_cache_directory_is_used(tmp_path: Path) -> None:
 
 
 def test_a_cache_that_cannot_be_written_is_passed_over(tmp_path: Path) -> None:
-    """Where the cache cannot be written the carried copy goes to a private temporary directory."""
+    """Where the cache cannot be written the carried copy goes to a temporary directory that nobody else may write."""
     (tmp_path / "cache").write_text("a file in the place of the directory")
     finished = unpickle_elsewhere(pickle.dumps(TravellingPolicy()), tmp_path, TMPDIR=str(tmp_path))
     assert finished.returncode == 0, finished.stderr.decode()
     private = tmp_path / f"dask-pkgsync-{os.getuid()}"
     assert json.loads(finished.stdout)[1].startswith(str(private))
     assert private.stat().st_mode & 0o777 == 0o700
+    (private / "carried").chmod(0o777)
+    finished = unpickle_elsewhere(pickle.dumps(TravellingPolicy()), tmp_path, TMPDIR=str(tmp_path))
+    assert f"other users may write to {private / 'carried'}" in finished.stderr.decode()
 
 
 def test_a_damaged_copy_is_refused(tmp_path: Path) -> None:

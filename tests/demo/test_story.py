@@ -10,6 +10,7 @@ import time
 
 import psutil
 import pytest
+from package_index import Index, authority, serving
 
 from dask_pkgsync.demo import stage as demo_stage
 from dask_pkgsync.demo import story as demo
@@ -139,6 +140,23 @@ def test_a_package_that_the_demo_needs_is_asked_for():
     nothing = Environment.of(Interpreter("cpython", "3.11.7", "linux-x86_64", ""), [])
     with pytest.raises(demo_stage.DemoError, match="pip install pygments"):
         demo_stage.version_of(nothing, demo.DIFFERENT)
+
+
+def test_the_demo_trusts_whom_pip_is_configured_to_trust(tmp_path, monkeypatch):
+    """An index whose authority only pip's configuration names serves the demo's environments; nodes trust it too."""
+    ca, server = authority(tmp_path / "authority")
+    for name in [name for name in os.environ if name.startswith(("UV_", "PIP_", "SSL_", "REQUESTS_", "CURL_"))]:
+        monkeypatch.delenv(name)
+    index = Index()
+    index.add("sample", "1.0")
+    nothing = Environment.of(Interpreter("cpython", "3.11.7", "linux-x86_64", ""), [])
+    with serving(index, server):
+        (tmp_path / "pip.conf").write_text(f"[global]\ncert = {ca}\nindex-url = {index.url}\n")
+        monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+        uv = demo_stage.Uv(tmp_path, nothing)
+        python = uv.environment("cluster", ["sample"], changed=set(demo_stage.CRITICAL))
+    assert list(python.parents[1].glob("lib/python*/site-packages/sample.py"))
+    assert demo_stage.clean_environment(python)["PIP_CERT"] == str(ca)
 
 
 def test_nodes_do_not_find_the_way_back_to_the_client(monkeypatch, tmp_path):

@@ -13,9 +13,12 @@ from uv import find_uv_bin
 from dask_pkgsync import LayerError
 from dask_pkgsync.cache.directory import open_cache
 from dask_pkgsync.installers import find
-from dask_pkgsync.installers.calls import blamed, call, child_environment, explain, last_words
+from dask_pkgsync.installers.calls import blamed, call, explain, last_words
 from dask_pkgsync.installers.pip import Pip
 from dask_pkgsync.installers.uv import Uv
+from dask_pkgsync.model.indexes import Indexes
+from dask_pkgsync.scanning.configured_indexes import configured_indexes
+from dask_pkgsync.scanning.configured_trust import configured_trust
 
 UV = Uv(Path("/bin/uv"), Path("/base/bin/python"), Path("/cache/uv"))
 PIP = Pip(("/base/bin/python", "-m", "pip"), Path("/base/bin/python"), Path("/cache/pip"))
@@ -51,17 +54,6 @@ def test_pip_is_called_with_exactly_this() -> None:
         *quiet,
         *["install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-", "-r", "/r.in", "-c", "/c.txt"],
     ]
-
-
-def test_installers_do_not_see_where_we_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Variables that would lead an installer elsewhere are hidden; those that say which index to use are not."""
-    for name in ("PYTHONPATH", "VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "UV_TARGET", "PIP_TARGET", "CONDA_PREFIX"):
-        monkeypatch.setenv(name, "/elsewhere")
-    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://index")
-    env = child_environment(tmp_path)
-    assert "/elsewhere" not in env.values()
-    assert env["UV_DEFAULT_INDEX"] == "https://index"
-    assert env["TMPDIR"] == str(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -112,12 +104,12 @@ def test_the_pins_that_an_installer_names_are_blamed() -> None:
 def test_what_cannot_be_started_is_told(tmp_path: Path) -> None:
     """An installer that is not there is a clear error."""
     with pytest.raises(LayerError, match="could not be started"):
-        call([str(tmp_path / "nothing")], "install", (), timeout=5, temporary=tmp_path)
+        call([str(tmp_path / "nothing")], "install", (), timeout=5, temporary=tmp_path, env={})
 
 
 def test_uv_resolves_in_agreement_with_constraints(tmp_path: Path) -> None:
     """Extra requirements become exact pins, with what they need, bounded by what is there."""
-    installer = Uv(Path(find_uv_bin()), Path(sys.executable), tmp_path / "uv")
+    installer = Uv(Path(find_uv_bin()), Path(sys.executable), tmp_path / "uv", configured_trust())
     pins = installer.resolve(["jaraco.classes==3.4.*"], ["more-itertools==10.5.0"], timeout=120)
     assert set(pins) == {"jaraco-classes==3.4.0", "more-itertools==10.5.0"}
     with pytest.raises(LayerError) as caught:
@@ -140,18 +132,19 @@ def test_pip_does_it_all_where_uv_cannot_be_had(tmp_path: Path, monkeypatch: pyt
     pip = find.find_pip(Path(bare.python))
     assert pip is not None
     assert "ensurepip" in pip[1]
-    installer = Pip(pip, Path(bare.python), tmp_path / "pip")
+    installer, indexes = Pip(pip, Path(bare.python), tmp_path / "pip", configured_trust()), configured_indexes()
     aside = tmp_path / "aside"
     aside.mkdir()
     installer.make_environment(aside / "layer", timeout=120)
-    installer.install(aside / "layer", ["tabulate==0.9.0", "six==1.17.0"], final=tmp_path / "final", timeout=300)
+    pins = ["tabulate==0.9.0", "six==1.17.0"]
+    installer.install(aside / "layer", pins, final=tmp_path / "final", timeout=300, indexes=indexes)
     (aside / "layer").rename(tmp_path / "final")
     script = tmp_path / "final" / "bin" / "tabulate"
     said = subprocess.run([str(script)], input="a b", capture_output=True, text=True, check=True).stdout
     assert "a  b" in said
     record = next((tmp_path / "final").glob("lib/python*/site-packages/tabulate-*/RECORD")).read_text()
     assert f"bin/tabulate,sha256={digest(script)},{script.stat().st_size}" in record
-    assert installer.resolve(["six==1.17.*"], [], timeout=300) == ("six==1.17.0",)
+    assert installer.resolve(["six==1.17.*"], [], timeout=300, indexes=indexes) == ("six==1.17.0",)
 
 
 def digest(file: Path) -> str:
@@ -189,17 +182,17 @@ def test_uv_is_fetched_once_and_pip_takes_over_where_it_cannot_be(
     monkeypatch.setattr(find.util, "find_spec", without(find.util.find_spec, "uv", "pip"))
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     cache = open_cache(str(tmp_path / "cache"))
-    first = find.find_installer(cache, Path(bare.python), timeout=300)
+    indexes, trust = configured_indexes(), configured_trust()
+    first = find.find_installer(cache, Path(bare.python), timeout=300, indexes=indexes, trust=trust)
     assert first.name == "uv"
     fetched = cache.tools / "uv" / "bin" / "uv"
     before = fetched.stat().st_mtime_ns
     assert find.find_installer(cache, Path(bare.python), timeout=300).name == "uv"
     assert fetched.stat().st_mtime_ns == before
-    for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9/simple")
+    unreachable = Indexes("http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "0")
     other = open_cache(str(tmp_path / "other"))
-    assert find.find_installer(other, Path(bare.python), timeout=300).name == "pip"
+    assert find.find_installer(other, Path(bare.python), timeout=300, indexes=unreachable).name == "pip"
     assert not list(other.building.iterdir())
     monkeypatch.setattr(find.util, "find_spec", without(find.util.find_spec, "uv", "pip", "ensurepip"))
     with pytest.raises(LayerError, match="neither uv nor pip"):

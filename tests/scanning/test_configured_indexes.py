@@ -10,8 +10,6 @@ import dask
 import pytest
 
 from dask_pkgsync import PackageSync, PolicyError
-from dask_pkgsync.installers.pip import index_options as pip_options
-from dask_pkgsync.installers.uv import index_options as uv_options
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.indexes import OWN, Indexes, indexes_from_wire, indexes_to_wire
 from dask_pkgsync.model.target import target_to_wire
@@ -47,7 +45,6 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_nothing_configured_is_nothing_said(read: Any) -> None:
     """Then installers look where they look by themselves."""
     assert not read().configured
-    assert uv_options(OWN) == pip_options(OWN) == []
 
 
 UV_TOML = f"""
@@ -215,18 +212,6 @@ def test_our_own_configuration_comes_first(monkeypatch: pytest.MonkeyPatch) -> N
         with dask.config.set({f"pkgsync.{key}": value}), pytest.raises(PolicyError, match=expected) as caught:
             PackageSync()
         assert "hunter2" not in str(caught.value)
-
-
-def test_installers_are_told(read: Any) -> None:
-    """Each in its own words."""
-    indexes = Indexes(ONE, (TWO,), ("/wheels",), no_index=True, equal=True)
-    assert uv_options(indexes) == [
-        *("--index-strategy", "unsafe-best-match", "--no-index", "--default-index", ONE, "--index", TWO),
-        *("--find-links", "/wheels"),
-    ]
-    assert pip_options(indexes) == [
-        *("--no-index", "--index-url", ONE, "--extra-index-url", TWO, "--find-links", "/wheels")
-    ]
 
 
 def test_indexes_are_checked_on_the_wire() -> None:

@@ -44,7 +44,10 @@ HATCHLING = """
 
 
 def test_an_editable_project_arrives_and_an_edit_arrives_again(person: Person, cluster: Cluster) -> None:
-    """An editable project is built from a copy, edits travel in the same process, and nothing is written into it."""
+    """An editable project is built from a copy, edits travel in the same process, and nothing is written into it.
+
+    Nor into its repository, to which git's variables point, as in a hook or a linked worktree.
+    """
     files = {
         "pyproject.toml": HATCHLING.format(
             name="mine", more='[project.scripts]\n    mine-tool = "mine:main"\n    [tool.hatch.build.targets.wheel]\n'
@@ -55,6 +58,10 @@ def test_an_editable_project_arrives_and_an_edit_arrives_again(person: Person, c
     }
     project = person.write(files, "mine")
     person.install("-e", str(project))
+    for argv in (["init", "-q"], ["add", "-A"], ["-c", "user.name=x", "-c", "user.email=x", "commit", "-qm", "first"]):
+        subprocess.run(["git", *argv], cwd=project, check=True)
+    (project / "src/mine/table.csv").write_text("a,b\n1,2\n3,4\n")  # an unfinished edit
+    repository = {path: path.read_bytes() for path in (project / ".git").rglob("*") if path.is_file()}
     before = {path: path.stat().st_mtime_ns for path in project.rglob("*")}
     found = person.run(
         cluster,
@@ -79,11 +86,16 @@ def test_an_editable_project_arrives_and_an_edit_arrives_again(person: Person, c
         results["gone"] = everywhere(call, "import importlib.util; answer = str(importlib.util.find_spec('mine.gone'))")
         print(json.dumps(results))
         """,
+        GIT_DIR=str(project / ".git"),
+        GIT_WORK_TREE=str(project),
+        GIT_INDEX_FILE=str(project / ".git" / "index"),
+        GIT_OBJECT_DIRECTORY=str(project / ".git" / "objects"),
     )
+    assert repository == {path: path.read_bytes() for path in (project / ".git").rglob("*") if path.is_file()}
     assert found["first"] == [41, 41]
     assert all("/layers/" in file for file in found["file"])
     assert found["tool"] == ["tool 41\n"] * 2
-    assert found["data"] == ["a,b\n1,2\n"] * 2
+    assert found["data"] == ["a,b\n1,2\n3,4\n"] * 2
     assert found["again"] is False
     assert found["written"] == sorted(map(str, before))
     assert found["second"] == [42, 42]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from clusters import Person, on_workers, running, uv
-from package_index import Index, serving
+from package_index import Index, command_lines, serving
 from uv import find_uv_bin
 
 if TYPE_CHECKING:
@@ -201,19 +201,34 @@ SECRET = "hunter2-of-the-private-index"
 
 
 def test_a_private_package_arrives_and_its_password_does_not(person: Person, tmp_path: Path, venvs: Venvs) -> None:
-    """What comes from an index with a password is shipped from the client; the password is in nothing that travels."""
-    with serving(Index()) as index:
+    """What comes from an index with a password is shipped from the client; the password is in nothing that travels.
+
+    The nodes have an index with a password too, and settings that were made for other calls of uv and pip.
+    """
+    seen: set[str] = set()
+    with serving(Index()) as index, serving(Index()) as of_nodes:
         index.add("private-thing", "1.0")
+        of_nodes.add("thing-of-nodes", "1.0")
+        of_nodes.user = f"node:{SECRET}"
+        of_nodes.asked = lambda: seen.update(line for line in command_lines() if SECRET in line)
+        env = {
+            "UV_INDEX": of_nodes.url.replace("://", f"://{of_nodes.user}@"),
+            "UV_REQUIRE_HASHES": "1",
+            "UV_EXCLUDE_NEWER": "2001-01-01",
+            "UV_LINK_MODE": "symlink",
+            **dict.fromkeys(("UV_CONSTRAINT", "PIP_CONSTRAINT", "PIP_LOG", "GIT_DIR"), str(tmp_path / "nowhere")),
+        }
         private = index.url.replace("://", f"://me:{SECRET}@")
         uv(["pip", "install", "--python", person.venv.python, "--index", private, "private-thing"])
         (tmp_path / "cluster").mkdir()
-        with running(tmp_path / "cluster", venvs.base(), tmp_path / "cache", workers=1) as cluster:
+        with running(tmp_path / "cluster", venvs.base(), tmp_path / "cache", workers=1, env=env) as cluster:
             found = person.run(
                 cluster,
                 """
                 client.wait_for_workers(1)
-                report = pkgsync.sync(client, progress=False)
+                report = pkgsync.sync(client, progress=False, extra=["thing-of-nodes"])
                 versions = everywhere(call, "import private_thing; answer = private_thing.__version__")
+                versions += everywhere(call, "import thing_of_nodes; answer = thing_of_nodes.__version__")
                 told = [str(report), report._repr_html_(), str(pkgsync.status(client))]
                 told += [repr(client.get_events("pkgsync"))]
                 told += [client.run_on_scheduler(lambda dask_scheduler: repr([
@@ -232,7 +247,9 @@ def test_a_private_package_arrives_and_its_password_does_not(person: Person, tmp
                 if path.is_file() and "uv" not in path.parts and SECRET.encode() in path.read_bytes()
             ]
     versions, told = found
-    assert versions == ["1.0"]
+    assert versions == ["1.0", "1.0"]
+    assert not seen
+    assert not (tmp_path / "nowhere").exists()
     assert not [text for text in [*told, logs] if SECRET in text]
     assert not written
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import dask
+import fsspec
 import pytest
 
 from dask_pkgsync.client.blob_provider import BlobProvider
@@ -31,11 +32,14 @@ from dask_pkgsync.model.policy import Policy
 from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.model.target import Target
 from dask_pkgsync.model.wire.protocol import WANTED
+from dask_pkgsync.node.blob_fetcher import BlobFetcher
+from dask_pkgsync.process.preparation import NodeSettings
 from dask_pkgsync.scanning.installed import this_interpreter
 from dask_pkgsync.scanning.snapshot import Snapshot
 from dask_pkgsync.scheduler.blobs.providers import BlobProviders
 from dask_pkgsync.scheduler.blobs.service import BlobService
 from dask_pkgsync.scheduler.clients.claims import Claim
+from dask_pkgsync.wheels.fsspec_store import put
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -340,6 +344,35 @@ def test_the_store_of_the_next_one_is_not_that_of_others(blob_service: BlobServi
         assert list(blob_service.locations.values()) == [BlobLocation(blob(ONE))]
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize("node", ["a worker", "the scheduler"])
+def test_what_was_removed_from_a_store_is_put_there_again(
+    node: str, blob_service: BlobService, scheduler: Clients, tmp_path: Path
+) -> None:
+    """As a store keeps wheels for a time only: the node that misses one has the client asked again."""
+    (tmp_path / "bytes").write_bytes(b"a")
+    store = f"memory://{tmp_path.name}"
+
+    async def story() -> None:
+        scheduler.claims = [want("ben", TWO, store=store)]
+        await blob_service.serve(scheduler.claims[0])
+        waiting = asyncio.create_task(blob_service.obtain([TWO]))
+        await until(lambda: len(scheduler.sent) == 1)
+        await upload(blob_service, TWO, store)  # and somebody removes it
+        await waiting
+        asked = SimpleNamespace(pkgsync_blobs=blob_service.handle_blobs)
+        settings = NodeSettings(str(tmp_path / "node"))
+        fetch = blob_service.own_fetch() if node == "the scheduler" else BlobFetcher(asked, settings, 60)
+        fetching = asyncio.create_task(asyncio.to_thread(fetch, [TWO]))
+        await until(lambda: len(scheduler.sent) == 2 or fetching.done())
+        put(store, blob(TWO), tmp_path / "bytes", keep=0)
+        await upload(blob_service, TWO, store)
+        path, _ = (await fetching)[TWO]
+        assert path.read_bytes() == b"a"
+
+    asyncio.run(story())
+    fsspec.filesystem("memory").store.clear()
 
 
 def test_who_is_connected_and_gives_no_sign_is_given_up_on(scheduler: Clients) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from dataclasses import replace
 from time import time
 from typing import TYPE_CHECKING
 
+import fsspec
 import pytest
 
 from dask_pkgsync.cache.collection import collect
@@ -16,10 +18,12 @@ from dask_pkgsync.cache.host import this_host
 from dask_pkgsync.model.blobs import Blob, BlobRequest, blob_from_wire, blob_to_wire, requests_from_wire
 from dask_pkgsync.model.errors import MessageError, PolicyError, WheelError
 from dask_pkgsync.model.reports.failure import LayerError
+from dask_pkgsync.wheels import fsspec_store
 from dask_pkgsync.wheels.blob_store import BlobStore
-from dask_pkgsync.wheels.fsspec_store import check_store, fetch_into, put
+from dask_pkgsync.wheels.fsspec_store import GoneError, check_store, fetch_into, put, remove_expired
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 CONTENT = bytes(range(256)) * 40
@@ -179,9 +183,9 @@ def test_a_store_holds_blobs_for_every_host(cache: Cache, tmp_path: Path) -> Non
     one, store = blob(), (tmp_path / "store").as_uri()
     source = tmp_path / one.filename
     source.write_bytes(CONTENT)
-    put(store, one, source)
+    put(store, one, source, keep=0)
     source.write_bytes(b"not read again")
-    put(store, one, source)
+    put(store, one, source, keep=0)
     blobs = blobs_in(cache)
     fetch_into(blobs, store, one)
     fetch_into(blobs, store, one)
@@ -196,12 +200,61 @@ def test_a_store_holds_blobs_for_every_host(cache: Cache, tmp_path: Path) -> Non
         with pytest.raises(LayerError, match=reason):
             fetch_into(other, store, one)
         assert not other.has(one)
+    stored.unlink()
+    with pytest.raises(GoneError, match="is not in the store"):
+        fetch_into(blobs_in(open_cache(str(tmp_path / "second"))), store, one)
     with pytest.raises(LayerError, match="could not be read from the store") as caught:
         fetch_into(blobs_in(open_cache(str(tmp_path / "third"))), "unheard-of://x", one)
     assert "fsspec" in caught.value.advice
     (tmp_path / "file").write_text("")
     with pytest.raises(WheelError, match="could not be written to the store"):
-        put((tmp_path / "file" / "below").as_uri(), one, source)
+        put((tmp_path / "file" / "below").as_uri(), one, source, keep=0)
+
+
+@pytest.fixture(params=["file", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Return the URL of an empty store: on disk, and one that is only like an object store."""
+    url = (tmp_path / "store").as_uri() if request.param == "file" else f"memory://{tmp_path.name}/store"
+    yield url
+    fsspec.filesystem("memory").store.clear()
+
+
+def test_a_store_keeps_what_is_needed_and_nothing_for_longer(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A blob that nobody needed for a day is removed; one that somebody puts again is kept for a further day."""
+    source, day = tmp_path / "bytes", 24 * 3600.0
+    source.write_bytes(CONTENT)
+    needed, unneeded = blob(), blob(CONTENT, "other")
+    unneeded = replace(unneeded, digest="0" * 64)
+    put(store, needed, source, keep=day)
+    put(store, unneeded, source, keep=day)
+    assert remove_expired(store, keep=day) == ()
+    now = time()
+    monkeypatch.setattr(fsspec_store, "time", lambda: now + 0.9 * day)
+    put(store, needed, source, keep=day)
+    monkeypatch.setattr(fsspec_store, "time", lambda: now + 1.1 * day)
+    assert remove_expired(store, keep=day) == (unneeded.digest,)
+    files, root = fsspec.core.url_to_fs(store)
+    assert {place[len(root) + 1 :].split("/")[0] for place in files.find(root)} == {needed.digest}
+    assert len(files.find(root)) == 2  # the blob, and one note of how long it is kept
+    fetch_into(blobs_in(open_cache(str(tmp_path / "cache"))), store, needed)
+    put(store, unneeded, source, keep=0)  # and it comes back, at least for the sync that needs it
+    assert remove_expired(store, keep=day) == ()
+
+
+def test_only_what_is_ours_is_removed_from_a_store(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other files stay, and the wheels of an earlier release are kept for a day from when they are first seen."""
+    files, root = fsspec.core.url_to_fs(store)
+    mine = ("readme.txt", "deep/er/x.whl", f"{'1' * 64}/until-1/x.whl", f"{'2' * 64}/notes.txt", f"{'2' * 64}/until-1")
+    for name in (*mine, f"{'3' * 64}/x-1.0-py3-none-any.whl"):
+        files.makedirs(f"{root}/{name}".rpartition("/")[0], exist_ok=True)
+        files.pipe_file(f"{root}/{name}", b"x")
+    assert remove_expired(store, keep=7200) == ()
+    now = time()
+    monkeypatch.setattr(fsspec_store, "time", lambda: now + 8000)
+    assert remove_expired(store, keep=7200) == ("3" * 64,)
+    assert {place[len(root) + 1 :] for place in files.find(root)} == set(mine)
 
 
 @pytest.mark.parametrize("url", ["no url", "s3://me:hunter2@bucket/x", "https://host/x?token=hunter2"])

@@ -20,10 +20,10 @@ from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.node.agent import failure_of
 from dask_pkgsync.options.node import node_settings
 from dask_pkgsync.wheels.blob_store import BlobStore
-from dask_pkgsync.wheels.fsspec_store import fetch_into
+from dask_pkgsync.wheels.fsspec_store import GoneError, fetch_into
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from pathlib import Path
 
     from dask_pkgsync.layers.fill import Fetch
@@ -133,8 +133,14 @@ class BlobService:
 
     # -- for nodes ----------------------------------------------------------------------------------------------------
 
-    async def obtain(self, requests: Sequence[BlobRequest]) -> list[BlobLocation]:
+    async def obtain(self, requests: Sequence[BlobRequest], gone: Collection[str] = ()) -> list[BlobLocation]:
         """Return where the wheels for some requests are, once all of them are there.
+
+        Parameters
+        ----------
+        requests : sequence of BlobRequest
+        gone : collection of str
+            Digests of blobs that are in no store any more, where a node has looked for them.
 
         Raises
         ------
@@ -142,6 +148,10 @@ class BlobService:
             If one of them cannot be had.
         """
         await asyncio.to_thread(lambda: self.blobs)
+        for request in requests:
+            location = self.locations.get(request)
+            if location is not None and location.store and location.blob.digest in gone:
+                del self.locations[request]
         known = [self.locations.get(request) for request in requests]
         present = await asyncio.to_thread(lambda: [location is not None and self._has(location) for location in known])
         found = {
@@ -159,10 +169,11 @@ class BlobService:
     def _has(self, location: BlobLocation) -> bool:
         return bool(location.store) or self.blobs.has(location.blob)
 
-    async def handle_blobs(self, requests: object, **_: object) -> dict[str, Any]:
+    async def handle_blobs(self, requests: object, gone: object = (), **_: object) -> dict[str, Any]:
         """Return where the wheels that a node asks for are, once all have arrived; or why one cannot be had."""
+        missed = [entry.text() for entry in Field(gone, "gone").items(MAX_OFFERED)]
         try:
-            found = await self.obtain(await asyncio.to_thread(requests_from_wire, requests))
+            found = await self.obtain(await asyncio.to_thread(requests_from_wire, requests), missed)
         except LayerError as error:
             return {"failure": failure_to_wire(failure_of("", error))}
         return {"locations": [location_to_wire(location) for location in found]}
@@ -295,9 +306,17 @@ class BlobService:
         """Return the function by which `process.preparation`, in a thread, gets wheels for the scheduler as a node."""
         loop = asyncio.get_running_loop()
 
+        def path_of(location: BlobLocation) -> Path:
+            try:
+                return self._verified_path(location)
+            except GoneError:
+                asked_again = self.obtain([location.blob.request], [location.blob.digest])
+                (again,) = asyncio.run_coroutine_threadsafe(asked_again, loop).result()
+                return self._verified_path(again)
+
         def fetch(requests: Sequence[BlobRequest]) -> dict[BlobRequest, tuple[Path, str]]:
             found = asyncio.run_coroutine_threadsafe(self.obtain(requests), loop).result()
-            return {location.blob.request: (self._verified_path(location), location.blob.note) for location in found}
+            return {location.blob.request: (path_of(location), location.blob.note) for location in found}
 
         return fetch
 
