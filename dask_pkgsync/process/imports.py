@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.environments.origin import FromDirectory
 from dask_pkgsync.model.plan import make_plan
+from dask_pkgsync.process.module_files import is_copy
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.records import installed, module_names
@@ -100,7 +101,10 @@ def _is_loaded(name: str, layer: Layer | None) -> bool:
     if module is None:
         return False
     file = getattr(module, "__file__", None)
-    return not (layer is not None and isinstance(file, str) and is_below(file, str(layer.root)))
+    if layer is None or not isinstance(file, str):
+        return True
+    top = sys.modules.get(name.partition(".")[0], module)
+    return not (is_below(file, str(layer.root)) or is_copy(top, layer.site_packages))
 
 
 def imported_but_missing_from(layer: Layer | None) -> tuple[str, ...]:
