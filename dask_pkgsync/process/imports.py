@@ -79,6 +79,8 @@ def imported(plan: Plan, layer: Layer | None = None) -> dict[str, tuple[str, ...
         modules: set[str] = set()
         for dist_info in filter(None, (old.get(step.name), new.get(step.name))):
             modules |= {name for name in module_names(dist_info) if _is_loaded(name, layer)}
+        if layer is not None:
+            modules -= _copies(modules, layer)
         if modules:
             found[step.name] = tuple(sorted(modules))
     return found
@@ -101,10 +103,14 @@ def _is_loaded(name: str, layer: Layer | None) -> bool:
     if module is None:
         return False
     file = getattr(module, "__file__", None)
-    if layer is None or not isinstance(file, str):
-        return True
-    top = sys.modules.get(name.partition(".")[0], module)
-    return not (is_below(file, str(layer.root)) or is_copy(top, layer.site_packages))
+    return not (layer is not None and isinstance(file, str) and is_below(file, str(layer.root)))
+
+
+def _copies(names: set[str], layer: Layer) -> set[str]:
+    """Return those of some imported modules that are the same in a layer, byte for byte, for example uploaded ones."""
+    tops = {name.partition(".")[0] for name in names}
+    same = {top for top in tops if top in sys.modules and is_copy(sys.modules[top], layer.site_packages)}
+    return {name for name in names if name.partition(".")[0] in same}
 
 
 def imported_but_missing_from(layer: Layer | None) -> tuple[str, ...]:
