@@ -65,13 +65,14 @@ class WorkerSync(WorkerPlugin):
         """Verify this process against the target; activate the target first, where it is not active."""
         log_in_sentences()
         tell_at_registration(worker, NAME, _presented)
+        this_process().uploads = worker.local_directory
         if is_own_process(self.target) or self.sent_by == "client's nanny":
             this_process().target = self.target.id
             WorkerAgent(worker).listen()
         elif is_before_registration(worker):
             await self._verify_before_registration(worker)
         elif self.sent_by == "nanny":
-            await self._take_live(worker)
+            await self._take_live()
         elif worker.nanny:
             if this_process().target != self.target.id:
                 await self._verify_registered(worker)
@@ -82,12 +83,12 @@ class WorkerSync(WorkerPlugin):
         if self.layer is not None:
             activation.adopt(self.layer)
         try:
-            await asyncio.to_thread(verify, self.target, [worker.local_directory])
+            await asyncio.to_thread(verify, self.target)
         except Exception as error:
             await _report_failure(worker, expected(error))  # Dask only logs the error, on the node
             raise
 
-    async def _take_live(self, worker: Worker) -> None:
+    async def _take_live(self) -> None:
         if edited := await asyncio.to_thread(imports.stale, self.target):
             raise RestartNeededError(f"its source was edited after the worker imported it: {', '.join(edited)}")
         lacking = await asyncio.to_thread(imports.remaining, self.target)
@@ -96,14 +97,14 @@ class WorkerSync(WorkerPlugin):
                 raise RestartNeededError(reason)
             _switch_to(self.layer)
         try:
-            await asyncio.to_thread(verify, self.target, [worker.local_directory])
+            await asyncio.to_thread(verify, self.target)
         except LayerError as error:
             raise RestartNeededError(str(error)) from None
         forget_versions()
 
     async def _verify_registered(self, worker: Worker) -> None:
         try:
-            await asyncio.to_thread(verify, self.target, [worker.local_directory])
+            await asyncio.to_thread(verify, self.target)
         except Exception as error:  # noqa: BLE001  # Dask only logs an error, and lets the worker take tasks
             await _leave(worker, expected(error))
 
@@ -154,7 +155,7 @@ class WorkerAgent(NodeAgent):
                     advice="Start the worker again, or start it with a nanny.",
                 )
         _switch_to(prepared.layer)
-        await asyncio.to_thread(verify, target, [self.server.local_directory])
+        await asyncio.to_thread(verify, target)
         forget_versions()
         return ("live" if changed else "matched"), ""
 

@@ -98,21 +98,25 @@ def find_shadows(path: Sequence[str], wanted: Wanted) -> list[Shadow]:
     return found
 
 
-def put_behind(path: Sequence[str], wanted: Wanted, fixed: Sequence[str] = ()) -> list[str]:
+def put_behind(path: Sequence[str], wanted: Wanted, fixed: str = "") -> list[str]:
     """Return the search path with the entries that shadow wanted distributions behind these. Blocks.
 
     Parameters
     ----------
     path : sequence of str
     wanted : mapping of str to Path
-    fixed : sequence of str
-        Directories whose entries keep their place. So do entries from which this process has imported a shadow, as it
-        would go on with what it has imported.
+    fixed : str
+        A directory that keeps its place, with the entries in it. So do entries from which this process has imported a
+        shadow, as it would go on with what it has imported.
     """
+
+    def is_fixed(entry: str) -> bool:
+        return bool(fixed) and is_below(entry, fixed)
+
     settled = list(path)
     for _ in path:
         shadows = find_shadows(settled, wanted)
-        kept = {shadow.entry for shadow in shadows if shadow.is_loaded or is_in(shadow.entry, fixed)}
+        kept = {shadow.entry for shadow in shadows if shadow.is_loaded or is_fixed(shadow.entry)}
         entry = next((shadow.entry for shadow in shadows if shadow.entry not in kept), None)
         if entry is None:
             break
@@ -120,11 +124,6 @@ def put_behind(path: Sequence[str], wanted: Wanted, fixed: Sequence[str] = ()) -
         settled.insert(last + 1, entry)
         settled.remove(entry)
     return settled
-
-
-def is_in(entry: str, directories: Sequence[str]) -> bool:
-    """Whether an entry of the search path is one of some directories, or lies in one."""
-    return any(is_below(entry, directory) for directory in directories)
 
 
 class _Owned:

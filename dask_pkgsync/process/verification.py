@@ -10,8 +10,8 @@ from dask_pkgsync.layers.layer import other_builds_in
 from dask_pkgsync.model.plan import make_plan
 from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.process.activation import forget_caches
-from dask_pkgsync.process.imports import editable_sources, importable_now
-from dask_pkgsync.process.shadows import find_shadows, is_in, put_behind, wanted_of
+from dask_pkgsync.process.imports import editable_sources, importable_now, is_below
+from dask_pkgsync.process.shadows import find_shadows, put_behind, wanted_of
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.scanning.records import dist_infos
 
@@ -26,24 +26,17 @@ _SHOWN = 5
 """The most shadows that an error names."""
 
 
-def verify(target: Target, uploads: Sequence[str] = ()) -> None:
+def verify(target: Target) -> None:
     """Check that this process imports just what the target says, and record it. Blocks: call it in a thread.
 
-    What shadows the target's packages on the search path is put behind them first, where that is possible.
-
-    Parameters
-    ----------
-    target : Target
-    uploads : sequence of str
-        The directories of files that clients have uploaded: they stay in front, as Dask puts them there again with the
-        next upload.
+    What shadows the target's packages on the search path is put behind them first (`settle`).
 
     Raises
     ------
     LayerError
         If it does not, with every difference.
     """
-    settle(target, uploads)
+    settle(target)
     found = importable_now(target)
     expected = target.environment.with_any_build(other_builds_in(Path(this_process().layer)))
     lacking = make_plan(found, expected, target.policy)
@@ -57,45 +50,44 @@ def verify(target: Target, uploads: Sequence[str] = ()) -> None:
             "sys.path.",
         )
     if shadows := find_shadows(_path(), wanted_of(target)):
-        raise _shadowed(shadows, uploads)
+        raise _shadowed(shadows)
     this_process().target = target.id
     this_process().sources = {name: origin.digest for name, origin in editable_sources(found).items()}
 
 
-def settle(target: Target, uploads: Sequence[str] = ()) -> None:
-    """Put what shadows the target's packages on this process's search path behind them. Blocks."""
+def settle(target: Target) -> None:
+    """Put what shadows the target's packages on this process's search path behind them. Blocks.
+
+    Uploaded files stay in front, where the next upload has to be found.
+    """
     before = _path()
-    if (after := put_behind(before, wanted_of(target), uploads)) != before:
+    if (after := put_behind(before, wanted_of(target), this_process().uploads)) != before:
         sys.path[:] = after
         forget_caches()
 
 
-def refuse_uploads(layer: Layer, directory: str) -> None:
-    """Raise if a file that clients have uploaded would hide a package of a layer. Blocks.
+def refuse_uploads(layer: Layer) -> None:
+    """Raise if a file that clients have uploaded to this process would hide a package of a layer. Blocks.
 
     Dask gives the uploaded files to each worker that starts, in front of everything else, so that a restart would not
-    help: each worker would fail its verification.
-
-    Parameters
-    ----------
-    layer : Layer
-    directory : str
-        The directory of this process's uploaded files.
+    help.
     """
-    uploads = [directory, *(entry for entry in _path() if entry != directory and is_in(entry, [directory]))]
+    directory = this_process().uploads
+    uploads = [directory, *(entry for entry in _path() if entry != directory and is_below(entry, directory))]
     if shadows := find_shadows([*uploads, str(layer.site_packages)], dist_infos(layer.site_packages)):
-        raise _shadowed(shadows, uploads)
+        raise _shadowed(shadows)
 
 
 def _path() -> list[str]:
     return [entry for entry in sys.path if isinstance(entry, str)]
 
 
-def _shadowed(shadows: Sequence[Shadow], uploads: Sequence[str]) -> LayerError:
+def _shadowed(shadows: Sequence[Shadow]) -> LayerError:
     shown = [str(shadow) for shadow in shadows[:_SHOWN]]
     more = [f"and {len(shadows) - _SHOWN} more"] if len(shadows) > _SHOWN else []
     names = ", ".join(sorted({shadow.distribution for shadow in shadows}))
-    if all(is_in(shadow.entry, uploads) for shadow in shadows):
+    uploads = this_process().uploads
+    if uploads and all(is_below(shadow.entry, uploads) for shadow in shadows):
         advice = f"Upload the files as they are now (client.upload_file), and sync again; or name in ignore: {names}."
     else:
         advice = (

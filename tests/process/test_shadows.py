@@ -159,7 +159,7 @@ def test_what_shadows_is_put_right_behind_and_no_more(front: Path, site: Path, t
         places = [spec.origin] if spec.origin else list(spec.submodule_search_locations or [])
         assert all(place.startswith((str(site), str(base))) for place in places)
     assert PathFinder.find_spec("other", settled).origin == str(front / "other.py")  # type: ignore[union-attr]
-    assert put_behind(path, wanted, fixed=[str(tmp_path)]) == path
+    assert put_behind(path, wanted, fixed=str(tmp_path)) == path
 
 
 @pytest.fixture

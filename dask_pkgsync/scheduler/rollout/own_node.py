@@ -53,6 +53,7 @@ class SchedulerNode:
         self.prepared = None
         if is_own_process(target):
             return NodeReport(self.address, "scheduler", "left alone")
+        this_process().uploads = self.scheduler.local_directory
         # A running process cannot lose its base; under strict, too, it gets what it lacks, so that it unpickles graphs.
         open_target = replace(target, policy=replace(target.policy, strict=False))
         self.prepared = prepared = await asyncio.to_thread(
@@ -68,7 +69,7 @@ class SchedulerNode:
             )
         layer = prepared.layer
         if layer is not None:
-            await asyncio.to_thread(refuse_uploads, layer, self.scheduler.local_directory)
+            await asyncio.to_thread(refuse_uploads, layer)
         return node_report(
             self.address,
             "scheduler",
@@ -93,7 +94,7 @@ class SchedulerNode:
             return replace(report, notes=(*report.notes, note))
         else:
             activation.activate(layer)
-        await asyncio.to_thread(settle, target, [self.scheduler.local_directory])
+        await asyncio.to_thread(settle, target)
         this_process().target = target.id
         return replace(report, outcome="matched" if this_process().layer == before else "live")
 
