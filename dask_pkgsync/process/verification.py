@@ -88,10 +88,12 @@ def _shadowed(shadows: Sequence[Shadow]) -> LayerError:
     names = ", ".join(sorted({shadow.distribution for shadow in shadows}))
     uploads = this_process().uploads
     if uploads and all(is_below(shadow.entry, uploads) for shadow in shadows):
+        problem = "files that clients have uploaded hide the target's"
         advice = f"Upload the files as they are now (client.upload_file), and sync again; or name in ignore: {names}."
     else:
+        problem = "other code hides the target's"
         advice = (
             "Remove it from the node's PYTHONPATH, working directory, .pth files or preloads, and start the node "
             f"again; or name in ignore: {names}."
         )
-    return LayerError("verify", "other code hides the target's: " + "; ".join([*shown, *more]), advice=advice)
+    return LayerError("verify", f"{problem}: {'; '.join([*shown, *more])}", advice=advice)

@@ -30,6 +30,7 @@ from dask_pkgsync.model.blobs import (
 )
 from dask_pkgsync.model.clash import MAX_CLASHES, Clash
 from dask_pkgsync.model.comparison import Difference, comparison_from_wire, comparison_to_wire
+from dask_pkgsync.model.environments.distribution import Fault, fault_from_wire, fault_to_wire
 from dask_pkgsync.model.policy import Level
 from dask_pkgsync.model.reports.answer import error_from_wire, error_to_wire
 from dask_pkgsync.model.reports.failure import failure_from_wire, failure_to_wire
@@ -121,12 +122,28 @@ MESSAGES: list[tuple[st.SearchStrategy[Any], Callable[[Any], object], Callable[[
     (errors, error_to_wire, error_from_wire),
     (wheel_errors, wheel_error_to_wire, wheel_error_from_wire),
     (blobs, blob_to_wire, blob_from_wire),
+    (any_of(Fault), fault_to_wire, lambda data: fault_from_wire(Field(data, "fault"))),
     (any_of(Progress), lambda progress: sendable(progress_event(progress)), progress_in),
 ]
-NAMES = ["report", "sync report", "failure", "status", "verdict", "comparison", "error", "wheel error", "blob", "event"]
 
 
-@pytest.mark.parametrize(("messages", "write", "read"), MESSAGES, ids=NAMES)
+@pytest.mark.parametrize(
+    ("messages", "write", "read"),
+    MESSAGES,
+    ids=[
+        "report",
+        "sync report",
+        "failure",
+        "status",
+        "verdict",
+        "comparison",
+        "error",
+        "wheel error",
+        "blob",
+        "fault",
+        "event",
+    ],
+)
 @given(data=st.data())
 def test_any_text_is_readable_at_the_other_end(
     messages: st.SearchStrategy[Any],

@@ -102,6 +102,7 @@ def test_an_uploaded_file_is_the_same_version_or_told(run_cluster: Run, tmp_path
     assert is_kept
     assert not is_adopted
     assert "helpers.py" in text
+    assert "files that clients have uploaded hide the target's" in text
     assert "client.upload_file" in text
     assert still == "first"
     assert again == ["live", "live"], json.dumps(said)
