@@ -73,8 +73,8 @@ def refuse_uploads(layer: Layer) -> None:
     help.
     """
     directory = this_process().uploads
-    uploads = [directory, *(entry for entry in _path() if entry != directory and is_below(entry, directory))]
-    if shadows := find_shadows([*uploads, str(layer.site_packages)], dist_infos(layer.site_packages)):
+    archives = [entry for entry in _path() if is_below(entry, directory) and Path(entry).is_file()]
+    if shadows := find_shadows([directory, *archives, str(layer.site_packages)], dist_infos(layer.site_packages)):
         raise _shadowed(shadows)
 
 
