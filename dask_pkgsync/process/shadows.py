@@ -54,12 +54,6 @@ class Shadow:
         """Say from where the module is imported instead of the distribution."""
         return f"{self.module} is imported from {self.place}, and not from {self.distribution} in {self.directory}"
 
-    @property
-    def is_loaded(self) -> bool:
-        """Whether this process has imported it already."""
-        file = getattr(sys.modules.get(self.module), "__file__", None)
-        return isinstance(file, str) and is_below(file, self.place)
-
 
 def wanted_of(target: Target) -> Wanted:
     """Return where this process has the distributions of a target; those in the active layer come first."""
@@ -75,27 +69,43 @@ def wanted_of(target: Target) -> Wanted:
     }
 
 
-def find_shadows(path: Sequence[str], wanted: Wanted) -> list[Shadow]:
+def find_shadows(path: Sequence[str], wanted: Wanted, *, loaded: bool = False) -> list[Shadow]:
     """Return what shadows the wanted distributions on a search path. Blocks.
 
     Code that is byte for byte that of the distribution is no shadow, for example a module that was uploaded.
+
+    Parameters
+    ----------
+    path : sequence of str
+    wanted : mapping of str to Path
+    loaded : bool
+        Whether modules count as well that this process has imported from an entry behind the distribution's, as it goes
+        on with what it has imported.
     """
     owned = _Owned({name: dist_info for name, dist_info in wanted.items() if name not in NOT_JUDGED})
     found: list[Shadow] = []
     for index, entry in enumerate(path):
-        behind = [later for later in path[index + 1 :] if later != entry and owned.has(later)]
-        if not behind:
-            break
-        root = None if _is_standard(entry) else root_of(entry)
+        behind = [other for other in path[index + 1 :] if owned.has(other)]
+        others = [other for other in path if owned.has(other)] if loaded else behind
+        root = None if _is_standard(entry) or not others else root_of(entry)
         if root is None:
             continue
         names = names_in(root) - sys.stdlib_module_names
-        for later in behind:
-            for module, here, there in _hidden(root, Path(later), names & owned.stems(later)):
-                owner = owned.owner(later, module)
+        for other in dict.fromkeys(others):
+            for module, here, there in _hidden(root, Path(other), names & owned.stems(other)):
+                place = str(here).rstrip("/")
+                if other == entry or not (other in behind or _is_loaded(module, place)):
+                    continue
+                owner = owned.owner(other, module)
                 if owner and not owned.owner(entry, module) and not same_code(here, there):
-                    found.append(Shadow(module, str(here).rstrip("/"), entry, owner, later))
+                    found.append(Shadow(module, place, entry, owner, other))
     return found
+
+
+def _is_loaded(module: str, place: str) -> bool:
+    """Whether this process has imported a module from a file or directory."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return isinstance(file, str) and is_below(file, place)
 
 
 def put_behind(path: Sequence[str], wanted: Wanted, fixed: str = "") -> list[str]:
@@ -106,18 +116,13 @@ def put_behind(path: Sequence[str], wanted: Wanted, fixed: str = "") -> list[str
     path : sequence of str
     wanted : mapping of str to Path
     fixed : str
-        A directory that keeps its place, with the entries in it. So do entries from which this process has imported a
-        shadow, as it would go on with what it has imported.
+        A directory that keeps its place, with the entries in it.
     """
-
-    def is_fixed(entry: str) -> bool:
-        return bool(fixed) and is_below(entry, fixed)
-
     settled = list(path)
     for _ in path:
         shadows = find_shadows(settled, wanted)
-        kept = {shadow.entry for shadow in shadows if shadow.is_loaded or is_fixed(shadow.entry)}
-        entry = next((shadow.entry for shadow in shadows if shadow.entry not in kept), None)
+        movable = (shadow.entry for shadow in shadows if not fixed or not is_below(shadow.entry, fixed))
+        entry = next(movable, None)
         if entry is None:
             break
         last = max(settled.index(shadow.directory) for shadow in shadows if shadow.entry == entry)

@@ -49,7 +49,7 @@ def verify(target: Target) -> None:
             advice="Run the sync again. If it fails again, see what the node's preloads and PYTHONPATH put on "
             "sys.path.",
         )
-    if shadows := find_shadows(_path(), wanted_of(target)):
+    if shadows := find_shadows(_path(), wanted_of(target), loaded=True):
         raise _shadowed(shadows)
     this_process().target = target.id
     this_process().sources = {name: origin.digest for name, origin in editable_sources(found).items()}

@@ -175,12 +175,15 @@ def loaded(front: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         del sys.modules[name]
 
 
-def test_what_was_imported_already_is_not_put_behind(loaded: Path, site: Path) -> None:
-    """The process would go on with what it has in memory, and only the order of the path would look right."""
+def test_what_was_imported_already_stays_a_shadow(loaded: Path, site: Path) -> None:
+    """The process goes on with what it has in memory, in whatever order the path is."""
     path = [str(loaded), str(site)]
     (shadow,) = find_shadows(path, dist_infos(site))
-    assert shadow.is_loaded
-    assert put_behind(path, dist_infos(site)) == path
+    assert shadow.module == "shad"
+    settled = put_behind(path, dist_infos(site))
+    assert settled == [str(site), str(loaded)]
+    assert find_shadows(settled, dist_infos(site)) == []  # for processes that start with this path
+    assert find_shadows(settled, dist_infos(site), loaded=True) == [shadow]
 
 
 def test_an_imported_module_may_be_a_copy(loaded: Path, site: Path) -> None:
