@@ -18,7 +18,7 @@ import dask
 from distributed import Client, Scheduler
 
 from dask_pkgsync.client.api import sync_at_connection
-from dask_pkgsync.client.dask_internals import change_handshake, workers_here
+from dask_pkgsync.client.dask_internals import change_handshake, runs_a_worker_of
 from dask_pkgsync.client.handshake import presenting
 from dask_pkgsync.node.log import logger
 from dask_pkgsync.options.configuration import check_configuration
@@ -36,7 +36,7 @@ if is_presenting:
 async def dask_setup(server: Server | Client) -> None:
     """Set up a scheduler or a client; a scheduler whose configuration cannot be applied ends, or refuses everybody."""
     if isinstance(server, Client):
-        if is_presenting and syncs_on_connect() and not _runs_a_worker_of_its_cluster(server):
+        if is_presenting and syncs_on_connect() and not runs_a_worker_of(server):
             await sync_at_connection(server)
         return
     if not isinstance(server, Scheduler):
@@ -60,9 +60,3 @@ async def dask_setup(server: Server | Client) -> None:
             logging.shutdown()
             os._exit(1)
         raise
-
-
-def _runs_a_worker_of_its_cluster(client: Client) -> bool:
-    """Whether this process runs a worker of the client's cluster: a client that a task opens has nothing to sync."""
-    address = getattr(client.scheduler, "address", None)
-    return any(worker.scheduler.address == address for worker in workers_here())

@@ -11,7 +11,7 @@ from distributed import Client
 from distributed.comm.addressing import resolve_address
 from distributed.security import Security
 
-from dask_pkgsync.client.dask_internals import change_handshake, restore_handshake
+from dask_pkgsync.client.dask_internals import change_handshake
 from dask_pkgsync.client.handshake import presenting
 from dask_pkgsync.model.errors import PkgsyncError
 from dask_pkgsync.model.handshake import LOOKING
@@ -133,14 +133,14 @@ def presented(modules: Any = None, *, in_any_case: bool = False) -> Iterator[Non
     in_any_case : bool
         Whether to leave the loose modules out if they cannot be scanned or are too large.
     """
-    before = change_handshake(
+    undo = change_handshake(
         lambda get_versions: _lenient(presenting(get_versions)) if in_any_case else presenting(get_versions)
     )
     try:
         with dask.config.set({} if modules is None else {"pkgsync.modules": modules}):
             yield
     finally:
-        restore_handshake(before)
+        undo()
 
 
 def _lenient(get_versions: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:

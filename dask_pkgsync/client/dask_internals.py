@@ -9,15 +9,17 @@ breaks one, the failing test names the function to mend.
 from __future__ import annotations
 
 import asyncio
+import functools
+import weakref
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from distributed import Worker, versions
+from distributed import Client, Status, Worker, versions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import TypeAlias
 
-    from distributed import Client
     from distributed.diagnostics.plugin import SchedulerPlugin
 
     GetVersions: TypeAlias = Callable[..., dict[str, Any]]
@@ -312,10 +314,14 @@ def register_by(clients: type[Client], kind: type[SchedulerPlugin], register: Ca
 # -- the handshake ----------------------------------------------------------------------------------------------------
 
 
-def change_handshake(change: Callable[[GetVersions], GetVersions]) -> GetVersions:
+_connecting: ContextVar[weakref.ref[Client] | None] = ContextVar("connecting", default=None)
+"""The client that connects in this context; tasks that it starts keep the context, and must not keep the client."""
+
+
+def change_handshake(change: Callable[[GetVersions], GetVersions]) -> Callable[[], None]:
     """Let clients of this process send what a changed `get_versions` returns when they connect.
 
-    ``Client(...)`` raises an `ImportError` that the changed function raises.
+    While it runs, `connecting_client` returns the client. ``Client(...)`` raises an `ImportError` that it raises.
 
     Parameters
     ----------
@@ -325,38 +331,60 @@ def change_handshake(change: Callable[[GetVersions], GetVersions]) -> GetVersion
     Returns
     -------
     callable
-        The `get_versions` from before, for `restore_handshake`.
+        Undoes the change.
 
     Notes
     -----
     Replaces ``distributed.versions.get_versions``, which ``Client._ensure_connected`` looks up in its module and calls
-    without arguments, as schedulers do. Workers have imported the function by name and keep the original: distributed
-    2024.6.0 and 2026.8.0.
+    without arguments, as schedulers do, and that method itself, to know which client calls. Workers have imported the
+    function by name and keep the original: distributed 2024.6.0 and 2026.8.0.
     If it changes: replace whatever makes the ``versions`` of the message ``register-client``.
     """
-    before = versions.get_versions
-    versions.get_versions = change(before)
-    return before
+    get_versions = versions.get_versions
+    ensure_connected: Callable[..., Awaitable[Any]] = Client._ensure_connected
+
+    @functools.wraps(ensure_connected)
+    async def connecting(self: Client, *args: Any, **kwargs: Any) -> Any:
+        _connecting.set(weakref.ref(self))
+        try:
+            return await ensure_connected(self, *args, **kwargs)
+        finally:
+            _connecting.set(None)
+
+    def undo() -> None:
+        versions.get_versions = get_versions
+        Client._ensure_connected = ensure_connected  # type: ignore[assignment,method-assign]
+
+    versions.get_versions = change(get_versions)
+    Client._ensure_connected = connecting  # type: ignore[method-assign]
+    return undo
 
 
-def restore_handshake(before: GetVersions) -> None:
-    """Undo `change_handshake`.
+def connecting_client() -> Client | None:
+    """Return the client for whose handshake Dask calls `get_versions`; None where it is called for anything else.
 
     Notes
     -----
     Uses the same as `change_handshake`: distributed 2024.6.0 and 2026.8.0.
     If it changes: see `change_handshake`.
     """
-    versions.get_versions = before
+    client = _connecting.get()
+    return client() if client is not None else None
 
 
-def workers_here() -> list[Worker]:
-    """Return the workers that run in this process, some perhaps closed; clients here may belong to their tasks.
+def runs_a_worker_of(client: Client) -> bool:
+    """Whether a worker of the client's cluster runs in this process: the client may then be that of one of its tasks.
+
+    Workers of other clusters do not count, for example those of a `LocalCluster` in the process of a person, and
+    neither do workers that have been closed.
 
     Notes
     -----
-    Uses ``Worker._instances``, a set of weak references: distributed 2024.6.0 and 2026.8.0. The public
-    ``distributed.get_worker`` works only in the thread of a task, and the handshake runs in another thread.
+    Uses ``Worker._instances``, a set of weak references in which closed workers stay as long as anything refers to
+    them, and compares the addresses of the schedulers as ``Worker._get_client`` does: distributed 2024.6.0 and
+    2026.8.0. The public ``distributed.get_worker`` works only in the thread of a task.
     If it changes: ``distributed.worker._global_workers`` is the same set.
     """
-    return list(Worker._instances)
+    address = getattr(client.scheduler, "address", None)
+    running = (Status.running, Status.paused, Status.closing_gracefully)
+    return any(worker.scheduler.address == address for worker in list(Worker._instances) if worker.status in running)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from dask_pkgsync.client.dask_internals import workers_here
+from dask_pkgsync.client.dask_internals import connecting_client, runs_a_worker_of
 from dask_pkgsync.model.errors import PkgsyncError
 from dask_pkgsync.model.presentation import Presentation, presentation_to_wire
 from dask_pkgsync.model.wire.protocol import PRESENTED
@@ -26,10 +26,11 @@ def take_presented() -> Snapshot:
 
 
 def presenting(get_versions: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """Return `distributed.versions.get_versions`, changed to add the environment when a client calls it.
+    """Return `distributed.versions.get_versions`, changed to add the environment when a client connects.
 
     The environment stands under one more key, which only a scheduler with our gate reads. Other callers get what they
-    always got: workers have imported the unchanged function, and calls for people name packages.
+    always got. So do clients of a cluster of which this process runs a worker: they belong to its tasks, and the worker
+    was verified.
     """
     if hasattr(get_versions, "presents"):
         return get_versions
@@ -37,7 +38,8 @@ def presenting(get_versions: Callable[..., dict[str, Any]]) -> Callable[..., dic
     @functools.wraps(get_versions)
     def with_environment(packages: Any = None) -> dict[str, Any]:
         dask_versions = get_versions(packages)
-        if packages is not None or workers_here():  # a worker runs here: its tasks' clients have its verified target
+        client = connecting_client()
+        if client is None or runs_a_worker_of(client):
             return dask_versions
         try:
             snapshot = local_snapshot({})

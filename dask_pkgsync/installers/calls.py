@@ -136,7 +136,8 @@ def explain(returncode: int, output: str) -> tuple[str, str, bool]:
     for pattern, problem, advice, index_at_fault in _CAUSES:
         if re.search(pattern, output, re.IGNORECASE):
             return problem, advice, index_at_fault
-    return f"the installer failed with exit status {returncode}", "The last lines of its output say why.", False
+    advice = "Correct on that node what the last lines name, or take the packages from the client: transport='client'."
+    return f"the installer failed with exit status {returncode}", advice, False
 
 
 def last_words(text: str) -> str:

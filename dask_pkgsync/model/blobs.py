@@ -12,6 +12,7 @@ from dask_pkgsync.model.environments.origin import content_identity, identity
 from dask_pkgsync.model.errors import MessageError, WheelError
 from dask_pkgsync.model.wire.fields import MAX_LONG_TEXT, Field
 from dask_pkgsync.model.wire.names import SHA256
+from dask_pkgsync.model.wire.texts import one_line, several_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -99,7 +100,7 @@ def blob_to_wire(blob: Blob) -> dict[str, Any]:
         "filename": blob.filename,
         "digest": blob.digest,
         "size": blob.size,
-        "note": blob.note,
+        "note": one_line(blob.note),
     }
 
 
@@ -134,10 +135,10 @@ def location_from_wire(data: object, place: str = "location") -> BlobLocation:
 def wheel_error_to_wire(error: WheelError) -> dict[str, str]:
     """Return a wheel error as plain data."""
     return {
-        "package": error.package,
-        "problem": error.problem,
-        "advice": error.advice,
-        "last-words": error.last_words[-MAX_LONG_TEXT:],
+        "package": several_lines(error.package),
+        "problem": several_lines(error.problem),
+        "advice": several_lines(error.advice),
+        "last-words": several_lines(error.last_words[-MAX_LONG_TEXT:]),
     }
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.wire.fields import Field
+from dask_pkgsync.model.wire.texts import one_line
 
 if TYPE_CHECKING:
     from typing import Any
@@ -36,7 +37,7 @@ MAX_CLASHES = 1_000
 
 def clash_to_wire(clash: Clash) -> dict[str, Any]:
     """Return a clash as plain data."""
-    return {"one": clash.one, "other": clash.other, "path": clash.path, "more": clash.more}
+    return {"one": clash.one, "other": clash.other, "path": one_line(clash.path), "more": clash.more}
 
 
 def clash_from_wire(data: object, place: str = "clash") -> Clash:

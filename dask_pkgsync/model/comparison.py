@@ -12,8 +12,9 @@ from packaging.version import InvalidVersion, Version
 from dask_pkgsync.model.environments.origin import FromDirectory, FromModules, FromVcs
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.policy import CRITICAL, Level, Policy
-from dask_pkgsync.model.text import counted, html_table, sendable_line, text_table
-from dask_pkgsync.model.wire.fields import MAX_LONG_TEXT, MAX_TEXT
+from dask_pkgsync.model.text import counted, html_table, text_table
+from dask_pkgsync.model.wire.fields import MAX_LONG_TEXT
+from dask_pkgsync.model.wire.texts import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -295,15 +296,16 @@ def comparison_to_wire(comparison: Comparison) -> dict[str, Any]:
     """Return a comparison as plain data."""
     rows = [
         {
-            "name": sendable_line(row.name, MAX_TEXT),
+            "name": one_line(row.name),
             "level": row.level.value,
-            "expected": sendable_line(row.expected, MAX_LONG_TEXT),
-            "found": sendable_line(row.found, MAX_LONG_TEXT),
-            "reason": sendable_line(row.reason, MAX_LONG_TEXT),
+            "expected": one_line(row.expected, MAX_LONG_TEXT),
+            "found": one_line(row.found, MAX_LONG_TEXT),
+            "reason": one_line(row.reason, MAX_LONG_TEXT),
         }
         for row in comparison
     ]
-    return {"expected": comparison.expected_label, "found": comparison.found_label, "rows": rows}
+    labels = {"expected": one_line(comparison.expected_label, 200), "found": one_line(comparison.found_label, 200)}
+    return {**labels, "rows": rows}
 
 
 def comparison_from_wire(field: Field) -> Comparison:

@@ -48,16 +48,6 @@ def _sketch(value: object, depth: int) -> str:
     return f"a {type(value).__name__}"
 
 
-def sendable(text: str, limit: int) -> str:
-    """Return the beginning of a text, as another process accepts it: without halves of characters (surrogates)."""
-    return text[:limit].encode("utf-8", "replace").decode()
-
-
-def sendable_line(text: str, limit: int) -> str:
-    """Return the beginning of a text, as another process accepts it where one line is asked for."""
-    return "".join(character if character.isprintable() else "?" for character in sendable(text, limit))
-
-
 def harmless(text: str) -> str:
     """Return a text of several lines with control characters replaced, so that it cannot control a terminal."""
     return "".join(character if character.isprintable() or character in "\n\t" else "?" for character in text)

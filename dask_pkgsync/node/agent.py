@@ -11,6 +11,7 @@ from dask_pkgsync.model.plan import Plan
 from dask_pkgsync.model.reports.failure import LayerError, NodeFailure, failure_to_wire
 from dask_pkgsync.model.reports.sync import node_report, report_to_wire
 from dask_pkgsync.model.target import target_from_wire
+from dask_pkgsync.model.wire.texts import several_lines
 from dask_pkgsync.node.blob_fetcher import BlobFetcher
 from dask_pkgsync.node.dask_internals import answer_calls
 from dask_pkgsync.options.node import node_settings
@@ -86,7 +87,7 @@ class NodeAgent:
             outcome, detail = await self.take(*self.ready[target])
         except LayerError as error:
             return {"failure": failure_to_wire(failure_of(self.server.address, error))}
-        return {"outcome": outcome, "detail": detail}
+        return {"outcome": outcome, "detail": several_lines(detail)}
 
     async def take(self, target: Target, prepared: Prepared) -> tuple[str, str]:
         """Activate the target on this node; return the outcome, and a detail for the user."""

@@ -39,8 +39,6 @@ RESTART_TIMEOUT = 120.0
 
 START_METHOD = "distributed.worker.multiprocessing-method"
 """The Dask setting for how a nanny starts its worker process."""
-NOT_DRAINED = "not restarted yet, and takes no tasks until it is: it has {}"
-"""The detail in reports of a node whose worker could not be drained."""
 
 _start_method_before: list[str] = []
 """The value of `START_METHOD` before this process used a layer; empty while the setting is unchanged."""
@@ -104,7 +102,7 @@ class NannyAgent(NodeAgent):
             return outcome, ""
         drained = await self._drain()
         if not drained["go"]:
-            return "waiting", f"{reply}; {NOT_DRAINED.format(drained['lost'])}"
+            return "waiting", f"{reply}; it has {drained['lost']}"
         await self._restart(reply)
         return "restarted", "; ".join(filter(None, (reply, _recomputed(drained))))
 

@@ -65,6 +65,7 @@ class WorkerSync(WorkerPlugin):
         """Verify this process against the target; activate the target first, where it is not active."""
         log_in_sentences()
         tell_at_registration(worker, NAME, _presented)
+        this_process().uploads = worker.local_directory
         if is_own_process(self.target) or self.sent_by == "client's nanny":
             this_process().target = self.target.id
             WorkerAgent(worker).listen()

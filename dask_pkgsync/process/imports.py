@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.environments.origin import FromDirectory
 from dask_pkgsync.model.plan import make_plan
+from dask_pkgsync.process.module_files import is_copy
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.records import installed, module_names
@@ -78,6 +79,8 @@ def imported(plan: Plan, layer: Layer | None = None) -> dict[str, tuple[str, ...
         modules: set[str] = set()
         for dist_info in filter(None, (old.get(step.name), new.get(step.name))):
             modules |= {name for name in module_names(dist_info) if _is_loaded(name, layer)}
+        if layer is not None:
+            modules -= _copies(modules, layer)
         if modules:
             found[step.name] = tuple(sorted(modules))
     return found
@@ -101,6 +104,13 @@ def _is_loaded(name: str, layer: Layer | None) -> bool:
         return False
     file = getattr(module, "__file__", None)
     return not (layer is not None and isinstance(file, str) and is_below(file, str(layer.root)))
+
+
+def _copies(names: set[str], layer: Layer) -> set[str]:
+    """Return those of some imported modules that are the same in a layer, byte for byte, for example uploaded ones."""
+    tops = {name.partition(".")[0] for name in names}
+    same = {top for top in tops if top in sys.modules and is_copy(sys.modules[top], layer.site_packages)}
+    return {name for name in names if name.partition(".")[0] in same}
 
 
 def imported_but_missing_from(layer: Layer | None) -> tuple[str, ...]:

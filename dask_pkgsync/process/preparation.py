@@ -109,7 +109,9 @@ def prepare_running(target: Target, settings: NodeSettings, fetch: Fetch) -> Pre
     without_late = plan.without(late, TOO_LATE)
     if without_late.empty or not all(stays_whole(name) for name in late):
         return _build(without_late, base, target, settings, fetch)
-    return replace(_build(plan, base, target, settings, fetch), plan=without_late)
+    prepared = _build(plan, base, target, settings, fetch)
+    late = {*imported(remaining(target), prepared.layer), *left_over(target)}  # without what is in the layer as it is
+    return replace(prepared, plan=plan.without(late, TOO_LATE))
 
 
 def _build(plan: Plan, base: Environment, target: Target, settings: NodeSettings, fetch: Fetch) -> Prepared:

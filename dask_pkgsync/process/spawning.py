@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from dask_pkgsync.installers.programs import run
 from dask_pkgsync.model.child_environment import child_environment
 from dask_pkgsync.process.multiprocessing_internals import change_preparation_data
+from dask_pkgsync.process.shadows import put_behind
 from dask_pkgsync.process.state import this_process
+from dask_pkgsync.scanning.records import dist_infos
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +44,7 @@ def path_in_layer(layer: Layer, base_site_packages: tuple[Path, ...]) -> list[st
 
     It is the layer interpreter's own path and the entries that were added to this process (directories of uploads and
     preloads, PYTHONPATH). An added entry comes before the layer's path if it comes before the interpreter's own path
-    in this process, and behind it otherwise.
+    in this process, and behind it otherwise. It also comes behind if it shadows a package of the layer.
 
     Parameters
     ----------
@@ -55,7 +57,8 @@ def path_in_layer(layer: Layer, base_site_packages: tuple[Path, ...]) -> list[st
     added = [entry for entry in sys.path if entry not in native and entry not in layered and entry not in excluded]
     position = next((index for index, entry in enumerate(sys.path) if entry in native), 0)
     front = [entry for entry in added if sys.path.index(entry) < position]
-    return [*front, *layered, *(entry for entry in added if entry not in front)]
+    path = [*front, *layered, *(entry for entry in added if entry not in front)]
+    return put_behind(path, dist_infos(layer.site_packages))
 
 
 def start_children_in(user: object, python: Path, path: list[str]) -> None:

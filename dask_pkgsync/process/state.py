@@ -27,6 +27,8 @@ class ProcessState:
     """Directory of the layer that is active here, or empty."""
     target: str = ""
     """Id of the target that this process was verified against, or empty."""
+    uploads: str = ""
+    """Directory into which Dask puts the files that clients upload to this process, or empty."""
     leftovers: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Version and identity of each distribution imported from a layer that is no longer active, by canonical name."""
     sources: dict[str, str] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from dask_pkgsync.model.operator_policy import OperatorPolicy
 from dask_pkgsync.model.reports.failure import SyncError
 from dask_pkgsync.model.reports.sync import NodeReport, SyncReport
 from dask_pkgsync.model.wire.protocol import TOPIC
+from dask_pkgsync.model.wire.texts import sendable
 from dask_pkgsync.node.dask_internals import answer_calls
 from dask_pkgsync.node.log import log_in_sentences, logger
 from dask_pkgsync.node.worker import NAME
@@ -283,7 +284,7 @@ class Controller:
         """Publish an event on the topic ``pkgsync``, and log a line for an important one."""
         if (line := sentence(event)) is not None:
             logger.info("%s", line)
-        self.scheduler.log_event(TOPIC, event)
+        self.scheduler.log_event(TOPIC, sendable(event))
 
     # -- reports of nodes ---------------------------------------------------------------------------------------------
 

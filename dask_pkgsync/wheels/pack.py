@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from time import time
 from typing import TYPE_CHECKING
 
+from packaging.version import InvalidVersion
+
 from dask_pkgsync.model.blobs import Blob, BlobRequest
 from dask_pkgsync.model.environments.origin import FromDirectory, FromModules, Unrecorded
 from dask_pkgsync.model.errors import WheelError
@@ -39,6 +41,10 @@ MAX_AGE = 7 * 24 * 3600.0
 FORMAT = 3
 """A number that changes whenever a new release would make another wheel from the same code."""
 
+_ELSEWHERE = (
+    "Choose a version that the index has for the platform of the nodes, or sync from an environment in which this "
+    "version is installed."
+)
 _FACTS = "blob.json"
 """File beside a wheel in the cache with the facts about it."""
 
@@ -63,8 +69,8 @@ class Packer:
         label = f"{request.name} {request.version}"
         distribution = self.snapshot.environment.distributions.get(request.name)
         if distribution is None or not request.is_met_by(distribution):
-            there = f"there is {distribution.label}" if distribution else "it is not there"
-            raise WheelError(label, f"this client does not have it any more: {there}", advice="Run the sync again.")
+            there = f"has {distribution.label}" if distribution else "does not have it"
+            raise WheelError(label, f"the environment of this client {there}", advice=_ELSEWHERE)
         origin = distribution.origin
         if isinstance(origin, Unrecorded) and (reason := why_it_cannot_travel(origin)) is not None:
             raise WheelError(label, reason)
@@ -170,13 +176,21 @@ def _is_editable(distribution: Distribution) -> bool:
 
 
 def _dist_info(distribution: Distribution) -> Path:
+    """Return the dist-info directory of a distribution; raise `WheelError` if this version is not installed here."""
+    label = f"{distribution.name} {distribution.version}"
     directory = installed([entry for entry in sys.path if isinstance(entry, str)]).get(distribution.name)
-    if directory is None:
+    if directory is None and distribution.name in scan_installed().distributions:
         raise WheelError(
-            f"{distribution.name} {distribution.version}",
+            label,
             "nothing on the client records which files are its own (it has no dist-info directory)",
-            advice="Sync from the environment that was scanned, or install it there with pip or uv.",
+            advice="Install it on the client with pip or uv.",
         )
+    if directory is None:
+        raise WheelError(label, "it is not installed on the client", advice=_ELSEWHERE)
+    version = directory.name.removesuffix(".dist-info").rpartition("-")[2]
+    with contextlib.suppress(InvalidVersion):  # an old tool has not escaped it: the scan has read it from METADATA
+        if not distribution.same_version(version):
+            raise WheelError(label, f"the client has {version} installed", advice=_ELSEWHERE)
     return directory
 
 

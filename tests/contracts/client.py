@@ -25,7 +25,7 @@ from contracts.surroundings import (
     until,
     worker_of,
 )
-from distributed import Client, Scheduler, SchedulerPlugin, versions
+from distributed import Client, Scheduler, SchedulerPlugin, Worker, versions
 
 from dask_pkgsync.client.dask_internals import (
     ask_scheduler,
@@ -34,6 +34,7 @@ from dask_pkgsync.client.dask_internals import (
     connect_as_dask,
     connect_as_ever,
     connect_by,
+    connecting_client,
     hold_messages,
     instead_of_reading_once,
     is_closing,
@@ -46,11 +47,10 @@ from dask_pkgsync.client.dask_internals import (
     reading_of,
     register_at_scheduler,
     register_by,
-    restore_handshake,
+    runs_a_worker_of,
     scheduler_versions,
     send_held_messages,
     stop_listening_to,
-    workers_here,
 )
 from dask_pkgsync.client.handshake import presenting
 from dask_pkgsync.client.session import sync_on_connect
@@ -358,27 +358,33 @@ async def a_client_registers_plugins_by_their_class() -> None:
 # -- the handshake ----------------------------------------------------------------------------------------------------
 
 
-@relied_on_by(change_handshake, restore_handshake, presenting)
+@relied_on_by(change_handshake, connecting_client, presenting)
 async def a_client_says_what_get_versions_returns() -> None:
     """A client that connects calls `get_versions` of `distributed.versions` without arguments, and sends the answer."""
     asked: list[Any] = []
+    asking: list[Client | None] = []
 
     def change(get_versions: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
         def changed(packages: Any = None) -> dict[str, Any]:
             asked.append(packages)
+            asking.append(connecting_client())
             return {**get_versions(packages), OP: "kept"}
 
         return changed
 
-    original = versions.get_versions
-    before = change_handshake(change)
+    original, connect = versions.get_versions, Client._ensure_connected
+    undo = change_handshake(change)
     try:
         async with scheduler_here() as scheduler, client_of(scheduler) as client:
             assert scheduler.clients[client.id].versions[OP] == "kept"
+            assert client in asking
+            versions.get_versions()
+            assert asking[-1] is None
     finally:
-        restore_handshake(before)
+        undo()
     assert set(asked) == {None}
-    assert versions.get_versions is original is before
+    assert versions.get_versions is original
+    assert Client._ensure_connected is connect
 
 
 @relied_on_by(change_handshake, presenting)
@@ -392,22 +398,31 @@ async def a_client_raises_an_import_error_of_its_handshake() -> None:
         return changed
 
     async with scheduler_here() as scheduler:
-        before = change_handshake(change)
+        undo = change_handshake(change)
         try:
             client = Client(scheduler.address, asynchronous=True, set_as_default=False)
             with raising(ImportError, "cannot be presented"):
                 await client
             assert is_closing(client)
         finally:
-            restore_handshake(before)
+            undo()
 
 
-@relied_on_by(workers_here)
-async def the_workers_of_a_process_are_known() -> None:
-    """`Worker._instances` has each worker of this process, and a worker knows the address of its scheduler."""
-    async with scheduler_here() as scheduler, worker_of(scheduler) as worker:
-        assert worker in workers_here()
-        assert worker.scheduler.address == scheduler.address
+@relied_on_by(runs_a_worker_of, presenting)
+async def the_running_workers_of_a_process_are_known() -> None:
+    """`Worker._instances` has the workers of this process, each with its state and the address of its scheduler."""
+    async with (
+        scheduler_here() as scheduler,
+        scheduler_here() as other,
+        client_of(scheduler) as client,
+        client_of(other) as elsewhere,
+    ):
+        assert not runs_a_worker_of(client)
+        async with worker_of(scheduler) as worker:
+            assert runs_a_worker_of(client)
+            assert not runs_a_worker_of(elsewhere)
+        assert worker in Worker._instances
+        assert not runs_a_worker_of(client)
 
 
 @relied_on_by(is_of_worker, only_looks)

@@ -74,6 +74,7 @@ def test_a_failure_is_told_by_its_cause(said: str, word: str) -> None:
     problem, advice, _ = explain(7, said)
     assert word in problem
     assert advice
+    assert "say why" not in advice
 
 
 def test_a_signal_is_told_by_its_name() -> None:

@@ -74,6 +74,8 @@ def test_no_such_version_is_told_and_the_next_sync_works(
         text = str(caught.value)
         assert "six==999.1" in text
         assert "the installer's last words" in text
+        assert "the index has no such version for this platform; and the client cannot give it" in text
+        assert "scan" not in text  # nothing has changed since
         assert all(node in text for node in caught.value.failures)
         assert nothing_half_done(cluster)
         assert on_workers(client, pid_here) == pids

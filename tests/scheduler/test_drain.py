@@ -108,6 +108,7 @@ def test_what_nobody_can_take_is_left_alone_unless_it_is_to_be_now(
             pkgsync.sync(client, other_six(base_environment), progress=False)
         assert not caught.value.adopted
         assert "restart='now'" in str(caught.value)
+        assert "takes no tasks" not in str(caught.value)  # it does
         assert client.submit(imported_version, "six", pure=False).result(timeout=60) == "1.15.0"
         assert future.result() == before
         del future

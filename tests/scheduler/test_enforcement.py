@@ -82,6 +82,9 @@ def test_an_enforced_environment_lets_in_who_matches_and_nobody_else(
         assert refused.returncode == 1
         assert "six" in refused.stderr
         assert "1.15.0   1.17.0  exact" in refused.stderr
+        refused = user.venv.run(OWN_WORKERS_FIRST, cluster.address, check=False, **PRESENTING)
+        assert refused.stdout == "one\nopen\n"  # neither with a worker of another cluster here, nor after it
+        assert refused.stderr.count("1.15.0   1.17.0  exact") == 2
         for script, reason in (
             ("pkgsync.sync(client, progress=False, modules=False)", "1.15.0   1.17.0"),
             ("pkgsync.release(client)", "pkgsync.mode is enforce"),
@@ -106,6 +109,23 @@ def test_an_enforced_environment_lets_in_who_matches_and_nobody_else(
         assert checked.stdout.splitlines()[-1] == f"{cluster.address}: would be let in."
 
 
+OWN_WORKERS_FIRST = """
+import sys, traceback
+from distributed import Client, LocalCluster
+
+def connect():
+    try:
+        with Client(sys.argv[1], set_as_default=False):
+            print("let in")
+    except ImportError:
+        traceback.print_exc(chain=False)
+
+with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as own:
+    print(len(own.workers) and "one")
+    connect()
+    print("open")
+connect()
+"""
 CHECK = "import sys; from dask_pkgsync.cli.group import pkgsync; pkgsync(['check', *sys.argv[1:]])"
 
 

@@ -21,6 +21,7 @@ from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.text import counted
 from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.model.wire.names import CANONICAL, NORMAL, SHA256
+from dask_pkgsync.model.wire.texts import one_line
 
 if TYPE_CHECKING:
     from dask_pkgsync.model.environments.origin import Origin
@@ -152,7 +153,8 @@ def _is_plain(name: str, version: str, installer: str, content: str) -> bool:
 
 def fault_to_wire(fault: Fault) -> dict[str, str]:
     """Return a fault as plain data."""
-    return {"kind": fault.kind, "place": fault.place, "detail": fault.detail, "name": fault.name}
+    texts = {"kind": fault.kind, "place": fault.place, "detail": fault.detail, "name": fault.name}
+    return {name: one_line(text) for name, text in texts.items()}
 
 
 def fault_from_wire(field: Field) -> Fault:

@@ -12,8 +12,8 @@ from dask_pkgsync.model.comparison import comparison_from_wire, comparison_to_wi
 from dask_pkgsync.model.errors import PkgsyncError, PolicyError, WarnsOnlyError
 from dask_pkgsync.model.mismatch import EnvironmentMismatchError
 from dask_pkgsync.model.reports.failure import SyncError, failure_from_wire, failure_to_wire
-from dask_pkgsync.model.text import sendable, sendable_line
-from dask_pkgsync.model.wire.fields import MAX_LONG_TEXT, Field
+from dask_pkgsync.model.wire.fields import Field
+from dask_pkgsync.model.wire.texts import one_line, several_lines
 
 if TYPE_CHECKING:
     from typing import Any
@@ -25,20 +25,16 @@ def error_to_wire(error: PkgsyncError) -> dict[str, Any]:
         case EnvironmentMismatchError(comparison=comparison):
             return {"kind": "mismatch", "comparison": comparison_to_wire(comparison)}
         case ConflictError(owner=owner, comparison=comparison):
-            return {
-                "kind": "conflict",
-                "owner": sendable_line(owner, 200),
-                "comparison": comparison_to_wire(comparison),
-            }
+            return {"kind": "conflict", "owner": one_line(owner, 200), "comparison": comparison_to_wire(comparison)}
         case SyncError(failures=failures, adopted=adopted):
             entries = [failure_to_wire(failure) for failure in failures.values()]
             return {"kind": "sync", "failures": entries, "adopted": adopted}
         case WarnsOnlyError():
             return {"kind": "warns-only"}
         case PolicyError():
-            return {"kind": "policy", "text": sendable(str(error), MAX_LONG_TEXT)}
+            return {"kind": "policy", "text": several_lines(str(error))}
         case _:
-            return {"kind": "other", "text": sendable(str(error), MAX_LONG_TEXT)}
+            return {"kind": "other", "text": several_lines(str(error))}
 
 
 def error_from_wire(data: object, place: str = "error") -> PkgsyncError:

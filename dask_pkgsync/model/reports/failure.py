@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.errors import PkgsyncError
-from dask_pkgsync.model.text import harmless, sendable, sendable_line, shown
-from dask_pkgsync.model.wire.fields import MAX_LONG_TEXT, MAX_TEXT, Field
+from dask_pkgsync.model.text import harmless, shown
+from dask_pkgsync.model.wire.fields import MAX_LONG_TEXT, Field
+from dask_pkgsync.model.wire.texts import one_line, several_lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -144,12 +145,12 @@ MAX_BLAMED = 100
 def failure_to_wire(failure: NodeFailure) -> dict[str, Any]:
     """Return a failure as plain data."""
     return {
-        "node": sendable_line(failure.node, MAX_TEXT),
-        "step": sendable_line(failure.step, MAX_TEXT),
-        "problem": sendable(failure.problem, MAX_LONG_TEXT),
-        "advice": sendable(failure.advice, MAX_LONG_TEXT),
-        "last-words": sendable(failure.last_words[-MAX_LONG_TEXT:], MAX_LONG_TEXT),
-        "packages": [sendable_line(package, MAX_TEXT) for package in failure.packages[:MAX_BLAMED]],
+        "node": one_line(failure.node),
+        "step": one_line(failure.step),
+        "problem": several_lines(failure.problem),
+        "advice": several_lines(failure.advice),
+        "last-words": several_lines(failure.last_words[-MAX_LONG_TEXT:]),
+        "packages": [one_line(package) for package in failure.packages[:MAX_BLAMED]],
     }
 
 

@@ -31,6 +31,18 @@ class Progress:
     """A text for people, for example ``12 to install, 3 to replace`` or ``restarted``."""
 
 
+def progress_event(progress: Progress) -> dict[str, str]:
+    """Return the event by which a scheduler publishes progress."""
+    return {
+        "action": "step",
+        "node": progress.node,
+        "role": progress.role,
+        "step": progress.step,
+        "state": progress.state,
+        "detail": progress.detail,
+    }
+
+
 def progress_in(event: Mapping[str, object]) -> Progress | None:
     """Return the progress that an event of a scheduler describes.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.text import counted, html_table, human_time, text_table
 from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.model.wire.protocol import SCHEMA
+from dask_pkgsync.model.wire.texts import one_line, several_lines
 
 if TYPE_CHECKING:
     from typing import Any
@@ -127,11 +128,32 @@ def status_to_wire(status: ClusterStatus) -> dict[str, Any]:
     """Return a status as plain data."""
     return {
         "schema": SCHEMA,
-        "target": status.target,
-        "nodes": [asdict(node) for node in status.nodes],
-        "clients": [asdict(client) for client in status.clients],
+        "target": one_line(status.target, 100),
+        "nodes": [_node_to_wire(node) for node in status.nodes],
+        "clients": [_client_to_wire(client) for client in status.clients],
         "now": status.now,
-        "note": status.note,
+        "note": several_lines(status.note),
+    }
+
+
+def _node_to_wire(node: NodeStatus) -> dict[str, Any]:
+    return {
+        "address": one_line(node.address),
+        "role": one_line(node.role, 20),
+        "state": one_line(node.state, 20),
+        "detail": several_lines(node.detail),
+        "since": node.since,
+        "worker": one_line(node.worker),
+    }
+
+
+def _client_to_wire(client: ClientStatus) -> dict[str, Any]:
+    return {
+        "name": one_line(client.name),
+        "person": one_line(client.person, 200),
+        "state": one_line(client.state, 20),
+        "detail": several_lines(client.detail),
+        "since": client.since,
     }
 
 

@@ -13,6 +13,7 @@ from dask_pkgsync.model.plan import Install, Replace
 from dask_pkgsync.model.text import counted, html_table, human_bytes, text_table
 from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.model.wire.protocol import SCHEMA
+from dask_pkgsync.model.wire.texts import one_line
 
 if TYPE_CHECKING:
     from typing import Any
@@ -154,17 +155,17 @@ def report_to_wire(report: NodeReport) -> dict[str, Any]:
     """Return a node's report as plain data."""
     return {
         "schema": SCHEMA,
-        "address": report.address,
-        "role": report.role,
+        "address": one_line(report.address),
+        "role": one_line(report.role, 20),
         "outcome": report.outcome,
-        "installed": list(report.installed),
-        "replaced": list(report.replaced),
-        "hidden": list(report.hidden),
-        "skipped": list(report.skipped),
-        "notes": list(report.notes),
+        "installed": [one_line(text) for text in report.installed],
+        "replaced": [one_line(text) for text in report.replaced],
+        "hidden": [one_line(text) for text in report.hidden],
+        "skipped": [one_line(text) for text in report.skipped],
+        "notes": [one_line(text) for text in report.notes],
         "seconds": report.seconds,
         "fetched": report.fetched,
-        "layer": report.layer,
+        "layer": one_line(report.layer, 100),
         "clashes": [clash_to_wire(clash) for clash in report.clashes[:MAX_CLASHES]],
     }
 
@@ -205,10 +206,10 @@ def sync_report_to_wire(report: SyncReport) -> dict[str, Any]:
     """Return the report of a sync as plain data."""
     return {
         "schema": SCHEMA,
-        "target": report.target,
+        "target": one_line(report.target, 100),
         "nodes": [report_to_wire(node) for node in report.nodes],
         "seconds": report.seconds,
-        "steps": dict(report.steps),
+        "steps": {one_line(step, 50): seconds for step, seconds in report.steps.items()},
     }
 
 

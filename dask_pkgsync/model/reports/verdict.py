@@ -12,6 +12,7 @@ from dask_pkgsync.model.policy import TOOLS
 from dask_pkgsync.model.text import harmless
 from dask_pkgsync.model.wire.fields import MAX_LONG_TEXT, Field
 from dask_pkgsync.model.wire.protocol import SCHEMA
+from dask_pkgsync.model.wire.texts import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -31,6 +32,8 @@ MUST_PRESENT = (
 )
 NAMED = 10
 """The most packages that a sentence names."""
+MAX_NOTES = 100
+"""The most notes of one verdict."""
 
 
 @dataclass(frozen=True)
@@ -149,10 +152,10 @@ def verdict_to_wire(verdict: Verdict) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "outcome": verdict.outcome,
-        "reason": verdict.reason,
-        "owner": verdict.owner,
+        "reason": one_line(verdict.reason, MAX_LONG_TEXT),
+        "owner": one_line(verdict.owner, 200),
         "differences": comparison_to_wire(verdict.differences),
-        "notes": list(verdict.notes),
+        "notes": [one_line(note, MAX_LONG_TEXT) for note in verdict.notes[:MAX_NOTES]],
     }
 
 
@@ -168,5 +171,5 @@ def verdict_from_wire(data: object, place: str = "verdict") -> Verdict:
         root.key("reason").text(MAX_LONG_TEXT),
         root.key("owner").text(200),
         comparison_from_wire(root.key("differences")),
-        tuple(note.text(MAX_LONG_TEXT) for note in root.key("notes").items(100)),
+        tuple(note.text(MAX_LONG_TEXT) for note in root.key("notes").items(MAX_NOTES)),
     )

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from dask_pkgsync.scheduler.rollout.nodes import Node, Nodes
     from dask_pkgsync.scheduler.rollout.own_node import SchedulerNode
 
+WAITS = "; not restarted yet, and takes no tasks until it is"
+"""The end of the note about a node whose worker could not be drained, after the reason and what the worker has."""
+
 
 class NodeSteps:
     """Prepares, activates, releases and expels single nodes of one cluster.
@@ -85,7 +88,8 @@ class NodeSteps:
         match worker_failure or answer:
             case NodeFailure() as failure:
                 self.nodes.fail(failure, node.role)
-            case (outcome, detail):
+            case (outcome, reason):
+                detail = reason + WAITS if outcome == "waiting" else reason
                 report = self.nodes.reports[node.address]
                 self.nodes.reports[node.address] = replace(
                     report,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from time import time
 from typing import TYPE_CHECKING, Any
 
+from dask_pkgsync.model.reports.progress import Progress, progress_event
 from dask_pkgsync.model.reports.status import BASE, LEFT_ALONE, MATCHES, WAITING, NodeStatus
 from dask_pkgsync.node.worker import NAME
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from distributed.scheduler import WorkerState
 
     from dask_pkgsync.model.reports.failure import NodeFailure
+    from dask_pkgsync.model.reports.progress import StepState
     from dask_pkgsync.model.reports.sync import NodeReport
     from dask_pkgsync.model.target import Target
 
@@ -143,14 +145,12 @@ class Nodes:
 
     # -- steps, failures, status --------------------------------------------------------------------------------------
 
-    def step(self, address: str, role: str, step: str, state: str, detail: str = "") -> None:
+    def step(self, address: str, role: str, step: str, state: StepState, detail: str = "") -> None:
         """Note and publish that a node has started, finished or failed a step, or waits in it."""
         shown = "failed" if state == "failed" else _STATES[step, state]
         self.states[address] = NodeStatus(address, role, shown, detail, since=time())
         self._forget_departed()
-        self.log_event(
-            {"action": "step", "node": address, "role": role, "step": step, "state": state, "detail": detail}
-        )
+        self.log_event(progress_event(Progress(address, role, step, state, detail)))
 
     def fail(self, failure: NodeFailure, role: str) -> None:
         """Note that a node could not be brought to the target."""

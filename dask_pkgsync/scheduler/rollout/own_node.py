@@ -15,6 +15,7 @@ from dask_pkgsync.process import activation
 from dask_pkgsync.process.imports import loaded_from
 from dask_pkgsync.process.preparation import TOO_LATE, Prepared, prepare_running
 from dask_pkgsync.process.state import this_process
+from dask_pkgsync.process.verification import refuse_uploads, settle
 
 if TYPE_CHECKING:
     from distributed import Scheduler
@@ -45,13 +46,14 @@ class SchedulerNode:
         Raises
         ------
         LayerError
-            If building fails, or if the process has imported another version of a package and the target says
-            ``scheduler="refuse"``.
+            If building fails, if a client has uploaded a file that hides a package of the target, or if the process has
+            imported another version of a package and the target says ``scheduler="refuse"``.
         """
         started = monotonic()
         self.prepared = None
         if is_own_process(target):
             return NodeReport(self.address, "scheduler", "left alone")
+        this_process().uploads = self.scheduler.local_directory
         # A running process cannot lose its base; under strict, too, it gets what it lacks, so that it unpickles graphs.
         open_target = replace(target, policy=replace(target.policy, strict=False))
         self.prepared = prepared = await asyncio.to_thread(
@@ -66,6 +68,8 @@ class SchedulerNode:
                 advice="Start the scheduler with these versions, or choose scheduler='warn'.",
             )
         layer = prepared.layer
+        if layer is not None:
+            await asyncio.to_thread(refuse_uploads, layer)
         return node_report(
             self.address,
             "scheduler",
@@ -90,6 +94,7 @@ class SchedulerNode:
             return replace(report, notes=(*report.notes, note))
         else:
             activation.activate(layer)
+        await asyncio.to_thread(settle, target)
         this_process().target = target.id
         return replace(report, outcome="matched" if this_process().layer == before else "live")
 

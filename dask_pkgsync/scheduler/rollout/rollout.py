@@ -23,7 +23,7 @@ from dask_pkgsync.node.worker import NAME
 from dask_pkgsync.options.node import node_settings
 from dask_pkgsync.process.preparation import resolve_extra
 from dask_pkgsync.scheduler.dask_internals import give_new_nannies, give_new_workers, started_nannies
-from dask_pkgsync.scheduler.rollout.node_steps import NodeSteps
+from dask_pkgsync.scheduler.rollout.node_steps import WAITS, NodeSteps
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -273,10 +273,11 @@ class Rollout:
 
 
 def _not_drained(report: NodeReport) -> NodeFailure:
+    """Return why a node is not brought to a target for which all workers would have to wait; it goes on as it was."""
     return NodeFailure(
         report.address,
         "drain",
-        report.notes[-1],
+        f"its worker would have to be restarted, and goes on in what it had: {report.notes[-1].removesuffix(WAITS)}",
         "Delete the futures of the results that it holds, or let its tasks end, and sync again; or restart it all the "
         "same: sync(client, restart='now').",
     )
