@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 MAX_AGE = 7 * 24 * 3600.0
 """Seconds after which a wheel that was not asked for is removed."""
-FORMAT = 3
+FORMAT = 4
 """A number that changes whenever a new release would make another wheel from the same code."""
 
 _FACTS = "blob.json"
@@ -134,7 +134,8 @@ class Packer:
                 module = self.snapshot.modules.get(distribution.name) or _module_here(distribution)
                 return pack_modules(module.files, distribution, work), ""
             case FromDirectory(editable=True) as origin:
-                return build_project(source_directory(origin), distribution, work, timeout=self.timeout), ""
+                built = build_project(source_directory(origin), distribution, work, timeout=self.timeout)
+                return built.path, built.note[:1000]
         dist_info = _dist_info(distribution)
         packed = repack(dist_info, work)
         now = scan_installed().distributions.get(distribution.name)

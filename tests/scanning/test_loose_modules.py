@@ -336,8 +336,8 @@ def test_a_source_that_is_gone_is_a_fault(tmp_path: Path, monkeypatch: pytest.Mo
     assert PackageSync(ignore=["mine"])
 
 
-def test_a_project_in_a_checkout_ships_what_git_knows(tmp_path: Path) -> None:
-    """A backend that asks git for the files gets them, also where the cache lies in a checkout that ignores it."""
+def test_a_backend_that_asks_git_ships_what_is_here(tmp_path: Path) -> None:
+    """Files that are not added yet are readable here, and so there, also where a checkout ignores the cache."""
     config = ["-c", "user.name=me", "-c", "user.email=me@example.org"]
     for directory, ignored in ((tmp_path, "*"), (tmp_path / "project", "")):
         directory.mkdir(exist_ok=True)
@@ -345,7 +345,7 @@ def test_a_project_in_a_checkout_ships_what_git_knows(tmp_path: Path) -> None:
         (directory / ".gitignore").write_text(f"{ignored}\n")
     root = write(
         tmp_path / "project",
-        *("mine/data/x.json", "mine/not-known.json"),
+        *("mine/data/x.json", "mine/not-added.json"),
         **{
             "pyproject.toml": '[build-system]\nrequires = ["setuptools>=64", "setuptools-scm>=8"]\n'
             'build-backend = "setuptools.build_meta"\n[project]\nname = "mine"\ndynamic = ["version"]\n'
@@ -353,7 +353,7 @@ def test_a_project_in_a_checkout_ships_what_git_knows(tmp_path: Path) -> None:
             "mine/__init__.py": "x = 1",
         },
     )
-    subprocess.run(["git", "add", "--all", ":!mine/not-known.json"], cwd=root, check=True)
+    subprocess.run(["git", "add", "--all", ":!mine/not-added.json"], cwd=root, check=True)
     subprocess.run(["git", *config, "commit", "-qm", "one"], cwd=root, check=True)
     origin = FromDirectory(root.as_uri(), editable=True)
     found = scan_installed([str(tmp_path)])
@@ -363,8 +363,7 @@ def test_a_project_in_a_checkout_ships_what_git_knows(tmp_path: Path) -> None:
     _, path = packer.pack(BlobRequest(one.name, one.version, one.identity))
     with zipfile.ZipFile(path) as bundle:
         names = set(bundle.namelist())
-    assert {"mine/__init__.py", "mine/data/x.json"} <= names
-    assert "mine/not-known.json" not in names
+    assert {"mine/__init__.py", "mine/data/x.json", "mine/not-added.json"} <= names
     assert not (root / "build").exists()
 
 
