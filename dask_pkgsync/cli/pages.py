@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from dask_pkgsync.model.environments.origin import FromArchive, FromDirectory, FromIndex, FromModules, FromVcs
 from dask_pkgsync.model.policy import Level
 from dask_pkgsync.model.text import counted, human_bytes, text_table
-from dask_pkgsync.scanning.snapshot import source_directory
+from dask_pkgsync.scanning.direct_url import source_directory
 from dask_pkgsync.scanning.sources import project_files
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def files_page(snapshot: Snapshot, policy: Policy) -> str:
         match distribution.origin:
             case FromDirectory(editable=True) as origin:
                 directory = source_directory(origin)
-                files = project_files(directory) if directory.is_dir() else []
+                files = project_files(directory).files if directory.is_dir() else ()
                 parts.append(_listing(f"{name} {distribution.label}: built from", directory, files))
             case FromModules():
                 module = snapshot.modules[name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,13 +16,17 @@ from dask_pkgsync.installers.calls import child_environment, last_words
 from dask_pkgsync.installers.find import own_uv
 from dask_pkgsync.installers.programs import DeadlineExceededError, run
 from dask_pkgsync.model.errors import WheelError
+from dask_pkgsync.scanning.build_files import build_text
 from dask_pkgsync.scanning.sources import copy_to, digest_of, project_files
 from dask_pkgsync.wheels.checkout import make_checkout
 from dask_pkgsync.wheels.reversion import with_version
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dask_pkgsync.installers.programs import Finished
     from dask_pkgsync.model.environments.distribution import Distribution
+    from dask_pkgsync.scanning.sources import SourceFile
 
 
 BUILD_TIMEOUT = 600.0
@@ -40,8 +44,6 @@ _VERSION_VARIABLES = {
 }
 """Variables that give tools the version, by the tool: it holds for all projects that are built meanwhile, so that only
 the tools that the project names get it. Other tools read the version from the tag of the copy."""
-_BUILD_FILES = ("pyproject.toml", "setup.cfg", "setup.py", "hatch.toml")
-"""Files that name the tools of a build."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,13 @@ def build_project(source: Path, distribution: Distribution, directory: Path, *, 
     label = f"{distribution.name} {distribution.version}"
     if not source.is_dir():
         raise WheelError(label, f"its source directory {source} does not exist", advice="Install it again.")
-    copy = directory / f"{distribution.name}-{distribution.version}"  # some backends read the version from this name
-    files = project_files(source)
-    copy_to(files, copy)
-    copied = [replace(file, full=copy / file.path) for file in files]
+    files = project_files(source).files
+    copy = _place(directory, files, f"{distribution.name}-{distribution.version}")
+    copied = copy_to(files, copy)
     if digest_of(copied, distribution.name, distribution.version) != distribution.identity:
-        advice = "Run the sync again when no program writes there, or name the files that change in .gitignore."
+        advice = "Run the sync again when no program writes there; what programs write belongs outside of the packages."
         raise WheelError(label, f"{source} changed between the scan and the build", advice=advice)
+    (copy / ".gitignore").touch()  # backends obey the next one that they find, in the copy or above
     make_checkout(copy, source, distribution.version, timeout=timeout)
     out = directory / "wheel"
     finished = _build(copy, out, distribution, directory, timeout)
@@ -96,6 +98,15 @@ def build_project(source: Path, distribution: Distribution, directory: Path, *, 
             last_words=_with_own_paths(last_words(finished.stderr or finished.stdout), copy, source),
         )
     return _of_installed_version(wheels[0], distribution, source)
+
+
+def _place(directory: Path, files: Sequence[SourceFile], name: str) -> Path:
+    """Return the path of the copy: so deep that the files beside the project lie in the directory, too.
+
+    Some backends read the version from the last part of the path.
+    """
+    depth = max((file.path.split("/").count("..") for file in files), default=0)
+    return directory.joinpath("source", *("above" for _ in range(depth)), name)
 
 
 def _with_own_paths(text: str, copy: Path, source: Path) -> str:
@@ -140,8 +151,8 @@ def _uv() -> list[str]:
 def _environment(distribution: Distribution, copy: Path, directory: Path) -> dict[str, str]:
     """Return the environment variables of a build: a fixed date, and the version, for tools that read it there."""
     name = distribution.name.upper().replace("-", "_")
-    texts = [(copy / file).read_text(errors="replace") for file in _BUILD_FILES if (copy / file).is_file()]
-    named = {tool for tool in _VERSION_VARIABLES if re.search(rf"\b{tool.replace('-', '[-_.]')}\b", "\n".join(texts))}
+    text = build_text(copy)
+    named = [tool for tool in _VERSION_VARIABLES if re.search(rf"\b{tool.replace('-', '[-_.]')}\b", text)]
     return {
         **child_environment(directory),
         "SOURCE_DATE_EPOCH": _SOURCE_DATE_EPOCH,

@@ -17,10 +17,11 @@ from dask_pkgsync.model.errors import WheelError
 from dask_pkgsync.model.plan import why_it_cannot_travel
 from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.scanning.content import looked_at
+from dask_pkgsync.scanning.direct_url import source_directory
 from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.loose_modules import find_modules
 from dask_pkgsync.scanning.records import entries, installed
-from dask_pkgsync.scanning.snapshot import MODULES_LIMIT, source_directory
+from dask_pkgsync.scanning.snapshot import MODULES_LIMIT
 from dask_pkgsync.scanning.sources import sha256_of
 from dask_pkgsync.wheels.build import BUILD_TIMEOUT, build_project, discard
 from dask_pkgsync.wheels.module_wheel import pack_modules

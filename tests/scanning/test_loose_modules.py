@@ -22,9 +22,10 @@ from dask_pkgsync.model.environments.origin import FromDirectory, FromModules
 from dask_pkgsync.model.errors import WheelError
 from dask_pkgsync.model.plan import make_plan
 from dask_pkgsync.model.wire.names import canonical_name
+from dask_pkgsync.scanning.direct_url import source_directory
 from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.loose_modules import find_modules
-from dask_pkgsync.scanning.snapshot import Snapshot, snapshot, source_directory, with_digests
+from dask_pkgsync.scanning.snapshot import Snapshot, snapshot, with_digests
 from dask_pkgsync.scanning.sources import digest_of, project_files
 from dask_pkgsync.wheels.inspection import inspect
 from dask_pkgsync.wheels.module_wheel import pack_modules
@@ -44,11 +45,11 @@ def write(root: Path, *names: str, **texts: str) -> Path:
 
 def paths(root: Path) -> list[str]:
     """Return what belongs to a project."""
-    return [file.path for file in project_files(root)]
+    return [file.path for file in project_files(root).files]
 
 
 def test_a_project_is_what_its_build_may_look_at(tmp_path: Path) -> None:
-    """Caches, environments, earlier builds, secrets and what git ignores stay; what tools generated goes along."""
+    """Caches, environments, earlier builds, secrets and what git ignores stay, unless a package can read it."""
     root = write(
         tmp_path / "project",
         *("pyproject.toml", "src/mine/__init__.py", "src/mine/data.csv", "src/mine/build/inner.py", "README.md"),
@@ -62,8 +63,8 @@ def test_a_project_is_what_its_build_may_look_at(tmp_path: Path) -> None:
     )
     assert paths(root) == sorted(
         [
-            *(".gitignore", "README.md", "pyproject.toml", "src/mine/__init__.py", "src/mine/_version.py"),
-            *("src/mine/build/inner.py", "src/mine/data.csv", "src/mine/keep.log", "src/mine/nested/.gitignore"),
+            *("README.md", "pyproject.toml", "src/mine/__init__.py", "src/mine/_version.py", "src/mine/build/inner.py"),
+            *("src/mine/data.csv", "src/mine/keep.log", "src/mine/nested/.gitignore", "src/mine/nested/no.txt"),
         ]
     )
 
@@ -89,9 +90,9 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
 def test_every_change_that_matters_changes_the_digest(tmp_path: Path) -> None:
     """Bytes, names, modes and deletions count; dates do not."""
     root = write(tmp_path / "project", "setup.py", "a.py", "b.py")
-    seen = [digest_of(project_files(root))]
+    seen = [digest_of(project_files(root).files)]
     os.utime(root / "a.py", (0, 0))
-    assert digest_of(project_files(root)) == seen[0]
+    assert digest_of(project_files(root).files) == seen[0]
     changes = [
         lambda: (root / "a.py").write_text("x = 1"),
         lambda: (root / "a.py").rename(root / "c.py"),
@@ -100,9 +101,9 @@ def test_every_change_that_matters_changes_the_digest(tmp_path: Path) -> None:
     ]
     for change in changes:
         change()
-        seen.append(digest_of(project_files(root)))
+        seen.append(digest_of(project_files(root).files))
     assert len(set(seen)) == len(seen)
-    assert digest_of(project_files(root), "another version") != seen[-1]
+    assert digest_of(project_files(root).files, "another version") != seen[-1]
 
 
 @pytest.fixture
