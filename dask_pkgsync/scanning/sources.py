@@ -24,7 +24,7 @@ from dask_pkgsync.model.text import counted, human_bytes
 from dask_pkgsync.scanning.build_files import paths_outside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from pathspec import GitIgnoreSpec
 
@@ -56,8 +56,6 @@ _SHOWN = 5
 _CHUNK = 1 << 20
 _SETTLED = 2_000_000_000
 """Nanoseconds after which a file counts as unchanged if its times are the same: file systems store them in steps."""
-_digests: dict[str, tuple[tuple[int, ...], str]] = {}
-"""For the path of each file that was read: what tells its state, and its SHA-256."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,21 +113,8 @@ def loose_files(root: Path, names: Iterable[str]) -> Sources:
 
 def digest_of(files: Sequence[SourceFile], *facts: str) -> str:
     """Return the digest of files, ``source=`` and a SHA-256, over their paths, contents and modes and further facts."""
-    rows = [[file.path, file.executable, _content_digest(file.full)] for file in files]
+    rows = [[file.path, file.executable, _DIGESTS.of(file.full)] for file in files]
     return "source=" + hashlib.sha256(json.dumps([1, list(facts), rows]).encode()).hexdigest()
-
-
-def _content_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, without reading it again if nothing about it has changed since it was read."""
-    now, facts = time_ns(), path.stat()
-    state = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
-    known = _digests.get(str(path))
-    if known is not None and known[0] == state:
-        return known[1]
-    digest = sha256_of(path)
-    if now - max(facts.st_mtime_ns, facts.st_ctime_ns) > _SETTLED:
-        _digests[str(path)] = state, digest
-    return digest
 
 
 def sha256_of(path: Path) -> str:
@@ -139,6 +124,38 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+class Digests:
+    """Digests of files, each of which is read again only if it may have changed.
+
+    Parameters
+    ----------
+    read : callable
+        Returns the digest of a file.
+    now : callable
+        Returns the time in nanoseconds since 1970.
+    """
+
+    def __init__(self, read: Callable[[Path], str] = sha256_of, now: Callable[[], int] = time_ns) -> None:
+        self._read = read
+        self._now = now
+        self._known: dict[str, tuple[tuple[int, ...], str]] = {}
+
+    def of(self, path: Path) -> str:
+        """Return the digest of a file; read it unless its times, size and inode are those that it had before."""
+        now, facts = self._now(), path.stat()
+        state = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+        known = self._known.get(str(path))
+        if known is not None and known[0] == state:
+            return known[1]
+        digest = self._read(path)
+        if now - max(facts.st_mtime_ns, facts.st_ctime_ns) > _SETTLED:
+            self._known[str(path)] = state, digest
+        return digest
+
+
+_DIGESTS = Digests()
 
 
 def copy_to(files: Sequence[SourceFile], directory: Path) -> list[SourceFile]:
@@ -191,7 +208,7 @@ class _Walk:
         if not is_directory:
             self._take(path, full, name, is_ignored=is_ignored, in_package=in_package)
         elif in_package or not is_ignored:
-            if not _fits_a_wheel(name):
+            if not fits_a_wheel(name):
                 self.left_out.append((full, _UNFIT))
                 return
             own = _rules_in(full)
@@ -206,7 +223,7 @@ class _Walk:
         stays = is_ignored and not is_generated and (not in_package or _is_any(name, _NEVER_IGNORED))
         if stays or is_secret or not full.is_file():
             return
-        if not _fits_a_wheel(name):
+        if not fits_a_wheel(name):
             self.left_out.append((full, _UNFIT))
             return
         facts = full.stat()
@@ -217,7 +234,7 @@ class _Walk:
 _UNFIT = "no wheel can hold a file of this name: it is not UTF-8, or has control characters or backslashes"
 
 
-def _fits_a_wheel(name: str) -> bool:
+def fits_a_wheel(name: str) -> bool:
     """Whether a wheel and its RECORD can hold a file of this name."""
     return "\\" not in name and not any(unicodedata.category(letter) in _UNFIT_CATEGORIES for letter in name)
 

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from dask_pkgsync.scanning.direct_url import source_directory
 from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.loose_modules import find_modules
 from dask_pkgsync.scanning.snapshot import Snapshot, snapshot, with_digests
-from dask_pkgsync.scanning.sources import digest_of, project_files
+from dask_pkgsync.scanning.sources import Digests, digest_of, project_files
 from dask_pkgsync.wheels.inspection import inspect
 from dask_pkgsync.wheels.module_wheel import pack_modules
 from dask_pkgsync.wheels.pack import Packer
@@ -67,6 +68,105 @@ def test_a_project_is_what_its_build_may_look_at(tmp_path: Path) -> None:
             *("src/mine/data.csv", "src/mine/keep.log", "src/mine/nested/.gitignore", "src/mine/nested/no.txt"),
         ]
     )
+
+
+def test_what_git_ignores_in_packages_travels_up_to_a_limit(tmp_path: Path) -> None:
+    """A model and generated code are here; what programs write is not, and what is too large is named."""
+    root = write(
+        tmp_path / "project",
+        *("pyproject.toml", "mine/generated/__init__.py", "mine/run.log", "ignored_pkg/__init__.py", "outputs/x.csv"),
+        *("mine/generated/x.json", "ignored_pkg/table.csv", "outputs/notes.py"),
+        **{
+            ".gitignore": "*.pkl\n*.log\ngenerated/\n/ignored_pkg/\n/outputs/\n",
+            "mine/__init__.py": "",
+            "mine/model.pkl": "weights",
+        },
+    )
+    assert paths(root) == [
+        *("ignored_pkg/__init__.py", "ignored_pkg/table.csv", "mine/__init__.py", "mine/generated/__init__.py"),
+        *("mine/generated/x.json", "mine/model.pkl", "pyproject.toml"),
+    ]
+    with (root / "mine/model.pkl").open("wb") as file:
+        file.truncate(60_000_000)
+    sources = project_files(root)
+    assert "mine/model.pkl" not in [file.path for file in sources.files]
+    ((place, reason),) = sources.left_out
+    assert place == root
+    assert "git ignores 3 files in its packages (60.0 MB)" in reason
+    assert "mine/model.pkl (60.0 MB)" in reason
+
+
+def test_a_project_in_an_ignored_directory_is_whole(tmp_path: Path) -> None:
+    """What lies in a directory that git ignores is not ignored for that."""
+    top = write(tmp_path / "repository", ".git/HEAD", **{".gitignore": "/scratch/\n"})
+    assert paths(write(top / "scratch" / "one", "setup.py", "one/data.csv")) == ["one/data.csv", "setup.py"]
+
+
+def test_files_beside_a_project_that_its_build_names_belong_to_it(tmp_path: Path) -> None:
+    """Those of a monorepo, in every way of saying it; not the repository itself, and not what only tools read."""
+    write(
+        tmp_path, "common/part/__init__.py", "shared/a.json", "other/setup.py", "LICENSE", "app/src/app.py", "one.txt"
+    )
+    write(tmp_path, "common/setup.txt", "data/table.csv")
+    write(
+        tmp_path / "app",
+        **{
+            "pyproject.toml": '[project]\nlicense = {file = "../LICENSE"}\n[tool.poetry]\n'
+            'packages = [{include = "part", from = "../common"}]\n[tool.setuptools_scm]\nroot = ".."\n'
+            '[tool.uv.sources]\nother = {path = "../other"}\n'
+            '[tool.hatch.build.targets.wheel.force-include]\n"../shared/*.json" = "x"\n"../app/src" = "y"\n',
+            "setup.cfg": "[options]\npackage_dir =\n  = ../data\n",
+            "setup.py": "open('../one.txt'); open('../missing.txt')",
+        },
+    )
+    expected = [
+        *("../LICENSE", "../common/part/__init__.py", "../common/setup.txt", "../data/table.csv", "../one.txt"),
+        *("../shared/a.json", "pyproject.toml", "setup.cfg", "setup.py", "src/app.py"),
+    ]
+    assert paths(tmp_path / "app") == sorted(expected)
+    seen = digest_of(project_files(tmp_path / "app").files)
+    (tmp_path / "shared/a.json").write_text("edited")
+    assert digest_of(project_files(tmp_path / "app").files) != seen
+
+
+def test_a_name_that_no_wheel_can_hold_stays_alone(beside: Path) -> None:
+    """A name that is not UTF-8, or has control characters, is told; all else travels, whatever its name is."""
+    write(beside, "tools/__init__.py", "tools/12:30.json", "tools/Model.py", "tools/model.py", "tools/new\nline/x.txt")
+    latin = Path(os.fsdecode(os.fsencode(beside / "tools") + b"/caf\xe9.txt"))
+    latin.touch()
+    assert found() == {
+        "module-tools": [f"tools/{name}" for name in ("12:30.json", "Model.py", "__init__.py", "model.py")]
+    }
+    loose = find_modules(chosen=True, limit=BIG)
+    assert {path for path, _ in loose.left_out} == {latin, beside / "tools" / "new\nline"}
+    assert all("no wheel can hold" in reason for _, reason in loose.left_out)
+
+
+def test_a_file_is_read_again_only_if_it_may_have_changed(tmp_path: Path) -> None:
+    """Times and size tell it, unless it was written so recently that a further change might not show in them."""
+    path = tmp_path / "a.py"
+    path.write_text("x = 1")
+    reads: list[Path] = []
+
+    def read(path: Path) -> str:
+        reads.append(path)
+        return path.read_text()
+
+    def later() -> int:
+        return time.time_ns() + 10**10
+
+    now, then = Digests(read), Digests(read, later)
+    assert [now.of(path), now.of(path)] == ["x = 1"] * 2
+    assert len(reads) == 2
+    assert [then.of(path), then.of(path)] == ["x = 1"] * 2
+    assert len(reads) == 3
+    path.write_text("x = 22")
+    assert then.of(path) == "x = 22"
+    facts = path.stat()
+    (tmp_path / "b.py").write_text("x = 33")
+    (tmp_path / "b.py").replace(path)
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))  # as if nothing had happened
+    assert then.of(path) == "x = 33"
 
 
 def test_the_rules_of_the_whole_checkout_hold(tmp_path: Path) -> None:
