@@ -12,6 +12,7 @@ import fnmatch
 import hashlib
 import json
 import os
+import re
 import shutil
 import unicodedata
 from dataclasses import dataclass, replace
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 
     from pathspec import GitIgnoreSpec
 
+
+def _matcher(*patterns: str) -> Callable[[str], object]:
+    """Return a function that tells whether a name fits one of some patterns, in any case."""
+    return re.compile("|".join(map(fnmatch.translate, patterns)), re.IGNORECASE).match
+
+
 _NEVER_DIRECTORIES = frozenset(
     (
         *("__pycache__", ".git", ".hg", ".svn", ".bzr", ".venv", ".tox", ".nox", ".eggs", ".idea", ".vscode"),
@@ -35,16 +42,18 @@ _NEVER_DIRECTORIES = frozenset(
         *("node_modules", ".ssh", ".aws", ".gnupg", ".kube"),
     )
 )
-_NEVER_FILES = (
+_NEVER_FILES = _matcher(
     *("*.py[cod]", "*.swp", "*~", ".DS_Store", ".coverage", ".coverage.*"),
     *(".env", ".env.*", "*.key", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", ".netrc", ".pypirc"),
     *(".git-credentials", "*.p12", "*.pfx", "*.jks", "*.kdbx", "*.ppk", ".pgpass", ".npmrc", ".htpasswd", ".dockercfg"),
 )
-_NEVER_LOOSE = ("*.pem", "*.crt", "*.env", "*.tfvars", "*credential*", "*secret*", "service*account*.json", "*.ipynb")
+_NEVER_LOOSE = _matcher(
+    "*.pem", "*.crt", "*.env", "*.tfvars", "*credential*", "*secret*", "service*account*.json", "*.ipynb"
+)
 """Further files that are left out of loose modules, because no build backend selects their files."""
-_NEVER_IGNORED = ("*.log", "*.tmp", "*.pid", "*.lock")
+_NEVER_IGNORED = _matcher("*.log", "*.tmp", "*.pid", "*.lock")
 """Further files that are left out of packages if ``.gitignore`` excludes them: running programs change them."""
-_NOT_OF_PROJECTS = ("build", "dist", "*.egg-info", ".gitignore")
+_NOT_OF_PROJECTS = _matcher("build", "dist", "*.egg-info", ".gitignore")
 """Names, at the root of a project, of the output of earlier builds, and of rules that would hide from a build backend
 what travels."""
 _IGNORED_LIMIT = 50_000_000
@@ -90,7 +99,7 @@ def project_files(root: Path) -> Sources:
     OSError
         If a directory cannot be listed.
     """
-    names = [name for name in os.listdir(root) if not _is_any(name, _NOT_OF_PROJECTS)]  # noqa: PTH208
+    names = [name for name in os.listdir(root) if not _NOT_OF_PROJECTS(name)]  # noqa: PTH208
     own = _Walk(root, loose=False).sources(names)
     outside = [_outside(root, path) for path in paths_outside(root)]
     files = {file.path: file for found in (own, *outside) for file in found.files}
@@ -184,51 +193,76 @@ class _Walk:
         rules = _rules_above(self.root)
         if (own := _rules_in(self.root)) is not None:
             rules.append((str(self.root), own))
-        for name in sorted(names):
-            self._visit(name, rules, (os.path.realpath(self.root),), in_package=False)
+        self._visit_all(self.root, "", frozenset(names), rules, (os.path.realpath(self.root),), in_package=False)
         if sum(file.size for file in self.ignored) <= _IGNORED_LIMIT:
             self.files += self.ignored
         else:
             self.left_out.append((self.root, _too_much_ignored(self.ignored)))
         return Sources(tuple(sorted(self.files, key=lambda file: file.path)), tuple(self.left_out))
 
+    def _visit_all(
+        self,
+        directory: Path | str,
+        above: str,
+        names: frozenset[str] | None,
+        rules: list[tuple[str, GitIgnoreSpec]],
+        real: tuple[str, ...],
+        *,
+        in_package: bool,
+    ) -> None:
+        """Visit the entries of a directory, or those with some names."""
+        with os.scandir(directory) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+        for entry in entries:
+            if names is None or entry.name in names:
+                self._visit(entry, f"{above}{entry.name}", rules, real, in_package=in_package)
+
     def _visit(
-        self, path: str, rules: list[tuple[str, GitIgnoreSpec]], above: tuple[str, ...], *, in_package: bool
+        self,
+        entry: os.DirEntry[str],
+        path: str,
+        rules: list[tuple[str, GitIgnoreSpec]],
+        above: tuple[str, ...],
+        *,
+        in_package: bool,
     ) -> None:
         """Take a file, or the files below a directory.
 
         ``above`` holds the real paths of the directories on the way, so that a loop of symbolic links ends.
         """
-        full, name = self.root / path, path.rpartition("/")[2]
-        is_directory = full.is_dir()
-        if is_directory and ((real := os.path.realpath(full)) in above or _is_no_source(full, name)):
+        if not entry.is_dir():
+            self._take(entry, path, rules, in_package=in_package)
             return
-        in_package = not self.loose and (in_package or (is_directory and (full / "__init__.py").exists()))
-        is_ignored = _is_ignored(f"{full}/" if is_directory else str(full), rules)
-        if not is_directory:
-            self._take(path, full, name, is_ignored=is_ignored, in_package=in_package)
-        elif in_package or not is_ignored:
-            if not fits_a_wheel(name):
-                self.left_out.append((full, _UNFIT))
-                return
-            own = _rules_in(full)
-            inner = [*rules, (str(full), own)] if own is not None else rules
-            for entry in sorted(os.listdir(full)):  # noqa: PTH208
-                self._visit(f"{path}/{entry}", inner, (*above, real), in_package=in_package)
+        real = os.path.realpath(entry.path) if entry.is_symlink() else f"{above[-1]}{os.sep}{entry.name}"
+        if real in above or _is_no_source(entry.path, entry.name, os.path.basename(real)):  # noqa: PTH119
+            return
+        in_package = not self.loose and (in_package or os.path.exists(f"{entry.path}/__init__.py"))  # noqa: PTH110
+        if not in_package and _is_ignored(f"{entry.path}/", rules):
+            return
+        if not fits_a_wheel(entry.name):
+            self.left_out.append((Path(entry.path), _UNFIT))
+            return
+        own = _rules_in(entry.path)
+        inner = [*rules, (entry.path, own)] if own is not None else rules
+        self._visit_all(entry.path, f"{path}/", None, inner, (*above, real), in_package=in_package)
 
-    def _take(self, path: str, full: Path, name: str, *, is_ignored: bool, in_package: bool) -> None:
+    def _take(
+        self, entry: os.DirEntry[str], path: str, rules: list[tuple[str, GitIgnoreSpec]], *, in_package: bool
+    ) -> None:
+        name = entry.name
         is_code = name.endswith((".py", *EXTENSION_SUFFIXES))
-        is_secret = _is_any(name, _NEVER_FILES) or (self.loose and not is_code and _is_any(name, _NEVER_LOOSE))
+        if _NEVER_FILES(name) or (self.loose and not is_code and _NEVER_LOOSE(name)) or not entry.is_file():
+            return
         is_generated = not self.loose and name.endswith(".py")
-        stays = is_ignored and not is_generated and (not in_package or _is_any(name, _NEVER_IGNORED))
-        if stays or is_secret or not full.is_file():
+        is_ignored = not is_generated and _is_ignored(entry.path, rules)
+        if is_ignored and (not in_package or _NEVER_IGNORED(name)):
             return
         if not fits_a_wheel(name):
-            self.left_out.append((full, _UNFIT))
+            self.left_out.append((Path(entry.path), _UNFIT))
             return
-        facts = full.stat()
-        file = SourceFile(path, full, facts.st_size, bool(facts.st_mode & 0o111))
-        (self.ignored if is_ignored and not is_generated else self.files).append(file)
+        facts = entry.stat()
+        file = SourceFile(path, Path(entry.path), facts.st_size, bool(facts.st_mode & 0o111))
+        (self.ignored if is_ignored else self.files).append(file)
 
 
 _UNFIT = "no wheel can hold a file of this name: it is not UTF-8, or has control characters or backslashes"
@@ -236,6 +270,8 @@ _UNFIT = "no wheel can hold a file of this name: it is not UTF-8, or has control
 
 def fits_a_wheel(name: str) -> bool:
     """Whether a wheel and its RECORD can hold a file of this name."""
+    if name.isascii():  # nearly all are, and this is faster
+        return name.isprintable() and "\\" not in name
     return "\\" not in name and not any(unicodedata.category(letter) in _UNFIT_CATEGORIES for letter in name)
 
 
@@ -253,14 +289,10 @@ def largest_of(files: Iterable[SourceFile]) -> str:
     return ", ".join(f"{file.full} ({human_bytes(file.size)})" for file in largest)
 
 
-def _is_no_source(directory: Path, name: str) -> bool:
-    if name in _NEVER_DIRECTORIES or os.path.basename(os.path.realpath(directory)) in _NEVER_DIRECTORIES:  # noqa: PTH119
+def _is_no_source(directory: str, name: str, real_name: str) -> bool:
+    if name in _NEVER_DIRECTORIES or real_name in _NEVER_DIRECTORIES:
         return True
-    return (directory / "pyvenv.cfg").exists() or (directory / "conda-meta").is_dir()
-
-
-def _is_any(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name.casefold(), pattern.casefold()) for pattern in patterns)
+    return os.path.exists(f"{directory}/pyvenv.cfg") or os.path.isdir(f"{directory}/conda-meta")  # noqa: PTH110, PTH112
 
 
 def _is_ignored(full: str, rules: list[tuple[str, GitIgnoreSpec]]) -> bool:
@@ -273,9 +305,9 @@ def _is_ignored(full: str, rules: list[tuple[str, GitIgnoreSpec]]) -> bool:
     return ignored
 
 
-def _rules_in(directory: Path) -> GitIgnoreSpec | None:
+def _rules_in(directory: Path | str) -> GitIgnoreSpec | None:
     try:
-        text = (directory / ".gitignore").read_text(encoding="utf-8", errors="replace")
+        text = Path(directory, ".gitignore").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     from pathspec import GitIgnoreSpec
