@@ -22,7 +22,7 @@ from time import time_ns
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.text import counted, human_bytes
-from dask_pkgsync.scanning.build_files import paths_outside
+from dask_pkgsync.scanning.build_files import needed, paths_outside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -100,11 +100,20 @@ def project_files(root: Path) -> Sources:
         If a directory cannot be listed.
     """
     names = [name for name in os.listdir(root) if not _NOT_OF_PROJECTS(name)]  # noqa: PTH208
-    own = _Walk(root, loose=False).sources(names)
+    own = _needed(root, _Walk(root, loose=False).sources(names))
     outside = [_outside(root, path) for path in paths_outside(root)]
     files = {file.path: file for found in (own, *outside) for file in found.files}
     left_out = tuple(entry for found in (own, *outside) for entry in found.left_out)
     return Sources(tuple(sorted(files.values(), key=lambda file: file.path)), left_out)
+
+
+def _needed(root: Path, sources: Sources) -> Sources:
+    """Return those files of a project that its build may read."""
+    contents: dict[str, list[str]] = {}
+    for file in sources.files:
+        contents.setdefault(file.path.partition("/")[0], []).append(file.path)
+    kept = needed(root, contents)
+    return replace(sources, files=tuple(file for file in sources.files if file.path.partition("/")[0] in kept))
 
 
 def _outside(root: Path, path: str) -> Sources:

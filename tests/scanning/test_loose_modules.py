@@ -129,6 +129,33 @@ def test_files_beside_a_project_that_its_build_names_belong_to_it(tmp_path: Path
     assert digest_of(project_files(tmp_path / "app").files) != seen
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="reading TOML needs Python 3.11")
+def test_what_no_build_reads_stays_where_that_is_known(tmp_path: Path) -> None:
+    """Documents and data beside the packages stay if pyproject.toml alone says how to build, and does not name them."""
+    system = '[build-system]\nrequires = ["hatchling>=1"]\nbuild-backend = "hatchling.build"\n'
+    root = write(
+        tmp_path / "project",
+        *("src/mine/__init__.py", "src/mine/data.csv", "tests/test_mine.py", "tests/data.json", "README.md", "LICENSE"),
+        *("data/big.bin", "docs/index.md", "dump.sql", "named/x.csv", "x.json", "stubs/mine.pyi", "extra/one.bin"),
+        **{
+            "pyproject.toml": system + '[tool.hatch.build]\ninclude = ["src", "/named/x.csv", "*.json", "ext*/*.bin"]\n'
+        },
+    )
+    everything = paths(root)
+    assert [path for path in everything if path.startswith(("data", "docs", "dump"))] == []
+    assert len(everything) == 11
+    for change in (
+        {"hatch_build.py": ""},
+        {"pyproject.toml": system + "[tool.hatch.build.hooks.custom]\n"},
+        {"pyproject.toml": system.replace('"hatchling>=1"', '"hatchling", "hatch-mypyc"')},
+        {"pyproject.toml": system.replace("hatchling.build", "mesonpy")},
+        {"pyproject.toml": "= nonsense"},
+    ):
+        write(root, **{"pyproject.toml": system, **change})
+        assert {"data/big.bin", "docs/index.md", "dump.sql"} <= set(paths(root))
+        (root / "hatch_build.py").unlink(missing_ok=True)
+
+
 def test_a_name_that_no_wheel_can_hold_stays_alone(beside: Path) -> None:
     """A name that is not UTF-8, or has control characters, is told; all else travels, whatever its name is."""
     write(beside, "tools/__init__.py", "tools/12:30.json", "tools/Model.py", "tools/model.py", "tools/new\nline/x.txt")
