@@ -10,6 +10,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import dask
 import pytest
 from click.testing import CliRunner
 
@@ -462,6 +463,29 @@ def test_a_source_that_is_gone_is_a_fault(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(WheelError, match=r"mine 1\.0: its source cannot be read"):
         PackageSync()
     assert PackageSync(ignore=["mine"])
+
+
+def test_projects_have_a_limit_unless_they_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too large a source is an error that names the largest files; a project that is ignored is not looked at."""
+    root = write(tmp_path / "project", "setup.py", **{"mine/table.csv": "#" * 600, "mine/other.csv": "#" * 500})
+    site = tmp_path / "site-packages"
+    info = {
+        "METADATA": "Name: mine\n",
+        "direct_url.json": f'{{"url": "{root.as_uri()}", "dir_info": {{"editable": true}}}}',
+    }
+    write(site, **{f"mine-1.0.dist-info/{name}": text for name, text in info.items()})
+    assert scan([str(site)], projects_limit=1100).distributions["mine"].identity
+    with pytest.raises(
+        PolicyError, match=r"projects: .*\(mine\) is 1\.1 kB, more than .*table\.csv \(600 B\), .*other"
+    ):
+        scan([str(site)], projects_limit=1099)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(site)])
+    with dask.config.set({"pkgsync.projects-limit": 1099}):
+        with pytest.raises(PolicyError, match=r"ignore=\['mine'\]; or raise projects-limit"):
+            PackageSync(modules=False)
+        assert PackageSync(ignore=["mine"], modules=False).target.environment.distributions["mine"].identity == ""
+        page = CliRunner().invoke(cli.pkgsync, ["scan", "--files", "--no-modules"]).output
+        assert "built from (3 files, 1.1 kB)" in page
 
 
 def test_a_backend_that_asks_git_ships_what_is_here(tmp_path: Path) -> None:

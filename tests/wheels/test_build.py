@@ -132,6 +132,47 @@ def test_a_version_that_a_tool_finds_by_git_is_the_installed_one(tool: str, tmp_
         assert version in (namespace.get("__version__"), namespace.get("get_versions", dict)().get("version"))
 
 
+STATIC = '[project]\nname = "mine"\nversion = "1.0"\n'
+BACKENDS = {
+    "hatchling": '"hatchling"]\nbuild-backend = "hatchling.build"\n',
+    "setuptools": f'"setuptools"]\nbuild-backend = "{SETUPTOOLS}"\n{FLAT}'
+    '[tool.setuptools.package-data]\nmine = ["*.pkl"]\n',
+    "poetry": '"poetry-core>=2"]\nbuild-backend = "poetry.core.masonry.api"\n',
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_git_ignores_in_a_package_is_in_its_wheel(backend: str, tmp_path: Path) -> None:
+    """A model and generated code, whichever backend obeys .gitignore, in the project or above the copy."""
+    files = {
+        "pyproject.toml": f"{STATIC}[build-system]\nrequires = [{BACKENDS[backend]}",
+        ".gitignore": "*.pkl\n_generated.py\n",
+        "mine/__init__.py": "",
+    }
+    root = write(tmp_path / "project", files)
+    commit(root)
+    write(root, {"mine/model.pkl": "weights", "mine/_generated.py": "x = 1"})
+    write(tmp_path, {".gitignore": "*\n"})
+    wheel, _ = packed(root, tmp_path / "cache")
+    assert {"mine/__init__.py", "mine/model.pkl", "mine/_generated.py"} <= set(wheel.namelist())
+    assert not (root / "dist").exists()
+
+
+def test_files_beside_a_project_are_built_into_it(tmp_path: Path) -> None:
+    """As in a monorepo, from where the project lies; the wheel is the same wherever it is built."""
+    files = {
+        "pyproject.toml": f"{STATIC}[build-system]\nrequires = [{BACKENDS['hatchling']}"
+        '[tool.hatch.build.targets.wheel.force-include]\n"../../shared" = "mine/shared"\n',
+        "mine/__init__.py": "",
+    }
+    write(tmp_path, {"repo/shared/util.py": "x = 1"})
+    root = write(tmp_path / "repo/python/mine", files)
+    wheel, _ = packed(root, tmp_path / "cache")
+    assert wheel.read("mine/shared/util.py") == b"x = 1"
+    again, _ = packed(root, tmp_path / "other")
+    assert Path(str(again.filename)).read_bytes() == Path(str(wheel.filename)).read_bytes()
+
+
 def test_a_version_that_was_edited_after_the_installation_does_not_count(tmp_path: Path) -> None:
     """The wheel is of the installed version in every place that names it, and the person is told."""
     files = {
