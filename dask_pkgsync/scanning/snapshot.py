@@ -12,7 +12,7 @@ from dask_pkgsync.model.text import printable
 from dask_pkgsync.scanning.content import looked_at
 from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.loose_modules import find_modules
-from dask_pkgsync.scanning.projects import read_projects
+from dask_pkgsync.scanning.project_sources import read_projects
 from dask_pkgsync.scanning.records import installed as installed_at
 
 if TYPE_CHECKING:
