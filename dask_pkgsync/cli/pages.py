@@ -81,7 +81,7 @@ def files_page(snapshot: Snapshot, policy: Policy) -> str:
         match distribution.origin:
             case FromDirectory(editable=True) as origin:
                 directory = source_directory(origin)
-                files = project_files(directory).files if directory.is_dir() else ()
+                files = project_files(directory) if directory.is_dir() else []
                 parts.append(_listing(f"{name} {distribution.label}: built from", directory, files))
             case FromModules():
                 module = snapshot.modules[name]

@@ -11,7 +11,7 @@ from dask_pkgsync.model.environments.origin import FromDirectory
 from dask_pkgsync.model.errors import PolicyError
 from dask_pkgsync.model.text import human_bytes, printable
 from dask_pkgsync.scanning.direct_url import source_directory
-from dask_pkgsync.scanning.sources import digest_of, largest_of, project_files
+from dask_pkgsync.scanning.sources import digest_of, largest_of, project_sources
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping
@@ -81,7 +81,7 @@ def _unread(environment: Environment, only: Container[str] | None) -> Iterator[t
 
 def _sources(name: str, origin: FromDirectory) -> Sources | Fault:
     try:
-        return project_files(source_directory(origin))
+        return project_sources(source_directory(origin))
     except (OSError, ImportError) as error:  # ImportError: a node without pathspec
         return _unreadable(name, origin, error)
 

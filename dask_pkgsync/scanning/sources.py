@@ -91,8 +91,19 @@ class Sources:
     """Files and directories that do not travel although they look like the others, each with the reason."""
 
 
-def project_files(root: Path) -> Sources:
-    """Return the files of a project that its build may read.
+def project_files(root: Path) -> list[SourceFile]:
+    """Return the files of a project that its build may read, sorted by path.
+
+    Raises
+    ------
+    OSError
+        If a directory cannot be listed.
+    """
+    return list(project_sources(root).files)
+
+
+def project_sources(root: Path) -> Sources:
+    """Return the files of a project that its build may read, and those that are left out.
 
     Raises
     ------

@@ -79,7 +79,7 @@ def build_project(source: Path, distribution: Distribution, directory: Path, *, 
     label = f"{distribution.name} {distribution.version}"
     if not source.is_dir():
         raise WheelError(label, f"its source directory {source} does not exist", advice="Install it again.")
-    files = project_files(source).files
+    files = project_files(source)
     copy = _place(directory, files, f"{distribution.name}-{distribution.version}")
     copied = copy_to(files, copy)
     if digest_of(copied, distribution.name, distribution.version) != distribution.identity:

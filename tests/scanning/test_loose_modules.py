@@ -28,7 +28,7 @@ from dask_pkgsync.scanning.direct_url import source_directory
 from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.loose_modules import find_modules
 from dask_pkgsync.scanning.snapshot import Snapshot, snapshot, with_digests
-from dask_pkgsync.scanning.sources import Digests, digest_of, project_files
+from dask_pkgsync.scanning.sources import Digests, digest_of, project_files, project_sources
 from dask_pkgsync.wheels.inspection import inspect
 from dask_pkgsync.wheels.module_wheel import pack_modules
 from dask_pkgsync.wheels.pack import Packer
@@ -47,7 +47,7 @@ def write(root: Path, *names: str, **texts: str) -> Path:
 
 def paths(root: Path) -> list[str]:
     """Return what belongs to a project."""
-    return [file.path for file in project_files(root).files]
+    return [file.path for file in project_files(root)]
 
 
 def test_a_project_is_what_its_build_may_look_at(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_what_git_ignores_in_packages_travels_up_to_a_limit(tmp_path: Path) -> N
     ]
     with (root / "mine/model.pkl").open("wb") as file:
         file.truncate(60_000_000)
-    sources = project_files(root)
+    sources = project_sources(root)
     assert "mine/model.pkl" not in [file.path for file in sources.files]
     ((place, reason),) = sources.left_out
     assert place == root
@@ -125,9 +125,9 @@ def test_files_beside_a_project_that_its_build_names_belong_to_it(tmp_path: Path
         *("../shared/a.json", "pyproject.toml", "setup.cfg", "setup.py", "src/app.py"),
     ]
     assert paths(tmp_path / "app") == sorted(expected)
-    seen = digest_of(project_files(tmp_path / "app").files)
+    seen = digest_of(project_files(tmp_path / "app"))
     (tmp_path / "shared/a.json").write_text("edited")
-    assert digest_of(project_files(tmp_path / "app").files) != seen
+    assert digest_of(project_files(tmp_path / "app")) != seen
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="reading TOML needs Python 3.11")
@@ -219,9 +219,9 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
 def test_every_change_that_matters_changes_the_digest(tmp_path: Path) -> None:
     """Bytes, names, modes and deletions count; dates do not."""
     root = write(tmp_path / "project", "setup.py", "a.py", "b.py")
-    seen = [digest_of(project_files(root).files)]
+    seen = [digest_of(project_files(root))]
     os.utime(root / "a.py", (0, 0))
-    assert digest_of(project_files(root).files) == seen[0]
+    assert digest_of(project_files(root)) == seen[0]
     changes = [
         lambda: (root / "a.py").write_text("x = 1"),
         lambda: (root / "a.py").rename(root / "c.py"),
@@ -230,9 +230,9 @@ def test_every_change_that_matters_changes_the_digest(tmp_path: Path) -> None:
     ]
     for change in changes:
         change()
-        seen.append(digest_of(project_files(root).files))
+        seen.append(digest_of(project_files(root)))
     assert len(set(seen)) == len(seen)
-    assert digest_of(project_files(root).files, "another version") != seen[-1]
+    assert digest_of(project_files(root), "another version") != seen[-1]
 
 
 @pytest.fixture
