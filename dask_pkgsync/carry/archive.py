@@ -16,7 +16,9 @@ CLIENT_ONLY = (
     "options/documents.py",
     "scanning/other_interpreter.py",
     "wheels/build.py",
+    "wheels/checkout.py",
     "wheels/pack.py",
+    "wheels/reversion.py",
 )
 """Folders and files that only a client runs, and that are left out of the archive.
 

@@ -31,12 +31,13 @@ def environment_of(python: str) -> Environment:
 def read_environment(source: str) -> Environment:
     """Read an environment from a file, from standard input (``-``), or from this interpreter (``.``)."""
     from dask_pkgsync.model.environments.environment import Environment
+    from dask_pkgsync.scanning.lock_file import text_of
 
     if source == ".":
         return this_snapshot(verify=True).environment
     try:
-        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = text_of(sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes())
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error  # str(error) would repeat the path
         raise click.ClickException(f"cannot read {source}: {reason}") from error
     return Environment.from_json(text)

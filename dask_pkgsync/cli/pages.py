@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from dask_pkgsync.model.environments.origin import FromArchive, FromDirectory, FromIndex, FromModules, FromVcs
 from dask_pkgsync.model.policy import Level
 from dask_pkgsync.model.text import counted, human_bytes, text_table
-from dask_pkgsync.scanning.snapshot import source_directory
+from dask_pkgsync.scanning.direct_url import source_directory
 from dask_pkgsync.scanning.sources import project_files
 
 if TYPE_CHECKING:

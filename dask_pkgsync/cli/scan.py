@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
@@ -33,7 +32,7 @@ def scan(python: str | None, *, as_json: bool, files: bool, verify: bool, **give
     if files:
         from dask_pkgsync.options.person import policy_from
 
-        click.echo(files_page(this_snapshot(modules=modules, modules_limit=sys.maxsize), policy_from({})))
+        click.echo(files_page(this_snapshot(modules=modules, unlimited=True), policy_from({})))
         return
     environment = environment_of(python) if python else this_snapshot(modules=modules, verify=verify).environment
     click.echo(environment.to_json() if as_json else scan_page(environment))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import getpass
 import platform
 import re
+import sys
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.errors import PolicyError
-from dask_pkgsync.model.policy import Policy
+from dask_pkgsync.model.policy import Level, Policy
 from dask_pkgsync.model.text import printable
 from dask_pkgsync.options.definitions import node
 from dask_pkgsync.options.definitions import person as definitions
@@ -112,11 +113,19 @@ def client_indexes() -> Indexes:
     return for_nodes(own if own.configured else configured_indexes(), with_credentials=with_credentials)
 
 
-def local_snapshot(options: Options, *, modules_limit: int | None = None, verify: bool = False) -> Snapshot:
-    """Scan this environment, with the loose modules that the option ``modules`` selects; see `snapshot`."""
-    modules = read(definitions.MODULES, options)
-    limit = read(definitions.MODULES_LIMIT) if modules_limit is None else modules_limit
-    return snapshot(modules=modules, modules_limit=limit, verify=verify)
+def local_snapshot(options: Options, *, unlimited: bool = False, verify: bool = False) -> Snapshot:
+    """Scan this environment, with the loose modules that the option ``modules`` selects; see `snapshot`.
+
+    The source of editable projects that the policy ignores is not read.
+    """
+    policy = policy_from(options)
+    return snapshot(
+        modules=read(definitions.MODULES, options),
+        modules_limit=sys.maxsize if unlimited else read(definitions.MODULES_LIMIT),
+        projects_limit=sys.maxsize if unlimited else read(definitions.PROJECTS_LIMIT),
+        verify=verify,
+        ignores=lambda name: policy.rule(name).level is Level.IGNORE,
+    )
 
 
 def age_in_store() -> float:

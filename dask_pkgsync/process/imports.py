@@ -10,9 +10,10 @@ from dask_pkgsync.model.environments.origin import FromDirectory
 from dask_pkgsync.model.plan import make_plan
 from dask_pkgsync.process.module_files import is_copy
 from dask_pkgsync.process.state import this_process
+from dask_pkgsync.scanning.direct_url import source_directory
 from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.records import installed, module_names
-from dask_pkgsync.scanning.snapshot import source_directory, verified, with_digests
+from dask_pkgsync.scanning.snapshot import verified, with_digests
 
 if TYPE_CHECKING:
     from dask_pkgsync.layers.layer import Layer

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
+from urllib.request import url2pathname
 
 from dask_pkgsync.model.environments.origin import FromArchive, FromDirectory, FromModules, FromVcs
 
@@ -41,6 +43,11 @@ def parse_direct_url(text: str) -> Origin:
     except (KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise ValueError("not a direct URL (PEP 610)")
+
+
+def source_directory(origin: FromDirectory) -> Path:
+    """Return the directory of a ``file:`` URL."""
+    return Path(url2pathname(urlsplit(origin.url).path))
 
 
 def direct_url_of(origin: Origin) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,15 @@ from dask_pkgsync.scanning.installed import this_interpreter
 
 if TYPE_CHECKING:
     from dask_pkgsync.model.environments.environment import Environment
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before that of UTF-16, with which it begins
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+"""Byte order marks, which tell the encoding of a text: PowerShell writes UTF-16 with one."""
 
 
 def read_lock(path: str) -> Environment:
@@ -24,12 +34,39 @@ def read_lock(path: str) -> Environment:
     Raises
     ------
     PolicyError
-        If the file cannot be read, or is no lock file (`environment_from_lock`).
+        If the file, or one that it includes, cannot be read, or is no lock file (`environment_from_lock`).
     """
+    return environment_from_lock(path, _read(path), this_interpreter(), _included)
+
+
+def text_of(data: bytes) -> str:
+    """Return a text that was written as UTF-8, or in another encoding with a byte order mark.
+
+    Raises
+    ------
+    ValueError
+        If it is no such text, with what to do.
+    """
+    encoding = next((encoding for mark, encoding in _MARKS if data.startswith(mark)), "utf-8")
     try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
+        text = data.decode(encoding)
+    except UnicodeDecodeError:
+        raise ValueError(f"it is no text in {encoding.upper().removesuffix('-SIG')}; save it as UTF-8") from None
+    if "\0" in text:
+        raise ValueError("it is a text in UTF-16 without a byte order mark, or no text; save it as UTF-8")
+    return text
+
+
+def _read(path: str) -> str:
+    try:
+        return text_of(Path(path).expanduser().read_bytes())
     except OSError as error:
         raise PolicyError(f"{path} cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise PolicyError(f"{path} cannot be read: it is no text in UTF-8") from None
-    return environment_from_lock(path, text, this_interpreter())
+    except ValueError as error:
+        raise PolicyError(f"{path} cannot be read: {error}") from None
+
+
+def _included(name: str, path: str) -> tuple[str, str]:
+    """Return path and text of a file that a requirements file includes; the path is relative to that file."""
+    full = str(Path(name).parent / path)
+    return full, _read(full)

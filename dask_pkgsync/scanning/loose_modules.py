@@ -23,7 +23,7 @@ from dask_pkgsync.model.environments.distribution import Distribution
 from dask_pkgsync.model.environments.origin import FromModules
 from dask_pkgsync.model.errors import PolicyError
 from dask_pkgsync.model.text import human_bytes
-from dask_pkgsync.scanning.sources import SourceFile, digest_of, loose_files
+from dask_pkgsync.scanning.sources import SourceFile, digest_of, largest_of, loose_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 _NOT_FOR_IMPORT = frozenset({"setup.py", "conftest.py", "noxfile.py"})
 _MAX_NAME = 80
 """The most characters of a module's name in the name of its distribution."""
-_SHOWN = 5
-"""The most files that an error names."""
 _NOT_TAKEN = ".gitignore, or its name (a cache, a key, a secret), excludes it"
 
 
@@ -84,14 +82,15 @@ def find_modules(chosen: bool | Sequence[str], *, limit: int) -> LooseModules:  
         travels, left_out = _importable_on_nodes(directory, names, known)
         known |= {name.partition(".")[0] for name in travels}
         by_name: dict[str, list[SourceFile]] = {}
-        for file in loose_files(directory, travels):
+        found = loose_files(directory, travels)
+        for file in found.files:
             by_name.setdefault(file.path.partition("/")[0], []).append(file)
         left_out += tuple((name, _NOT_TAKEN) for name in travels if name not in by_name)
         if left_out and not isinstance(chosen, bool) and not _is_whole(directory, chosen):
             name, reason = left_out[0]
             raise PolicyError(f"modules: {directory / name} was named and cannot travel: {reason}")
         modules += _by_module(directory, by_name)
-        all_left_out += [(directory / name, reason) for name, reason in left_out]
+        all_left_out += [*((directory / name, reason) for name, reason in left_out), *found.left_out]
     _refuse_too_large(modules, limit)
     return LooseModules(tuple(modules), tuple(all_left_out))
 
@@ -282,13 +281,12 @@ def _owner(module: str, directory: Path) -> str | None:
 
 
 def _refuse_too_large(modules: Sequence[LooseModule], limit: int) -> None:
-    files = sorted((file for module in modules for file in module.files), key=lambda file: -file.size)
+    files = [file for module in modules for file in module.files]
     total = sum(file.size for file in files)
     if total > limit:
-        largest = ", ".join(f"{file.full} ({human_bytes(file.size)})" for file in files[:_SHOWN])
         raise PolicyError(
             f"modules: the loose modules are {human_bytes(total)}, more than modules-limit allows "
-            f"({human_bytes(limit)}). The largest files: {largest}. List the modules that your tasks need in "
+            f"({human_bytes(limit)}). The largest files: {largest_of(files)}. List the modules that your tasks need in "
             "modules=[…]; or list files that are no code in .gitignore, ship no modules with modules=False, or raise "
             "modules-limit (DASK_PKGSYNC__MODULES_LIMIT)."
         )

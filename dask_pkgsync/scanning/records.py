@@ -48,7 +48,7 @@ def entries(dist_info: Path) -> Iterator[Entry]:
 def recorded(path: str, content: bytes) -> str:
     """Return the line of RECORD for a file with this path and content."""
     digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-    quoted = f'"{path}"' if "," in path else path
+    quoted = '"' + path.replace('"', '""') + '"' if "," in path or '"' in path else path
     return f"{quoted},sha256={digest},{len(content)}"
 
 

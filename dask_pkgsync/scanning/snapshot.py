@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from dask_pkgsync.model.environments.distribution import Fault
 from dask_pkgsync.model.environments.environment import Environment
-from dask_pkgsync.model.environments.origin import FromDirectory
 from dask_pkgsync.model.text import printable
 from dask_pkgsync.scanning.content import looked_at
 from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.loose_modules import find_modules
+from dask_pkgsync.scanning.project_sources import read_projects
 from dask_pkgsync.scanning.records import installed as installed_at
-from dask_pkgsync.scanning.sources import digest_of, project_files
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
+    from pathlib import Path
 
-    from dask_pkgsync.model.environments.distribution import Distribution
     from dask_pkgsync.scanning.loose_modules import LooseModule
 
 MODULES_LIMIT = 50_000_000
 """The default of the most bytes of all loose modules together."""
+PROJECTS_LIMIT = 500_000_000
+"""The default of the most bytes of the source of all editable projects together."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,7 @@ def scan(
     *,
     modules: bool | Sequence[str] = True,
     modules_limit: int = MODULES_LIMIT,
+    projects_limit: int = PROJECTS_LIMIT,
     verify: bool = False,
 ) -> Environment:
     """Return the environment of this interpreter: its distributions, editable projects and loose modules.
@@ -58,6 +57,8 @@ def scan(
         script or notebook. True: all; False: none; a list: these names, and paths of modules, packages and directories.
     modules_limit : int
         The most bytes of all loose modules together.
+    projects_limit : int
+        The most bytes of the source of all editable projects together.
     verify : bool
         Whether the files of all distributions are looked at, to find those that are no longer as they were installed
         (`Distribution.modified`). It takes about as long as listing all files; `dask_pkgsync.sync` always does it.
@@ -72,9 +73,12 @@ def scan(
     Raises
     ------
     PolicyError
-        If a module in the list ``modules`` does not exist or cannot travel, or if the loose modules exceed the limit.
+        If a module in the list ``modules`` does not exist or cannot travel, or if the loose modules or the editable
+        projects exceed their limit.
     """
-    return snapshot(path, modules=modules, modules_limit=modules_limit, verify=verify).environment
+    return snapshot(
+        path, modules=modules, modules_limit=modules_limit, projects_limit=projects_limit, verify=verify
+    ).environment
 
 
 def snapshot(
@@ -82,17 +86,23 @@ def snapshot(
     *,
     modules: bool | Sequence[str] = True,
     modules_limit: int = MODULES_LIMIT,
+    projects_limit: int = PROJECTS_LIMIT,
     verify: bool = False,
+    ignores: Callable[[str], bool] = lambda _: False,
 ) -> Snapshot:
-    """Scan as `scan` does, and return the files of the loose modules too."""
-    installed = with_digests(scan_installed(path))
-    if verify:
-        installed = verified(installed, path)
+    """Scan as `scan` does, and return the files of the loose modules too.
+
+    The source of an editable project for whose name ``ignores`` is true is not read.
+    """
+    installed = scan_installed(path)
+    names = frozenset(name for name in installed.distributions if not ignores(name))
+    projects = read_projects(installed, names, limit=projects_limit)
+    installed = verified(projects.environment, path) if verify else projects.environment
     loose = find_modules(modules if path is None else False, limit=modules_limit)
     by_name = {module.distribution.name: module for module in loose.modules}
     everything = [*installed.distributions.values(), *(module.distribution for module in loose.modules)]
     environment = Environment.of(installed.interpreter, everything, installed.faults)
-    return Snapshot(environment, by_name, loose.left_out)
+    return Snapshot(environment, by_name, (*projects.left_out, *loose.left_out))
 
 
 def with_digests(environment: Environment, only: Container[str] | None = None) -> Environment:
@@ -105,21 +115,7 @@ def with_digests(environment: Environment, only: Container[str] | None = None) -
     only : container of str, optional
         Canonical names of the projects to digest; by default all.
     """
-    distributions: list[Distribution] = []
-    faults = list(environment.faults)
-    for distribution in environment.distributions.values():
-        match distribution.origin:
-            case FromDirectory(editable=True, digest="") as origin if only is None or distribution.name in only:
-                try:
-                    digest = project_digest(source_directory(origin), distribution)
-                except (OSError, ImportError) as error:  # ImportError: a node without pathspec
-                    place, detail = printable(origin.url), printable(f"its source cannot be read: {error}")
-                    faults.append(Fault("unreadable", place, detail, distribution.name))
-                    digest = ""
-                distributions.append(replace(distribution, origin=replace(origin, digest=digest)))
-            case _:
-                distributions.append(distribution)
-    return Environment.of(environment.interpreter, distributions, faults)
+    return read_projects(environment, only).environment
 
 
 def verified(
@@ -147,13 +143,3 @@ def verified(
                 detail = printable(f"{error.filename} cannot be read: {error.strerror}")
                 faults.append(Fault("unreadable", printable(str(dist_info)), detail, name))
     return Environment.of(environment.interpreter, distributions.values(), faults)
-
-
-def project_digest(directory: Path, distribution: Distribution) -> str:
-    """Return the digest of a project's files, name and version, which changes with every edit."""
-    return digest_of(project_files(directory), distribution.name, distribution.version)
-
-
-def source_directory(origin: FromDirectory) -> Path:
-    """Return the directory of a ``file:`` URL."""
-    return Path(url2pathname(urlsplit(origin.url).path))

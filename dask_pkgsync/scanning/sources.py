@@ -1,9 +1,9 @@
 """Which files of a directory are source code and its data, and a digest of them.
 
 The same files are left out of projects that are built and of loose modules: those that ``.gitignore`` excludes, virtual
-environments, caches, version control, and files that commonly hold secrets. Of a project, a Python file that
-``.gitignore`` excludes by its own name is included all the same: tools generate such files (``_version.py``), and the
-build needs them.
+environments, caches, version control, and files that commonly hold secrets. Of a project, two kinds of files that
+``.gitignore`` excludes are included all the same, as they can be imported or read where it is installed: Python files,
+which tools generate (``_version.py``), and what lies in a package.
 """
 
 from __future__ import annotations
@@ -12,15 +12,28 @@ import fnmatch
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+import re
+import shutil
+import unicodedata
+from dataclasses import dataclass, replace
 from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from time import time_ns
 from typing import TYPE_CHECKING
 
+from dask_pkgsync.model.text import counted, human_bytes
+from dask_pkgsync.scanning.build_files import needed, paths_outside
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Sequence
 
     from pathspec import GitIgnoreSpec
+
+
+def _matcher(*patterns: str) -> Callable[[str], object]:
+    """Return a function that tells whether a name fits one of some patterns, in any case."""
+    return re.compile("|".join(map(fnmatch.translate, patterns)), re.IGNORECASE).match
+
 
 _NEVER_DIRECTORIES = frozenset(
     (
@@ -29,16 +42,29 @@ _NEVER_DIRECTORIES = frozenset(
         *("node_modules", ".ssh", ".aws", ".gnupg", ".kube"),
     )
 )
-_NEVER_FILES = (
+_NEVER_FILES = _matcher(
     *("*.py[cod]", "*.swp", "*~", ".DS_Store", ".coverage", ".coverage.*"),
     *(".env", ".env.*", "*.key", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", ".netrc", ".pypirc"),
     *(".git-credentials", "*.p12", "*.pfx", "*.jks", "*.kdbx", "*.ppk", ".pgpass", ".npmrc", ".htpasswd", ".dockercfg"),
 )
-_NEVER_LOOSE = ("*.pem", "*.crt", "*.env", "*.tfvars", "*credential*", "*secret*", "service*account*.json", "*.ipynb")
+_NEVER_LOOSE = _matcher(
+    "*.pem", "*.crt", "*.env", "*.tfvars", "*credential*", "*secret*", "service*account*.json", "*.ipynb"
+)
 """Further files that are left out of loose modules, because no build backend selects their files."""
-_OF_BUILDS = ("build", "dist", "*.egg-info")
-"""Names, at the root of a project, of the output of earlier builds."""
+_NEVER_IGNORED = _matcher("*.log", "*.tmp", "*.pid", "*.lock")
+"""Further files that are left out of packages if ``.gitignore`` excludes them: running programs change them."""
+_NOT_OF_PROJECTS = _matcher("build", "dist", "*.egg-info", ".gitignore")
+"""Names, at the root of a project, of the output of earlier builds, and of rules that would hide from a build backend
+what travels."""
+_IGNORED_LIMIT = 50_000_000
+"""The most bytes of data in the packages of a project that ``.gitignore`` excludes and that travels all the same."""
+_UNFIT_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Unicode's categories of controls, of bytes that are no text (surrogates), and of line and paragraph separators."""
+_SHOWN = 5
+"""The most files that a message names."""
 _CHUNK = 1 << 20
+_SETTLED = 2_000_000_000
+"""Nanoseconds after which a file counts as unchanged if its times are the same: file systems store them in steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +72,23 @@ class SourceFile:
     """A source or data file of a project or loose module."""
 
     path: str
-    """Path relative to the root of the project or module, with ``/``."""
+    """Path relative to the root of the project or module, with ``/``; that of a file beside a project begins with
+    ``../``."""
     full: Path
     """Path of the file on this machine."""
     size: int
     """Size in bytes."""
     executable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The files of a project or of loose modules."""
+
+    files: tuple[SourceFile, ...]
+    """The files that travel, sorted by path."""
+    left_out: tuple[tuple[Path, str], ...]
+    """Files and directories that do not travel although they look like the others, each with the reason."""
 
 
 def project_files(root: Path) -> list[SourceFile]:
@@ -62,18 +99,50 @@ def project_files(root: Path) -> list[SourceFile]:
     OSError
         If a directory cannot be listed.
     """
-    top = [name for name in os.listdir(root) if not _is_any(name, _OF_BUILDS)]  # noqa: PTH208  # names are enough
-    return sorted(_walk(root, top, loose=False), key=lambda file: file.path)
+    return list(project_sources(root).files)
 
 
-def loose_files(root: Path, names: Sequence[str]) -> list[SourceFile]:
-    """Return the files of some loose modules and packages of a directory, sorted by path."""
-    return sorted(_walk(root, names, loose=True), key=lambda file: file.path)
+def project_sources(root: Path) -> Sources:
+    """Return the files of a project that its build may read, and those that are left out.
+
+    Raises
+    ------
+    OSError
+        If a directory cannot be listed.
+    """
+    names = [name for name in os.listdir(root) if not _NOT_OF_PROJECTS(name)]  # noqa: PTH208
+    own = _needed(root, _Walk(root, loose=False).sources(names))
+    outside = [_outside(root, path) for path in paths_outside(root)]
+    files = {file.path: file for found in (own, *outside) for file in found.files}
+    left_out = tuple(entry for found in (own, *outside) for entry in found.left_out)
+    return Sources(tuple(sorted(files.values(), key=lambda file: file.path)), left_out)
+
+
+def _needed(root: Path, sources: Sources) -> Sources:
+    """Return those files of a project that its build may read."""
+    contents: dict[str, list[str]] = {}
+    for file in sources.files:
+        contents.setdefault(file.path.partition("/")[0], []).append(file.path)
+    kept = needed(root, contents)
+    return replace(sources, files=tuple(file for file in sources.files if file.path.partition("/")[0] in kept))
+
+
+def _outside(root: Path, path: str) -> Sources:
+    """Return the files of a path outside of a project; their own paths begin with ``../``, too."""
+    place = Path(os.path.normpath(root / path))
+    found = _Walk(place.parent, loose=False).sources([place.name])
+    above = path.removesuffix(place.name)
+    return replace(found, files=tuple(replace(file, path=f"{above}{file.path}") for file in found.files))
+
+
+def loose_files(root: Path, names: Iterable[str]) -> Sources:
+    """Return the files of some loose modules and packages of a directory."""
+    return _Walk(root, loose=True).sources(names)
 
 
 def digest_of(files: Sequence[SourceFile], *facts: str) -> str:
     """Return the digest of files, ``source=`` and a SHA-256, over their paths, contents and modes and further facts."""
-    rows = [[file.path, file.executable, sha256_of(file.full)] for file in files]
+    rows = [[file.path, file.executable, _DIGESTS.of(file.full)] for file in files]
     return "source=" + hashlib.sha256(json.dumps([1, list(facts), rows]).encode()).hexdigest()
 
 
@@ -86,62 +155,164 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def copy_to(files: Sequence[SourceFile], directory: Path) -> None:
-    """Copy files into a directory, with their modes but without their dates."""
-    for file in files:
-        target = directory / file.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(file.full.read_bytes())
-        target.chmod(0o755 if file.executable else 0o644)
+class Digests:
+    """Digests of files, each of which is read again only if it may have changed.
 
-
-def _walk(root: Path, names: Sequence[str], *, loose: bool) -> Iterator[SourceFile]:
-    rules = _rules_above(root)
-    if (own := _rules_in(root)) is not None:
-        rules.append((str(root), own))
-    for name in sorted(names):
-        yield from _visit(root, name, rules, loose, (os.path.realpath(root),))
-
-
-def _visit(
-    root: Path,
-    path: str,
-    rules: list[tuple[str, GitIgnoreSpec]],
-    loose: bool,  # noqa: FBT001  # private, and called here alone
-    above: tuple[str, ...],
-) -> Iterator[SourceFile]:
-    """Yield a file, or the files below a directory.
-
-    ``above`` holds the real paths of the directories on the way, so that a loop of symbolic links ends.
+    Parameters
+    ----------
+    read : callable
+        Returns the digest of a file.
+    now : callable
+        Returns the time in nanoseconds since 1970.
     """
-    full, name = root / path, path.rpartition("/")[2]
-    if full.is_dir():
-        real = os.path.realpath(full)
-        if real in above or _is_no_source(full, name) or _is_ignored(f"{full}/", rules):
+
+    def __init__(self, read: Callable[[Path], str] = sha256_of, now: Callable[[], int] = time_ns) -> None:
+        self._read = read
+        self._now = now
+        self._known: dict[str, tuple[tuple[int, ...], str]] = {}
+
+    def of(self, path: Path) -> str:
+        """Return the digest of a file; read it unless its times, size and inode are those that it had before."""
+        now, facts = self._now(), path.stat()
+        state = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+        known = self._known.get(str(path))
+        if known is not None and known[0] == state:
+            return known[1]
+        digest = self._read(path)
+        if now - max(facts.st_mtime_ns, facts.st_ctime_ns) > _SETTLED:
+            self._known[str(path)] = state, digest
+        return digest
+
+
+_DIGESTS = Digests()
+
+
+def copy_to(files: Sequence[SourceFile], directory: Path) -> list[SourceFile]:
+    """Copy files into a directory, with their modes but without their dates; return the copies."""
+    copies = [replace(file, full=Path(os.path.normpath(directory / file.path))) for file in files]
+    for file, copy in zip(files, copies, strict=True):
+        copy.full.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file.full, copy.full)
+        copy.full.chmod(0o755 if file.executable else 0o644)
+    return copies
+
+
+class _Walk:
+    """One walk through the files of a project, or of some loose modules."""
+
+    def __init__(self, root: Path, *, loose: bool) -> None:
+        self.root = root
+        self.loose = loose
+        self.files: list[SourceFile] = []
+        self.ignored: list[SourceFile] = []
+        """Data in packages that ``.gitignore`` excludes."""
+        self.left_out: list[tuple[Path, str]] = []
+
+    def sources(self, names: Iterable[str]) -> Sources:
+        """Return the files and directories with these names, and all that is below them."""
+        rules = _rules_above(self.root)
+        if (own := _rules_in(self.root)) is not None:
+            rules.append((str(self.root), own))
+        self._visit_all(self.root, "", frozenset(names), rules, (os.path.realpath(self.root),), in_package=False)
+        if sum(file.size for file in self.ignored) <= _IGNORED_LIMIT:
+            self.files += self.ignored
+        else:
+            self.left_out.append((self.root, _too_much_ignored(self.ignored)))
+        return Sources(tuple(sorted(self.files, key=lambda file: file.path)), tuple(self.left_out))
+
+    def _visit_all(
+        self,
+        directory: Path | str,
+        above: str,
+        names: frozenset[str] | None,
+        rules: list[tuple[str, GitIgnoreSpec]],
+        real: tuple[str, ...],
+        *,
+        in_package: bool,
+    ) -> None:
+        """Visit the entries of a directory, or those with some names."""
+        with os.scandir(directory) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+        for entry in entries:
+            if names is None or entry.name in names:
+                self._visit(entry, f"{above}{entry.name}", rules, real, in_package=in_package)
+
+    def _visit(
+        self,
+        entry: os.DirEntry[str],
+        path: str,
+        rules: list[tuple[str, GitIgnoreSpec]],
+        above: tuple[str, ...],
+        *,
+        in_package: bool,
+    ) -> None:
+        """Take a file, or the files below a directory.
+
+        ``above`` holds the real paths of the directories on the way, so that a loop of symbolic links ends.
+        """
+        if not entry.is_dir():
+            self._take(entry, path, rules, in_package=in_package)
             return
-        own = _rules_in(full)
-        inner = [*rules, (str(full), own)] if own is not None else rules
-        for entry in sorted(os.listdir(full)):  # noqa: PTH208
-            yield from _visit(root, f"{path}/{entry}", inner, loose, (*above, real))
-        return
-    is_code = name.endswith((".py", *EXTENSION_SUFFIXES))
-    if not full.is_file() or _is_any(name, _NEVER_FILES) or (loose and not is_code and _is_any(name, _NEVER_LOOSE)):
-        return
-    is_generated = not loose and name.endswith(".py")
-    if not is_generated and _is_ignored(str(full), rules):
-        return
-    facts = full.stat()
-    yield SourceFile(path, full, facts.st_size, bool(facts.st_mode & 0o111))
+        real = os.path.realpath(entry.path) if entry.is_symlink() else f"{above[-1]}{os.sep}{entry.name}"
+        if real in above or _is_no_source(entry.path, entry.name, os.path.basename(real)):  # noqa: PTH119
+            return
+        in_package = not self.loose and (in_package or os.path.exists(f"{entry.path}/__init__.py"))  # noqa: PTH110
+        if not in_package and _is_ignored(f"{entry.path}/", rules):
+            return
+        if not fits_a_wheel(entry.name):
+            self.left_out.append((Path(entry.path), _UNFIT))
+            return
+        own = _rules_in(entry.path)
+        inner = [*rules, (entry.path, own)] if own is not None else rules
+        self._visit_all(entry.path, f"{path}/", None, inner, (*above, real), in_package=in_package)
+
+    def _take(
+        self, entry: os.DirEntry[str], path: str, rules: list[tuple[str, GitIgnoreSpec]], *, in_package: bool
+    ) -> None:
+        name = entry.name
+        is_code = name.endswith((".py", *EXTENSION_SUFFIXES))
+        if _NEVER_FILES(name) or (self.loose and not is_code and _NEVER_LOOSE(name)) or not entry.is_file():
+            return
+        is_generated = not self.loose and name.endswith(".py")
+        is_ignored = not is_generated and _is_ignored(entry.path, rules)
+        if is_ignored and (not in_package or _NEVER_IGNORED(name)):
+            return
+        if not fits_a_wheel(name):
+            self.left_out.append((Path(entry.path), _UNFIT))
+            return
+        facts = entry.stat()
+        file = SourceFile(path, Path(entry.path), facts.st_size, bool(facts.st_mode & 0o111))
+        (self.ignored if is_ignored else self.files).append(file)
 
 
-def _is_no_source(directory: Path, name: str) -> bool:
-    if name in _NEVER_DIRECTORIES or os.path.basename(os.path.realpath(directory)) in _NEVER_DIRECTORIES:  # noqa: PTH119
+_UNFIT = "no wheel can hold a file of this name: it is not UTF-8, or has control characters or backslashes"
+
+
+def fits_a_wheel(name: str) -> bool:
+    """Whether a wheel and its RECORD can hold a file of this name."""
+    if name.isascii():  # nearly all are, and this is faster
+        return name.isprintable() and "\\" not in name
+    return "\\" not in name and not any(unicodedata.category(letter) in _UNFIT_CATEGORIES for letter in name)
+
+
+def _too_much_ignored(files: Sequence[SourceFile]) -> str:
+    total = human_bytes(sum(file.size for file in files))
+    return (
+        f"git ignores {counted(len(files), 'file')} in its packages ({total}), and ignored files travel up to "
+        f"{human_bytes(_IGNORED_LIMIT)}. The largest: {largest_of(files)}. Take what tasks need out of .gitignore."
+    )
+
+
+def largest_of(files: Iterable[SourceFile]) -> str:
+    """Name the largest of some files, with their sizes."""
+    largest = sorted(files, key=lambda file: -file.size)[:_SHOWN]
+    return ", ".join(f"{file.full} ({human_bytes(file.size)})" for file in largest)
+
+
+def _is_no_source(directory: str, name: str, real_name: str) -> bool:
+    if name in _NEVER_DIRECTORIES or real_name in _NEVER_DIRECTORIES:
         return True
-    return (directory / "pyvenv.cfg").exists() or (directory / "conda-meta").is_dir()
-
-
-def _is_any(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name.casefold(), pattern.casefold()) for pattern in patterns)
+    return os.path.exists(f"{directory}/pyvenv.cfg") or os.path.isdir(f"{directory}/conda-meta")  # noqa: PTH110, PTH112
 
 
 def _is_ignored(full: str, rules: list[tuple[str, GitIgnoreSpec]]) -> bool:
@@ -154,9 +325,9 @@ def _is_ignored(full: str, rules: list[tuple[str, GitIgnoreSpec]]) -> bool:
     return ignored
 
 
-def _rules_in(directory: Path) -> GitIgnoreSpec | None:
+def _rules_in(directory: Path | str) -> GitIgnoreSpec | None:
     try:
-        text = (directory / ".gitignore").read_text(encoding="utf-8", errors="replace")
+        text = Path(directory, ".gitignore").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     from pathspec import GitIgnoreSpec
@@ -169,4 +340,5 @@ def _rules_above(root: Path) -> list[tuple[str, GitIgnoreSpec]]:
     parents = [root, *root.parents]
     top = next((index for index, parent in enumerate(parents) if (parent / ".git").exists()), 0)
     rules_by_directory = ((parent, _rules_in(parent)) for parent in reversed(parents[1 : top + 1]))
-    return [(str(parent), rules) for parent, rules in rules_by_directory if rules is not None]
+    rules = [(str(parent), rules) for parent, rules in rules_by_directory if rules is not None]
+    return [] if _is_ignored(f"{root}/", rules) else rules  # what lies in an ignored directory is not ignored for that

@@ -19,6 +19,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from packaging.version import InvalidVersion, Version
 
 from dask_pkgsync.model.errors import WheelError
+from dask_pkgsync.scanning.sources import fits_a_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +70,7 @@ def inspect(path: Path, *, name: str, version: str) -> None:
         with path.open("rb") as file, zipfile.ZipFile(file) as bundle:
             entries = bundle.infolist()
             _check_sizes(entries, path.stat().st_size)
-            _check_names(entries)
+            _check_names(entries, folds_case=_folds_case(path))
             for entry in entries:
                 _check_entry(entry)
             _check_headers(file, entries, bundle.start_dir)
@@ -104,19 +105,26 @@ def _check_sizes(entries: Sequence[zipfile.ZipInfo], size: int) -> None:
         raise _RefusedError(f"it would unpack to {total} bytes (a zip bomb)")
 
 
-def _check_names(entries: Sequence[zipfile.ZipInfo]) -> None:
-    seen: set[str] = set()
+def _check_names(entries: Sequence[zipfile.ZipInfo], *, folds_case: bool) -> None:
+    seen: dict[str, str] = {}
     for entry in entries:
-        folded = entry.filename.rstrip("/").casefold()
-        if folded in seen:
-            raise _RefusedError(f"it holds {_shown(entry.filename)} twice")
-        seen.add(folded)
+        name = entry.filename.rstrip("/")
+        other = seen.setdefault(name.casefold() if folds_case else name, entry.filename)
+        if other is not entry.filename:
+            same = "" if other.rstrip("/") == name else f" (as {_shown(other)}: this file system knows no case)"
+            raise _RefusedError(f"it holds {_shown(entry.filename)} twice{same}")
+
+
+def _folds_case(path: Path) -> bool:
+    """Whether the file system of a file takes names that differ only in case for the same."""
+    other = path.with_name(path.name.swapcase())
+    return other.exists() and other.samefile(path)
 
 
 def _check_entry(entry: zipfile.ZipInfo) -> None:
     filename = entry.orig_filename
     parts = filename.removesuffix("/").split("/")
-    if not filename.isprintable() or "\\" in filename or ":" in filename:
+    if not fits_a_wheel(filename) or ":" in parts[0]:  # C:/x would lead elsewhere on Windows
         raise _RefusedError(f"a name in it has characters that no path of a wheel has: {_shown(filename)}")
     if any(part in ("", ".", "..") for part in parts):
         raise _RefusedError(f"a path in it leads elsewhere: {_shown(filename)}")

@@ -19,10 +19,11 @@ from dask_pkgsync.model.errors import WheelError
 from dask_pkgsync.model.plan import why_it_cannot_travel
 from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.scanning.content import looked_at
+from dask_pkgsync.scanning.direct_url import source_directory
 from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.loose_modules import find_modules
 from dask_pkgsync.scanning.records import entries, installed
-from dask_pkgsync.scanning.snapshot import MODULES_LIMIT, source_directory
+from dask_pkgsync.scanning.snapshot import MODULES_LIMIT
 from dask_pkgsync.scanning.sources import sha256_of
 from dask_pkgsync.wheels.build import BUILD_TIMEOUT, build_project, discard
 from dask_pkgsync.wheels.module_wheel import pack_modules
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 MAX_AGE = 7 * 24 * 3600.0
 """Seconds after which a wheel that was not asked for is removed."""
-FORMAT = 3
+FORMAT = 4
 """A number that changes whenever a new release would make another wheel from the same code."""
 
 _ELSEWHERE = (
@@ -140,7 +141,8 @@ class Packer:
                 module = self.snapshot.modules.get(distribution.name) or _module_here(distribution)
                 return pack_modules(module.files, distribution, work), ""
             case FromDirectory(editable=True) as origin:
-                return build_project(source_directory(origin), distribution, work, timeout=self.timeout), ""
+                built = build_project(source_directory(origin), distribution, work, timeout=self.timeout)
+                return built.path, built.note[:1000]
         dist_info = _dist_info(distribution)
         packed = repack(dist_info, work)
         now = scan_installed().distributions.get(distribution.name)

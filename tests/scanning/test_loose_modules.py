@@ -6,9 +6,11 @@ import os
 import re
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
+import dask
 import pytest
 from click.testing import CliRunner
 
@@ -22,10 +24,11 @@ from dask_pkgsync.model.environments.origin import FromDirectory, FromModules
 from dask_pkgsync.model.errors import WheelError
 from dask_pkgsync.model.plan import make_plan
 from dask_pkgsync.model.wire.names import canonical_name
+from dask_pkgsync.scanning.direct_url import source_directory
 from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.loose_modules import find_modules
-from dask_pkgsync.scanning.snapshot import Snapshot, snapshot, source_directory, with_digests
-from dask_pkgsync.scanning.sources import digest_of, project_files
+from dask_pkgsync.scanning.snapshot import Snapshot, snapshot, with_digests
+from dask_pkgsync.scanning.sources import Digests, digest_of, project_files, project_sources
 from dask_pkgsync.wheels.inspection import inspect
 from dask_pkgsync.wheels.module_wheel import pack_modules
 from dask_pkgsync.wheels.pack import Packer
@@ -48,7 +51,7 @@ def paths(root: Path) -> list[str]:
 
 
 def test_a_project_is_what_its_build_may_look_at(tmp_path: Path) -> None:
-    """Caches, environments, earlier builds, secrets and what git ignores stay; what tools generated goes along."""
+    """Caches, environments, earlier builds, secrets and what git ignores stay, unless a package can read it."""
     root = write(
         tmp_path / "project",
         *("pyproject.toml", "src/mine/__init__.py", "src/mine/data.csv", "src/mine/build/inner.py", "README.md"),
@@ -62,10 +65,137 @@ def test_a_project_is_what_its_build_may_look_at(tmp_path: Path) -> None:
     )
     assert paths(root) == sorted(
         [
-            *(".gitignore", "README.md", "pyproject.toml", "src/mine/__init__.py", "src/mine/_version.py"),
-            *("src/mine/build/inner.py", "src/mine/data.csv", "src/mine/keep.log", "src/mine/nested/.gitignore"),
+            *("README.md", "pyproject.toml", "src/mine/__init__.py", "src/mine/_version.py", "src/mine/build/inner.py"),
+            *("src/mine/data.csv", "src/mine/keep.log", "src/mine/nested/.gitignore", "src/mine/nested/no.txt"),
         ]
     )
+
+
+def test_what_git_ignores_in_packages_travels_up_to_a_limit(tmp_path: Path) -> None:
+    """A model and generated code are here; what programs write is not, and what is too large is named."""
+    root = write(
+        tmp_path / "project",
+        *("pyproject.toml", "mine/generated/__init__.py", "mine/run.log", "ignored_pkg/__init__.py", "outputs/x.csv"),
+        *("mine/generated/x.json", "ignored_pkg/table.csv", "outputs/notes.py"),
+        **{
+            ".gitignore": "*.pkl\n*.log\ngenerated/\n/ignored_pkg/\n/outputs/\n",
+            "mine/__init__.py": "",
+            "mine/model.pkl": "weights",
+        },
+    )
+    assert paths(root) == [
+        *("ignored_pkg/__init__.py", "ignored_pkg/table.csv", "mine/__init__.py", "mine/generated/__init__.py"),
+        *("mine/generated/x.json", "mine/model.pkl", "pyproject.toml"),
+    ]
+    with (root / "mine/model.pkl").open("wb") as file:
+        file.truncate(60_000_000)
+    sources = project_sources(root)
+    assert "mine/model.pkl" not in [file.path for file in sources.files]
+    ((place, reason),) = sources.left_out
+    assert place == root
+    assert "git ignores 3 files in its packages (60.0 MB)" in reason
+    assert "mine/model.pkl (60.0 MB)" in reason
+
+
+def test_a_project_in_an_ignored_directory_is_whole(tmp_path: Path) -> None:
+    """What lies in a directory that git ignores is not ignored for that."""
+    top = write(tmp_path / "repository", ".git/HEAD", **{".gitignore": "/scratch/\n"})
+    assert paths(write(top / "scratch" / "one", "setup.py", "one/data.csv")) == ["one/data.csv", "setup.py"]
+
+
+def test_files_beside_a_project_that_its_build_names_belong_to_it(tmp_path: Path) -> None:
+    """Those of a monorepo, in every way of saying it; not the repository itself, and not what only tools read."""
+    write(
+        tmp_path, "common/part/__init__.py", "shared/a.json", "other/setup.py", "LICENSE", "app/src/app.py", "one.txt"
+    )
+    write(tmp_path, "common/setup.txt", "data/table.csv")
+    write(
+        tmp_path / "app",
+        **{
+            "pyproject.toml": '[project]\nlicense = {file = "../LICENSE"}\n[tool.poetry]\n'
+            'packages = [{include = "part", from = "../common"}]\n[tool.setuptools_scm]\nroot = ".."\n'
+            '[tool.uv.sources]\nother = {path = "../other"}\n'
+            '[tool.hatch.build.targets.wheel.force-include]\n"../shared/*.json" = "x"\n"../app/src" = "y"\n',
+            "setup.cfg": "[options]\npackage_dir =\n  = ../data\n",
+            "setup.py": "open('../one.txt'); open('../missing.txt')",
+        },
+    )
+    expected = [
+        *("../LICENSE", "../common/part/__init__.py", "../common/setup.txt", "../data/table.csv", "../one.txt"),
+        *("../shared/a.json", "pyproject.toml", "setup.cfg", "setup.py", "src/app.py"),
+    ]
+    assert paths(tmp_path / "app") == sorted(expected)
+    seen = digest_of(project_files(tmp_path / "app"))
+    (tmp_path / "shared/a.json").write_text("edited")
+    assert digest_of(project_files(tmp_path / "app")) != seen
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="reading TOML needs Python 3.11")
+def test_what_no_build_reads_stays_where_that_is_known(tmp_path: Path) -> None:
+    """Documents and data beside the packages stay if pyproject.toml alone says how to build, and does not name them."""
+    system = '[build-system]\nrequires = ["hatchling>=1"]\nbuild-backend = "hatchling.build"\n'
+    root = write(
+        tmp_path / "project",
+        *("src/mine/__init__.py", "src/mine/data.csv", "tests/test_mine.py", "tests/data.json", "README.md", "LICENSE"),
+        *("data/big.bin", "docs/index.md", "dump.sql", "named/x.csv", "x.json", "stubs/mine.pyi", "extra/one.bin"),
+        **{
+            "pyproject.toml": system + '[tool.hatch.build]\ninclude = ["src", "/named/x.csv", "*.json", "ext*/*.bin"]\n'
+        },
+    )
+    everything = paths(root)
+    assert [path for path in everything if path.startswith(("data", "docs", "dump"))] == []
+    assert len(everything) == 11
+    for change in (
+        {"hatch_build.py": ""},
+        {"pyproject.toml": system + "[tool.hatch.build.hooks.custom]\n"},
+        {"pyproject.toml": system.replace('"hatchling>=1"', '"hatchling", "hatch-mypyc"')},
+        {"pyproject.toml": system.replace("hatchling.build", "mesonpy")},
+        {"pyproject.toml": "= nonsense"},
+    ):
+        write(root, **{"pyproject.toml": system, **change})
+        assert {"data/big.bin", "docs/index.md", "dump.sql"} <= set(paths(root))
+        (root / "hatch_build.py").unlink(missing_ok=True)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file system refuses such names, or takes them for the same")
+def test_a_name_that_no_wheel_can_hold_stays_alone(beside: Path) -> None:
+    """A name that is not UTF-8, or has control characters, is told; all else travels, whatever its name is."""
+    write(beside, "tools/__init__.py", "tools/12:30.json", "tools/Model.py", "tools/model.py", "tools/new\nline/x.txt")
+    latin = Path(os.fsdecode(os.fsencode(beside / "tools") + b"/caf\xe9.txt"))
+    latin.touch()
+    assert found() == {
+        "module-tools": [f"tools/{name}" for name in ("12:30.json", "Model.py", "__init__.py", "model.py")]
+    }
+    loose = find_modules(chosen=True, limit=BIG)
+    assert {path for path, _ in loose.left_out} == {latin, beside / "tools" / "new\nline"}
+    assert all("no wheel can hold" in reason for _, reason in loose.left_out)
+
+
+def test_a_file_is_read_again_only_if_it_may_have_changed(tmp_path: Path) -> None:
+    """Times and size tell it, unless it was written so recently that a further change might not show in them."""
+    path = tmp_path / "a.py"
+    path.write_text("x = 1")
+    reads: list[Path] = []
+
+    def read(path: Path) -> str:
+        reads.append(path)
+        return path.read_text()
+
+    def later() -> int:
+        return time.time_ns() + 10**10
+
+    now, then = Digests(read), Digests(read, later)
+    assert [now.of(path), now.of(path)] == ["x = 1"] * 2
+    assert len(reads) == 2
+    assert [then.of(path), then.of(path)] == ["x = 1"] * 2
+    assert len(reads) == 3
+    path.write_text("x = 22")
+    assert then.of(path) == "x = 22"
+    facts = path.stat()
+    (tmp_path / "b.py").write_text("x = 33")
+    (tmp_path / "b.py").replace(path)
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))  # as if nothing had happened
+    assert then.of(path) == "x = 33"
 
 
 def test_the_rules_of_the_whole_checkout_hold(tmp_path: Path) -> None:
@@ -336,8 +466,31 @@ def test_a_source_that_is_gone_is_a_fault(tmp_path: Path, monkeypatch: pytest.Mo
     assert PackageSync(ignore=["mine"])
 
 
-def test_a_project_in_a_checkout_ships_what_git_knows(tmp_path: Path) -> None:
-    """A backend that asks git for the files gets them, also where the cache lies in a checkout that ignores it."""
+def test_projects_have_a_limit_unless_they_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too large a source is an error that names the largest files; a project that is ignored is not looked at."""
+    root = write(tmp_path / "project", "setup.py", **{"mine/table.csv": "#" * 600, "mine/other.csv": "#" * 500})
+    site = tmp_path / "site-packages"
+    info = {
+        "METADATA": "Name: mine\n",
+        "direct_url.json": f'{{"url": "{root.as_uri()}", "dir_info": {{"editable": true}}}}',
+    }
+    write(site, **{f"mine-1.0.dist-info/{name}": text for name, text in info.items()})
+    assert scan([str(site)], projects_limit=1100).distributions["mine"].identity
+    with pytest.raises(
+        PolicyError, match=r"projects: .*\(mine\) is 1\.1 kB, more than .*table\.csv \(600 B\), .*other"
+    ):
+        scan([str(site)], projects_limit=1099)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(site)])
+    with dask.config.set({"pkgsync.projects-limit": 1099}):
+        with pytest.raises(PolicyError, match=r"ignore=\['mine'\]; or raise projects-limit"):
+            PackageSync(modules=False)
+        assert PackageSync(ignore=["mine"], modules=False).target.environment.distributions["mine"].identity == ""
+        page = CliRunner().invoke(cli.pkgsync, ["scan", "--files", "--no-modules"]).output
+        assert "built from (3 files, 1.1 kB)" in page
+
+
+def test_a_backend_that_asks_git_ships_what_is_here(tmp_path: Path) -> None:
+    """Files that are not added yet are readable here, and so there, also where a checkout ignores the cache."""
     config = ["-c", "user.name=me", "-c", "user.email=me@example.org"]
     for directory, ignored in ((tmp_path, "*"), (tmp_path / "project", "")):
         directory.mkdir(exist_ok=True)
@@ -345,7 +498,7 @@ def test_a_project_in_a_checkout_ships_what_git_knows(tmp_path: Path) -> None:
         (directory / ".gitignore").write_text(f"{ignored}\n")
     root = write(
         tmp_path / "project",
-        *("mine/data/x.json", "mine/not-known.json"),
+        *("mine/data/x.json", "mine/not-added.json"),
         **{
             "pyproject.toml": '[build-system]\nrequires = ["setuptools>=64", "setuptools-scm>=8"]\n'
             'build-backend = "setuptools.build_meta"\n[project]\nname = "mine"\ndynamic = ["version"]\n'
@@ -353,7 +506,7 @@ def test_a_project_in_a_checkout_ships_what_git_knows(tmp_path: Path) -> None:
             "mine/__init__.py": "x = 1",
         },
     )
-    subprocess.run(["git", "add", "--all", ":!mine/not-known.json"], cwd=root, check=True)
+    subprocess.run(["git", "add", "--all", ":!mine/not-added.json"], cwd=root, check=True)
     subprocess.run(["git", *config, "commit", "-qm", "one"], cwd=root, check=True)
     origin = FromDirectory(root.as_uri(), editable=True)
     found = scan_installed([str(tmp_path)])
@@ -363,8 +516,7 @@ def test_a_project_in_a_checkout_ships_what_git_knows(tmp_path: Path) -> None:
     _, path = packer.pack(BlobRequest(one.name, one.version, one.identity))
     with zipfile.ZipFile(path) as bundle:
         names = set(bundle.namelist())
-    assert {"mine/__init__.py", "mine/data/x.json"} <= names
-    assert "mine/not-known.json" not in names
+    assert {"mine/__init__.py", "mine/data/x.json", "mine/not-added.json"} <= names
     assert not (root / "build").exists()
 
 

@@ -44,22 +44,28 @@ HATCHLING = """
 
 
 def test_an_editable_project_arrives_and_an_edit_arrives_again(person: Person, cluster: Cluster) -> None:
-    """An editable project is built from a copy, edits travel in the same process, and nothing is written into it.
+    """An editable project is built from a copy, with edits and what git ignores, and nothing is written into it.
 
     Nor into its repository, to which git's variables point, as in a hook or a linked worktree.
     """
     files = {
         "pyproject.toml": HATCHLING.format(
-            name="mine", more='[project.scripts]\n    mine-tool = "mine:main"\n    [tool.hatch.build.targets.wheel]\n'
-        ),
+            name="mine",
+            more='[project.scripts]\n    mine-tool = "mine:main"\n    [tool.hatch.version]\n    source = "vcs"\n',
+        )
+        .replace('version = "1.0"', 'dynamic = ["version"]')
+        .replace('"hatchling"]', '"hatchling", "hatch-vcs"]'),
+        ".gitignore": "*.pkl\n",
+        "src/mine/model.pkl": "weights",
+        "src/mine/12:30.json": "{}",
         "src/mine/__init__.py": "answer = 41\ndef main(): print('tool', answer)\n",
         "src/mine/gone.py": "",
         "src/mine/table.csv": "a,b\n1,2\n",
     }
     project = person.write(files, "mine")
+    for argv in (["init"], ["add", "."], ["commit", "-m", "one"], ["tag", "v2.5.0"]):
+        git(*argv, cwd=project)
     person.install("-e", str(project))
-    for argv in (["init", "-q"], ["add", "-A"], ["-c", "user.name=x", "-c", "user.email=x", "commit", "-qm", "first"]):
-        subprocess.run(["git", *argv], cwd=project, check=True)
     (project / "src/mine/table.csv").write_text("a,b\n1,2\n3,4\n")  # an unfinished edit
     repository = {path: path.read_bytes() for path in (project / ".git").rglob("*") if path.is_file()}
     before = {path: path.stat().st_mtime_ns for path in project.rglob("*")}
@@ -76,6 +82,11 @@ def test_an_editable_project_arrives_and_an_edit_arrives_again(person: Person, c
             call, "import subprocess; answer = subprocess.check_output(['mine-tool'], text=True)")
         results["data"] = everywhere(
             call, "import mine, pathlib; answer = (pathlib.Path(mine.__file__).parent / 'table.csv').read_text()")
+        results["ignored"] = everywhere(
+            call, "import mine, pathlib; answer = (pathlib.Path(mine.__file__).parent / 'model.pkl').read_text()")
+        results["colon"] = everywhere(
+            call, "import mine, pathlib; answer = (pathlib.Path(mine.__file__).parent / '12:30.json').exists()")
+        results["version"] = everywhere(call, "import importlib.metadata as m; answer = m.version('mine')")
         again = pkgsync.sync(client, progress=False)
         results["again"] = again.changed
         results["written"] = sorted(str(path) for path in project.rglob("*"))
@@ -96,6 +107,9 @@ def test_an_editable_project_arrives_and_an_edit_arrives_again(person: Person, c
     assert all("/layers/" in file for file in found["file"])
     assert found["tool"] == ["tool 41\n"] * 2
     assert found["data"] == ["a,b\n1,2\n3,4\n"] * 2
+    assert found["ignored"] == ["weights"] * 2
+    assert found["colon"] == [True] * 2
+    assert found["version"] == ["2.5.0"] * 2
     assert found["again"] is False
     assert found["written"] == sorted(map(str, before))
     assert found["second"] == [42, 42]
@@ -207,6 +221,7 @@ def test_loose_modules_arrive_and_an_edit_reaches_workers_that_imported_them(per
             "tools/.env": "SECRET=hunter2",
             "tools/__pycache__/x.pyc": "",
             "tools/notes.log": "",
+            "tools/12:30.json": "{}",
             ".gitignore": "*.log\n",
             "wave.py": "answer = 'not the one of the standard library'\n",
             "secrets_of_mine.py": "answer = 'mine'\n",
@@ -241,7 +256,9 @@ def test_loose_modules_arrive_and_an_edit_reaches_workers_that_imported_them(per
     )
     assert found["first"] == [1, 1]
     assert found["more"] == ["more"] * 2
-    assert [set(files) - {"__pycache__"} for files in found["files"]] == [{"__init__.py", "table.txt"}] * 2
+    assert [set(files) - {"__pycache__"} for files in found["files"]] == [
+        {"__init__.py", "table.txt", "12:30.json"}
+    ] * 2
     assert found["wave"] == [True, True]
     assert found["job"] == ["None", "None"]
     assert found["second"] == [2, 2]

@@ -605,7 +605,16 @@ def test_a_lock_file_that_nobody_could_match_is_told_at_the_start(change: Any, r
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(None, os.strerror(errno.ENOENT)), ("directory", os.strerror(errno.EISDIR)), (b"\xff", "it is no text in UTF-8")],
+    [
+        (None, os.strerror(errno.ENOENT)),
+        ("directory", os.strerror(errno.EISDIR)),
+        (b"\xff", "it is no text in UTF-8; save it as UTF-8"),
+        (b"\xff\xfea", "it is no text in UTF-16; save it as UTF-8"),
+        (
+            "six==1.0".encode("utf-16-le"),
+            "it is a text in UTF-16 without a byte order mark, or no text; save it as UTF-8",
+        ),
+    ],
 )
 def test_a_lock_file_that_cannot_be_read_is_named_once(content: Any, reason: str, tmp_path: Path) -> None:
     """The path stands in the message once, with the reason."""
@@ -617,6 +626,66 @@ def test_a_lock_file_that_cannot_be_read_is_named_once(content: Any, reason: str
     with pytest.raises(PolicyError) as caught:
         read_lock(str(path))
     assert str(caught.value) == f"{path} cannot be read: {reason}"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("name", ["requirements.txt", "environment.json"])
+def test_a_byte_order_mark_tells_the_encoding(name: str, encoding: str, tmp_path: Path) -> None:
+    """Editors write one, and PowerShell writes UTF-16 with it; `compare` reads such files, too."""
+    here = scan(modules=False)
+    path = tmp_path / name
+    path.write_text(here.to_json() if name.endswith("json") else "click==8.0\r\n", encoding=encoding)
+    assert "click" in read_lock(str(path)).distributions
+    if name.endswith("json"):
+        page = CliRunner().invoke(cli.pkgsync, ["compare", str(path), "-"], input=path.read_bytes())
+        assert page.exit_code == 0, page.output
+
+
+def test_requirements_of_other_files_are_read(tmp_path: Path) -> None:
+    """Those that ``-r`` includes, from where the including file lies, and exact versions of constraints."""
+    files = {
+        "requirements.txt": "-r base/more.txt\n-c pins.txt\nnumpy\npandas>=2  # any\n--requirement=base/last.txt\n",
+        "base/more.txt": "six==1.17.0\n-r last.txt\n",
+        "base/last.txt": "toolz==1.0\nnumpy>=1\n",
+        "pins.txt": "numpy==2.1.0\npandas==2.2.0\nunused==1.0\nscipy<2\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = read_lock(str(tmp_path / "requirements.txt")).distributions
+    pins = {"numpy": "2.1.0", "pandas": "2.2.0", "six": "1.17.0", "toolz": "1.0"}
+    assert {name: one.version for name, one in found.items()} == pins
+    (tmp_path / "base/last.txt").write_text("-r more.txt\n-rmissing.txt\n-r https://example.org/r.txt\n")
+    with pytest.raises(PolicyError) as caught:
+        read_lock(str(tmp_path / "requirements.txt"))
+    here, last = tmp_path / "base/last.txt", tmp_path / "base"
+    for reason in (
+        f"{here}: line 1: {last / 'more.txt'} includes itself",
+        f"{here}: line 2: {last / 'missing.txt'} cannot be read: {os.strerror(errno.ENOENT)}",
+        f"{here}: line 3: only files on this machine can be included",
+    ):
+        assert reason in str(caught.value)
+
+
+def test_what_says_where_but_not_which_version_is_told_with_a_way_out() -> None:
+    """All such lines of `pip freeze` at once, without passwords; a wheel tells its version by its name."""
+    text = (
+        "six==1.17.0\nmine @ file:///home/me/mine\n-e git+https://me:hunter2@example.org/two.git@abc#egg=two\n"
+        "# Editable install with no version control (three==1.0)\n-e /home/me/three\n"
+        "four @ git+https://token@example.org/four?key=hunter2\n./five\n"
+        "toolz @ https://example.org/toolz-1.0.0-py3-none-any.whl#sha256=1\n"
+    )
+    with pytest.raises(PolicyError) as caught:
+        environment_from_lock("r.txt", text, this_interpreter())
+    said = str(caught.value)
+    assert [line.partition(": expected")[0] for line in said.splitlines()[:-1]] == [
+        f"r.txt: line {number}" for number in (2, 3, 5, 6, 7)
+    ]
+    assert "pip list --format=freeze" in said
+    assert "hunter2" not in said
+    assert "token" not in said
+    read = environment_from_lock("r.txt", text.splitlines()[0] + "\n" + text.splitlines()[-1], this_interpreter())
+    assert read.distributions["toolz"].version == "1.0.0"
 
 
 def test_a_scan_is_a_lock_file_too() -> None:

@@ -13,9 +13,15 @@ from dask_pkgsync.model.policy import CRITICAL
 
 if TYPE_CHECKING:
     from dask_pkgsync.model.environments.interpreter import Interpreter
+    from dask_pkgsync.model.lockfiles.requirements import Include
 
 
-def environment_from_lock(name: str, text: str, interpreter: Interpreter) -> Environment:
+def no_files(name: str, path: str) -> tuple[str, str]:
+    """Refuse to read a file that a lock file includes."""
+    raise PolicyError(f"{name} includes {path}, and only lock files on the disk may include others")
+
+
+def environment_from_lock(name: str, text: str, interpreter: Interpreter, include: Include = no_files) -> Environment:
     """Return the environment that a lock file pins, for an interpreter.
 
     Parameters
@@ -26,6 +32,8 @@ def environment_from_lock(name: str, text: str, interpreter: Interpreter) -> Env
         Content of the file.
     interpreter : Interpreter
         Interpreter of the environment. A JSON file has one of its own, which is used instead.
+    include : callable
+        Reads the files that a requirements file names with ``-r`` and ``-c``.
 
     Raises
     ------
@@ -37,7 +45,7 @@ def environment_from_lock(name: str, text: str, interpreter: Interpreter) -> Env
             return Environment.from_json(text)
         except ValueError as error:
             raise PolicyError(f"{name}: {error}") from None
-    pins = pins_of_toml(name, text) if name.endswith((".toml", ".lock")) else pins_of_requirements(name, text)
+    pins = pins_of_toml(name, text) if name.endswith((".toml", ".lock")) else pins_of_requirements(name, text, include)
     distributions: dict[str, Distribution] = {}
     for package, version in pins:
         known = distributions.setdefault(package, Distribution(package, version))

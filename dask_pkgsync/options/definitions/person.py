@@ -187,6 +187,13 @@ MODULES_LIMIT = Option(
     "Size of all loose modules together above which `sync` and `scan` raise an error.",
     default="50 MB",
 )
+PROJECTS_LIMIT = Option(
+    "projects-limit",
+    kinds.SIZE,
+    Whose.CLIENT,
+    "Size of the source of all editable projects together above which `sync` and `scan` raise an error.",
+    default="500 MB",
+)
 BUILD_TIMEOUT = Option(
     "build-timeout",
     kinds.DURATION,
