@@ -36,3 +36,6 @@ class Installer(Protocol):
         self, requirements: Sequence[str], constraints: Sequence[str], *, timeout: float, indexes: Indexes = OWN
     ) -> tuple[str, ...]:
         """Return exact pins for requirements and their dependencies that agree with the constraints."""
+
+    def forget(self, names: Sequence[str], *, timeout: float) -> None:
+        """Remove distributions from the installer's cache: their files there are no longer those of the wheel."""
