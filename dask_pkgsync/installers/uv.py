@@ -83,9 +83,9 @@ class Uv:
         lines = (line.partition(";")[0].strip() for line in printed.splitlines())
         return tuple(line for line in lines if "==" in line)
 
-    def forget(self, names: Sequence[str], *, timeout: float) -> None:
+    def forget(self, names: Sequence[str], *, work: Path, timeout: float) -> None:
         """Remove distributions from uv's cache: a file that was changed in a layer may be the same file there."""
-        call(self.forget_argv(names), "install", (), timeout=timeout, temporary=self.cache)
+        call(self.forget_argv(names), "install", (), timeout=timeout, temporary=work)
 
 
 def index_options(indexes: Indexes) -> list[str]:

@@ -153,7 +153,7 @@ def _published(
         notes = filler.fill(built, final)
         layer = Layer(digest, built, plan.complete, plan.pins, notes=notes)
         if spoilt := _spoilt(layer, final, changes):
-            found.forget(spoilt, timeout=timeout)
+            found.forget(spoilt, work=aside, timeout=timeout)
             shutil.rmtree(built)
             filler = Filler(plan, base, found, sources, timeout)
             notes = filler.fill(built, final)
