@@ -88,10 +88,10 @@ def build(
 
 def changes_in(layer: Layer) -> Changes:
     """Return how a layer differs from what was published under its name. Blocks."""
-    facts = _facts(layer.root)
+    changes, facts = compare_with_manifest(layer.root), _facts(layer.root)
     if facts is not None and facts.get("built") != layer.built:
-        return Changes(whole="has been built anew since this node prepared it")
-    return compare_with_manifest(layer.root)
+        return replace(changes, whole="has been built anew since this node prepared it")
+    return changes
 
 
 def _facts(root: Path) -> dict[str, Any] | None:
