@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dask_pkgsync.cache.directory import MARKER
 from dask_pkgsync.cache.trees import BYTECODE
-from dask_pkgsync.model.text import printable
+from dask_pkgsync.model.text import printable, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,6 +101,6 @@ def _files(root: Path) -> Files:
 
 def _listed(paths: tuple[str, ...], one: str, several: str) -> str:
     """Return the first paths of a list, below site-packages where they are, and what happened to them."""
-    names = [printable(path.partition("/site-packages/")[2] or path) for path in paths[:_SHOWN]]
+    names = [shown(printable(path.partition("/site-packages/")[2] or path), 100) for path in paths[:_SHOWN]]
     more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
     return f"{', '.join(names)}{more} {one if len(paths) == 1 else several}"
