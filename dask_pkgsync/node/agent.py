@@ -32,6 +32,10 @@ _in_force: WeakKeyDictionary[Server, tuple[Target, Prepared]] = WeakKeyDictionar
 agents, of which every sync makes a new one."""
 
 
+_inspections: dict[Any, asyncio.Task[tuple[str, ...]]] = {}
+"""The inspections that are under way in this process."""
+
+
 class NodeAgent:
     """Answers the scheduler's calls for one node: prepare and inspect, which change no process; activate; release."""
 
@@ -108,7 +112,7 @@ class NodeAgent:
 
     async def handle_inspect(self) -> dict[str, Any]:
         """Answer with what has changed on this node since it took its target: in its layer, or in its base."""
-        changes = await asyncio.to_thread(changes_since, *self.in_force) if self.in_force else ()
+        changes = await inspected(*self.in_force) if self.in_force else ()
         return {"changes": [sendable_line(change, MAX_TEXT) for change in changes]}
 
     async def handle_activate(self, target: str) -> dict[str, Any]:
@@ -130,6 +134,20 @@ class NodeAgent:
     async def handle_release(self) -> dict[str, Any]:
         """Give the node its base back."""
         raise NotImplementedError
+
+
+async def inspected(target: Target, prepared: Prepared) -> tuple[str, ...]:
+    """Return what has changed since a node was prepared (`process.preparation.changes_since`).
+
+    All nannies of one process are asked at about the same time: those with the same layer share one look at the files.
+    """
+    layer, base = prepared.layer, prepared.base
+    key = asyncio.get_running_loop(), target.id, layer and (layer.root, layer.built), base and base.fingerprint
+    if (inspection := _inspections.get(key)) is None:
+        inspection = asyncio.create_task(asyncio.to_thread(changes_since, target, prepared))
+        inspection.add_done_callback(lambda _: _inspections.pop(key, None))
+        _inspections[key] = inspection
+    return await asyncio.shield(inspection)
 
 
 def is_own_process(target: Target) -> bool:

@@ -14,7 +14,7 @@ from dask_pkgsync.model.errors import RestartNeededError
 from dask_pkgsync.model.reports.failure import LayerError, failure_to_wire
 from dask_pkgsync.model.reports.sync import report_to_wire, with_changes
 from dask_pkgsync.model.target import Target, target_from_wire, target_to_wire
-from dask_pkgsync.node.agent import NodeAgent, expected, failure_of, is_own_process
+from dask_pkgsync.node.agent import NodeAgent, expected, failure_of, inspected, is_own_process
 from dask_pkgsync.node.dask_internals import (
     add_plugin_to_worker,
     before_restarts,
@@ -28,7 +28,6 @@ from dask_pkgsync.node.dask_internals import (
 from dask_pkgsync.node.log import log_in_sentences, logger
 from dask_pkgsync.node.worker import NAME, WorkerSync
 from dask_pkgsync.process import spawning
-from dask_pkgsync.process.preparation import changes_since
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -157,7 +156,7 @@ class NannyAgent(NodeAgent):
             return
         target, prepared = in_force
         try:
-            changes = await asyncio.to_thread(changes_since, target, prepared)
+            changes = await inspected(target, prepared)
             if not changes:
                 return
             logger.warning("the environment is prepared once more before the worker starts: %s", "; ".join(changes))
