@@ -82,7 +82,7 @@ class NodeRpc:
             await self.scheduler.remove_worker(address=address, stimulus_id="pkgsync-failed", expected=True)
 
 
-INSPECT_TIMEOUT = 30.0
+INSPECT_TIMEOUT = 10.0
 """Seconds after which a node that does not answer counts as unchanged: a sync or a status must not wait for it."""
 MAX_CHANGES = 10
 """The most changes that a node may name."""
