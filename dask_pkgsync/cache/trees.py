@@ -26,9 +26,10 @@ def make_read_only(root: Path) -> None:
     for directory, directories, files in os.walk(root, topdown=False):
         if os.path.basename(directory) == BYTECODE:  # noqa: PTH119
             continue
-        if BYTECODE not in directories and any(name.endswith(".py") for name in files):
-            os.mkdir(f"{directory}{os.sep}{BYTECODE}")  # noqa: PTH102
-        os.chmod(directory, os.stat(directory).st_mode & ~_WRITE)  # noqa: PTH101, PTH116
+        with contextlib.suppress(OSError):  # some file systems have no modes
+            if BYTECODE not in directories and any(name.endswith(".py") for name in files):
+                os.mkdir(f"{directory}{os.sep}{BYTECODE}")  # noqa: PTH102
+            os.chmod(directory, os.stat(directory).st_mode & ~_WRITE)  # noqa: PTH101, PTH116
 
 
 def move(root: Path, to: Path) -> None:

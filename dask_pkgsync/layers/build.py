@@ -257,4 +257,5 @@ def _is_same_file(one: Path, other: Path) -> bool:
 def _altered(before: Layer | None, changes: Changes) -> tuple[str, ...]:
     """Return the files of which processes may have loaded other contents than those of the layer, ``""`` for any."""
     known = (*(before.altered if before else ()), *changes.replaced, *changes.added)
-    return tuple(sorted(set(known))) if len(known) <= MAX_ALTERED else ("",)
+    can_be_sent = len(known) <= MAX_ALTERED and all(map(str.isprintable, known))
+    return tuple(sorted(set(known))) if can_be_sent else ("",)

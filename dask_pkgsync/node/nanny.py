@@ -165,9 +165,10 @@ class NannyAgent(NodeAgent):
                 return
             await self.configure(target, anew)
         except Exception as error:  # noqa: BLE001  # after any error the verification in the worker fails
-            self.let_workers_verify(target)
-            self._start_children_here()
-            await self.tell_failure(error)
+            if self.in_force is in_force:
+                self.let_workers_verify(target)
+                self._start_children_here()
+                await self.tell_failure(error)
             return
         report = with_changes(self.report(anew, outcome="started"), changes)
         with contextlib.suppress(OSError):

@@ -94,14 +94,15 @@ def deactivate() -> None:
     state = this_process()
     if not state.layer:
         return
-    roots = state.layer, state.own_environment
+    roots = [root for root in (state.layer, state.own_environment) if root]
     state.leftovers.update(distributions_imported_from(state.layer))
     sys.path[:] = base_path()
     paths = os.environ.get("PATH", "").split(os.pathsep)
     os.environ["PATH"] = os.pathsep.join(entry for entry in paths if not any(is_below(entry, root) for root in roots))
-    os.environ.pop("VIRTUAL_ENV", None)
-    if state.virtual_env is not None:
-        os.environ["VIRTUAL_ENV"] = state.virtual_env
+    if os.environ.get("VIRTUAL_ENV") == state.own_environment:
+        os.environ.pop("VIRTUAL_ENV")
+        if state.virtual_env is not None:
+            os.environ["VIRTUAL_ENV"] = state.virtual_env
     sys.executable = state.python
     multiprocessing.set_executable(state.python)
     state.layer = state.built = state.target = ""

@@ -65,7 +65,7 @@ class OwnEnvironment:
             (self.bin / name).symlink_to(os.path.realpath(layer.python))
         (self.root / "pyvenv.cfg").write_text((layer.root / "pyvenv.cfg").read_text())
         (self.site_packages / _LAYER_LINK).write_text(_link_to(layer, self.site_packages))
-        if find_spec("pip") is not None:
+        if "pip" in sys.modules or find_spec("pip") is not None:
             for name in ("pip", "pip3"):
                 script = self.bin / name
                 script.write_text('#!/bin/sh\nexec "$(dirname "$0")/python" -m pip "$@"\n')

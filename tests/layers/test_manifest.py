@@ -193,3 +193,13 @@ def test_a_long_list_of_changes_is_cut(base: Base, cache: Cache) -> None:
     assert again.notes[-1].endswith(f"added_0004?.py and {MAX_ALTERED - 4} more were added")
     assert again.altered == ("",)
     assert str(Changes()) == ""
+
+
+def test_a_name_that_cannot_be_sent_stands_for_any_file(base: Base, cache: Cache) -> None:
+    """A layer with such a file is set aside as well, and reaches workers as a message."""
+    layer = writable(make(base, cache))
+    (layer.site_packages / os.fsdecode(b"caf\xe9\n.py")).write_text("")
+    assert str(changes_in(layer)).isprintable()
+    again = make(base, cache)
+    assert layer_from_wire(layer_to_wire(again)).altered == ("",)
+    assert not changes_in(again)

@@ -86,7 +86,7 @@ class Rollout:
 
         Nodes on which nothing has changed are left out.
         """
-        nodes = self.nodes.connected()
+        nodes = self.nodes.connected() if self.target else []
         found = await asyncio.gather(self.own_node.inspect(), *(self.steps.inspect(node) for node in nodes))
         addresses = (self.own_node.address, *(node.address for node in nodes))
         return {address: changes for address, changes in zip(addresses, found, strict=True) if changes}
