@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 from time import time
 from typing import TYPE_CHECKING
 
 import psutil
 
+from dask_pkgsync.cache import trees
 from dask_pkgsync.cache.directory import MARKER
 from dask_pkgsync.cache.host import this_host
 from dask_pkgsync.model.reports.failure import LayerError
@@ -64,11 +64,11 @@ def _remove(cache: Cache, digest: str, max_age: float) -> bool:
             if cache.is_leased(digest, max_age):
                 return False
             aside = cache.aside("removed")
-            (cache.layers / digest).rename(aside)
-            shutil.rmtree(cache.leases / digest, ignore_errors=True)
+            trees.move(cache.layers / digest, aside)
+            trees.remove(cache.leases / digest)
     except (OSError, LayerError):  # another process builds, uses or has removed it
         return False
-    shutil.rmtree(aside, ignore_errors=True)
+    trees.remove(aside)
     return True
 
 
@@ -83,7 +83,7 @@ def _sweep(cache: Cache, max_age: float) -> None:
             is_gone = rest.rpartition("-")[0] == this_host() and not psutil.pid_exists(int(pid))
             abandoned = is_gone or directory.stat().st_mtime < time() - max(max_age, 3600)
             if abandoned:
-                directory.unlink() if directory.is_file() else shutil.rmtree(directory, ignore_errors=True)
+                directory.unlink() if directory.is_file() else trees.remove(directory)
 
 
 def _size(directory: Path) -> int:

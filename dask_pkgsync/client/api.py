@@ -164,7 +164,8 @@ async def _warn_of_missing_local_code(client: Client, plugin: PackageSync) -> No
 def status(client: Client) -> ClusterStatus:
     """Return how every node of a cluster, and every client, compares with the target.
 
-    Nothing is changed. The scheduler answers from what it knows, without asking the nodes.
+    Nothing is changed. The scheduler answers from what it knows, and asks each node whether its layer and its base are
+    still what they were.
 
     Parameters
     ----------

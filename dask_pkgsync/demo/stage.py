@@ -267,8 +267,19 @@ def temporary_directory() -> Iterator[Path]:
         # An installer that was interrupted may have left a process that still writes there for a moment.
         deadline = time.monotonic() + 10
         while directory.exists() and time.monotonic() < deadline:
+            _make_writable(directory)
             shutil.rmtree(directory, ignore_errors=True)
             time.sleep(0.02)
+
+
+def _make_writable(directory: Path) -> None:
+    """Let the directories of a tree be removed: those of layers are read-only."""
+    for parent, directories, _ in os.walk(directory):
+        for name in directories:
+            path = Path(parent, name)
+            if not path.is_symlink():
+                with suppress(OSError):
+                    path.chmod(0o700)
 
 
 @contextmanager

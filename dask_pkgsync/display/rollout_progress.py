@@ -149,6 +149,8 @@ def waiting(owner: str, packages: Sequence[str]) -> str:
 
 def summary(report: SyncReport, seconds: float) -> str:
     """Say in one line how a sync ended, for example ``3 nodes match your environment after 2.1 s: 2 restarted``."""
+    if report.headline:
+        return f"{report.headline.rstrip('.')} (after {duration(seconds)})"
     outcomes = Counter(node.outcome for node in report.nodes)
     counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
     verb = "matches" if len(report.nodes) == 1 else "match"

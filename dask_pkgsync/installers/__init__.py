@@ -36,3 +36,14 @@ class Installer(Protocol):
         self, requirements: Sequence[str], constraints: Sequence[str], *, timeout: float, indexes: Indexes = OWN
     ) -> tuple[str, ...]:
         """Return exact pins for requirements and their dependencies that agree with the constraints."""
+
+    def forget(self, names: Sequence[str], *, work: Path, timeout: float) -> None:
+        """Remove distributions from the installer's cache: their files there are no longer those of the wheel.
+
+        Parameters
+        ----------
+        names : sequence of str
+        work : Path
+            A directory for temporary files.
+        timeout : float
+        """

@@ -89,6 +89,9 @@ class Pip:
         resolved = (entry["metadata"] for entry in json.loads(report)["install"])
         return tuple(sorted(f"{canonicalize_name(entry['name'])}=={entry['version']}" for entry in resolved))
 
+    def forget(self, names: Sequence[str], *, work: Path, timeout: float) -> None:
+        """Do nothing: pip keeps wheels packed, so that no file of its cache is in a layer."""
+
 
 def index_options(indexes: Indexes) -> list[str]:
     """Return pip's options for the indexes, which hold no URL: other users of the machine see command lines."""

@@ -55,6 +55,10 @@ class Uv:
             *["pip", "compile", str(requirements), "-c", str(constraints), "--python", str(self.python), *options],
         ]
 
+    def forget_argv(self, names: Sequence[str]) -> list[str]:
+        """Return the argument vector that removes distributions from uv's cache."""
+        return [*self.common(), "cache", "clean", *names]
+
     def make_environment(self, directory: Path, *, timeout: float) -> None:
         """Make an empty virtual environment that still works after its directory was renamed."""
         env = self.environment(directory.parent, OWN)
@@ -86,6 +90,10 @@ class Uv:
             printed = call(argv, "resolve", requirements, timeout=timeout, temporary=inputs.parent, env=env)
         lines = (line.partition(";")[0].strip() for line in printed.splitlines())
         return tuple(line for line in lines if "==" in line)
+
+    def forget(self, names: Sequence[str], *, work: Path, timeout: float) -> None:
+        """Remove distributions from uv's cache: a file that was changed in a layer may be the same file there."""
+        call(self.forget_argv(names), "install", (), timeout=timeout, temporary=work, env=self.environment(work))
 
 
 def index_options(indexes: Indexes) -> list[str]:

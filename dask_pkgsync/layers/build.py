@@ -5,22 +5,26 @@ The base is never written.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import uuid
 from dataclasses import replace
 from time import time
 from typing import TYPE_CHECKING
 
+from dask_pkgsync.cache import trees
 from dask_pkgsync.cache.directory import MARKER
 from dask_pkgsync.layers.clashes import clashes
 from dask_pkgsync.layers.fill import FROM_INDEX, Filler
 from dask_pkgsync.layers.layer import BASE_LINK, FORMAT, OTHER_BUILDS, Layer, layer_digest, link_to
 from dask_pkgsync.layers.leaks import find_leak, loose_names
+from dask_pkgsync.layers.manifest import Changes, compare_with_manifest, write_manifest
 from dask_pkgsync.layers.verify import verify
 from dask_pkgsync.model.clash import clash_from_wire, clash_to_wire
 from dask_pkgsync.model.reports.failure import LayerError
-from dask_pkgsync.scanning.records import dist_infos
+from dask_pkgsync.scanning.records import dist_infos, entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,54 +72,103 @@ def build(
     """
     digest = layer_digest(plan, base)
     with cache.lock(digest, timeout * 2):  # a builder runs the installer twice: to make the environment, and to fill it
-        layer = _existing(cache, digest) or _published(plan, base, cache, installer(), digest, timeout, sources)
+        layer = _existing(cache, digest) or _published(plan, base, cache, installer, digest, timeout, sources)
         cache.lease(layer.digest)
-    return layer
+    if layer.digest != digest and layer.reused:  # the complete layer that replaces this delta
+        complete = build(plan.completed(), base, cache, installer, timeout=timeout, sources=sources)
+        return replace(complete, notes=tuple(dict.fromkeys((*layer.notes, *complete.notes))))
+    if not layer.reused or not (changes := changes_in(layer)):
+        return layer
+    with cache.lock(digest, timeout * 2):
+        present = _existing(cache, digest)
+        if present is None or present.built == layer.built:  # no other process has built it anew meanwhile
+            present = _published(plan, base, cache, installer, digest, timeout, sources, changes)
+        return replace(present, notes=(*present.notes, BUILT_ANEW.format(changes)))
+
+
+def changes_in(layer: Layer) -> Changes:
+    """Return how a layer differs from what was published under its name. Blocks."""
+    changes, facts = compare_with_manifest(layer.root), _facts(layer.root)
+    if facts is not None and facts.get("built") != layer.built:
+        return replace(changes, whole="has been built anew since this node prepared it")
+    return changes
+
+
+def _facts(root: Path) -> dict[str, Any] | None:
+    """Return the facts in the marker of a layer; None if there are none."""
+    try:
+        facts = json.loads((root / MARKER).read_text())
+    except (OSError, ValueError):
+        return None
+    return facts if isinstance(facts, dict) else None
 
 
 def _existing(cache: Cache, digest: str) -> Layer | None:
-    marker = cache.layers / digest / MARKER
-    try:
-        facts = json.loads(marker.read_text())
-        os.utime(marker)
-    except (OSError, ValueError):
+    root = cache.layers / digest
+    facts = _facts(root)
+    if facts is None:
         return None
+    with contextlib.suppress(OSError):
+        os.utime(root / MARKER)
     if (instead := facts.get("instead")) is not None:  # the complete layer that replaces this delta
         complete = _existing(cache, str(instead))
         return replace(complete, notes=tuple(facts["notes"])) if complete else None
-    notes, found_clashes = tuple(facts["notes"]), tuple(clash_from_wire(clash) for clash in facts["clashes"])
     return Layer(
         digest,
-        marker.parent,
+        root,
         facts["complete"],
         tuple(facts["pins"]),
         reused=True,
-        notes=notes,
-        clashes=found_clashes,
+        notes=tuple(facts["notes"]),
+        clashes=tuple(clash_from_wire(clash) for clash in facts["clashes"]),
+        built=facts["built"],
+        altered=tuple(facts["altered"]),
     )
 
 
 def _published(
-    plan: Plan, base: Base, cache: Cache, installer: Installer, digest: str, timeout: float, sources: Sources
+    plan: Plan,
+    base: Base,
+    cache: Cache,
+    installer: Callable[[], Installer],
+    digest: str,
+    timeout: float,
+    sources: Sources,
+    changes: Changes = Changes(),  # noqa: B008  # it is frozen
 ) -> Layer:
-    """Build a layer aside, verify it, and rename it into place."""
+    """Build a layer aside, verify it, and rename it into place; set aside the one that is there.
+
+    Parameters
+    ----------
+    changes : Changes
+        How the layer that is there differs from what was published.
+    """
     aside = cache.aside("layer")
     try:
         aside.mkdir()
         built = aside / "layer"
         final = cache.layers / digest
-        filler = Filler(plan, base, installer, sources, timeout)
+        found = installer()
+        filler = Filler(plan, base, found, sources, timeout)
         notes = filler.fill(built, final)
         layer = Layer(digest, built, plan.complete, plan.pins, notes=notes)
+        if spoilt := _spoilt(layer, final, changes):
+            found.forget(spoilt, work=aside, timeout=timeout)
+            shutil.rmtree(built)
+            filler = Filler(plan, base, found, sources, timeout)
+            notes = filler.fill(built, final)
         size = verify(layer.site_packages, plan.pins)
         leak = None if plan.complete else find_leak(layer, plan, base, sources.target)
         if leak is not None:
-            return _complete_instead(plan, base, cache, installer, digest, timeout, leak, aside, sources)
+            return _complete_instead(plan, base, cache, found, digest, timeout, leak, aside, sources)
         if not plan.complete:
             (layer.site_packages / BASE_LINK).write_text(link_to(base))
         found_clashes = clashes(dist_infos(layer.site_packages), loose_names(sources.target))
         notes = (*notes, *map(str, found_clashes))
-        wire = [clash_to_wire(clash) for clash in found_clashes]
+        layer = replace(
+            layer, root=final, fetched=size, notes=notes, clashes=found_clashes,
+            built=uuid.uuid4().hex, altered=_altered(_existing(cache, digest), changes),
+        )  # fmt: skip
         _publish(
             built,
             final,
@@ -124,17 +177,24 @@ def _published(
                 "pins": plan.pins,
                 "bytes": size,
                 "notes": notes,
-                "clashes": wire,
+                "clashes": [clash_to_wire(clash) for clash in found_clashes],
+                "built": layer.built,
+                "altered": layer.altered,
                 OTHER_BUILDS: filler.other_builds,
             },
         )
-        return replace(layer, root=final, fetched=size, notes=notes, clashes=found_clashes)
     except OSError as error:
         raise LayerError("install", f"{error.strerror or error}: {error.filename or aside}", advice=_ADVICE) from None
+    else:
+        return layer
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        trees.remove(aside)
 
 
+BUILT_ANEW = "the layer had been changed on this node, and was built anew: {}"
+"""The note for people; ``{}`` stands for what had changed."""
+MAX_ALTERED = 1000
+"""The most files that a layer names as altered; above it, any file may be."""
 _ADVICE = "Make the cache directory writable and free space there, or set pkgsync.cache-directory to another one."
 
 
@@ -161,11 +221,41 @@ def _complete_instead(
 
 
 def _publish(built: Path, final: Path, facts: dict[str, Any]) -> None:
-    """Write the marker, as the last file, and rename the layer into place."""
+    """Write manifest and marker, as the last files, rename the layer into place, and make it read-only."""
+    write_manifest(built)
     with (built / MARKER).open("w") as marker:
         json.dump({"format": FORMAT, "created": time(), **facts}, marker)
         marker.flush()
         os.fsync(marker.fileno())
-    if final.exists():  # its marker is unreadable, so something has damaged it
-        final.rename(built.parent / "broken")
+    if final.exists():  # something has changed it
+        trees.move(final, built.parent / "set-aside")
     built.rename(final)
+    trees.make_read_only(final)
+
+
+def _spoilt(layer: Layer, before: Path, changes: Changes) -> tuple[str, ...]:
+    """Return the distributions of which the installer's cache has a file that was changed in the layer before.
+
+    uv links files from its cache into layers, so a file that is changed in place is changed in the cache as well.
+    """
+    same = {path for path in changes.replaced if _is_same_file(layer.root / path, before / path)}
+    site_packages = os.path.relpath(layer.site_packages, layer.root)
+    return tuple(
+        name
+        for name, dist_info in dist_infos(layer.site_packages).items()
+        if any(os.path.normpath(f"{site_packages}/{entry.path}") in same for entry in entries(dist_info))
+    )
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+def _altered(before: Layer | None, changes: Changes) -> tuple[str, ...]:
+    """Return the files of which processes may have loaded other contents than those of the layer, ``""`` for any."""
+    known = (*(before.altered if before else ()), *changes.replaced, *changes.added)
+    can_be_sent = len(known) <= MAX_ALTERED and all(map(str.isprintable, known))
+    return tuple(sorted(set(known))) if can_be_sent else ("",)

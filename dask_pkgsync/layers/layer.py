@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.plan import Plan
 
 
-FORMAT = 4
+FORMAT = 5
 """A number that changes whenever a new release would build another layer from the same pins."""
 BASE_LINK = "zzz_dask_pkgsync_base.pth"
 """The .pth file of a delta that adds the base behind the layer; its name makes Python read it last."""
@@ -66,6 +66,10 @@ class Layer:
     """What the person should know, a sentence each."""
     clashes: tuple[Clash, ...] = ()
     """Files of which it holds one distribution's version and not another's."""
+    built: str = ""
+    """A name for this publication of it: a layer that was changed is built anew under the same digest."""
+    altered: tuple[str, ...] = ()
+    """Files that had been replaced or added when earlier ones of this digest were set aside, relative to ``root``."""
 
     @property
     def bin(self) -> Path:
@@ -85,7 +89,14 @@ class Layer:
 
 def layer_to_wire(layer: Layer) -> dict[str, Any]:
     """Return a layer as plain data."""
-    return {"digest": layer.digest, "root": str(layer.root), "complete": layer.complete, "pins": list(layer.pins)}
+    return {
+        "digest": layer.digest,
+        "root": str(layer.root),
+        "complete": layer.complete,
+        "pins": list(layer.pins),
+        "built": layer.built,
+        "altered": list(layer.altered),
+    }
 
 
 def layer_from_wire(data: object) -> Layer:
@@ -96,7 +107,9 @@ def layer_from_wire(data: object) -> Layer:
     if not path.is_absolute() or path.name != digest:
         raise MessageError(root.place, "the absolute path of a layer", root.value)
     pins = tuple(entry.text() for entry in field.key("pins").items())
-    return Layer(digest, path, field.key("complete").flag(), pins)
+    altered = tuple(entry.long_text() for entry in field.optional("altered", []).items())
+    built = field.optional("built", "").text(64)
+    return Layer(digest, path, field.key("complete").flag(), pins, built=built, altered=altered)
 
 
 def base_at(python: Path, path: Sequence[str], environment: Environment) -> Base:

@@ -5,27 +5,38 @@ from __future__ import annotations
 import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.plan import Plan
 from dask_pkgsync.model.reports.failure import LayerError, NodeFailure, failure_to_wire
 from dask_pkgsync.model.reports.sync import node_report, report_to_wire
-from dask_pkgsync.model.target import target_from_wire
-from dask_pkgsync.model.wire.texts import several_lines
+from dask_pkgsync.model.target import Target, target_from_wire
+from dask_pkgsync.model.wire.texts import one_line, several_lines
 from dask_pkgsync.node.blob_fetcher import BlobFetcher
 from dask_pkgsync.node.dask_internals import answer_calls
 from dask_pkgsync.options.node import node_settings
-from dask_pkgsync.process.preparation import Prepared, prepare
+from dask_pkgsync.process.preparation import Prepared, changes_since, prepare
 from dask_pkgsync.process.state import this_process
 
 if TYPE_CHECKING:
     from distributed import Nanny, Worker
+    from distributed.core import Server
 
-    from dask_pkgsync.model.target import Target
+    from dask_pkgsync.model.reports.sync import NodeReport, Outcome
+
+
+_in_force: WeakKeyDictionary[Server, tuple[Target, Prepared]] = WeakKeyDictionary()
+"""By server, the target that its worker has, or starts in, and what the node has prepared for it. It outlives the
+agents, of which every sync makes a new one."""
+
+
+_inspections: dict[Any, asyncio.Task[tuple[str, ...]]] = {}
+"""The inspections that are under way in this process."""
 
 
 class NodeAgent:
-    """Answers the scheduler's calls for one node: prepare, which changes no running process; activate; release."""
+    """Answers the scheduler's calls for one node: prepare and inspect, which change no process; activate; release."""
 
     role = "worker"
     """``nanny`` or ``worker``, for reports."""
@@ -40,6 +51,7 @@ class NodeAgent:
         answer_calls(
             self.server,
             pkgsync_prepare=self.handle_prepare,
+            pkgsync_inspect=self.handle_inspect,
             pkgsync_activate=self.handle_activate,
             pkgsync_release=self.handle_release,
         )
@@ -52,30 +64,55 @@ class NodeAgent:
             prepared = await self.prepare(checked)
         except (LayerError, MessageError) as error:
             return {"failure": failure_to_wire(failure_of(self.server.address, error))}
+        outcome: Outcome = "left alone" if is_own_process(checked) else "matched"
+        report = self.report(prepared, outcome=outcome, seconds=monotonic() - started)
+        return {"report": report_to_wire(report)}
+
+    def report(self, prepared: Prepared, *, outcome: Outcome, seconds: float = 0.0) -> NodeReport:
+        """Make the report of this node on what it has prepared."""
         layer = prepared.layer
-        report = node_report(
+        return node_report(
             self.server.address,
             self.role,
             prepared.plan,
-            outcome="left alone" if is_own_process(checked) else "matched",
+            outcome=outcome,
             notes=layer.notes if layer else (),
-            seconds=monotonic() - started,
+            seconds=seconds,
             fetched=layer.fetched if layer else 0,
             layer=layer.digest if layer else "",
             clashes=layer.clashes if layer else (),
         )
-        return {"report": report_to_wire(report)}
 
     async def prepare(self, target: Target) -> Prepared:
         """Prepare a target, and keep the result for `handle_activate`."""
-        if is_own_process(target):
-            prepared = Prepared(Plan(()), None)
-        else:
-            settings = node_settings()
-            fetch = BlobFetcher(self.server.scheduler, settings, target.install_timeout)
-            prepared = await asyncio.to_thread(prepare, target, settings, fetch)
+        prepared = await self.prepared(target)
         self.ready = {target.id: (target, prepared)}
         return prepared
+
+    async def prepared(self, target: Target) -> Prepared:
+        """Prepare a target: plan, and build the layer that is missing."""
+        if is_own_process(target):
+            return Prepared(Plan(()), None)
+        settings = node_settings()
+        fetch = BlobFetcher(self.server.scheduler, settings, target.install_timeout)
+        return await asyncio.to_thread(prepare, target, settings, fetch)
+
+    @property
+    def in_force(self) -> tuple[Target, Prepared] | None:
+        """The target that this node's worker has, or starts in, and what the node has prepared for it."""
+        return _in_force.get(self.server)
+
+    @in_force.setter
+    def in_force(self, value: tuple[Target, Prepared] | None) -> None:
+        if value is None:
+            _in_force.pop(self.server, None)
+        else:
+            _in_force[self.server] = value
+
+    async def handle_inspect(self) -> dict[str, Any]:
+        """Answer with what has changed on this node since it took its target: in its layer, or in its base."""
+        changes = await inspected(*self.in_force) if self.in_force else ()
+        return {"changes": [one_line(change) for change in changes]}
 
     async def handle_activate(self, target: str) -> dict[str, Any]:
         """Activate a prepared target; answer with the outcome, or with a failure."""
@@ -96,6 +133,20 @@ class NodeAgent:
     async def handle_release(self) -> dict[str, Any]:
         """Give the node its base back."""
         raise NotImplementedError
+
+
+async def inspected(target: Target, prepared: Prepared) -> tuple[str, ...]:
+    """Return what has changed since a node was prepared (`process.preparation.changes_since`).
+
+    All nannies of one process are asked at about the same time: those with the same layer share one look at the files.
+    """
+    layer, base = prepared.layer, prepared.base
+    key = asyncio.get_running_loop(), target.id, layer and (layer.root, layer.built), base and base.fingerprint
+    if (inspection := _inspections.get(key)) is None:
+        inspection = asyncio.create_task(asyncio.to_thread(changes_since, target, prepared))
+        inspection.add_done_callback(lambda _: _inspections.pop(key, None))
+        _inspections[key] = inspection
+    return await asyncio.shield(inspection)
 
 
 def is_own_process(target: Target) -> bool:

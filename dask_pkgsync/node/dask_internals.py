@@ -17,7 +17,7 @@ from distributed.metrics import time
 from distributed.protocol.pickle import dumps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from distributed import Nanny, NannyPlugin, Worker, WorkerPlugin
     from distributed.core import Server
@@ -138,6 +138,28 @@ def set_plugins_at_start(nanny: Nanny, name: str, plugins: Sequence[WorkerPlugin
     for kwargs in (nanny.worker_kwargs, *([process.worker_kwargs] if process else [])):
         others = [other for other in kwargs.get("plugins") or () if getattr(other, "name", None) != name]
         kwargs["plugins"] = [*others, *plugins]
+
+
+def before_restarts(nanny: Nanny, function: Callable[[], Awaitable[None]] | None) -> None:
+    """Await a function each time before a nanny starts its worker again, in place of an earlier one; None for none.
+
+    Notes
+    -----
+    Replaces ``Nanny.instantiate`` of this nanny, which ``Nanny.restart`` calls, also for ``Client.restart``, and so
+    does the nanny when its worker has ended: distributed 2024.6.0 and 2026.8.0.
+    If it changes: find what calls ``WorkerProcess.start``.
+    """
+    vars(nanny).pop("instantiate", None)
+    if function is None:
+        return
+    instantiate = nanny.instantiate
+
+    async def function_then_instantiate() -> Any:
+        if has_process(nanny):
+            await function()
+        return await instantiate()
+
+    vars(nanny)["instantiate"] = function_then_instantiate
 
 
 async def add_plugin_to_worker(nanny: Nanny, worker: str, plugin: bytes, name: str) -> BaseException | None:

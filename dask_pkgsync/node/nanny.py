@@ -12,10 +12,12 @@ from distributed.diagnostics.plugin import NannyPlugin
 from dask_pkgsync.carry.travel import carried
 from dask_pkgsync.model.errors import RestartNeededError
 from dask_pkgsync.model.reports.failure import LayerError, failure_to_wire
+from dask_pkgsync.model.reports.sync import report_to_wire, with_changes
 from dask_pkgsync.model.target import Target, target_from_wire, target_to_wire
-from dask_pkgsync.node.agent import NodeAgent, expected, failure_of, is_own_process
+from dask_pkgsync.node.agent import NodeAgent, expected, failure_of, inspected, is_own_process
 from dask_pkgsync.node.dask_internals import (
     add_plugin_to_worker,
+    before_restarts,
     has_process,
     pickled,
     plugins_at_start,
@@ -23,7 +25,7 @@ from dask_pkgsync.node.dask_internals import (
     running_worker,
     set_plugins_at_start,
 )
-from dask_pkgsync.node.log import log_in_sentences
+from dask_pkgsync.node.log import log_in_sentences, logger
 from dask_pkgsync.node.worker import NAME, WorkerSync
 from dask_pkgsync.process import spawning
 
@@ -67,9 +69,7 @@ class NannySync(NannyPlugin):
             await agent.configure(self.target, await agent.prepare(self.target))
         except Exception as error:
             agent.let_workers_verify(self.target)  # the verification fails, so that no worker starts without the target
-            failure = failure_of(nanny.address, expected(error))
-            with contextlib.suppress(OSError):
-                await nanny.scheduler.pkgsync_failed(failure=failure_to_wire(failure))
+            await agent.tell_failure(error)
             raise
 
     async def teardown(self, nanny: Nanny) -> None:
@@ -137,11 +137,46 @@ class NannyAgent(NodeAgent):
     async def configure(self, target: Target, prepared: Prepared) -> None:
         """Let the next worker of this nanny start in the target, and verify itself before it registers."""
         self.let_workers_verify(target, prepared)
+        self.in_force = target, prepared
+        before_restarts(self.server, self.prepare_again)
         if prepared.layer is None:
             self._start_children_here()
             return
         path = await asyncio.to_thread(spawning.path_in_layer, prepared.layer, prepared.site_packages)
         self._start_children_in(prepared.layer.python, path)
+
+    async def prepare_again(self) -> None:
+        """Prepare the target once more where its layer or the base has changed, as the nanny starts its worker again.
+
+        If that fails, the worker does not start, as in a nanny that has just started.
+        """
+        if (in_force := self.in_force) is None:
+            return
+        target, prepared = in_force
+        try:
+            changes = await inspected(target, prepared)
+            if not changes:
+                return
+            logger.warning("the environment is prepared once more before the worker starts: %s", "; ".join(changes))
+            anew = await self.prepared(target)
+            if self.in_force is not in_force:  # a sync or a release has changed the target meanwhile
+                return
+            await self.configure(target, anew)
+        except Exception as error:  # noqa: BLE001  # after any error the verification in the worker fails
+            if self.in_force is in_force:
+                self.let_workers_verify(target)
+                self._start_children_here()
+                await self.tell_failure(error)
+            return
+        report = with_changes(self.report(anew, outcome="started"), changes)
+        with contextlib.suppress(OSError):
+            await self.server.scheduler.pkgsync_report(report=report_to_wire(report), target=target.id)
+
+    async def tell_failure(self, error: Exception) -> None:
+        """Tell the scheduler why this node could not be prepared."""
+        failure = failure_of(self.server.address, expected(error))
+        with contextlib.suppress(OSError):
+            await self.server.scheduler.pkgsync_failed(failure=failure_to_wire(failure))
 
     def let_workers_verify(self, target: Target, prepared: Prepared | None = None) -> None:
         """Give the next workers of this nanny the plugin that verifies them before they register."""
@@ -161,6 +196,8 @@ class NannyAgent(NodeAgent):
     def unconfigure(self) -> None:
         """Undo `configure`: let the next worker of this nanny start in the base."""
         set_plugins_at_start(self.server, NAME, [])
+        before_restarts(self.server, None)
+        self.in_force = None
         self._start_children_here()
 
     async def handle_release(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from distributed.diagnostics.plugin import WorkerPlugin
@@ -72,7 +73,7 @@ class WorkerSync(WorkerPlugin):
         elif is_before_registration(worker):
             await self._verify_before_registration(worker)
         elif self.sent_by == "nanny":
-            await self._take_live()
+            await self._take_live(worker)
         elif worker.nanny:
             if this_process().target != self.target.id:
                 await self._verify_registered(worker)
@@ -81,21 +82,21 @@ class WorkerSync(WorkerPlugin):
 
     async def _verify_before_registration(self, worker: Worker) -> None:
         if self.layer is not None:
-            activation.adopt(self.layer)
+            activation.adopt(self.layer, Path(worker.local_directory))
         try:
             await asyncio.to_thread(verify, self.target)
         except Exception as error:
             await _report_failure(worker, expected(error))  # Dask only logs the error, on the node
             raise
 
-    async def _take_live(self) -> None:
+    async def _take_live(self, worker: Worker) -> None:
         if edited := await asyncio.to_thread(imports.stale, self.target):
             raise RestartNeededError(f"its source was edited after the worker imported it: {', '.join(edited)}")
         lacking = await asyncio.to_thread(imports.remaining, self.target)
-        if not lacking.empty or str(self.layer.root if self.layer else "") != this_process().layer:
+        if not lacking.empty or not activation.is_active(self.layer):
             if reason := await asyncio.to_thread(activation.why_restart, self.layer, lacking):
                 raise RestartNeededError(reason)
-            _switch_to(self.layer)
+            _switch_to(self.layer, worker)
         try:
             await asyncio.to_thread(verify, self.target)
         except LayerError as error:
@@ -127,6 +128,8 @@ class WorkerSync(WorkerPlugin):
 class WorkerAgent(NodeAgent):
     """Answers the scheduler's calls for a worker without a nanny, which takes layers live or not at all."""
 
+    server: Worker
+
     async def take(self, target: Target, prepared: Prepared) -> tuple[str, str]:
         """Take a layer live, and verify.
 
@@ -139,13 +142,14 @@ class WorkerAgent(NodeAgent):
         if is_own_process(target):
             this_process().target = target.id
             return "left alone", ""
+        self.in_force = target, prepared
         if stale := await asyncio.to_thread(imports.stale, target):
             raise LayerError(
                 "activate",
                 f"a worker without a nanny cannot be restarted, and has imported code edited since: {', '.join(stale)}",
                 advice="Start the worker again, or start it with a nanny.",
             )
-        changed = prepared.layer is not None and str(prepared.layer.root) != this_process().layer
+        changed = prepared.layer is not None and not activation.is_active(prepared.layer)
         if changed:
             lacking = await asyncio.to_thread(imports.remaining, target)
             if reason := await asyncio.to_thread(activation.why_restart, prepared.layer, lacking):
@@ -154,7 +158,7 @@ class WorkerAgent(NodeAgent):
                     f"a worker without a nanny cannot be restarted, and cannot take the environment live: {reason}",
                     advice="Start the worker again, or start it with a nanny.",
                 )
-        _switch_to(prepared.layer)
+        _switch_to(prepared.layer, self.server)
         await asyncio.to_thread(verify, target)
         forget_versions()
         return ("live" if changed else "matched"), ""
@@ -163,6 +167,7 @@ class WorkerAgent(NodeAgent):
         """Go back to the base, as far as a running process can."""
         modules = imports.loaded_from(this_process().layer) if this_process().layer else ()
         activation.deactivate()
+        self.in_force = None
         forget_versions()
         still = f"the worker still has modules of the released environment: {', '.join(modules[:5])}; restart it"
         note = still if modules else ""
@@ -180,12 +185,12 @@ def _presented(_worker: Worker) -> dict[str, str]:
     return {"target": this_process().target}
 
 
-def _switch_to(layer: Layer | None) -> None:
+def _switch_to(layer: Layer | None, worker: Worker) -> None:
     """Activate a layer in this process, or go back to the base for None."""
     if layer is None:
         activation.deactivate()
     else:
-        activation.activate(layer)
+        activation.activate(layer, Path(worker.local_directory))
 
 
 async def _leave(worker: Worker, error: LayerError) -> NoReturn:

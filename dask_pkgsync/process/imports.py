@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 
 def base_path() -> list[str]:
-    """Return `sys.path` without the entries of the active layer."""
-    root = this_process().layer
-    return [entry for entry in sys.path if not (root and is_below(entry, root))]
+    """Return `sys.path` without the entries of the active layer and of the process's own environment."""
+    state = this_process()
+    roots = [root for root in (state.layer, state.own_environment) if root]
+    return [entry for entry in sys.path if not any(is_below(entry, root) for root in roots)]
 
 
 def remaining(target: Target) -> Plan:
@@ -163,6 +164,17 @@ def loaded_from(root: str) -> tuple[str, ...]:
     """Return the modules that this process has imported from a directory."""
     files = ((name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items()))
     return tuple(sorted(name for name, file in files if isinstance(file, str) and is_below(file, root)))
+
+
+def altered(layer: Layer | None) -> tuple[str, ...]:
+    """Return the modules imported from files of the active layer that were changed before it was built anew."""
+    state = this_process()
+    if layer is None or state.layer != str(layer.root) or state.built == layer.built:
+        return ()
+    paths = {os.path.join(state.layer, path) for path in layer.altered}  # noqa: PTH118
+    files = {name: getattr(sys.modules.get(name), "__file__", None) or "" for name in loaded_from(state.layer)}
+    whole = "" in layer.altered
+    return tuple(name for name, file in files.items() if whole or file in paths)
 
 
 def is_below(path: str, root: str) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dask_pkgsync.cache.collection import collect
 from dask_pkgsync.cache.directory import open_cache
 from dask_pkgsync.installers.find import find_installer
-from dask_pkgsync.layers.build import build
+from dask_pkgsync.layers.build import build, changes_in
 from dask_pkgsync.layers.fill import Sources
 from dask_pkgsync.layers.layer import base_at
 from dask_pkgsync.model.blobs import request_for
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.target import Target
 
 
+SHOWN = 5
+"""Differences of a base that a text for people names."""
 TOO_LATE = "this process has imported another version already; start it with this version"
 """The reason for which a running process skips a package."""
 
@@ -66,6 +68,8 @@ class Prepared:
     """None if the base matches already."""
     site_packages: tuple[Path, ...] = ()
     """The base's directories of distributions, which a complete layer keeps off the search path."""
+    base: Environment | None = None
+    """The base as it was when it was scanned; None where nothing was scanned, in the client's own process."""
 
 
 def prepare(target: Target, settings: NodeSettings, fetch: Fetch) -> Prepared:
@@ -87,6 +91,30 @@ def prepare(target: Target, settings: NodeSettings, fetch: Fetch) -> Prepared:
     base = scan_base(target)
     refuse_critical(target, base)
     return _build(make_plan(base, target.environment, target.policy), base, target, settings, fetch)
+
+
+def changes_since(target: Target, prepared: Prepared) -> tuple[str, ...]:
+    """Return what has changed on this node since it was prepared, each on one line: its layer, or its base. Blocks."""
+    found = []
+    if prepared.layer is not None and (changes := changes_in(prepared.layer)):
+        found.append(f"its layer was changed: {changes}")
+    if prepared.base is not None and (base := scan_base(target)).fingerprint != prepared.base.fingerprint:
+        found.append(f"its base was changed: {_difference(prepared.base, base)}")
+    return tuple(found)
+
+
+def _difference(before: Environment, after: Environment) -> str:
+    """Return how two scans of one base differ, on one line."""
+    one, two = before.distributions, after.distributions
+    parts = [f"{name} {one[name].label} was removed" for name in sorted(one.keys() - two)]
+    parts += [f"{name} {two[name].label} was added" for name in sorted(two.keys() - one)]
+    for name in sorted(one.keys() & two):
+        old, new = one[name], two[name]
+        if replace(old, installer=new.installer) != new:
+            change = "holds other files" if old.label == new.label else f"→ {new.label}"
+            parts.append(f"{name} {old.label} {change}")
+    more = f" and {len(parts) - SHOWN} more" if len(parts) > SHOWN else ""
+    return (", ".join(parts[:SHOWN]) or "its interpreter is another one") + more
 
 
 def scan_base(target: Target) -> Environment:
@@ -116,7 +144,7 @@ def prepare_running(target: Target, settings: NodeSettings, fetch: Fetch) -> Pre
 
 def _build(plan: Plan, base: Environment, target: Target, settings: NodeSettings, fetch: Fetch) -> Prepared:
     if plan.empty:
-        return Prepared(plan, None)
+        return Prepared(plan, None, base=base)
     cache = open_cache(settings.cache_directory)
     node_base = base_at(Path(this_process().python), base_path(), base)
     sources = Sources(target.transport, fetch, indexes_for(target, settings), target.environment.distributions)
@@ -130,7 +158,7 @@ def _build(plan: Plan, base: Environment, target: Target, settings: NodeSettings
     )
     if not layer.reused:
         collect(cache, max_age=settings.max_age, max_bytes=settings.max_bytes)
-    return Prepared(plan, layer, node_base.site_packages)
+    return Prepared(plan, layer, node_base.site_packages, base)
 
 
 def installer(cache: Cache, target: Target, indexes: Indexes, fetch: Fetch | None = None) -> Installer:

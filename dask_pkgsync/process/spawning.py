@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import sys
 import threading
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.installers.programs import run
 from dask_pkgsync.model.child_environment import child_environment
+from dask_pkgsync.process.imports import base_path
 from dask_pkgsync.process.multiprocessing_internals import change_preparation_data
 from dask_pkgsync.process.shadows import put_behind
 from dask_pkgsync.process.state import this_process
@@ -52,11 +52,12 @@ def path_in_layer(layer: Layer, base_site_packages: tuple[Path, ...]) -> list[st
     base_site_packages : tuple of Path
         The base's directories of distributions, which are left out if the layer is complete.
     """
+    present = base_path()
     native, layered = own_path(this_process().python), list(own_path(str(layer.python)))
     excluded = {str(path) for path in base_site_packages} if layer.complete else set()
-    added = [entry for entry in sys.path if entry not in native and entry not in layered and entry not in excluded]
-    position = next((index for index, entry in enumerate(sys.path) if entry in native), 0)
-    front = [entry for entry in added if sys.path.index(entry) < position]
+    added = [entry for entry in present if entry not in native and entry not in layered and entry not in excluded]
+    position = next((index for index, entry in enumerate(present) if entry in native), 0)
+    front = [entry for entry in added if present.index(entry) < position]
     path = [*front, *layered, *(entry for entry in added if entry not in front)]
     return put_behind(path, dist_infos(layer.site_packages))
 

@@ -25,6 +25,12 @@ class ProcessState:
     """Path of the interpreter that the process was started with."""
     layer: str = ""
     """Directory of the layer that is active here, or empty."""
+    built: str = ""
+    """The publication of that layer (`Layer.built`): a layer that was changed is built anew in the same directory."""
+    own_environment: str = ""
+    """Directory of the process's own environment (`process.own_environment`); empty if it has never run in a layer."""
+    virtual_env: str | None = None
+    """The variable VIRTUAL_ENV as it was before a layer was active; None if it was not set."""
     target: str = ""
     """Id of the target that this process was verified against, or empty."""
     uploads: str = ""

@@ -11,6 +11,7 @@ from dask_pkgsync.model.announcement import Announcement, announcement_to_wire
 from dask_pkgsync.model.comparison import critical_versions
 from dask_pkgsync.model.operator_policy import OperatorPolicy
 from dask_pkgsync.model.reports.failure import SyncError
+from dask_pkgsync.model.reports.status import LEFT_ALONE
 from dask_pkgsync.model.reports.sync import NodeReport, SyncReport
 from dask_pkgsync.model.wire.protocol import TOPIC
 from dask_pkgsync.model.wire.texts import sendable
@@ -33,7 +34,6 @@ from dask_pkgsync.scheduler.rollout.own_node import SchedulerNode
 from dask_pkgsync.scheduler.rollout.rollout import Rollout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
     from distributed import Scheduler
@@ -168,8 +168,7 @@ class Controller:
             As for `sync`.
         """
         if self.operator_policy.decides(asked):
-            await self.settled()
-            return self._enforced_report() or SyncReport("", ())
+            return await self.mend() or self._enforced_report() or SyncReport("", ())
         if (misfit := mismatch(critical_versions(asked.environment))) is not None:
             raise misfit
         self.registering += 1
@@ -217,12 +216,15 @@ class Controller:
         plan = await self.claims.combined_with_others(claim)
         asked = plan.target
         blobs_before = await self.blob_service.serve(claim)
-        if self._is_synced(asked.id):
+        changes = await self.rollout.inspect() if self._is_synced(asked.id) else {}
+        if self._is_synced(asked.id) and not changes:
             self.claims.end(plan.replaced, claim.target.owner)
             return self._join(claim)
         target_before, nodes_before = self.target, self.nodes.begin()
         try:
-            self.report = await self.rollout.roll_out(asked, lambda clashes: self.claims.permit(clashes, plan, claim))
+            self.report = await self.rollout.roll_out(
+                asked, lambda clashes: self.claims.permit(clashes, plan, claim), changes
+            )
         except BaseException:
             if self.target is target_before:
                 self.nodes.restore(nodes_before)
@@ -239,10 +241,24 @@ class Controller:
             raise SyncError(self.nodes.failures, adopted=True)
         return self.report
 
-    async def settled(self) -> None:
-        """Wait until no sync or release is under way."""
+    async def mend(self) -> SyncReport | None:
+        """Bring nodes whose layer or base has changed to the target again, after any other sync or release has ended.
+
+        Returns
+        -------
+        SyncReport or None
+            None if nothing has changed.
+        """
         async with self.rollout.lock:
-            return
+            if (asked := self.asked) is None or not (changes := await self.rollout.inspect()):
+                return None
+            nodes_before = self.nodes.begin()
+            try:
+                self.report = await self.rollout.roll_out(asked, _permit_all, changes)
+            except BaseException:
+                self.nodes.restore(nodes_before)
+                raise
+            return self.report
 
     async def join(self, client: str, wanted: str, own: dict[str, Any]) -> SyncReport | None:
         """Add the claim of a client whose target the cluster already has; return None where the cluster has not.
@@ -258,21 +274,36 @@ class Controller:
         """
         async with self.rollout.lock:
             can_join = client in self.scheduler.clients and self._has_plugin
-            if self.asked is None or not can_join or not self._is_synced(wanted):
+            if self.asked is None or not can_join or not self._is_synced(wanted) or await self.rollout.inspect():
                 return None
             if self.operator_policy.enforced is not None:
-                return _unchanged(self.report) if self.report else None
+                return self._unchanged()
             claim = Claim(client, replace(self.asked, **own))
             await self.blob_service.serve(claim)
             return self._join(claim)
 
     def _join(self, claim: Claim) -> SyncReport:
         """Remember the claim of a client whose target the cluster already has; return a report of no changes."""
-        assert self.report is not None  # noqa: S101  # a target is adopted together with a report
         self.claims.remember(claim, replaces=False)
         self.expiry.update()
-        self.report = _unchanged(self.report)
+        self.report = self._unchanged()
         return self.report
+
+    def _unchanged(self) -> SyncReport:
+        """Return the report of a sync that found every connected node in the target."""
+        assert self.target is not None  # noqa: S101  # only a client that asks for the target in force joins it
+        layers = {address: report.layer for address, report in self.nodes.reports.items()}
+        reports = [
+            NodeReport(
+                node.address,
+                node.role,
+                "left alone" if node.state == LEFT_ALONE else "matched",
+                layer=layers.get(node.address, ""),
+            )
+            for node in self.nodes.status(self.target)
+            if node.state != "failed"
+        ]
+        return SyncReport(self.target.id, tuple(reports))
 
     def _is_synced(self, asked: str) -> bool:
         """Whether a target of this name has been asked for and every node is verified against it."""
@@ -354,12 +385,5 @@ _OUTCOMES: dict[str, Outcome] = {"failed": "failed", "left alone": "left alone",
 """The outcome that a report shows for a node, by the node's state; ``matched`` for all other states."""
 
 
-def _unchanged(report: SyncReport) -> SyncReport:
-    """Return the report of a sync that found every node as an earlier report left it."""
-    nodes: Iterable[NodeReport] = (
-        NodeReport(
-            node.address, node.role, "left alone" if node.outcome == "left alone" else "matched", layer=node.layer
-        )
-        for node in report.nodes
-    )
-    return SyncReport(report.target, tuple(nodes))
+async def _permit_all(_clashes: object) -> None:
+    """Permit the clashes of a target that the operator has set, or that the cluster has already."""

@@ -121,7 +121,8 @@ class Handlers:
         clients = await controller.sessions.status(target or controller.operator_policy.expected, controller.claims)
         mode = f"mode {controller.operator_policy.mode}" if controller.is_permanent else ""
         note = "; ".join(filter(None, (mode, controller.expiry.note)))
-        status = ClusterStatus(target.id if target else "", controller.nodes.status(target), clients, time(), note)
+        nodes = controller.nodes.status(target, await controller.rollout.inspect())
+        status = ClusterStatus(target.id if target else "", nodes, clients, time(), note)
         return status_to_wire(status)
 
     async def handle_release(

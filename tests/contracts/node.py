@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -19,6 +21,7 @@ from distributed.versions import get_versions
 from dask_pkgsync.node.dask_internals import (
     add_plugin_to_worker,
     answer_calls,
+    before_restarts,
     forget_versions,
     has_process,
     is_at_work,
@@ -253,6 +256,31 @@ async def a_plugin_that_is_added_to_a_worker_answers_what_it_raised() -> None:
         raised = await add_plugin_to_worker(nanny, worker.address, pickled(OfWorker("", "not live")), OP)
         assert isinstance(raised, LookupError)
         assert str(raised) == "not live"
+
+
+@relied_on_by(before_restarts)
+async def a_nanny_starts_its_worker_again_by_instantiate() -> None:
+    """`Nanny.restart`, and a nanny whose worker has ended, call `Nanny.instantiate`, as it is set on the nanny."""
+    calls: list[str] = []
+
+    async def first() -> None:
+        calls.append("first")
+
+    async def second() -> None:
+        calls.append("second")
+
+    async with scheduler_here() as scheduler:
+        nanny = Nanny(scheduler.address, nthreads=1, dashboard=False, dashboard_address=":0")
+        before_restarts(nanny, first)
+        async with nanny:
+            assert not calls, "the first start of a worker is no restart"
+            assert await restart_worker(nanny, 60, OP) == ""
+            assert set(calls) == {"first"}  # twice, where the end of the old process is noticed as well
+            before_restarts(nanny, second)
+            os.kill(nanny.pid, signal.SIGKILL)
+            await until(lambda: "second" in calls and nanny.process.status == Status.running)
+            before_restarts(nanny, None)
+            assert "instantiate" not in vars(nanny)
 
 
 # -- a worker ---------------------------------------------------------------------------------------------------------

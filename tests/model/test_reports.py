@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from made_up_environments import environments, texts
 
 from dask_pkgsync import Distribution, Environment, Interpreter, LayerError, NodeFailure, SyncError
+from dask_pkgsync.display.rollout_progress import summary
 from dask_pkgsync.model.comparison import compare
 from dask_pkgsync.model.environments.origin import FromArchive, FromVcs
 from dask_pkgsync.model.errors import MessageError, PkgsyncError, PolicyError
@@ -27,6 +28,7 @@ from dask_pkgsync.model.reports.sync import (
     report_to_wire,
     sync_report_from_wire,
     sync_report_to_wire,
+    with_changes,
 )
 from dask_pkgsync.model.text import html_table, human_bytes, text_table
 
@@ -40,6 +42,25 @@ PLAN = Plan(
         Keep("kept", "1"),
     )
 )
+
+
+def test_a_report_names_what_had_changed_on_a_node() -> None:
+    """Each change is a note, unless a note names its details already, and survives the way to the client."""
+    report = NodeReport("tcp://n:1", "nanny", notes=("built anew: six.py was replaced",))
+    changed = with_changes(report, ["its layer was changed: six.py was replaced", "its base was changed: six 1 → 2"])
+    assert changed.notes == (*report.notes, "prepared anew, as its base was changed: six 1 → 2")
+    assert report_from_wire(report_to_wire(changed)) == changed
+
+
+def test_a_report_without_workers_says_so_first() -> None:
+    """Where only the scheduler was there to match, nobody reads that all is well, in text, HTML or the last line."""
+    alone = SyncReport("t" * 64, (NodeReport("tcp://s:1", "scheduler"),))
+    assert str(alone).startswith("The cluster has no workers: those that join will start in this environment.")
+    assert "has no workers" in alone._repr_html_()
+    assert summary(alone, 1.0).startswith("The cluster has no workers: those that join will start")
+    full = SyncReport("t" * 64, (*alone.nodes, NodeReport("tcp://n:1", "nanny")))
+    assert "no workers" not in str(full) + summary(full, 1.0) + full._repr_html_()
+    assert not SyncReport("", alone.nodes).headline, "after a release nothing is promised to those that join"
 
 
 def test_a_report_says_what_was_done_to_a_node() -> None:

@@ -18,6 +18,8 @@ from clusters import Person, on_workers, running, uv
 from package_index import Index, command_lines, serving
 from uv import find_uv_bin
 
+from dask_pkgsync.cache import trees
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -175,7 +177,7 @@ def test_a_restarted_scheduler_has_what_was_uploaded(data: Person, tmp_path: Pat
             content = bytearray(blob.read_bytes())
             content[1000] ^= 1
             blob.write_bytes(content)
-            shutil.rmtree(tmp_path / "scheduler-cache" / "layers")
+            trees.remove(tmp_path / "scheduler-cache" / "layers")
 
 
 def test_wheels_can_go_through_a_store_of_ones_own(data: Person, tmp_path: Path, venvs: Venvs) -> None:

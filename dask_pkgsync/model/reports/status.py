@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 BASE = "base"
 MATCHES = "matches"
 LEFT_ALONE = "left alone"
+CHANGED = "changed"
 WAITING = "waiting"
 
 
@@ -30,10 +31,11 @@ class NodeStatus:
     role: str
     """``scheduler``, ``nanny`` or ``worker``."""
     state: str
-    """``matches`` (the node matches the target), ``preparing``, ``prepared``, ``activating``, ``draining``, ``waiting``
-    (its worker takes no tasks, and restarts when the results it holds are no longer needed), ``failed``, ``left alone``
-    (it runs in the client's own process, which is not changed), ``base`` (there is no target: it has the packages that
-    it was started with) or ``unknown``."""
+    """``matches`` (the node matches the target), ``changed`` (its layer or its base was changed since: the next sync,
+    and the next start of its worker, prepare it anew), ``preparing``, ``prepared``, ``activating``, ``draining``,
+    ``waiting`` (its worker takes no tasks, and restarts when the results it holds are no longer needed), ``failed``,
+    ``left alone`` (it runs in the client's own process, which is not changed), ``base`` (there is no target: it has the
+    packages that it was started with) or ``unknown``."""
     detail: str = ""
     """A text for people: the reason of a failure, or which packages the node skipped."""
     since: float = 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +16,7 @@ from dask_pkgsync.model.wire.protocol import SCHEMA
 from dask_pkgsync.model.wire.texts import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from dask_pkgsync.model.clash import Clash
@@ -76,11 +77,20 @@ def node_report(address: str, role: str, plan: Plan, **rest: Any) -> NodeReport:
     )
 
 
+def with_changes(report: NodeReport, changes: Iterable[str]) -> NodeReport:
+    """Return a node's report with notes on what had changed on the node since it was prepared before.
+
+    A change whose details (what follows its first colon) are in a note already is left out.
+    """
+    untold = (change for change in changes if not any(change.partition(": ")[2] in note for note in report.notes))
+    return replace(report, notes=(*report.notes, *(f"prepared anew, as {change}" for change in untold)))
+
+
 @dataclass(frozen=True)
 class SyncReport:
     """What a sync did to each node.
 
-    ``str(report)`` shows it as a table, followed by the packages of each group of nodes.
+    ``str(report)`` shows it as a table, followed by the packages of each group of nodes. A `headline` comes first.
     """
 
     target: str
@@ -95,6 +105,13 @@ class SyncReport:
     def changed(self) -> bool:
         """Whether the sync changed any node."""
         return any(node.outcome not in ("matched", "left alone") for node in self.nodes)
+
+    @property
+    def headline(self) -> str:
+        """What to know before all else, for example that the cluster has no workers; empty if there is nothing."""
+        if self.target and not any(node.role != "scheduler" for node in self.nodes):
+            return "The cluster has no workers: those that join will start in this environment."
+        return ""
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
         head = ["node", "role", "outcome", "installed", "replaced", "hidden", "skipped", "seconds", "built"]
@@ -137,7 +154,7 @@ class SyncReport:
 
     def __str__(self) -> str:
         """Return a table of the nodes, then the packages that changed on each group of nodes."""
-        parts = [text_table(*self._table())]
+        parts = [*filter(None, [self.headline]), text_table(*self._table())]
         parts += ["\n".join([nodes, *(f"  {line}" for line in lines)]) for nodes, lines in self._details()]
         return "\n\n".join(parts)
 
@@ -148,7 +165,8 @@ class SyncReport:
             + "</ul></details>"
             for nodes, lines in self._details()
         )
-        return html_table(*self._table()) + details
+        headline = f"<p>{escape(self.headline)}</p>" if self.headline else ""
+        return headline + html_table(*self._table()) + details
 
 
 def report_to_wire(report: NodeReport) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,14 @@ class NodeRpc:
         except Exception as error:  # noqa: BLE001  # a lost node, or any error that it raised while it unpickled our plugin
             return _lost_node(node.address, "prepare", error)
 
+    async def inspect(self, node: Node) -> tuple[str, ...]:
+        """Return what has changed on a node since it took its target; nothing if the node does not answer."""
+        with contextlib.suppress(Exception):  # a lost node, or one of a release that cannot be asked
+            answer = await asyncio.wait_for(self.scheduler.rpc(node.address).pkgsync_inspect(), INSPECT_TIMEOUT)
+            if answer is not None:  # Dask's answer where the node has no such handler
+                return tuple(entry.text() for entry in Field(answer, "inspection").key("changes").items(MAX_CHANGES))
+        return ()
+
     async def activate(self, node: Node, target: Target) -> tuple[Outcome, str] | NodeFailure:
         """Let a node activate what it has prepared; return the outcome, and a detail for the user."""
         try:
@@ -73,6 +82,10 @@ class NodeRpc:
             await self.scheduler.remove_worker(address=address, stimulus_id="pkgsync-failed", expected=True)
 
 
+INSPECT_TIMEOUT = 10.0
+"""Seconds after which a node that does not answer counts as unchanged: a sync or a status must not wait for it."""
+MAX_CHANGES = 10
+"""The most changes that a node may name."""
 _SEE_LOG = "Look into the log of this node."
 
 

@@ -77,6 +77,10 @@ class NodeSteps:
         self.nodes.reports[node.address] = answer
         self.nodes.step(node.address, node.role, "prepare", "finished", _summary(answer))
 
+    async def inspect(self, node: Node) -> tuple[str, ...]:
+        """Return what has changed on a node since it took its target."""
+        return await self.rpc.inspect(node)
+
     async def activate(self, node: Node, target: Target) -> None:
         """Let a node activate what it has prepared."""
         started = monotonic()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from time import time
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.model.reports.progress import Progress, progress_event
-from dask_pkgsync.model.reports.status import BASE, LEFT_ALONE, MATCHES, WAITING, NodeStatus
+from dask_pkgsync.model.reports.status import BASE, CHANGED, LEFT_ALONE, MATCHES, WAITING, NodeStatus
+from dask_pkgsync.model.reports.sync import with_changes
 from dask_pkgsync.node.worker import NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import TypeAlias
 
     from distributed import Scheduler
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 REMEMBERED = 200
 """How many nodes that have left the status still shows, for example with the reason why they failed."""
 
+SYNC_AGAIN = "sync again, or restart its worker, to have that mended"
+"""What the status of a node that has changed tells people to do."""
 _STATES = {
     ("prepare", "started"): "preparing",
     ("resolve", "started"): "preparing",
@@ -143,6 +147,19 @@ class Nodes:
         status = self.states.get(address)
         return status.state if status else ""
 
+    def note_changes(self, changes: Mapping[str, Sequence[str]]) -> None:
+        """Note in the reports what had changed on nodes that have prepared again; they count as unverified.
+
+        Parameters
+        ----------
+        changes : mapping of str to sequence of str
+            By address, the changes, a line each.
+        """
+        for address, lines in changes.items():
+            if (report := self.reports.get(address)) is not None:
+                self.reports[address] = with_changes(report, lines)
+                self.last_target[address] = ""
+
     # -- steps, failures, status --------------------------------------------------------------------------------------
 
     def step(self, address: str, role: str, step: str, state: StepState, detail: str = "") -> None:
@@ -158,8 +175,17 @@ class Nodes:
         self.reports.pop(failure.node, None)
         self.step(failure.node, role, failure.step, "failed", failure.problem)
 
-    def status(self, target: Target | None) -> tuple[NodeStatus, ...]:
-        """Return the state of every node: the scheduler, the connected nodes, then those that failed and left."""
+    def status(
+        self, target: Target | None, changes: Mapping[str, Sequence[str]] = MappingProxyType({})
+    ) -> tuple[NodeStatus, ...]:
+        """Return the state of every node: the scheduler, the connected nodes, then those that failed and left.
+
+        Parameters
+        ----------
+        target : Target or None
+        changes : mapping of str to sequence of str
+            By address, what has changed on nodes since they took the target, a line each.
+        """
         workers = self.scheduler.workers.values()
         verified = {_node_of(ws).address for ws in workers if target is not None and self._registered_in(ws, target)}
         default = BASE if target is None else "unknown"
@@ -169,6 +195,7 @@ class Nodes:
             if node.address in verified and status.state not in (MATCHES, LEFT_ALONE):  # the noted state is older
                 status = replace(status, state=MATCHES, detail="")
             statuses.append(replace(status, worker=node.worker))
+        statuses = [_changed(status, changes.get(status.address, ())) for status in statuses]
         present = {status.address for status in statuses}
         departed = [state for state in self.states.values() if state.state == "failed" and state.address not in present]
         return (*statuses, *departed)
@@ -189,6 +216,13 @@ class Nodes:
             self.reports.pop(address, None)
             self.failures.pop(address, None)
             self.last_target.pop(address, None)
+
+
+def _changed(status: NodeStatus, changes: Sequence[str]) -> NodeStatus:
+    """Return the status of a node that matched, with what has changed on it."""
+    if not changes or status.state != MATCHES:
+        return status
+    return replace(status, state=CHANGED, detail="; ".join((*changes, SYNC_AGAIN)))
 
 
 def _node_of(ws: WorkerState) -> Node:

@@ -12,8 +12,8 @@ from dask_pkgsync.model.reports.sync import NodeReport, node_report
 from dask_pkgsync.node.agent import is_own_process
 from dask_pkgsync.options.node import node_settings
 from dask_pkgsync.process import activation
-from dask_pkgsync.process.imports import loaded_from
-from dask_pkgsync.process.preparation import TOO_LATE, Prepared, prepare_running
+from dask_pkgsync.process.imports import altered, loaded_from
+from dask_pkgsync.process.preparation import TOO_LATE, Prepared, changes_since, prepare_running
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.process.verification import refuse_uploads, settle
 
@@ -34,6 +34,8 @@ class SchedulerNode:
         self.scheduler = scheduler
         self.blob_service = blob_service
         self.prepared: Prepared | None = None
+        self.in_force: tuple[Target, Prepared] | None = None
+        """The target that this process has, and what was prepared for it."""
 
     @property
     def address(self) -> str:
@@ -81,11 +83,19 @@ class SchedulerNode:
             clashes=layer.clashes if layer else (),
         )
 
+    async def inspect(self) -> tuple[str, ...]:
+        """Return what has changed since this process took its target: in its layer, or in its base."""
+        return await asyncio.to_thread(changes_since, *self.in_force) if self.in_force else ()
+
     async def activate(self, target: Target, report: NodeReport) -> NodeReport:
         """Take the layer live; the report notes a layer that a running process cannot take."""
         if self.prepared is None:
             return report
+        self.in_force = target, self.prepared
         layer = self.prepared.layer
+        if modules := altered(layer):
+            note = f"the scheduler has imported files of its layer that had been changed: {', '.join(modules[:5])}"
+            report = replace(report, notes=(*report.notes, f"{note}; restart the scheduler"))
         before = this_process().layer
         if layer is None:
             activation.deactivate()
@@ -102,6 +112,6 @@ class SchedulerNode:
         """Go back to the base, as far as a running process can."""
         modules = loaded_from(this_process().layer) if this_process().layer else ()
         activation.deactivate()
-        self.prepared = None
+        self.prepared = self.in_force = None
         notes = (f"the scheduler still has modules of the released environment: {', '.join(modules[:5])}",)
         return NodeReport(self.address, "scheduler", "live" if modules else "matched", notes=notes if modules else ())

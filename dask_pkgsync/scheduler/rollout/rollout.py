@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from time import monotonic
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.model.environments.distribution import Distribution
@@ -26,7 +27,7 @@ from dask_pkgsync.scheduler.dask_internals import give_new_nannies, give_new_wor
 from dask_pkgsync.scheduler.rollout.node_steps import WAITS, NodeSteps
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from distributed import Scheduler
 
@@ -80,7 +81,22 @@ class Rollout:
         self.deferred: set[asyncio.Task[None]] = set()
         """Tasks that restart or release nodes once their workers are free."""
 
-    async def roll_out(self, asked: Target, permit: Callable[[Collection[Clash]], Awaitable[None]]) -> SyncReport:
+    async def inspect(self) -> dict[str, tuple[str, ...]]:
+        """Return, by address, what has changed on nodes since they took the target: in their layers, or in their bases.
+
+        Nodes on which nothing has changed are left out.
+        """
+        nodes = self.nodes.connected() if self.target else []
+        found = await asyncio.gather(self.own_node.inspect(), *(self.steps.inspect(node) for node in nodes))
+        addresses = (self.own_node.address, *(node.address for node in nodes))
+        return {address: changes for address, changes in zip(addresses, found, strict=True) if changes}
+
+    async def roll_out(
+        self,
+        asked: Target,
+        permit: Callable[[Collection[Clash]], Awaitable[None]],
+        changes: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> SyncReport:
         """Prepare, adopt and activate a target; if this raises, the cluster has what it had.
 
         Parameters
@@ -88,6 +104,8 @@ class Rollout:
         asked : Target
         permit : callable
             Receives the clashes that nodes have found in the prepared layers; raises if they forbid the target.
+        changes : mapping of str to sequence of str
+            If the nodes have the target already: what has changed on them since, as `inspect` returns it.
 
         Raises
         ------
@@ -95,9 +113,10 @@ class Rollout:
             If no node could prepare, or no worker could be drained: then no worker would run tasks.
         """
         started, before = monotonic(), self.target
-        target = await self._resolve(asked)
+        target = self._again(asked) if changes else await self._resolve(asked)
         resolved = monotonic()
         await self._prepare_all(target)
+        self.nodes.note_changes(changes)
         await permit({clash for report in self.nodes.reports.values() for clash in report.clashes})
         prepared = monotonic()
         await self._adopt(target, target.restart)
@@ -143,6 +162,11 @@ class Rollout:
         if not waiting or len(waiting) < len(self.nodes.connected()):
             return {}
         return {node.address: _not_drained(self.nodes.reports[node.address]) for node in waiting}
+
+    def _again(self, asked: Target) -> Target:
+        """Return the present target as another client asks for it: its extra requirements are not resolved anew."""
+        assert self.target is not None  # noqa: S101  # nodes can have changed only since they took one
+        return asked.with_environment(self.target.environment)
 
     async def _resolve(self, asked: Target) -> Target:
         """Resolve the extra requirements to exact versions, once for all nodes."""
