@@ -18,6 +18,8 @@ from dask_pkgsync.process.preparation import Prepared, prepare
 from dask_pkgsync.process.state import this_process
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from distributed import Nanny, Worker
 
     from dask_pkgsync.model.target import Target
@@ -70,11 +72,15 @@ class NodeAgent:
         if is_own_process(target):
             prepared = Prepared(Plan(()), None)
         else:
-            settings = node_settings()
-            fetch = BlobFetcher(self.server.scheduler, settings, target.install_timeout)
-            prepared = await asyncio.to_thread(prepare, target, settings, fetch)
+            prepared = await self.prepare_with(prepare, target)
         self.ready = {target.id: (target, prepared)}
         return prepared
+
+    async def prepare_with(self, function: Callable[..., Prepared], target: Target) -> Prepared:
+        """Call a function of `process.preparation` with this node's settings, in a thread."""
+        settings = node_settings()
+        fetch = BlobFetcher(self.server.scheduler, settings, target.install_timeout)
+        return await asyncio.to_thread(function, target, settings, fetch)
 
     async def handle_activate(self, target: str) -> dict[str, Any]:
         """Activate a prepared target; answer with the outcome, or with a failure."""

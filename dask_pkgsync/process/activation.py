@@ -1,4 +1,4 @@
-"""Live activation: puts a layer in front of the base of a running process, if nothing that changes was imported."""
+"""Activation: puts a layer in front of the base of a running process, or removes it again."""
 
 from __future__ import annotations
 
@@ -10,53 +10,60 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.layers.layer import BASE_LINK
-from dask_pkgsync.process.imports import distributions_imported_from, imported, imported_but_missing_from, is_below
+from dask_pkgsync.layers.layer import BASE_LINK, Layer
+from dask_pkgsync.process.imports import base_path, distributions_imported_from, is_below
 from dask_pkgsync.process.state import this_process
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from dask_pkgsync.layers.layer import Layer
-    from dask_pkgsync.model.plan import Plan
+    from collections.abc import Callable, Sequence
 
 
-def why_restart(layer: Layer | None, plan: Plan) -> str | None:
-    """Return why this process must restart to take a layer, or None if it can take the layer live.
+def switch_to(layer: Layer | None, *, programs: bool = True) -> Callable[[], None]:
+    """Activate a layer in this process, or go back to the base for None; return what undoes that.
+
+    Modules that were imported before stay imported, and the process is not verified against a target any more.
 
     Parameters
     ----------
     layer : Layer or None
-        The layer that the process is to have; None for the base alone.
-    plan : Plan
-        The steps from what the process has now to the target.
+    programs : bool
+        Whether programs that this process starts are to use the layer as well.
     """
-    if layer is not None and layer.complete:
-        return "the layer stands alone (it is complete): only a new process can leave out the base"
-    if late := imported(plan, layer):
-        names = ", ".join(f"{name} (as {modules[0]})" for name, modules in sorted(late.items()))
-        return f"already imported in another version: {names}"
-    if missing := imported_but_missing_from(layer):
-        return f"already imported, and missing from the new environment: {', '.join(missing)}"
-    return None
-
-
-def activate(layer: Layer) -> None:
-    """Put a layer in front of the base in this process, in place of the active layer if there is one."""
-    deactivate()
     state = this_process()
-    before = list(sys.path)
-    known = {os.path.normcase(entry) for entry in before}
+    before, target, lacks = state.layer, state.target, state.lacks
+    if before == (str(layer.root) if layer else ""):
+        return lambda: None
+    if layer is None:
+        deactivate()
+    else:
+        activate(layer, programs=programs)
+
+    def undo() -> None:
+        if before:
+            activate(Layer(Path(before).name, Path(before), complete=False, pins=()), programs=programs)
+        else:
+            deactivate()
+        state.target, state.lacks = target, lacks
+
+    return undo
+
+
+def path_with(layer: Layer | None) -> list[str]:
+    """Return `sys.path` with a layer in place of the active one; None for the base alone."""
+    base = base_path()
+    position = _first_site_directory(base)
+    return [*base[:position], *([str(layer.site_packages)] if layer else []), *base[position:]]
+
+
+def activate(layer: Layer, *, programs: bool = True) -> None:
+    """Put a layer in front of the base in this process, in place of the active layer if there is one."""
+    _leave_active()
     directory = str(layer.site_packages)
-    sys.path.append(directory)
-    for link in sorted(layer.site_packages.glob("*.pth")):
-        if link.name != BASE_LINK:
-            site.addpackage(directory, link.name, known)
-    added = [entry for entry in sys.path if entry not in before]
-    position = _first_site_directory(before)
-    sys.path[:] = [*before[:position], *added, *before[position:]]
-    state.layer = str(layer.root)
-    _prefer(layer.python, layer.bin)
+    sys.path[:] = path_with(layer)  # in one step, as other threads import meanwhile
+    this_process().layer = str(layer.root)
+    _add_links(layer, directory)
+    if programs:
+        _prefer(layer.python, layer.bin)
     forget_caches()
 
 
@@ -68,24 +75,44 @@ def adopt(layer: Layer) -> None:
 
 def deactivate() -> None:
     """Remove the active layer from this process; modules that were imported from it stay imported."""
-    state = this_process()
-    if not state.layer:
+    if not this_process().layer:
         return
-    root = state.layer
-    state.leftovers.update(distributions_imported_from(root))
-    sys.path[:] = [entry for entry in sys.path if not is_below(entry, root)]
-    paths = os.environ.get("PATH", "").split(os.pathsep)
-    os.environ["PATH"] = os.pathsep.join(entry for entry in paths if not is_below(entry, root))
-    sys.executable = state.python
-    multiprocessing.set_executable(state.python)
-    state.layer = ""
-    state.target = ""
+    _leave_active()
+    sys.path[:] = base_path()
+    this_process().layer = ""
     forget_caches()
 
 
 def forget_caches() -> None:
     """Let the import system read again the directories whose contents it has cached."""
     importlib.invalidate_caches()
+
+
+def _leave_active() -> None:
+    """Note what was imported from the active layer, and let programs of this process use the base again."""
+    state = this_process()
+    state.target, state.lacks = "", ()
+    root = state.layer
+    if not root:
+        return
+    state.leftovers.update(distributions_imported_from(root))
+    paths = os.environ.get("PATH", "").split(os.pathsep)
+    os.environ["PATH"] = os.pathsep.join(entry for entry in paths if not is_below(entry, root))
+    if is_below(sys.executable, root):
+        sys.executable = state.python
+        multiprocessing.set_executable(state.python)
+
+
+def _add_links(layer: Layer, directory: str) -> None:
+    """Read the .pth files of a layer, except that which adds the base; what they add comes behind the layer."""
+    before = list(sys.path)
+    known = {os.path.normcase(entry) for entry in before}
+    for link in sorted(layer.site_packages.glob("*.pth")):
+        if link.name != BASE_LINK:
+            site.addpackage(directory, link.name, known)
+    if added := [entry for entry in sys.path if entry not in before]:
+        position = before.index(directory) + 1
+        sys.path[:] = [*before[:position], *added, *before[position:]]
 
 
 def _prefer(python: Path, scripts: Path) -> None:

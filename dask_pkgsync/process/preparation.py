@@ -18,7 +18,8 @@ from dask_pkgsync.model.comparison import compare_critical, critical_versions
 from dask_pkgsync.model.indexes import OWN
 from dask_pkgsync.model.plan import make_plan
 from dask_pkgsync.model.reports.failure import LayerError
-from dask_pkgsync.process.imports import base_path, imported, left_over, remaining, stays_whole
+from dask_pkgsync.process.imports import base_path, left_over, stays_whole
+from dask_pkgsync.process.live_change import live_change
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.scanning.configured_indexes import configured_indexes
 from dask_pkgsync.scanning.installed import scan_installed, this_interpreter
@@ -100,10 +101,13 @@ def prepare_running(target: Target, settings: NodeSettings, fetch: Fetch) -> Pre
     If possible, the process uses the same layer as the other nodes of its host, which needs no further build. That
     works if the skipped packages are regular packages: they find their further modules through their own ``__path__``,
     in the base, whatever the layer holds.
+
+    The process keeps its base behind the layer, also under ``strict``: it cannot lose what it runs on.
     """
+    target = replace(target, policy=replace(target.policy, strict=False))
     base = scan_base(target)
     refuse_critical(target, base)
-    late = {*imported(remaining(target)), *left_over(target)}
+    late = {*live_change(None, target).imported(), *left_over(target)}
     plan = make_plan(base, target.environment, target.policy)
     without_late = plan.without(late, TOO_LATE)
     if without_late.empty or not all(stays_whole(name) for name in late):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import sys
 import threading
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.installers.programs import run
+from dask_pkgsync.process.imports import base_path
 from dask_pkgsync.process.multiprocessing_internals import change_preparation_data
 from dask_pkgsync.process.state import this_process
 
@@ -50,9 +50,10 @@ def path_in_layer(layer: Layer, base_site_packages: tuple[Path, ...]) -> list[st
     """
     native, layered = own_path(this_process().python), list(own_path(str(layer.python)))
     excluded = {str(path) for path in base_site_packages} if layer.complete else set()
-    added = [entry for entry in sys.path if entry not in native and entry not in layered and entry not in excluded]
-    position = next((index for index, entry in enumerate(sys.path) if entry in native), 0)
-    front = [entry for entry in added if sys.path.index(entry) < position]
+    here = base_path()  # this process itself may have taken another layer
+    added = [entry for entry in here if entry not in native and entry not in layered and entry not in excluded]
+    position = next((index for index, entry in enumerate(here) if entry in native), 0)
+    front = [entry for entry in added if here.index(entry) < position]
     return [*front, *layered, *(entry for entry in added if entry not in front)]
 
 

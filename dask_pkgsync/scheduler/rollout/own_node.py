@@ -13,16 +13,19 @@ from dask_pkgsync.node.agent import is_own_process
 from dask_pkgsync.options.node import node_settings
 from dask_pkgsync.process import activation
 from dask_pkgsync.process.imports import loaded_from
+from dask_pkgsync.process.live import take_partly
 from dask_pkgsync.process.preparation import TOO_LATE, Prepared, prepare_running
 from dask_pkgsync.process.state import this_process
 
 if TYPE_CHECKING:
     from distributed import Scheduler
 
+    from dask_pkgsync.model.reports.sync import Outcome
     from dask_pkgsync.model.target import Target
     from dask_pkgsync.scheduler.blobs.service import BlobService
 
 
+LACKS = "the scheduler takes this only when it is started again: {}"
 KEEPS_BASE = "strict applies to the workers only: a running scheduler keeps its base behind the layer"
 
 
@@ -52,10 +55,8 @@ class SchedulerNode:
         self.prepared = None
         if is_own_process(target):
             return NodeReport(self.address, "scheduler", "left alone")
-        # A running process cannot lose its base; under strict, too, it gets what it lacks, so that it unpickles graphs.
-        open_target = replace(target, policy=replace(target.policy, strict=False))
         self.prepared = prepared = await asyncio.to_thread(
-            prepare_running, open_target, node_settings(), self.blob_service.own_fetch()
+            prepare_running, target, node_settings(), self.blob_service.own_fetch()
         )
         late = [step for step in prepared.plan.skipped if step.reason == TOO_LATE]
         if late and target.scheduler == "refuse":
@@ -83,15 +84,15 @@ class SchedulerNode:
             return report
         layer = self.prepared.layer
         before = this_process().layer
-        if layer is None:
-            activation.deactivate()
-        elif layer.complete:
+        if layer is not None and layer.complete:
             note = "a layer that stands alone cannot be taken by a running scheduler, which keeps its base"
             return replace(report, notes=(*report.notes, note))
-        else:
-            activation.activate(layer)
+        skipped = {step.name for step in self.prepared.plan.skipped}
+        lacks = await asyncio.to_thread(take_partly, layer, target, known=skipped, programs=True)
         this_process().target = target.id
-        return replace(report, outcome="matched" if this_process().layer == before else "live")
+        outcome: Outcome = "matched" if this_process().layer == before else "live"
+        notes = [LACKS.format("; ".join(lacks))] if lacks else []
+        return replace(report, outcome=outcome, notes=(*report.notes, *notes))
 
     def release(self) -> NodeReport:
         """Go back to the base, as far as a running process can."""

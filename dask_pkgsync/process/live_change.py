@@ -1,0 +1,166 @@
+"""A live change: what a running process may not have imported or looked up, so that it can go on in another layer.
+
+A process that takes a layer live must be as one that starts in it. What has to be known for that is read before the
+layer is activated. The process is asked twice, before and after: its tasks may import modules meanwhile.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from itertools import chain
+from time import monotonic, sleep
+from typing import TYPE_CHECKING
+
+from dask_pkgsync.layers.prefix_data import data_files
+from dask_pkgsync.model.plan import make_plan
+from dask_pkgsync.process.activation import path_with
+from dask_pkgsync.process.import_internals import being_imported
+from dask_pkgsync.process.imports import base_path, is_below, is_loaded_from, left_over, remaining
+from dask_pkgsync.process.plugins import changed_groups, readers
+from dask_pkgsync.process.state import this_process
+from dask_pkgsync.scanning.installed import scan_installed
+from dask_pkgsync.scanning.records import installed, module_names
+from dask_pkgsync.scanning.snapshot import with_digests
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dask_pkgsync.layers.layer import Layer
+    from dask_pkgsync.model.target import Target
+
+Modules = dict[str, frozenset[str]]
+"""The names of modules, by the canonical name of their distribution."""
+
+PATIENCE = 10.0
+"""Seconds to wait for a module that a task is importing, and whose file is not known yet."""
+
+
+@dataclass(frozen=True)
+class LiveChange:
+    """What changes for this process when it takes a layer live."""
+
+    layer: Layer | None
+    """None for the base alone."""
+    active: str
+    """Directory of the layer that was active when this was made, or empty."""
+    modules: Modules
+    """The modules of the distributions that change."""
+    unlike_base: frozenset[str]
+    """The distributions that the target has otherwise than the base."""
+    unlike_now: frozenset[str]
+    """The distributions that the target has otherwise than this process."""
+    outdated: frozenset[str]
+    """The distributions that were imported from layers before the active one, and that the target has otherwise."""
+    missing: Modules
+    """The modules of the distributions that only the active layer has."""
+    groups: tuple[str, ...]
+    """The groups in which plugins are added, removed or changed."""
+    data: Mapping[str, str]
+    """The distributions whose data files below `sys.prefix` change, each with one of these files."""
+
+    def why_restart(self) -> str | None:
+        """Return why this process must restart to take the layer, or None if it can take the layer live."""
+        if self.layer is not None and self.layer.complete:
+            return "the layer stands alone (it is complete): only a new process can leave out the base"
+        if late := self.imported():
+            names = ", ".join(f"{name} (as {modules[0]})" for name, modules in late.items())
+            return f"already imported in another version: {names}"
+        if gone := sorted(name for name, modules in self.missing.items() if not modules.isdisjoint(sys.modules)):
+            return f"already imported, and missing from the new environment: {', '.join(gone)}"
+        return next(iter(self.not_found()), None)
+
+    def imported(self) -> dict[str, tuple[str, ...]]:
+        """Return the distributions that this process has imported otherwise than the target has them.
+
+        Returns
+        -------
+        dict of str to tuple of str
+            Canonical name of the distribution to the names of its imported modules.
+        """
+        found = {
+            name: tuple(sorted(module for module in modules if module in sys.modules and not self._fits(name, module)))
+            for name, modules in sorted(self.modules.items())
+        }
+        return {name: modules for name, modules in found.items() if modules}
+
+    def _fits(self, name: str, module: str) -> bool:
+        """Whether an imported module of a distribution is the target's, by the place of its file."""
+        if self.layer is not None and is_loaded_from(module, str(self.layer.root)):
+            return True
+        if self.active and is_loaded_from(module, self.active):
+            return name not in self.unlike_now
+        if name in this_process().leftovers:
+            return name not in self.outdated
+        return name not in self.unlike_base
+
+    def not_found(self) -> tuple[str, ...]:
+        """Return what this process would not find in the layer, though a new process would, a sentence for each."""
+        looked_up = readers(self.groups)
+        plugins = [f"{reader} has looked up its plugins ({group}) already" for group, reader in looked_up.items()]
+        data = [f"{name} has files below sys.prefix, as {path}" for name, path in self.data.items()]
+        which = "only a process that starts in the environment finds the new ones"
+        return tuple(f"{text}: {which}" for text in (*plugins, *data))
+
+    def wait_for_imports(self) -> str | None:
+        """Wait until the file is known of each module that changes and that a task is importing; blocks.
+
+        Returns
+        -------
+        str or None
+            Why this process must restart, if that takes longer than `PATIENCE`.
+        """
+        names = frozenset(chain.from_iterable((*self.modules.values(), *self.missing.values())))
+        deadline = monotonic() + PATIENCE
+        while unknown := sorted(name for name in being_imported() & names if name not in sys.modules):
+            if monotonic() > deadline:
+                return f"a task is still importing: {', '.join(unknown)}"
+            sleep(0.005)  # nothing tells when the import system has found a file
+        return None
+
+
+def live_change(layer: Layer | None, target: Target) -> LiveChange:
+    """Read what changes for this process when it takes a layer live. Blocks.
+
+    Parameters
+    ----------
+    layer : Layer or None
+        The layer that the process is to have; None for the base alone, or if the layer is not built yet.
+    target : Target
+        What the process has to match.
+    """
+    active, base_entries, now = this_process().layer, base_path(), list(sys.path)
+    lacking = remaining(target)
+    base = lacking
+    if active:
+        base_environment = with_digests(scan_installed(base_entries), target.environment.distributions)
+        base = make_plan(base_environment, target.environment, target.policy)
+    unlike_now, unlike_base = (frozenset(step.name for step in plan.changes) for plan in (lacking, base))
+    outdated = frozenset(left_over(target))
+    after = path_with(layer)
+    here, there = installed(now), installed(after)
+    places = (here, there, installed(base_entries))
+    moved = [name for name in sorted(here.keys() | there.keys()) if here.get(name) != there.get(name)]
+    changed_data = {
+        name: (data_files(here[name]) if name in here else frozenset())
+        ^ (data_files(there[name]) if name in there else frozenset())
+        for name in moved
+    }
+    return LiveChange(
+        layer,
+        active,
+        {
+            name: frozenset().union(*(module_names(place[name]) for place in places if name in place))
+            for name in sorted(unlike_now | unlike_base | outdated)
+        },
+        unlike_base,
+        unlike_now,
+        outdated,
+        {
+            name: module_names(here[name])
+            for name in moved
+            if name not in there and active and is_below(str(here[name]), active)
+        },
+        changed_groups(now, after),
+        {name: min(entry.path.lstrip("./") for entry in files) for name, files in changed_data.items() if files},
+    )
