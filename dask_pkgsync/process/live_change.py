@@ -102,16 +102,21 @@ class LiveChange:
         which = "only a process that starts in the environment finds the new ones"
         return tuple(f"{text}: {which}" for text in (*plugins, *data))
 
-    def wait_for_imports(self) -> str | None:
+    def wait_for_imports(self, patience: float = PATIENCE) -> str | None:
         """Wait until the file is known of each module that changes and that a task is importing; blocks.
+
+        Parameters
+        ----------
+        patience : float
+            Seconds after which to give up.
 
         Returns
         -------
         str or None
-            Why this process must restart, if that takes longer than `PATIENCE`.
+            Why this process must restart, if that takes longer.
         """
         names = frozenset(chain.from_iterable((*self.modules.values(), *self.missing.values())))
-        deadline = monotonic() + PATIENCE
+        deadline = monotonic() + patience
         while unknown := sorted(name for name in being_imported() & names if name not in sys.modules):
             if monotonic() > deadline:
                 return f"a task is still importing: {', '.join(unknown)}"
