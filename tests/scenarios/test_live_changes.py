@@ -35,65 +35,60 @@ def racing(directory: Path, version: str) -> str:
 
 
 IMPORTS_MEANWHILE = """
-import importlib, os, threading
+import importlib, os, sys, threading
 
 def watch(frame, event, _):
-    "Import a package in another thread before a step of the change, which tells its steps to a function."
-    if event == "call" and frame.f_code.co_name == "_nobody" and frame.f_locals["_step"] == os.environ["RACE_BEFORE"]:
+    "Import a package in another thread before the layer is activated; the change tells a function each step."
+    if event == "call" and frame.f_code.co_name == "_nobody" and frame.f_locals["_step"] == "activate":
+        sys.setprofile(None)
         task = threading.Thread(target=importlib.import_module, args=("racing",))
         task.start()
         task.join()
-        print("raced before", os.environ["RACE_BEFORE"], flush=True)
+        print("a task has imported it meanwhile", flush=True)
 
 threading.setprofile(watch)
 """
 
 LOOK = """
-def by_name(report):
-    outcomes = {node.address: node.outcome for node in report.nodes}
+def outcomes(report):
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    return {worker["name"]: outcomes[worker["nanny"]] for worker in workers}
+    nodes = {node.address: [node.outcome, *node.notes] for node in report.nodes}
+    return {worker["name"]: nodes[worker["nanny"]] for worker in workers}
 def nannies(function):
     return list(client.run(function, nanny=True).values())
-client.wait_for_workers(2, timeout=60)
-names = {address: worker["name"] for address, worker in client.scheduler_info(n_workers=-1)["workers"].items()}
 """
-RACE = """
+FIRST = """
+client.wait_for_workers(2, timeout=60)
+names = {worker["name"]: address for address, worker in client.scheduler_info(n_workers=-1)["workers"].items()}
+client.submit(call, "import fsspec; answer = 1", workers=[names["looks"]]).result()
 report = pkgsync.sync(client, progress=False)
 client.wait_for_workers(2, timeout=60)
-outcomes = by_name(report)
 versions = "import racing, racing.late as late, importlib.metadata as m; "
 versions += "answer = [racing.__version__, late.__version__, m.version('racing')]"
-found = everywhere(call, versions)
+things = "import fsspec; answer = type(fsspec.filesystem('thing')).__name__"
 import mine
 client.register_plugin(mine.Here())
 there = nannies(lambda dask_worker: "here" in dask_worker.plugins)
-print(json.dumps([outcomes, [note for node in report.nodes for note in node.notes if "nanny" in note], found, there]))
+print(json.dumps([outcomes(report), everywhere(call, versions), everywhere(call, things), there]))
 """
-PLUGINS = """
-one = next(worker for worker, name in names.items() if name == "activate")
-client.submit(call, "import fsspec; answer = 1", workers=[one]).result()
-outcomes = by_name(pkgsync.sync(client, progress=False))
+SECOND = """
 client.wait_for_workers(2, timeout=60)
-print(json.dumps([outcomes, everywhere(call, "import fsspec; answer = type(fsspec.filesystem('thing')).__name__")]))
-"""
-DATA = """
 def read(names):
     from pathlib import Path
     return [Path(sys.prefix, "share", name, "table.txt").read_text() for name in names]
-outcomes = by_name(pkgsync.sync(client, progress=False))
+report = pkgsync.sync(client, progress=False)
 client.wait_for_workers(2, timeout=60)
-found = everywhere(read, ["based", "brings"])
-pkgsync.release(client)
-in_front = nannies(lambda: [entry for entry in sys.path if "layers" in entry])
-client.wait_for_workers(2, timeout=60)
-pkgsync.sync(client, progress=False)
-print(json.dumps([outcomes, found, in_front]))
+print(json.dumps([outcomes(report), everywhere(read, ["based", "brings"])]))
 """
-JOINED = """
+THIRD = """
 client.wait_for_workers(3, timeout=60)
-print(json.dumps(nannies(lambda dask_worker: "here" in dask_worker.plugins)))
+there = nannies(lambda dask_worker: "here" in dask_worker.plugins)
+in_front = [nannies(lambda: len([entry for entry in sys.path if "layers" in entry]))]
+pkgsync.release(client)
+in_front.append(nannies(lambda: len([entry for entry in sys.path if "layers" in entry])))
+print(json.dumps([there, in_front]))
 """
+NEW = "{}: only a process that starts in the environment finds the new ones"
 FILE_SYSTEM = """
 from fsspec.implementations.memory import MemoryFileSystem
 class Thing(MemoryFileSystem):
@@ -112,27 +107,32 @@ def test_a_change_is_live_only_where_it_is_as_a_restart(tmp_path: Path) -> None:
     based = wheel(tmp_path, "based", "1.0", {"based.py": "", "data/share/based/table.txt": "of the base"})
     uv(["venv", "--python", base_python(), str(nodes.root)])
     uv(["pip", "install", "--python", nodes.python, *BASE_PACKAGES, based, racing(tmp_path, "1.0")])
-    person.install(racing(tmp_path, "2.0"), based, wheel(tmp_path, "mine", "1.0", {"mine.py": NANNY_PLUGIN}))
-    (tmp_path / "cluster").mkdir()
+    points = "[fsspec.specs]\nthing = things.Thing\n"
+    things = wheel(tmp_path, "things", "1.0", {"things.py": FILE_SYSTEM, "INFO/entry_points.txt": points})
+    mine = wheel(tmp_path, "mine", "1.0", {"mine.py": NANNY_PLUGIN})
+    person.install(racing(tmp_path, "2.0"), based, things, mine)
     preload = tmp_path / "meanwhile.py"
     preload.write_text(IMPORTS_MEANWHILE)
+    (tmp_path / "cluster").mkdir()
     with running(tmp_path / "cluster", nodes, tmp_path / "cache", workers=0) as cluster:
-        for step in ("activate", "verify"):
-            cluster.add_worker("--name", step, "--preload", str(preload), name=step, RACE_BEFORE=step)
+        cluster.add_worker("--name", "races", "--preload", str(preload), name="races")
+        cluster.add_worker("--name", "looks", name="looks")
 
-        found = person.run(cluster, LOOK + RACE)
-        assert "raced before activate" in cluster.log("activate")
-        assert "raced before verify" in cluster.log("verify")
-        assert found == [{"activate": "restarted", "verify": "live"}, [], [["2.0"] * 3] * 2, [True, True]]
-
-        points = "[fsspec.specs]\nthing = things.Thing\n"
-        person.install(wheel(tmp_path, "things", "1.0", {"things.py": FILE_SYSTEM, "INFO/entry_points.txt": points}))
-        found = person.run(cluster, LOOK + PLUGINS)
-        assert found == [{"activate": "restarted", "verify": "live"}, ["Thing", "Thing"]]
+        outcomes, versions, protocols, there = person.run(cluster, LOOK + FIRST)
+        assert "a task has imported it meanwhile" in cluster.log("races")
+        assert outcomes == {
+            "races": ["restarted", "already imported in another version: racing (as racing)"],
+            "looks": ["restarted", NEW.format("fsspec has looked up its plugins (fsspec.specs) already")],
+        }
+        assert versions == [["2.0", "2.0", "2.0"]] * 2
+        assert protocols == ["Thing", "Thing"]
+        assert there == [True, True]
 
         person.install(wheel(tmp_path, "brings", "1.0", {"brings.py": "", "data/share/brings/table.txt": "new"}))
-        found = person.run(cluster, LOOK + DATA)
-        assert found == [{"activate": "restarted", "verify": "restarted"}, [["of the base", "new"]] * 2, [[], []]]
+        outcomes, tables = person.run(cluster, LOOK + SECOND)
+        reason = NEW.format("brings has files below sys.prefix, as share/brings/table.txt")
+        assert outcomes == {name: ["restarted", reason] for name in ("races", "looks")}
+        assert tables == [["of the base", "new"]] * 2
 
         cluster.add_worker(name="joins")
-        assert person.run(cluster, LOOK + JOINED) == [True, True, True]
+        assert person.run(cluster, LOOK + THIRD) == [[True] * 3, [[1] * 3, [0] * 3]]
