@@ -20,13 +20,14 @@ from dask_pkgsync.process.imports import base_path, is_below, is_loaded_from, le
 from dask_pkgsync.process.plugins import changed_groups, readers
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.scanning.installed import scan_installed
-from dask_pkgsync.scanning.records import installed, module_names
+from dask_pkgsync.scanning.records import dist_infos, installed, module_names
 from dask_pkgsync.scanning.snapshot import with_digests
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dask_pkgsync.layers.layer import Layer
+    from dask_pkgsync.model.environments.environment import Environment
     from dask_pkgsync.model.target import Target
 
 Modules = dict[str, frozenset[str]]
@@ -61,7 +62,7 @@ class LiveChange:
 
     def why_restart(self) -> str | None:
         """Return why this process must restart to take the layer, or None if it can take the layer live."""
-        if self.layer is not None and self.layer.complete:
+        if self.layer is not None and self.layer.complete and self.active != str(self.layer.root):
             return "the layer stands alone (it is complete): only a new process can leave out the base"
         if late := self.imported():
             names = ", ".join(f"{name} (as {modules[0]})" for name, modules in late.items())
@@ -124,7 +125,7 @@ class LiveChange:
         return None
 
 
-def live_change(layer: Layer | None, target: Target) -> LiveChange:
+def live_change(layer: Layer | None, target: Target, base: Environment | None = None) -> LiveChange:
     """Read what changes for this process when it takes a layer live. Blocks.
 
     Parameters
@@ -133,14 +134,17 @@ def live_change(layer: Layer | None, target: Target) -> LiveChange:
         The layer that the process is to have; None for the base alone, or if the layer is not built yet.
     target : Target
         What the process has to match.
+    base : Environment, optional
+        The base, if it was scanned already, else it is scanned here.
     """
     active, base_entries, now = this_process().layer, base_path(), list(sys.path)
-    lacking = remaining(target)
-    base = lacking
-    if active:
-        base_environment = with_digests(scan_installed(base_entries), target.environment.distributions)
-        base = make_plan(base_environment, target.environment, target.policy)
-    unlike_now, unlike_base = (frozenset(step.name for step in plan.changes) for plan in (lacking, base))
+    if base is None:
+        base = with_digests(scan_installed(base_entries), target.environment.distributions)
+    unlike_now = frozenset(step.name for step in remaining(target).changes)
+    changes = make_plan(base, target.environment, target.policy).changes
+    # What a delta holds differs from the base, also where only a look at all files shows that.
+    held = dist_infos(layer.site_packages) if layer is not None and not layer.complete else {}
+    unlike_base = frozenset((*(step.name for step in changes), *held))
     outdated = frozenset(left_over(target))
     after = path_with(layer)
     here, there = installed(now), installed(after)

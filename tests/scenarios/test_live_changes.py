@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from clusters import BASE_PACKAGES, Person, Venv, base_python, running, uv
 
+from dask_pkgsync.node.nanny import LACKS
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -131,7 +133,8 @@ def test_a_change_is_live_only_where_it_is_as_a_restart(tmp_path: Path) -> None:
         person.install(wheel(tmp_path, "brings", "1.0", {"brings.py": "", "data/share/brings/table.txt": "new"}))
         outcomes, tables = person.run(cluster, LOOK + SECOND)
         reason = NEW.format("brings has files below sys.prefix, as share/brings/table.txt")
-        assert outcomes == {name: ["restarted", reason] for name in ("races", "looks")}
+        note = f"{reason}; {LACKS.format(reason)}"
+        assert outcomes == {name: ["restarted", note] for name in ("races", "looks")}
         assert tables == [["of the base", "new"]] * 2
 
         cluster.add_worker(name="joins")
