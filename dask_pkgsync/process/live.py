@@ -92,7 +92,7 @@ def take_partly(layer: Layer | None, target: Target, *, known: Container[str] = 
         state = this_process()
         if state.layer == _root(layer):
             return state.lacks
-        change = live_change(layer, target)
+        change = live_change(layer, target, mixed=True)
         switch_to(layer, programs=programs)
         change.wait_for_imports()
         late = [name for name in change.imported() if name not in known]

@@ -12,7 +12,7 @@ from itertools import chain
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.layers.prefix_data import data_files
+from dask_pkgsync.layers.prefix_data import below_prefix, data_files
 from dask_pkgsync.model.plan import make_plan
 from dask_pkgsync.process.activation import path_with
 from dask_pkgsync.process.import_internals import being_imported
@@ -24,11 +24,13 @@ from dask_pkgsync.scanning.records import dist_infos, installed, module_names
 from dask_pkgsync.scanning.snapshot import with_digests
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from dask_pkgsync.layers.layer import Layer
     from dask_pkgsync.model.environments.environment import Environment
     from dask_pkgsync.model.target import Target
+    from dask_pkgsync.scanning.records import Entry
 
 Modules = dict[str, frozenset[str]]
 """The names of modules, by the canonical name of their distribution."""
@@ -125,7 +127,9 @@ class LiveChange:
         return None
 
 
-def live_change(layer: Layer | None, target: Target, base: Environment | None = None) -> LiveChange:
+def live_change(
+    layer: Layer | None, target: Target, base: Environment | None = None, *, mixed: bool = False
+) -> LiveChange:
     """Read what changes for this process when it takes a layer live. Blocks.
 
     Parameters
@@ -136,40 +140,48 @@ def live_change(layer: Layer | None, target: Target, base: Environment | None = 
         What the process has to match.
     base : Environment, optional
         The base, if it was scanned already, else it is scanned here.
+    mixed : bool
+        Whether the process may have imported packages of the base that its active layer has otherwise, as a process
+        that is never restarted. If not, only what differs from the active layer is looked at.
     """
-    active, base_entries, now = this_process().layer, base_path(), list(sys.path)
+    active, base_entries = this_process().layer, base_path()
     if base is None:
         base = with_digests(scan_installed(base_entries), target.environment.distributions)
-    unlike_now = frozenset(step.name for step in remaining(target).changes)
-    changes = make_plan(base, target.environment, target.policy).changes
+    lacking, changes = remaining(target).changes, make_plan(base, target.environment, target.policy).changes
+    here, there, in_base = installed(sys.path), installed(path_with(layer)), installed(base_entries)
+    unlike_now = frozenset(step.name for step in lacking)
     # What a delta holds differs from the base, also where only a look at all files shows that.
     held = dist_infos(layer.site_packages) if layer is not None and not layer.complete else {}
     unlike_base = frozenset((*(step.name for step in changes), *held))
     outdated = frozenset(left_over(target))
-    after = path_with(layer)
-    here, there = installed(now), installed(after)
-    places = (here, there, installed(base_entries))
-    moved = [name for name in sorted(here.keys() | there.keys()) if here.get(name) != there.get(name)]
-    changed_data = {
-        name: (data_files(here[name]) if name in here else frozenset())
-        ^ (data_files(there[name]) if name in there else frozenset())
-        for name in moved
-    }
+    from_active = {name for name, dist_info in here.items() if active and is_below(str(dist_info), active)}
+    concerned = unlike_now | outdated | (unlike_base if mixed or not active else held.keys() - from_active)
+    moved = [
+        name
+        for name in sorted(here.keys() | there.keys())
+        if here.get(name) != there.get(name) and (name in concerned or name not in there)
+    ]
+    data = {name: _data(here.get(name)) ^ _data(there.get(name)) for name in moved}
     return LiveChange(
         layer,
         active,
-        {
-            name: frozenset().union(*(module_names(place[name]) for place in places if name in place))
-            for name in sorted(unlike_now | unlike_base | outdated)
-        },
+        {name: _modules(places[name] for places in (here, there, in_base) if name in places) for name in concerned},
         unlike_base,
         unlike_now,
         outdated,
-        {
-            name: module_names(here[name])
-            for name in moved
-            if name not in there and active and is_below(str(here[name]), active)
-        },
-        changed_groups(now, after),
-        {name: min(entry.path.lstrip("./") for entry in files) for name, files in changed_data.items() if files},
+        {name: _modules([here[name]]) for name in moved if name not in there and name in from_active},
+        changed_groups(
+            [here[name] for name in moved if name in here], [there[name] for name in moved if name in there]
+        ),
+        {name: min(below_prefix(entry.path) for entry in files) for name, files in data.items() if files},
     )
+
+
+def _modules(dist_infos: Iterable[Path]) -> frozenset[str]:
+    """Return the modules of distributions, except those that the standard library has, which comes before them."""
+    names = chain.from_iterable(map(module_names, dist_infos))
+    return frozenset(name for name in names if name.partition(".")[0] not in sys.stdlib_module_names)
+
+
+def _data(dist_info: Path | None) -> frozenset[Entry]:
+    return frozenset() if dist_info is None else data_files(dist_info)

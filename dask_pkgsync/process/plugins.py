@@ -8,8 +8,6 @@ import types
 from functools import cache
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.scanning.records import installed
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
@@ -44,12 +42,17 @@ LOOKED_UP_EACH_TIME = frozenset(
 """The groups whose readers look again for a plugin that they have not found yet."""
 
 
-def changed_groups(before: Sequence[str], after: Sequence[str]) -> tuple[str, ...]:
-    """Return the groups of plugins in which two search paths differ, except those that are looked up each time."""
-    old, new = installed(before), installed(after)
-    differing = [name for name in old.keys() | new.keys() if old.get(name) != new.get(name)]
-    points = _entry_points(old[name] for name in differing if name in old)
-    changed = points ^ _entry_points(new[name] for name in differing if name in new)
+def changed_groups(before: Iterable[Path], after: Iterable[Path]) -> tuple[str, ...]:
+    """Return the groups of plugins that change when some distributions take the place of others.
+
+    Groups that are looked up each time are left out.
+
+    Parameters
+    ----------
+    before, after : iterable of Path
+        The dist-info directories of the distributions.
+    """
+    changed = _entry_points(before) ^ _entry_points(after)
     return tuple(sorted({group for group, _, _ in changed} - LOOKED_UP_EACH_TIME))
 
 

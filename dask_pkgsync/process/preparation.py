@@ -107,7 +107,7 @@ def prepare_running(target: Target, settings: NodeSettings, fetch: Fetch) -> Pre
     target = replace(target, policy=replace(target.policy, strict=False))
     base = scan_base(target)
     refuse_critical(target, base)
-    late = {*live_change(None, target, base).imported(), *left_over(target)}
+    late = {*live_change(None, target, base, mixed=True).imported(), *left_over(target)}
     plan = make_plan(base, target.environment, target.policy)
     without_late = plan.without(late, TOO_LATE)
     if without_late.empty or not all(stays_whole(name) for name in late):

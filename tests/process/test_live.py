@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any, get_args
 
+import locket
 import packaging
+import psutil
 import pytest
 from clusters import SOURCE, Venv, base_python, surroundings
 
@@ -28,7 +30,8 @@ class Place:
         Path(self.base.python).symlink_to(base_python())
         (self.base.root / "pyvenv.cfg").write_text(f"home = {Path(base_python()).parent}\n")
         (self.base.root / LIB).mkdir(parents=True)
-        (self.base.root / LIB / "packaging").symlink_to(Path(packaging.__file__).parent)
+        for package in (locket, packaging, psutil):
+            (self.base.root / LIB / package.__name__).symlink_to(Path(package.__file__).parent)
 
     def has(self, where: str, name: str, version: str, files: dict[str, str] | None = None) -> None:
         """Write a distribution into the base or a layer; the paths of its files are those of RECORD."""
@@ -104,7 +107,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     place.has("base", "changes", "1.0")
     place.has("base", "stays", "1.0")
     place.has("one", "changes", "2.0")
-    place.has("one", "comes", "1.0")
+    shadowed = {"site.py": "", "json/decoder.py": ""}  # by the standard library, which every process has imported
+    place.has("one", "comes", "1.0", {"comes/__init__.py": "__version__ = '1.0'\n", **shadowed})
     place.has("two", "changes", "2.0")
     place.has("two", "comes", "2.0")
     return place

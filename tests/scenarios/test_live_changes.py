@@ -9,6 +9,7 @@ import pytest
 from clusters import BASE_PACKAGES, Person, Venv, base_python, running, uv
 
 from dask_pkgsync.node.nanny import LACKS
+from dask_pkgsync.scanning.records import recorded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +23,8 @@ def wheel(directory: Path, name: str, version: str, files: dict[str, str]) -> st
     files = {data + path if path.startswith("data/") else path.replace("INFO", info): files[path] for path in files}
     files[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
     files[f"{info}/WHEEL"] = "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-    files[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in [*files, f"{info}/RECORD"])
+    lines = [*(recorded(path, text.encode()) for path, text in files.items()), f"{info}/RECORD,,"]
+    files[f"{info}/RECORD"] = "\n".join(lines) + "\n"
     path = directory / f"{name}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as bundle:
         for member, text in files.items():
@@ -68,8 +70,8 @@ client.wait_for_workers(2, timeout=60)
 versions = "import racing, racing.late as late, importlib.metadata as m; "
 versions += "answer = [racing.__version__, late.__version__, m.version('racing')]"
 things = "import fsspec; answer = type(fsspec.filesystem('thing')).__name__"
-import mine
-client.register_plugin(mine.Here())
+import of_mine
+client.register_plugin(of_mine.Here())
 there = nannies(lambda dask_worker: "here" in dask_worker.plugins)
 print(json.dumps([outcomes(report), everywhere(call, versions), everywhere(call, things), there]))
 """
@@ -111,7 +113,7 @@ def test_a_change_is_live_only_where_it_is_as_a_restart(tmp_path: Path) -> None:
     uv(["pip", "install", "--python", nodes.python, *BASE_PACKAGES, based, racing(tmp_path, "1.0")])
     points = "[fsspec.specs]\nthing = things.Thing\n"
     things = wheel(tmp_path, "things", "1.0", {"things.py": FILE_SYSTEM, "INFO/entry_points.txt": points})
-    mine = wheel(tmp_path, "mine", "1.0", {"mine.py": NANNY_PLUGIN})
+    mine = wheel(tmp_path, "of_mine", "1.0", {"of_mine.py": NANNY_PLUGIN})
     person.install(racing(tmp_path, "2.0"), based, things, mine)
     preload = tmp_path / "meanwhile.py"
     preload.write_text(IMPORTS_MEANWHILE)
