@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -25,7 +26,7 @@ from dask_pkgsync.node.dask_internals import (
     running_worker,
     set_plugins_at_start,
 )
-from dask_pkgsync.node.log import log_in_sentences
+from dask_pkgsync.node.log import log_in_sentences, logger
 from dask_pkgsync.node.worker import NAME, WorkerSync
 from dask_pkgsync.process import activation, spawning
 from dask_pkgsync.process.live import take_partly
@@ -71,7 +72,8 @@ class NannySync(NannyPlugin):
         if has_process(nanny):
             return  # the nanny runs already: the scheduler will call its agent
         try:
-            await agent.configure(self.target, await agent.prepare(self.target))
+            if note := await agent.configure(self.target, await agent.prepare(self.target)):
+                logger.warning("%s", note)
         except Exception as error:
             agent.let_workers_verify(self.target)  # the verification fails, so that no worker starts without the target
             failure = failure_of(nanny.address, expected(error))
@@ -107,7 +109,7 @@ class NannyAgent(NodeAgent):
         prepared = await super().prepare(target)
         if not is_own_process(target):
             try:
-                self.own = await self.prepare_with(prepare_running, target)
+                self.own = await self.prepare_with(partial(prepare_running, children=prepared), target)
             except LayerError as error:
                 self.own = error
         return prepared

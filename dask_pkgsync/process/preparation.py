@@ -66,6 +66,8 @@ class Prepared:
     """None if the base matches already."""
     site_packages: tuple[Path, ...] = ()
     """The base's directories of distributions, which a complete layer keeps off the search path."""
+    base: Environment | None = None
+    """The base, as it was scanned."""
 
 
 def prepare(target: Target, settings: NodeSettings, fetch: Fetch) -> Prepared:
@@ -86,7 +88,8 @@ def prepare(target: Target, settings: NodeSettings, fetch: Fetch) -> Prepared:
     """
     base = scan_base(target)
     refuse_critical(target, base)
-    return _build(make_plan(base, target.environment, target.policy), base, target, settings, fetch)
+    plan = make_plan(base, target.environment, target.policy)
+    return replace(_build(plan, base, target, settings, fetch), base=base)
 
 
 def scan_base(target: Target) -> Environment:
@@ -95,7 +98,7 @@ def scan_base(target: Target) -> Environment:
     return verified(with_digests(scan_installed(path), names), path, names)
 
 
-def prepare_running(target: Target, settings: NodeSettings, fetch: Fetch) -> Prepared:
+def prepare_running(target: Target, settings: NodeSettings, fetch: Fetch, children: Prepared | None = None) -> Prepared:
     """Prepare a process that cannot be restarted: the plan skips packages that it has imported in another version.
 
     If possible, the process uses the same layer as the other nodes of its host, which needs no further build. That
@@ -103,15 +106,24 @@ def prepare_running(target: Target, settings: NodeSettings, fetch: Fetch) -> Pre
     in the base, whatever the layer holds.
 
     The process keeps its base behind the layer, also under ``strict``: it cannot lose what it runs on.
+
+    Parameters
+    ----------
+    target, settings, fetch
+        As for `prepare`.
+    children : Prepared, optional
+        What `prepare` has returned in this process for the processes that it starts.
     """
     target = replace(target, policy=replace(target.policy, strict=False))
-    base = scan_base(target)
+    base = (children and children.base) or scan_base(target)
     refuse_critical(target, base)
     late = {*live_change(None, target, base, mixed=True).imported(), *left_over(target)}
     plan = make_plan(base, target.environment, target.policy)
     without_late = plan.without(late, TOO_LATE)
     if without_late.empty or not all(stays_whole(name) for name in late):
         return _build(without_late, base, target, settings, fetch)
+    if children is not None and children.plan == plan:
+        return replace(children, plan=without_late)
     return replace(_build(plan, base, target, settings, fetch), plan=without_late)
 
 
