@@ -21,6 +21,7 @@ from dask_pkgsync.layers.fill import FROM_INDEX, Filler
 from dask_pkgsync.layers.layer import BASE_LINK, FORMAT, OTHER_BUILDS, Layer, layer_digest, link_to
 from dask_pkgsync.layers.leaks import find_leak, loose_names
 from dask_pkgsync.layers.manifest import Changes, compare_with_manifest, write_manifest
+from dask_pkgsync.layers.prefix_data import link_data
 from dask_pkgsync.layers.verify import verify
 from dask_pkgsync.model.clash import clash_from_wire, clash_to_wire
 from dask_pkgsync.model.reports.failure import LayerError
@@ -163,6 +164,7 @@ def _published(
             return _complete_instead(plan, base, cache, found, digest, timeout, leak, aside, sources)
         if not plan.complete:
             (layer.site_packages / BASE_LINK).write_text(link_to(base))
+        link_data(layer, base)
         found_clashes = clashes(dist_infos(layer.site_packages), loose_names(sources.target))
         notes = (*notes, *map(str, found_clashes))
         layer = replace(

@@ -45,6 +45,12 @@ class Base:
     """The directories of its search path that hold distributions."""
     environment: Environment
 
+    @property
+    def prefix(self) -> Path:
+        """What `sys.prefix` is in its interpreter."""
+        environment = self.python.parent.parent
+        return environment if (environment / "pyvenv.cfg").exists() else self.python.resolve().parent.parent
+
 
 @dataclass(frozen=True)
 class Layer:

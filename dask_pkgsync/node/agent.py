@@ -20,6 +20,8 @@ from dask_pkgsync.process.preparation import Prepared, changes_since, prepare
 from dask_pkgsync.process.state import this_process
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from distributed import Nanny, Worker
     from distributed.core import Server
 
@@ -93,9 +95,13 @@ class NodeAgent:
         """Prepare a target: plan, and build the layer that is missing."""
         if is_own_process(target):
             return Prepared(Plan(()), None)
+        return await self.prepare_with(prepare, target)
+
+    async def prepare_with(self, function: Callable[..., Prepared], target: Target) -> Prepared:
+        """Call a function of `process.preparation` with this node's settings, in a thread."""
         settings = node_settings()
         fetch = BlobFetcher(self.server.scheduler, settings, target.install_timeout)
-        return await asyncio.to_thread(prepare, target, settings, fetch)
+        return await asyncio.to_thread(function, target, settings, fetch)
 
     @property
     def in_force(self) -> tuple[Target, Prepared] | None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dask
 from distributed.diagnostics.plugin import NannyPlugin
 
 from dask_pkgsync.carry.travel import carried
+from dask_pkgsync.layers.layer import Layer
 from dask_pkgsync.model.errors import RestartNeededError
+from dask_pkgsync.model.plan import Plan
 from dask_pkgsync.model.reports.failure import LayerError, failure_to_wire
 from dask_pkgsync.model.reports.sync import report_to_wire, with_changes
 from dask_pkgsync.model.target import Target, target_from_wire, target_to_wire
@@ -27,20 +30,23 @@ from dask_pkgsync.node.dask_internals import (
 )
 from dask_pkgsync.node.log import log_in_sentences, logger
 from dask_pkgsync.node.worker import NAME, WorkerSync
-from dask_pkgsync.process import spawning
+from dask_pkgsync.process import activation, spawning
+from dask_pkgsync.process.live import take_partly
+from dask_pkgsync.process.preparation import TOO_LATE, Prepared, prepare_running
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from distributed import Nanny
 
-    from dask_pkgsync.process.preparation import Prepared
-
 RESTART_TIMEOUT = 120.0
 """Seconds in which a worker process must have stopped and started again."""
 
 START_METHOD = "distributed.worker.multiprocessing-method"
 """The Dask setting for how a nanny starts its worker process."""
+
+LACKS = "the nanny itself, which runs plugins of nannies but no tasks, takes this only when it is started again: {}"
+"""The note in reports of a node whose nanny could not take all of the target."""
 
 _start_method_before: list[str] = []
 """The value of `START_METHOD` before this process used a layer; empty while the setting is unchanged."""
@@ -66,7 +72,8 @@ class NannySync(NannyPlugin):
         if has_process(nanny):
             return  # the nanny runs already: the scheduler will call its agent
         try:
-            await agent.configure(self.target, await agent.prepare(self.target))
+            if note := await agent.configure(self.target, await agent.prepare(self.target)):
+                logger.warning("%s", note)
         except Exception as error:
             agent.let_workers_verify(self.target)  # the verification fails, so that no worker starts without the target
             await agent.tell_failure(error)
@@ -74,7 +81,7 @@ class NannySync(NannyPlugin):
 
     async def teardown(self, nanny: Nanny) -> None:
         """Let the next worker process start in the base."""
-        NannyAgent(nanny).unconfigure()
+        await NannyAgent(nanny).unconfigure()
 
 
 def nanny_sync(state: object) -> NannySync:
@@ -90,9 +97,28 @@ class NannyAgent(NodeAgent):
     unreleased_pid: int | None = None
     """Process id of a worker that could not be drained, and still runs in the released environment."""
 
+    def __init__(self, server: Nanny) -> None:
+        super().__init__(server)
+        self.own: Prepared | LayerError = Prepared(Plan(()), None)
+        """What this process itself takes of the target that was prepared last, or why it can take nothing."""
+
+    async def prepared(self, target: Target) -> Prepared:
+        """Prepare a target for the worker, and what this process itself takes of it, for plugins of nannies."""
+        prepared = await super().prepared(target)
+        if not is_own_process(target):
+            try:
+                self.own = await self.prepare_with(partial(prepare_running, children=prepared), target)
+            except LayerError as error:
+                self.own = error
+        return prepared
+
     async def take(self, target: Target, prepared: Prepared) -> tuple[str, str]:
         """Activate the target in the worker: live if the worker can take it, else by one restart."""
-        await self.configure(target, prepared)
+        note = await self.configure(target, prepared)
+        outcome, detail = await self._take_in_worker(target, prepared)
+        return outcome, "; ".join(filter(None, (detail, note)))
+
+    async def _take_in_worker(self, target: Target, prepared: Prepared) -> tuple[str, str]:
         worker = await running_worker(self.server, RESTART_TIMEOUT)  # waits for one that is starting
         if worker is None:
             return "started", "no worker runs: the next one starts in the environment"
@@ -134,16 +160,39 @@ class NannyAgent(NodeAgent):
                 advice="Look into the log of this nanny.",
             )  # fmt: skip
 
-    async def configure(self, target: Target, prepared: Prepared) -> None:
-        """Let the next worker of this nanny start in the target, and verify itself before it registers."""
+    async def configure(self, target: Target, prepared: Prepared) -> str:
+        """Let the next worker of this nanny start in the target, and this process import from it.
+
+        Returns
+        -------
+        str
+            What this process itself does not have of the target, for the user; empty if it has all.
+        """
         self.let_workers_verify(target, prepared)
         self.in_force = target, prepared
         before_restarts(self.server, self.prepare_again)
         if prepared.layer is None:
             self._start_children_here()
-            return
-        path = await asyncio.to_thread(spawning.path_in_layer, prepared.layer, prepared.site_packages)
-        self._start_children_in(prepared.layer.python, path)
+        else:
+            path = await asyncio.to_thread(spawning.path_in_layer, prepared.layer, prepared.site_packages)
+            self._start_children_in(prepared.layer.python, path)
+        if is_own_process(target):
+            return ""
+        lacks = await asyncio.to_thread(self._take_in_this_process, target)
+        return LACKS.format("; ".join(lacks)) if lacks else ""
+
+    def _take_in_this_process(self, target: Target) -> tuple[str, ...]:
+        """Take the layer live in the nanny's own process, as far as it can; return what it lacks."""
+        match self.own:
+            case LayerError() as error:
+                return (f"no layer for it could be built: {error.problem}",)
+            case Prepared(layer=Layer(complete=True)):
+                return ("all of it, as a running process keeps its base, and the layer stands alone",)
+            case Prepared(plan=plan, layer=layer):
+                late = [step for step in plan.skipped if step.reason == TOO_LATE]
+                skipped = {step.name for step in plan.skipped}
+                lacks = take_partly(layer, target, known=skipped, programs=False)
+                return (*(f"{step.name} {step.version}, imported in another version" for step in late), *lacks)
 
     async def prepare_again(self) -> None:
         """Prepare the target once more where its layer or the base has changed, as the nanny starts its worker again.
@@ -189,22 +238,26 @@ class NannyAgent(NodeAgent):
             _start_method_before.append(method)
             dask.config.set({START_METHOD: "spawn"})
 
-    def _start_children_here(self) -> None:
-        if spawning.start_children_here(self.server.id) and _start_method_before:
+    def _start_children_here(self) -> bool:
+        """Let workers start in the base; return whether no other nanny in this process has a layer."""
+        is_last = spawning.start_children_here(self.server.id)
+        if is_last and _start_method_before:
             dask.config.set({START_METHOD: _start_method_before.pop()})
+        return is_last
 
-    def unconfigure(self) -> None:
-        """Undo `configure`: let the next worker of this nanny start in the base."""
+    async def unconfigure(self) -> None:
+        """Undo `configure`: let the next worker of this nanny start in the base, and this process import from it."""
         set_plugins_at_start(self.server, NAME, [])
         before_restarts(self.server, None)
         self.in_force = None
-        self._start_children_here()
+        if self._start_children_here():
+            await asyncio.to_thread(activation.deactivate)
 
     async def handle_release(self) -> dict[str, Any]:
         """Give the worker its base back: by a restart, if it runs in a layer."""
         plugins = plugins_at_start(self.server)
         has_layer = any(isinstance(plugin, WorkerSync) and plugin.layer for plugin in plugins)
-        self.unconfigure()
+        await self.unconfigure()
         self.ready = {}
         if not has_process(self.server) or not (has_layer or self.unreleased_pid == self.server.pid):
             return {"outcome": "matched", "detail": ""}

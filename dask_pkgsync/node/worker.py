@@ -26,6 +26,7 @@ from dask_pkgsync.node.dask_internals import (
 )
 from dask_pkgsync.node.log import log_in_sentences
 from dask_pkgsync.process import activation, imports
+from dask_pkgsync.process.live import take_live
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.process.verification import verify
 
@@ -73,7 +74,8 @@ class WorkerSync(WorkerPlugin):
         elif is_before_registration(worker):
             await self._verify_before_registration(worker)
         elif self.sent_by == "nanny":
-            await self._take_live(worker)
+            await asyncio.to_thread(take_live, self.layer, self.target, Path(worker.local_directory))
+            forget_versions()
         elif worker.nanny:
             if this_process().target != self.target.id:
                 await self._verify_registered(worker)
@@ -88,20 +90,6 @@ class WorkerSync(WorkerPlugin):
         except Exception as error:
             await _report_failure(worker, expected(error))  # Dask only logs the error, on the node
             raise
-
-    async def _take_live(self, worker: Worker) -> None:
-        if edited := await asyncio.to_thread(imports.stale, self.target):
-            raise RestartNeededError(f"its source was edited after the worker imported it: {', '.join(edited)}")
-        lacking = await asyncio.to_thread(imports.remaining, self.target)
-        if not lacking.empty or not activation.is_active(self.layer):
-            if reason := await asyncio.to_thread(activation.why_restart, self.layer, lacking):
-                raise RestartNeededError(reason)
-            _switch_to(self.layer, worker)
-        try:
-            await asyncio.to_thread(verify, self.target)
-        except LayerError as error:
-            raise RestartNeededError(str(error)) from None
-        forget_versions()
 
     async def _verify_registered(self, worker: Worker) -> None:
         try:
@@ -143,23 +131,16 @@ class WorkerAgent(NodeAgent):
             this_process().target = target.id
             return "left alone", ""
         self.in_force = target, prepared
-        if stale := await asyncio.to_thread(imports.stale, target):
+        changed = prepared.layer is not None and not activation.is_active(prepared.layer)
+        try:
+            await asyncio.to_thread(take_live, prepared.layer, target, Path(self.server.local_directory))
+        except RestartNeededError as reason:
             raise LayerError(
                 "activate",
-                f"a worker without a nanny cannot be restarted, and has imported code edited since: {', '.join(stale)}",
-                advice="Start the worker again, or start it with a nanny.",
-            )
-        changed = prepared.layer is not None and not activation.is_active(prepared.layer)
-        if changed:
-            lacking = await asyncio.to_thread(imports.remaining, target)
-            if reason := await asyncio.to_thread(activation.why_restart, prepared.layer, lacking):
-                raise LayerError(
-                    "activate",
-                    f"a worker without a nanny cannot be restarted, and cannot take the environment live: {reason}",
-                    advice="Start the worker again, or start it with a nanny.",
-                )
-        _switch_to(prepared.layer, self.server)
-        await asyncio.to_thread(verify, target)
+                f"a worker without a nanny cannot be restarted, and cannot take the environment live: {reason}",
+                advice="Start the worker with a nanny, which restarts it in the environment; or start it again, if it "
+                "has imported what differs.",
+            ) from None
         forget_versions()
         return ("live" if changed else "matched"), ""
 
@@ -183,14 +164,6 @@ def worker_sync(state: dict[str, Any]) -> WorkerSync:
 def _presented(_worker: Worker) -> dict[str, str]:
     """Return what the worker presents to the scheduler when it registers: the target that it was verified against."""
     return {"target": this_process().target}
-
-
-def _switch_to(layer: Layer | None, worker: Worker) -> None:
-    """Activate a layer in this process, or go back to the base for None."""
-    if layer is None:
-        activation.deactivate()
-    else:
-        activation.activate(layer, Path(worker.local_directory))
 
 
 async def _leave(worker: Worker, error: LayerError) -> NoReturn:

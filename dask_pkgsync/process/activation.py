@@ -1,4 +1,4 @@
-"""Live activation: puts a layer in front of the base of a running process, if nothing that changes was imported."""
+"""Activation: puts a layer in front of the base of a running process, or removes it again."""
 
 from __future__ import annotations
 
@@ -10,48 +10,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.layers.layer import BASE_LINK
-from dask_pkgsync.process.imports import (
-    altered,
-    base_path,
-    distributions_imported_from,
-    imported,
-    imported_but_missing_from,
-    is_below,
-)
+from dask_pkgsync.layers.layer import BASE_LINK, Layer
+from dask_pkgsync.process.imports import base_path, distributions_imported_from, is_below
 from dask_pkgsync.process.own_environment import own_environment
 from dask_pkgsync.process.state import this_process
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from dask_pkgsync.layers.layer import Layer
-    from dask_pkgsync.model.plan import Plan
-
-SHOWN = 5
-"""Modules that a reason names."""
-
-
-def why_restart(layer: Layer | None, plan: Plan) -> str | None:
-    """Return why this process must restart to take a layer, or None if it can take the layer live.
-
-    Parameters
-    ----------
-    layer : Layer or None
-        The layer that the process is to have; None for the base alone.
-    plan : Plan
-        The steps from what the process has now to the target.
-    """
-    if layer is not None and layer.complete and this_process().layer != str(layer.root):
-        return "the layer stands alone (it is complete): only a new process can leave out the base"
-    if late := imported(plan, layer):
-        names = ", ".join(f"{name} (as {modules[0]})" for name, modules in sorted(late.items()))
-        return f"already imported in another version: {names}"
-    if missing := imported_but_missing_from(layer):
-        return f"already imported, and missing from the new environment: {', '.join(missing)}"
-    if modules := altered(layer):
-        return f"imported from files of its layer that had been changed: {', '.join(modules[:SHOWN])}"
-    return None
+    from collections.abc import Callable, Sequence
 
 
 def is_active(layer: Layer | None) -> bool:
@@ -60,33 +25,66 @@ def is_active(layer: Layer | None) -> bool:
     return (state.layer, state.built) == ((str(layer.root), layer.built) if layer else ("", ""))
 
 
-def activate(layer: Layer, place: Path | None = None) -> None:
-    """Put a layer in front of the base in this process, in place of the active layer if there is one.
+def switch_to(layer: Layer | None, place: Path | None = None, *, programs: bool = True) -> Callable[[], None]:
+    """Activate a layer in this process, or go back to the base for None; return what undoes that.
+
+    Modules that were imported before stay imported, and the process is not verified against a target any more.
 
     Parameters
     ----------
-    layer : Layer
+    layer : Layer or None
     place : Path, optional
         A directory that ends with this process, for its own environment; by default a temporary one.
+    programs : bool
+        Whether programs that this process starts are to use the layer as well.
     """
-    deactivate()
-    before = list(sys.path)
-    known = {os.path.normcase(entry) for entry in before}
-    directory = str(layer.site_packages)
-    sys.path.append(directory)
-    for link in sorted(layer.site_packages.glob("*.pth")):
-        if link.name != BASE_LINK:
-            site.addpackage(directory, link.name, known)
-    added = [entry for entry in sys.path if entry not in before]
-    position = _first_site_directory(before)
-    sys.path[:] = [*before[:position], *added, *before[position:]]
-    _note(layer, place)
+    state = this_process()
+    before, built, target, lacks = state.layer, state.built, state.target, state.lacks
+    if is_active(layer):
+        return lambda: None
+    if layer is None:
+        deactivate()
+    else:
+        activate(layer, place, programs=programs)
+
+    def undo() -> None:
+        if before:
+            former = Layer(Path(before).name, Path(before), complete=False, pins=(), built=built)
+            activate(former, place, programs=programs)
+        else:
+            deactivate()
+        state.target, state.lacks = target, lacks
+
+    return undo
+
+
+def path_with(layer: Layer | None) -> list[str]:
+    """Return `sys.path` with a layer in place of the active one; None for the base alone."""
+    base = base_path()
+    position = _first_site_directory(base)
+    return [*base[:position], *([str(layer.site_packages)] if layer else []), *base[position:]]
+
+
+def activate(layer: Layer, place: Path | None = None, *, programs: bool = True) -> None:
+    """Put a layer in front of the base in this process, in place of the active layer if there is one.
+
+    ``place`` and ``programs`` are as for `switch_to`.
+    """
+    _leave_active()
+    state, directory = this_process(), str(layer.site_packages)
+    sys.path[:] = path_with(layer)  # in one step, as other threads import meanwhile
+    state.layer, state.built = str(layer.root), layer.built
+    _add_links(layer, directory)
+    if programs:
+        _prefer(layer, place)
     forget_caches()
 
 
 def adopt(layer: Layer, place: Path | None = None) -> None:
-    """Record that this process was started in a layer; ``place`` as for `activate`."""
-    _note(layer, place)
+    """Record that this process was started in a layer; ``place`` is as for `switch_to`."""
+    state = this_process()
+    state.layer, state.built = str(layer.root), layer.built
+    _prefer(layer, place)
 
 
 def deactivate() -> None:
@@ -94,18 +92,9 @@ def deactivate() -> None:
     state = this_process()
     if not state.layer:
         return
-    roots = [root for root in (state.layer, state.own_environment) if root]
-    state.leftovers.update(distributions_imported_from(state.layer))
+    _leave_active()
     sys.path[:] = base_path()
-    paths = os.environ.get("PATH", "").split(os.pathsep)
-    os.environ["PATH"] = os.pathsep.join(entry for entry in paths if not any(is_below(entry, root) for root in roots))
-    if os.environ.get("VIRTUAL_ENV") == state.own_environment:
-        os.environ.pop("VIRTUAL_ENV")
-        if state.virtual_env is not None:
-            os.environ["VIRTUAL_ENV"] = state.virtual_env
-    sys.executable = state.python
-    multiprocessing.set_executable(state.python)
-    state.layer = state.built = state.target = ""
+    state.layer = state.built = ""
     forget_caches()
 
 
@@ -114,14 +103,48 @@ def forget_caches() -> None:
     importlib.invalidate_caches()
 
 
-def _note(layer: Layer, place: Path | None) -> None:
-    """Record that a layer is active, and let the programs that this process starts use it.
+def _leave_active() -> None:
+    """Note what was imported from the active layer, and let programs of this process use the base again."""
+    state = this_process()
+    state.target, state.lacks = "", ()
+    if not state.layer:
+        return
+    state.leftovers.update(distributions_imported_from(state.layer))
+    roots = [root for root in (state.layer, state.own_environment) if root]
+    paths = os.environ.get("PATH", "").split(os.pathsep)
+    os.environ["PATH"] = os.pathsep.join(entry for entry in paths if not _is_in_any(entry, roots))
+    if state.own_environment and os.environ.get("VIRTUAL_ENV") == state.own_environment:
+        os.environ.pop("VIRTUAL_ENV")
+        if state.virtual_env is not None:
+            os.environ["VIRTUAL_ENV"] = state.virtual_env
+    if _is_in_any(sys.executable, roots):
+        sys.executable = state.python
+        multiprocessing.set_executable(state.python)
+
+
+def _is_in_any(path: str, roots: Sequence[str]) -> bool:
+    return any(is_below(path, root) for root in roots)
+
+
+def _add_links(layer: Layer, directory: str) -> None:
+    """Read the .pth files of a layer, except that which adds the base; what they add comes behind the layer."""
+    before = list(sys.path)
+    known = {os.path.normcase(entry) for entry in before}
+    for link in sorted(layer.site_packages.glob("*.pth")):
+        if link.name != BASE_LINK:
+            site.addpackage(directory, link.name, known)
+    if added := [entry for entry in sys.path if entry not in before]:
+        position = before.index(directory) + 1
+        sys.path[:] = [*before[:position], *added, *before[position:]]
+
+
+def _prefer(layer: Layer, place: Path | None) -> None:
+    """Let the programs that this process starts use the layer.
 
     They find the interpreter of the process's own environment first, then the layer's scripts.
     """
     state, own = this_process(), own_environment(place)
     own.put_behind(layer)
-    state.layer, state.built = str(layer.root), layer.built
     state.virtual_env = os.environ.get("VIRTUAL_ENV")
     os.environ["VIRTUAL_ENV"] = str(own.root)
     os.environ["PATH"] = os.pathsep.join(filter(None, [str(own.bin), str(layer.bin), os.environ.get("PATH", "")]))

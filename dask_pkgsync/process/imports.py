@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.environments.origin import FromDirectory
 from dask_pkgsync.model.plan import make_plan
-from dask_pkgsync.process.module_files import is_copy
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.scanning.direct_url import source_directory
 from dask_pkgsync.scanning.installed import scan_installed
@@ -60,34 +59,6 @@ def stale(target: Target) -> tuple[str, ...]:
     return tuple(changed)
 
 
-def imported(plan: Plan, layer: Layer | None = None) -> dict[str, tuple[str, ...]]:
-    """Return the distributions that a plan changes and of which this process has already imported modules.
-
-    Parameters
-    ----------
-    plan : Plan
-        The steps from what the process has now to the target.
-    layer : Layer, optional
-        The layer with the new versions, if it is built already. Modules imported from it do not count.
-
-    Returns
-    -------
-    dict of str to tuple of str
-        Canonical name of the distribution to the names of its imported modules.
-    """
-    found: dict[str, tuple[str, ...]] = {}
-    old, new = installed(sys.path), installed([str(layer.site_packages)] if layer else [])
-    for step in plan.changes:
-        modules: set[str] = set()
-        for dist_info in filter(None, (old.get(step.name), new.get(step.name))):
-            modules |= {name for name in module_names(dist_info) if _is_loaded(name, layer)}
-        if layer is not None:
-            modules -= _copies(modules, layer)
-        if modules:
-            found[step.name] = tuple(sorted(modules))
-    return found
-
-
 def stays_whole(name: str) -> bool:
     """Whether all modules of an imported distribution will come from the base, even when a layer is in front of it.
 
@@ -98,39 +69,6 @@ def stays_whole(name: str) -> bool:
     modules = module_names(dist_info) if dist_info else frozenset()
     tops = {module.partition(".")[0] for module in modules}
     return bool(tops) and all(top in modules and top in sys.modules for top in tops)
-
-
-def _is_loaded(name: str, layer: Layer | None) -> bool:
-    module = sys.modules.get(name)
-    if module is None:
-        return False
-    file = getattr(module, "__file__", None)
-    return not (layer is not None and isinstance(file, str) and is_below(file, str(layer.root)))
-
-
-def _copies(names: set[str], layer: Layer) -> set[str]:
-    """Return those of some imported modules that are the same in a layer, byte for byte, for example uploaded ones."""
-    tops = {name.partition(".")[0] for name in names}
-    same = {top for top in tops if top in sys.modules and is_copy(sys.modules[top], layer.site_packages)}
-    return {name for name in names if name.partition(".")[0] in same}
-
-
-def imported_but_missing_from(layer: Layer | None) -> tuple[str, ...]:
-    """Return the distributions that this process has imported from its active layer and that the next one lacks.
-
-    A process that starts in the next layer (or in the base, if that is None) cannot import them, so this process must
-    not go on with them either.
-    """
-    root = this_process().layer
-    if not root or (layer is not None and root == str(layer.root)):
-        return ()
-    next_ones = installed([*base_path(), *([layer.site_packages] if layer else [])])
-    active = installed([entry for entry in sys.path if is_below(entry, root)])
-    loaded = {
-        name: [module for module in module_names(active[name]) if module in sys.modules]
-        for name in active.keys() - next_ones
-    }
-    return tuple(sorted(name for name, modules in loaded.items() if modules))
 
 
 def distributions_imported_from(root: str) -> dict[str, tuple[str, str]]:
@@ -146,7 +84,7 @@ def distributions_imported_from(root: str) -> dict[str, tuple[str, str]]:
     return {
         name: (distribution.version, distribution.identity)
         for name, distribution in distributions.items()
-        if name in directories and any(module in sys.modules for module in module_names(directories[name]))
+        if name in directories and any(is_loaded_from(module, root) for module in module_names(directories[name]))
     }
 
 
@@ -162,8 +100,13 @@ def left_over(target: Target) -> set[str]:
 
 def loaded_from(root: str) -> tuple[str, ...]:
     """Return the modules that this process has imported from a directory."""
-    files = ((name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items()))
-    return tuple(sorted(name for name, file in files if isinstance(file, str) and is_below(file, root)))
+    return tuple(sorted(name for name in list(sys.modules) if is_loaded_from(name, root)))
+
+
+def is_loaded_from(module: str, root: str) -> bool:
+    """Whether this process has imported a module from a file in a directory."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return isinstance(file, str) and is_below(file, root)
 
 
 def altered(layer: Layer | None) -> tuple[str, ...]:

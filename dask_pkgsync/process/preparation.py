@@ -18,7 +18,8 @@ from dask_pkgsync.model.comparison import compare_critical, critical_versions
 from dask_pkgsync.model.indexes import OWN
 from dask_pkgsync.model.plan import make_plan
 from dask_pkgsync.model.reports.failure import LayerError
-from dask_pkgsync.process.imports import base_path, imported, left_over, remaining, stays_whole
+from dask_pkgsync.process.imports import base_path, left_over, stays_whole
+from dask_pkgsync.process.live_change import live_change
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.scanning.configured_indexes import configured_indexes
 from dask_pkgsync.scanning.configured_trust import configured_trust
@@ -123,23 +124,36 @@ def scan_base(target: Target) -> Environment:
     return verified(with_digests(scan_installed(path), names), path, names)
 
 
-def prepare_running(target: Target, settings: NodeSettings, fetch: Fetch) -> Prepared:
+def prepare_running(target: Target, settings: NodeSettings, fetch: Fetch, children: Prepared | None = None) -> Prepared:
     """Prepare a process that cannot be restarted: the plan skips packages that it has imported in another version.
 
     If possible, the process uses the same layer as the other nodes of its host, which needs no further build. That
     works if the skipped packages are regular packages: they find their further modules through their own ``__path__``,
     in the base, whatever the layer holds.
+
+    The process keeps its base behind the layer, also under ``strict``: it cannot lose what it runs on.
+
+    Parameters
+    ----------
+    target, settings, fetch
+        As for `prepare`.
+    children : Prepared, optional
+        What `prepare` has returned in this process for the processes that it starts.
     """
-    base = scan_base(target)
+    target = replace(target, policy=replace(target.policy, strict=False))
+    base = (children and children.base) or scan_base(target)
     refuse_critical(target, base)
-    late = {*imported(remaining(target)), *left_over(target)}
+    late = {*live_change(None, target, base, mixed=True).imported(), *left_over(target)}
     plan = make_plan(base, target.environment, target.policy)
     without_late = plan.without(late, TOO_LATE)
     if without_late.empty or not all(stays_whole(name) for name in late):
         return _build(without_late, base, target, settings, fetch)
-    prepared = _build(plan, base, target, settings, fetch)
-    late = {*imported(remaining(target), prepared.layer), *left_over(target)}  # without what is in the layer as it is
-    return replace(prepared, plan=plan.without(late, TOO_LATE))
+    if children is not None and children.plan == plan:
+        prepared = children
+    else:
+        prepared = _build(plan, base, target, settings, fetch)
+    late = {*live_change(prepared.layer, target, base, mixed=True).imported(), *left_over(target)}
+    return replace(prepared, plan=plan.without(late, TOO_LATE))  # what the layer has as it was imported is not late
 
 
 def _build(plan: Plan, base: Environment, target: Target, settings: NodeSettings, fetch: Fetch) -> Prepared:

@@ -52,12 +52,12 @@ def path_in_layer(layer: Layer, base_site_packages: tuple[Path, ...]) -> list[st
     base_site_packages : tuple of Path
         The base's directories of distributions, which are left out if the layer is complete.
     """
-    present = base_path()
     native, layered = own_path(this_process().python), list(own_path(str(layer.python)))
     excluded = {str(path) for path in base_site_packages} if layer.complete else set()
-    added = [entry for entry in present if entry not in native and entry not in layered and entry not in excluded]
-    position = next((index for index, entry in enumerate(present) if entry in native), 0)
-    front = [entry for entry in added if present.index(entry) < position]
+    here = base_path()  # this process itself may have taken another layer
+    added = [entry for entry in here if entry not in native and entry not in layered and entry not in excluded]
+    position = next((index for index, entry in enumerate(here) if entry in native), 0)
+    front = [entry for entry in added if here.index(entry) < position]
     path = [*front, *layered, *(entry for entry in added if entry not in front)]
     return put_behind(path, dist_infos(layer.site_packages))
 

@@ -39,6 +39,8 @@ class ProcessState:
     """Version and identity of each distribution imported from a layer that is no longer active, by canonical name."""
     sources: dict[str, str] = field(default_factory=dict)
     """Digest of each editable project's source when this process was verified, by canonical name."""
+    lacks: tuple[str, ...] = ()
+    """What this process lacks of its active layer until it is started again, a sentence each."""
 
 
 def this_process() -> ProcessState:

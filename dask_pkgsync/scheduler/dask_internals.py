@@ -246,17 +246,19 @@ def keep_extension(scheduler: Scheduler, name: str, extension: object) -> None:
 def give_new_nannies(scheduler: Scheduler, name: str, plugin: bytes | None) -> None:
     """Have each nanny that starts from now on set up a plugin before its worker exists; None removes that name.
 
+    A new nanny sets this plugin up before all others, whose classes it may only find with what this one brings.
+
     Notes
     -----
-    Uses the dictionary ``Scheduler.nanny_plugins``, which ``Scheduler.add_nanny`` sends: distributed 2024.6.0 and
-    2026.8.0. The public ``Scheduler.register_nanny_plugin`` also sets the plugin up in all running nannies, and fails
-    where one of them fails.
+    Uses the dictionary ``Scheduler.nanny_plugins``, which ``Scheduler.add_nanny`` sends, and whose plugins a nanny sets
+    up one after the other, in their order: distributed 2024.6.0 and 2026.8.0. The public
+    ``Scheduler.register_nanny_plugin`` also sets the plugin up in all running nannies, and fails where one of them
+    fails.
     If it changes: find what ``Scheduler.add_nanny`` answers to ``register_nanny``.
     """
-    if plugin is None:
-        scheduler.nanny_plugins.pop(name, None)
-    else:
-        scheduler.nanny_plugins[name] = plugin
+    others = {other: theirs for other, theirs in scheduler.nanny_plugins.items() if other != name}
+    scheduler.nanny_plugins.clear()
+    scheduler.nanny_plugins.update(others if plugin is None else {name: plugin, **others})
 
 
 async def started_nannies(scheduler: Scheduler) -> None:

@@ -295,18 +295,21 @@ async def a_nanny_that_starts_is_given_the_plugins_and_waited_for() -> None:
     """A nanny that starts is sent `nanny_plugins`, and is in `_starting_nannies` until it says how that went."""
     async with scheduler_here() as scheduler:
         assert OP not in await _nanny_plugins(scheduler)
+        give_new_nannies(scheduler, f"{OP}-before", b"a plugin of a person")
         give_new_nannies(scheduler, OP, b"a plugin")
         nanny = await connect(scheduler.address)
         await nanny.write({"op": "register_nanny", "address": "tcp://127.0.0.1:9"})
-        assert (await nanny.read())["nanny-plugins"][OP] == b"a plugin"
+        plugins = (await nanny.read())["nanny-plugins"]
+        assert list(plugins)[:2] == [OP, f"{OP}-before"]
+        assert plugins[OP] == b"a plugin"
         waiting = asyncio.ensure_future(started_nannies(scheduler))
         await a_moment()
         assert not waiting.done()
         await nanny.write({"status": "ok"})
         await waiting
         await nanny.close()
-        give_new_nannies(scheduler, OP, None)
-        give_new_nannies(scheduler, OP, None)
+        for name in (OP, OP, f"{OP}-before"):
+            give_new_nannies(scheduler, name, None)
         assert OP not in await _nanny_plugins(scheduler)
 
 

@@ -1,4 +1,4 @@
-"""What we rely on in Dask and multiprocessing without being promised it, under the newest Dask and under the oldest.
+"""What we rely on in Dask and Python without being promised it, under the newest Dask and under the oldest.
 
 A release of Dask that breaks something fails here, in a test that is named after the law that Dask keeps no more; the
 message says which of our functions to mend. `tests/contracts` has the laws.
@@ -21,7 +21,7 @@ from contracts.law import CONTRACTS, Contract
 
 from dask_pkgsync.client import dask_internals as client_internals
 from dask_pkgsync.node import dask_internals as node_internals
-from dask_pkgsync.process import multiprocessing_internals
+from dask_pkgsync.process import import_internals, multiprocessing_internals
 from dask_pkgsync.scheduler import dask_internals as scheduler_internals
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from clusters import Venvs
 
-INTERNALS = (client_internals, scheduler_internals, node_internals, multiprocessing_internals)
+OF_PYTHON = (multiprocessing_internals, import_internals)
+INTERNALS = (client_internals, scheduler_internals, node_internals, *OF_PYTHON)
 """The only modules of ours that touch what is private to others."""
 
 PACKAGE = SOURCE / "dask_pkgsync"
@@ -100,11 +101,11 @@ def test_every_internal_thing_has_a_contract(module: ModuleType) -> None:
 @pytest.mark.parametrize("module", INTERNALS, ids=lambda module: module.__name__)
 def test_every_internal_thing_says_where_it_was_read_and_what_to_do(module: ModuleType) -> None:
     """Each function names the versions in which it was read, and says what to do when that changes."""
-    read_in = "Python 3.10 to 3.13" if module is multiprocessing_internals else "2026.8.0"
+    read_in = "Python 3.10 to 3.13" if module in OF_PYTHON else "2026.8.0"
     for name, one in functions(module).items():
         said = " ".join((one.__doc__ or "").split())
         assert read_in in said, name
-        assert module is multiprocessing_internals or OLDEST["distributed"] in said, name
+        assert module in OF_PYTHON or OLDEST["distributed"] in said, name
         assert "If it changes:" in said, name
 
 

@@ -474,6 +474,7 @@ from dask_pkgsync.model.policy import Policy
 from dask_pkgsync.model.environments.distribution import Distribution
 from dask_pkgsync.model.environments.environment import Environment
 from dask_pkgsync.process import activation, imports
+from dask_pkgsync.process.live_change import live_change
 from dask_pkgsync.layers.layer import Layer
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.scanning.installed import scan_installed
@@ -486,7 +487,7 @@ target = Target(wanted, Policy())
 before = list(sys.path), sys.executable, os.environ["PATH"]
 said = {}
 said["lacking"] = sorted(s.name for s in imports.remaining(target).changes)
-said["why before"] = activation.why_restart(layer, imports.remaining(target))
+said["why before"] = live_change(layer, target).why_restart()
 activation.activate(layer)
 said["lacking live"] = [s.name for s in imports.remaining(target).changes]
 import six, tabulate
@@ -498,8 +499,8 @@ said["script"] = os.popen("echo a b | tabulate").read().split("\\n")[1]
 said["from layer"] = imports.loaded_from(this_process().layer)
 activation.deactivate()
 said["undone"] = before == (list(sys.path), sys.executable, os.environ["PATH"])
-said["why after"] = activation.why_restart(None, imports.remaining(target))
-said["complete"] = activation.why_restart(Layer("x", Path("/x"), True, ()), imports.remaining(target))
+said["why after"] = live_change(None, Target(base, Policy())).why_restart()
+said["complete"] = live_change(Layer("x", Path("/x"), True, ()), target).why_restart()
 print(json.dumps(said))
 """
 

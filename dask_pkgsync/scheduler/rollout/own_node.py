@@ -13,6 +13,7 @@ from dask_pkgsync.node.agent import is_own_process
 from dask_pkgsync.options.node import node_settings
 from dask_pkgsync.process import activation
 from dask_pkgsync.process.imports import altered, loaded_from
+from dask_pkgsync.process.live import take_partly
 from dask_pkgsync.process.preparation import TOO_LATE, Prepared, changes_since, prepare_running
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.process.verification import refuse_uploads, settle
@@ -20,10 +21,12 @@ from dask_pkgsync.process.verification import refuse_uploads, settle
 if TYPE_CHECKING:
     from distributed import Scheduler
 
+    from dask_pkgsync.model.reports.sync import Outcome
     from dask_pkgsync.model.target import Target
     from dask_pkgsync.scheduler.blobs.service import BlobService
 
 
+LACKS = "the scheduler takes this only when it is started again: {}"
 KEEPS_BASE = "strict applies to the workers only: a running scheduler keeps its base behind the layer"
 
 
@@ -56,10 +59,8 @@ class SchedulerNode:
         if is_own_process(target):
             return NodeReport(self.address, "scheduler", "left alone")
         this_process().uploads = self.scheduler.local_directory
-        # A running process cannot lose its base; under strict, too, it gets what it lacks, so that it unpickles graphs.
-        open_target = replace(target, policy=replace(target.policy, strict=False))
         self.prepared = prepared = await asyncio.to_thread(
-            prepare_running, open_target, node_settings(), self.blob_service.own_fetch()
+            prepare_running, target, node_settings(), self.blob_service.own_fetch()
         )
         late = [step for step in prepared.plan.skipped if step.reason == TOO_LATE]
         if late and target.scheduler == "refuse":
@@ -97,16 +98,16 @@ class SchedulerNode:
             note = f"the scheduler has imported files of its layer that had been changed: {', '.join(modules[:5])}"
             report = replace(report, notes=(*report.notes, f"{note}; restart the scheduler"))
         before = this_process().layer
-        if layer is None:
-            activation.deactivate()
-        elif layer.complete:
+        if layer is not None and layer.complete:
             note = "a layer that stands alone cannot be taken by a running scheduler, which keeps its base"
             return replace(report, notes=(*report.notes, note))
-        else:
-            activation.activate(layer)
+        skipped = {step.name for step in self.prepared.plan.skipped}
+        lacks = await asyncio.to_thread(take_partly, layer, target, known=skipped, programs=True)
         await asyncio.to_thread(settle, target)
         this_process().target = target.id
-        return replace(report, outcome="matched" if this_process().layer == before else "live")
+        outcome: Outcome = "matched" if this_process().layer == before else "live"
+        notes = [LACKS.format("; ".join(lacks))] if lacks else []
+        return replace(report, outcome=outcome, notes=(*report.notes, *notes))
 
     def release(self) -> NodeReport:
         """Go back to the base, as far as a running process can."""
