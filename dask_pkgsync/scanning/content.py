@@ -100,13 +100,23 @@ def own_files(dist_info: str) -> Iterator[OwnFile]:
     lines = text_of(f"{dist_info}{os.sep}RECORD").replace("\r", "").split("\n")
     of_installer = {f"{os.path.basename(dist_info)}/{name}" for name in _OF_INSTALLER}  # noqa: PTH119
     for path, digest, size in _rows(lines):
-        if path in of_installer or (path.endswith((".pyc", ".pyo")) and not digest):
+        if path in of_installer or is_compiled_here(path, digest):
             continue
         if not path.startswith("../"):
             yield OwnFile(path, path, digest, size)
         elif not _SCRIPT.fullmatch(path):
             place = _HEADER.sub("headers:", path)
             yield OwnFile(place if place != path else _DATA.sub("data:", path), path, digest, size)
+
+
+def is_compiled_here(path: str, digest: str) -> bool:
+    """Whether a file in RECORD is bytecode that this Python may write anew, and no content.
+
+    Python never imports bytecode in ``__pycache__`` without its source, and replaces it when the source's date differs,
+    which it does after an installation; so it is no content even if the wheel had it (as that of numpy 2.2.6 has).
+    Elsewhere bytecode with a digest is a module without source.
+    """
+    return path.endswith((".pyc", ".pyo")) and (not digest or "__pycache__/" in path)
 
 
 def _rows(lines: Sequence[str]) -> Iterator[tuple[str, str, str]]:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.environments.origin import FromDirectory
 from dask_pkgsync.model.errors import WheelError
+from dask_pkgsync.scanning.content import is_compiled_here
 from dask_pkgsync.scanning.direct_url import parse_direct_url
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def _members(dist_info: Path, stem: str, label: str) -> Iterator[_Member]:
     scripts = _entry_points(dist_info)
     seen = set()
     for path, digest in _recorded(dist_info, label):
-        if _is_of_installer(path, dist_info.name) or path in seen:
+        if _is_of_installer(path, digest, dist_info.name) or path in seen:
             continue
         seen.add(path)
         if os.path.isabs(path):  # noqa: PTH117
@@ -186,10 +187,10 @@ def _is_editable(dist_info: Path) -> bool:
     return isinstance(origin, FromDirectory) and origin.editable
 
 
-def _is_of_installer(path: str, dist_info: str) -> bool:
-    """Whether the installer has added a file: bytecode, or its own files in dist-info."""
+def _is_of_installer(path: str, digest: str, dist_info: str) -> bool:
+    """Whether a file is none of the wheel's: bytecode that Python makes, or the installer's own files in dist-info."""
     directory, _, name = path.rpartition("/")
-    return name.endswith((".pyc", ".pyo")) or (directory == dist_info and name in _OF_INSTALLER)
+    return is_compiled_here(path, digest) or (directory == dist_info and name in _OF_INSTALLER)
 
 
 def _prefix_of(root: Path) -> Path:

@@ -107,6 +107,7 @@ LINES = (
     *("../../../share/twin/data.txt,sha256=DD,6", f"{INFO}/METADATA,sha256=EE,7"),
 )
 ADDED = (
+    "twin/__pycache__/in_the_wheel.cpython-311.pyc,sha256=LL,3",
     *("twin/__pycache__/x.cpython-311.pyc,,", "../../../bin/twin,sha256=FF,200", f"{INFO}/INSTALLER,sha256=GG,4"),
     *(f"{INFO}/REQUESTED,sha256=HH,0", f"{INFO}/direct_url.json,sha256=II,60", f"{INFO}/RECORD,,"),
     *(f"{INFO}/uv_cache.json,sha256=JJ,60", f"{INFO}/uv_build.json,sha256=KK,60"),
@@ -140,7 +141,7 @@ def test_each_file_of_its_own_counts(tmp_path: Path, index: int) -> None:
 
 
 def test_bytecode_with_a_digest_is_content(tmp_path: Path) -> None:
-    """A wheel of bytecode alone lists it with digests; what installers compile has none."""
+    """A wheel of bytecode alone lists it with digests; what Python compiles has none, or lies in ``__pycache__``."""
     assert record(tmp_path, "twin.pyc,sha256=AA,3") != record(tmp_path, "twin.pyc,sha256=BB,3") != ""
 
 

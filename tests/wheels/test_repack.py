@@ -81,6 +81,7 @@ def handmade(prefix: Path, **changes: str | None) -> Path:
     texts = {
         "my_pkg/__init__.py": "x = 1\n",
         "my_pkg/__pycache__/__init__.cpython-311.pyc": "",
+        "my_pkg/sourceless.pyc": "bytecode",
         "my_pkg/with, comma.txt": "odd",
         f"{info}/METADATA": "Name: my-pkg\nVersion: 1.0\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nBuild: 3\nTag: py2-none-any\nTag: py3-none-any\n",
@@ -102,7 +103,7 @@ def handmade(prefix: Path, **changes: str | None) -> Path:
         path.write_text(text)
         path.chmod(0o755 if "/bin/" in name else 0o644)
         quoted = f'"{name}"' if "," in name else name
-        rows.append(f"{quoted},,{len(text)}" if name.endswith(".pyc") else f"{quoted},{_hash(text)},{len(text)}")
+        rows.append(f"{quoted},,{len(text)}" if "__pycache__" in name else f"{quoted},{_hash(text)},{len(text)}")
     if f"{info}/RECORD" not in changes:
         (root / info / "RECORD").write_text("\n".join([*rows, f"{info}/RECORD,,"]) + "\n")
     for name, text in changes.items():
@@ -133,6 +134,7 @@ def test_everything_has_its_place_in_the_wheel(tmp_path: Path) -> None:
             "my_pkg-1.0.data/scripts/plain",
             "my_pkg-1.0.data/scripts/shell",
             "my_pkg/__init__.py",
+            "my_pkg/sourceless.pyc",
             "my_pkg/with, comma.txt",
             "my_pkg-1.0.dist-info/METADATA",
             "my_pkg-1.0.dist-info/WHEEL",
