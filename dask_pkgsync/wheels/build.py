@@ -89,8 +89,8 @@ def build_project(source: Path, distribution: Distribution, directory: Path, *, 
     if digest_of(copied, distribution.name, distribution.version) != distribution.identity:
         advice = "Run the sync again when no program writes there; what programs write belongs outside of the packages."
         raise WheelError(label, f"{source} changed between the scan and the build", advice=advice)
-    (copy / ".gitignore").touch()  # backends obey the next one that they find, in the copy or above
-    make_checkout(copy, source, distribution.version, timeout=timeout)
+    if not make_checkout(copy, source, distribution.version, timeout=timeout):
+        (copy / ".gitignore").touch()  # backends obey the next one above the copy, up to the top of its checkout
     out = directory / "wheel"
     finished = _build(source, copy, out, distribution, directory, timeout)
     wheels = sorted(out.glob("*.whl"))

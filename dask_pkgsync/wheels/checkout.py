@@ -34,23 +34,28 @@ _USUAL_PREFIXES = ("v", "")
 """How tags begin in a project without tags."""
 
 
-def make_checkout(copy: Path, source: Path, version: str, *, timeout: float) -> None:
+def make_checkout(copy: Path, source: Path, version: str, *, timeout: float) -> bool:
     """Make a directory a git checkout, all of whose files are committed and tagged with a version. Blocks.
 
     Parameters
     ----------
     copy : Path
-        The copy of the project. It does nothing if there is no git on this machine.
+        The copy of the project.
     source : Path
         The project itself. If its repository has tags, those of the copy begin as they do, for example with ``v``.
     version : str
         The installed version.
     timeout : float
         Seconds that each call of git may take.
+
+    Returns
+    -------
+    bool
+        False if this machine has no git, or git fails: then the backend tells what it lacks.
     """
     git = shutil.which("git")
     if git is None:
-        return
+        return False
     listed = run(
         [git, "for-each-ref", f"--count={_MOST_TAGS}", "--sort=-creatordate", "--format=%(refname:short)", "refs/tags"],
         timeout=timeout,
@@ -64,10 +69,11 @@ def make_checkout(copy: Path, source: Path, version: str, *, timeout: float) -> 
         *(["tag", f"{prefix}{version}"] for prefix in tag_prefixes(listed.stdout.splitlines())),
     ):
         if run([git, *argv], timeout=timeout, cwd=copy, env=_environment(copy)).returncode:
-            return  # the backend tells what it lacks
+            return False
     exclude = copy / ".git" / "info" / "exclude"
     exclude.parent.mkdir(exist_ok=True)
     exclude.write_text("\n".join(_OF_BUILDS))
+    return True
 
 
 def tag_prefixes(tags: Iterable[str]) -> list[str]:

@@ -101,8 +101,8 @@ def test_a_build_writes_no_repository_of_the_user(
     before, work = state(home), tmp_path / "work"
     work.mkdir()
     origin = FromDirectory(source.as_uri(), True, digest_of(project_files(source), "mine", "1.0"))
-    wheel = build_project(source, Distribution("mine", "1.0", origin), work, timeout=300)
-    with zipfile.ZipFile(wheel) as bundle:
+    built = build_project(source, Distribution("mine", "1.0", origin), work, timeout=300)
+    with zipfile.ZipFile(built.path) as bundle:
         assert bundle.read("mine.py") == b"V = 2  # unfinished\n"
-        assert bundle.read("tracked.txt").split() == [b"backend.py", b"mine.py", b"pyproject.toml"]
+        assert bundle.read("tracked.txt").split() == [b"backend.py", b"mine.py", b"pyproject.toml", b"untracked.py"]
     assert state(home) == before
