@@ -100,6 +100,8 @@ def say(layer: Layer, code: str) -> str:
 
 def test_a_delta_goes_in_front_of_the_base(small: Venv, cache: Cache) -> None:
     """In a delta's interpreter the layer comes first, then the base; scripts work after the rename; namespaces join."""
+    (small.root / "share").mkdir(exist_ok=True)
+    (small.root / "share" / "of-the-base.txt").write_text("found")
     before = small.listing()
     layer = make(base_of(small), cache, six="1.17.0", tabulate="0.9.0", jaraco_classes="3.4.0")
     assert not layer.complete
@@ -107,6 +109,7 @@ def test_a_delta_goes_in_front_of_the_base(small: Venv, cache: Cache) -> None:
     assert say(layer, "import six; print(six.__version__)") == "1.17.0"
     assert say(layer, "import jaraco.context, jaraco.classes.properties as p; print(p.__name__)")
     assert say(layer, "import importlib.metadata as m; print(m.version('six'))") == "1.17.0"
+    assert say(layer, "import sys; print(open(sys.prefix + '/share/of-the-base.txt').read())") == "found"
     script = subprocess.run([layer.bin / "tabulate"], input="a b", capture_output=True, text=True, check=True)
     assert "a  b" in script.stdout
     assert not list(cache.building.iterdir())

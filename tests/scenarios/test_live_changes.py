@@ -6,13 +6,16 @@ import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
-from clusters import BASE_PACKAGES, Person, Venv, base_python, running, uv
+from clusters import Person, running
 
 from dask_pkgsync.node.nanny import LACKS
 from dask_pkgsync.scanning.records import recorded
+from dask_pkgsync.scheduler.rollout import own_node
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from clusters import Venvs
 
 pytestmark = pytest.mark.cluster
 
@@ -32,12 +35,6 @@ def wheel(directory: Path, name: str, version: str, files: dict[str, str]) -> st
     return str(path)
 
 
-def racing(directory: Path, version: str) -> str:
-    """Write a package in two modules of one version."""
-    text = f"__version__ = {version!r}\n"
-    return wheel(directory, "racing", version, {"racing/__init__.py": text, "racing/late.py": text})
-
-
 IMPORTS_MEANWHILE = """
 import importlib, os, sys, threading
 
@@ -45,7 +42,7 @@ def watch(frame, event, _):
     "Import a package in another thread before the layer is activated; the change tells a function each step."
     if event == "call" and frame.f_code.co_name == "_nobody" and frame.f_locals["_step"] == "activate":
         sys.setprofile(None)
-        task = threading.Thread(target=importlib.import_module, args=("racing",))
+        task = threading.Thread(target=importlib.import_module, args=("six",))
         task.start()
         task.join()
         print("a task has imported it meanwhile", flush=True)
@@ -67,8 +64,7 @@ names = {worker["name"]: address for address, worker in client.scheduler_info(n_
 client.submit(call, "import fsspec; answer = 1", workers=[names["looks"]]).result()
 report = pkgsync.sync(client, progress=False)
 client.wait_for_workers(2, timeout=60)
-versions = "import racing, racing.late as late, importlib.metadata as m; "
-versions += "answer = [racing.__version__, late.__version__, m.version('racing')]"
+versions = "import six, importlib.metadata as m; answer = [six.__version__, m.version('six')]"
 things = "import fsspec; answer = type(fsspec.filesystem('thing')).__name__"
 import of_mine
 client.register_plugin(of_mine.Here())
@@ -76,21 +72,18 @@ there = nannies(lambda dask_worker: "here" in dask_worker.plugins)
 print(json.dumps([outcomes(report), everywhere(call, versions), everywhere(call, things), there]))
 """
 SECOND = """
-client.wait_for_workers(2, timeout=60)
-def read(names):
-    from pathlib import Path
-    return [Path(sys.prefix, "share", name, "table.txt").read_text() for name in names]
-report = pkgsync.sync(client, progress=False)
-client.wait_for_workers(2, timeout=60)
-print(json.dumps([outcomes(report), everywhere(read, ["based", "brings"])]))
-"""
-THIRD = """
 client.wait_for_workers(3, timeout=60)
 there = nannies(lambda dask_worker: "here" in dask_worker.plugins)
+def read():
+    from pathlib import Path
+    return Path(sys.prefix, "share", "brings", "table.txt").read_text()
+report = pkgsync.sync(client, progress=False)
+client.wait_for_workers(3, timeout=60)
+found = everywhere(read)
 in_front = [nannies(lambda: len([entry for entry in sys.path if "layers" in entry]))]
 pkgsync.release(client)
 in_front.append(nannies(lambda: len([entry for entry in sys.path if "layers" in entry])))
-print(json.dumps([there, in_front]))
+print(json.dumps([there, outcomes(report), report.nodes[0].notes, found, in_front]))
 """
 NEW = "{}: only a process that starts in the environment finds the new ones"
 FILE_SYSTEM = """
@@ -105,39 +98,37 @@ class Here(NannyPlugin):
 """
 
 
-def test_a_change_is_live_only_where_it_is_as_a_restart(tmp_path: Path) -> None:
+def test_a_change_is_live_only_where_it_is_as_a_restart(tmp_path: Path, venvs: Venvs) -> None:
     """Imports meanwhile, plugins looked up before, and data below the prefix restart a worker; nannies change live."""
-    nodes, person = Venv(tmp_path / "nodes"), Person(tmp_path / "person")
-    based = wheel(tmp_path, "based", "1.0", {"based.py": "", "data/share/based/table.txt": "of the base"})
-    uv(["venv", "--python", base_python(), str(nodes.root)])
-    uv(["pip", "install", "--python", nodes.python, *BASE_PACKAGES, based, racing(tmp_path, "1.0")])
+    person = Person(tmp_path / "person")
     points = "[fsspec.specs]\nthing = things.Thing\n"
     things = wheel(tmp_path, "things", "1.0", {"things.py": FILE_SYSTEM, "INFO/entry_points.txt": points})
     mine = wheel(tmp_path, "of_mine", "1.0", {"of_mine.py": NANNY_PLUGIN})
-    person.install(racing(tmp_path, "2.0"), based, things, mine)
+    person.install("six==1.17.0", things, mine)
     preload = tmp_path / "meanwhile.py"
     preload.write_text(IMPORTS_MEANWHILE)
     (tmp_path / "cluster").mkdir()
-    with running(tmp_path / "cluster", nodes, tmp_path / "cache", workers=0) as cluster:
+    with running(tmp_path / "cluster", venvs.base(), tmp_path / "cache", workers=0) as cluster:
         cluster.add_worker("--name", "races", "--preload", str(preload), name="races")
         cluster.add_worker("--name", "looks", name="looks")
 
         outcomes, versions, protocols, there = person.run(cluster, LOOK + FIRST)
         assert "a task has imported it meanwhile" in cluster.log("races")
         assert outcomes == {
-            "races": ["restarted", "already imported in another version: racing (as racing)"],
+            "races": ["restarted", "already imported in another version: six (as six)"],
             "looks": ["restarted", NEW.format("fsspec has looked up its plugins (fsspec.specs) already")],
         }
-        assert versions == [["2.0", "2.0", "2.0"]] * 2
+        assert versions == [["1.17.0", "1.17.0"]] * 2
         assert protocols == ["Thing", "Thing"]
         assert there == [True, True]
 
+        cluster.add_worker("--name", "joins", name="joins")
         person.install(wheel(tmp_path, "brings", "1.0", {"brings.py": "", "data/share/brings/table.txt": "new"}))
-        outcomes, tables = person.run(cluster, LOOK + SECOND)
+        there, outcomes, of_scheduler, tables, in_front = person.run(cluster, LOOK + SECOND)
         reason = NEW.format("brings has files below sys.prefix, as share/brings/table.txt")
         note = f"{reason}; {LACKS.format(reason)}"
-        assert outcomes == {name: ["restarted", note] for name in ("races", "looks")}
-        assert tables == [["of the base", "new"]] * 2
-
-        cluster.add_worker(name="joins")
-        assert person.run(cluster, LOOK + THIRD) == [[True] * 3, [[1] * 3, [0] * 3]]
+        assert outcomes == {name: ["restarted", note] for name in ("races", "looks", "joins")}
+        assert of_scheduler == [own_node.LACKS.format(reason)]
+        assert tables == ["new"] * 3
+        assert there == [True] * 3
+        assert in_front == [[1] * 3, [0] * 3]
