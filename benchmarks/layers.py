@@ -18,6 +18,7 @@ from uv import find_uv_bin
 
 from benchmarks.race import Race, Scale
 from benchmarks.wheels import directory_of, only
+from dask_pkgsync.cache import trees
 from dask_pkgsync.cache.directory import open_cache
 from dask_pkgsync.installers.uv import Uv, index_options
 from dask_pkgsync.layers.build import build
@@ -56,7 +57,7 @@ def _race(root: Path, node: Venv, versions: Mapping[str, str], indexes: Indexes,
     def layer() -> Layer:
         shutil.rmtree(cache.leases, ignore_errors=True)
         for old in cache.layers.iterdir():
-            old.rename(root / f"old{next(numbers)}")  # removing is not what is measured
+            trees.move(old, root / f"old{next(numbers)}")  # removing is not what is measured
         return build(plan, base, cache, lambda: installer, timeout=600, sources=Sources(indexes=indexes))
 
     tree = root / "tree"

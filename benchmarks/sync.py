@@ -7,7 +7,6 @@ which the nodes have an older numpy that a worker has imported, so that workers 
 from __future__ import annotations
 
 import contextlib
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from uv import find_uv_bin
 import dask_pkgsync as pkgsync
 from benchmarks.race import Measured, Race, Scale
 from benchmarks.wheels import HAS_UV, directory_of
+from dask_pkgsync.cache import trees
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -126,7 +126,7 @@ def whole_sync(bench: Bench) -> Iterator[Race]:
 
     def again() -> Measured:
         for part in ("layers", "leases"):
-            shutil.rmtree(cache / part, ignore_errors=True)
+            trees.remove(cache / part)
         return bench.timed(cache, ours, **HAS_UV)
 
     def new() -> Path:

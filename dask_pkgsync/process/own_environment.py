@@ -28,6 +28,17 @@ DIRECTORY = "dask-pkgsync-installed-here"
 _LAYER_LINK = "dask_pkgsync_layer.pth"
 """The .pth file that puts the layer, and the base behind it, in front of what is installed here."""
 
+_NO_PIP = '''"""Stands for pip, which neither layer nor base has; a pip that is installed here comes before it."""
+
+PROBLEM = (
+    "there is no pip in the environment that dask-pkgsync has synced to this process. To give a package to all "
+    "workers, name it in extra, as in sync(client, extra=['name']), or install it in your own environment, and sync."
+)
+if __name__ == "__main__":
+    raise SystemExit(PROBLEM)
+raise ImportError(PROBLEM)
+'''
+
 
 class OwnEnvironment:
     """The own environment of one process.
@@ -65,11 +76,12 @@ class OwnEnvironment:
             (self.bin / name).symlink_to(os.path.realpath(layer.python))
         (self.root / "pyvenv.cfg").write_text((layer.root / "pyvenv.cfg").read_text())
         (self.site_packages / _LAYER_LINK).write_text(_link_to(layer, self.site_packages))
-        if "pip" in sys.modules or find_spec("pip") is not None:
-            for name in ("pip", "pip3"):
-                script = self.bin / name
-                script.write_text('#!/bin/sh\nexec "$(dirname "$0")/python" -m pip "$@"\n')
-                script.chmod(0o755)
+        for name in ("pip", "pip3"):
+            script = self.bin / name
+            script.write_text('#!/bin/sh\nexec "$(dirname "$0")/python" -m pip "$@"\n')
+            script.chmod(0o755)
+        if layer.complete or ("pip" not in sys.modules and find_spec("pip") is None):
+            (self.site_packages / "pip.py").write_text(_NO_PIP)
 
 
 def _link_to(layer: Layer, site_packages: Path) -> str:

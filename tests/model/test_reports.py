@@ -58,6 +58,8 @@ def test_a_report_without_workers_says_so_first() -> None:
     assert str(alone).startswith("The cluster has no workers: those that join will start in this environment.")
     assert "has no workers" in alone._repr_html_()
     assert summary(alone, 1.0).startswith("The cluster has no workers: those that join will start")
+    status = ClusterStatus("t" * 64, (NodeStatus("a", "scheduler", "matches"), NodeStatus("b", "nanny", "failed")))
+    assert "the cluster has no workers: those that join" in str(status).splitlines()[0]
     full = SyncReport("t" * 64, (*alone.nodes, NodeReport("tcp://n:1", "nanny")))
     assert "no workers" not in str(full) + summary(full, 1.0) + full._repr_html_()
     assert not SyncReport("", alone.nodes).headline, "after a release nothing is promised to those that join"

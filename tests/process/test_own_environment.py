@@ -17,6 +17,7 @@ from dask_pkgsync.installers.uv import Uv
 from dask_pkgsync.layers.build import build, changes_in
 from dask_pkgsync.layers.layer import Base, Layer, layer_to_wire
 from dask_pkgsync.model.plan import make_plan
+from dask_pkgsync.process.own_environment import DIRECTORY
 from dask_pkgsync.scanning.installed import scan_installed
 
 if TYPE_CHECKING:
@@ -63,23 +64,32 @@ print(json.dumps({
 """
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
-    """Return a base with pip and a small package."""
-    venv = Venv(tmp_path_factory.mktemp("base") / "venv")
+def make_base(root: Path, *packages: str) -> Base:
+    """Make a base with these packages, and with what our own code needs."""
+    venv = Venv(root / "venv")
     uv(["venv", "--python", base_python(), str(venv.root)])
-    packages = ["pip", "six==1.15.0", "inflection==0.5.1", "packaging", "locket", "psutil"]
-    uv(["pip", "install", "--python", venv.python, *packages])
+    uv(["pip", "install", "--python", venv.python, "packaging", "locket", "psutil", *packages])
     site_packages = next(venv.root.glob("lib/python*/site-packages"))
     return Base(Path(venv.python), (site_packages,), scan_installed([str(site_packages)]))
+
+
+def make_layer(base: Base, root: Path, **versions: str) -> Layer:
+    """Build a layer that gives a base these versions."""
+    cache = open_cache(str(root))
+    plan = make_plan(base.environment, environment_with(base.environment, versions))
+    return build(plan, base, cache, lambda: Uv(Path(find_uv_bin()), base.python, cache.uv), timeout=300)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
+    """Return a base with pip and two small packages."""
+    return make_base(tmp_path_factory.mktemp("base"), "pip", "six==1.15.0", "inflection==0.5.1")
 
 
 @pytest.fixture(scope="module")
 def layer(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Layer:
     """Return a layer in front of the base, with another version of one of its packages."""
-    cache = open_cache(str(tmp_path_factory.mktemp("cache")))
-    plan = make_plan(base.environment, environment_with(base.environment, {"six": "1.17.0"}))
-    return build(plan, base, cache, lambda: Uv(Path(find_uv_bin()), base.python, cache.uv), timeout=300)
+    return make_layer(base, tmp_path_factory.mktemp("cache"), six="1.17.0")
 
 
 @pytest.fixture
@@ -91,6 +101,20 @@ def index() -> Iterator[Index]:
     found.add("six", "1.16.0")
     with serving(found):
         yield found
+
+
+def put_behind(base: Base, layer: Layer, place: Path) -> None:
+    """Make an own environment behind a layer, as a process in the base does."""
+    code = (
+        "import json, sys\n"
+        "from pathlib import Path\n"
+        "from dask_pkgsync.layers.layer import layer_from_wire\n"
+        "from dask_pkgsync.process.own_environment import own_environment\n"
+        "own_environment(Path(sys.argv[2])).put_behind(layer_from_wire(json.loads(sys.argv[1])))\n"
+    )
+    argv = [str(base.python), "-c", code, json.dumps(layer_to_wire(layer)), str(place)]
+    made = run(argv, timeout=60, env=surroundings(PYTHONPATH=str(SOURCE)), cwd=place)
+    assert made.returncode == 0, made.stderr
 
 
 def test_every_way_to_install_leads_into_the_own_environment(
@@ -119,26 +143,23 @@ def test_every_way_to_install_leads_into_the_own_environment(
     assert Venv(base.python.parents[1]).listing() == before
 
 
+def test_without_pip_people_read_what_to_do_instead(tmp_path: Path) -> None:
+    """Where neither layer nor base has pip, what stands for it says how packages come to all workers."""
+    bare = make_base(tmp_path / "base")
+    layer = make_layer(bare, tmp_path / "cache", tabulate="0.9.0")
+    put_behind(bare, layer, tmp_path)
+    programs = tmp_path / DIRECTORY / "bin"
+    for command in ([str(programs / "python"), "-m", "pip"], [str(programs / "pip")]):
+        finished = run([*command, "install", "x"], timeout=60, env=surroundings(), cwd=tmp_path)
+        assert finished.returncode == 1
+        assert "sync(client, extra=['name'])" in finished.stderr
+    assert not scan_installed([str(next((tmp_path / DIRECTORY).glob("lib/python*/site-packages")))]).distributions
+
+
 def test_uninstalling_there_takes_nothing_from_layer_or_base(base: Base, layer: Layer, tmp_path: Path) -> None:
     """In the own environment, pip does not remove what lies outside of it."""
-    code = (
-        "import json, sys\n"
-        "from pathlib import Path\n"
-        "from dask_pkgsync.layers.layer import layer_from_wire\n"
-        "from dask_pkgsync.process.own_environment import own_environment\n"
-        "own = own_environment(Path(sys.argv[2]))\n"
-        "own.put_behind(layer_from_wire(json.loads(sys.argv[1])))\n"
-        "print(own.python)\n"
-    )
-    env = surroundings(PYTHONPATH=str(SOURCE))
-    made = run(
-        [str(base.python), "-c", code, json.dumps(layer_to_wire(layer)), str(tmp_path)],
-        timeout=60,
-        env=env,
-        cwd=tmp_path,
-    )
-    assert made.returncode == 0, made.stderr
-    argv = [made.stdout.strip(), "-m", "pip", "uninstall", "--yes", "six", "inflection"]
+    put_behind(base, layer, tmp_path)
+    argv = [str(tmp_path / DIRECTORY / "bin" / "python"), "-m", "pip", "uninstall", "--yes", "six", "inflection"]
     finished = run(argv, timeout=60, env=surroundings(), cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
     assert not changes_in(layer)

@@ -105,6 +105,8 @@ class ClusterStatus:
 
     def _head(self) -> str:
         head = f"target {self.target[:12]}" if self.target else "no target: no client's environment is in force"
+        if self.target and all(node.role == "scheduler" or node.state == "failed" for node in self.nodes):
+            head = f"{head}; the cluster has no workers: those that join will start in this environment"
         return f"{head}; {self.note}" if self.note else head
 
     def __repr__(self) -> str:
