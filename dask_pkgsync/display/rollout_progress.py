@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from dask_pkgsync.model.reports.discrepancies import exceptions
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -154,7 +156,8 @@ def summary(report: SyncReport, seconds: float) -> str:
     outcomes = Counter(node.outcome for node in report.nodes)
     counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
     verb = "matches" if len(report.nodes) == 1 else "match"
-    text = f"{nodes(len(report.nodes))} {verb} your environment after {duration(seconds)}"
+    but = exceptions(report.discrepancies)
+    text = f"{nodes(len(report.nodes))} {verb} your environment after {duration(seconds)}{but}"
     return f"{text}: {counts}" if counts else text
 
 
