@@ -188,7 +188,12 @@ def _in_loose_places(path: SearchPath) -> dict[Path, list[str]]:
     """Return all importable entries of the loose directories and archives except the running script, by place."""
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     here = Path(script).resolve() if isinstance(script, str) else None
-    kinds = {Kind.LOOSE: importable, Kind.LINKED: importable, Kind.ZIP: _importable_in_zip}
+    kinds = {
+        Kind.LOOSE: importable,
+        Kind.LINKED: importable,
+        Kind.SHARED: _single_modules,
+        Kind.ZIP: _importable_in_zip,
+    }
     return {
         place: [name for name in kinds[kind](place) if place / name != here]
         for place, kind in path.places.items()
@@ -241,6 +246,11 @@ def importable(directory: Path) -> list[str]:
         if stem.isidentifier() and (_is_package(entry) if entry.is_dir() else _is_module(entry.name)):
             found.append(entry.name)
     return found
+
+
+def _single_modules(directory: Path) -> list[str]:
+    """Return the single files among the modules of a directory: packages beside a project are its tests and docs."""
+    return [name for name in importable(directory) if (directory / name).is_file()]
 
 
 def _is_module(name: str) -> bool:

@@ -42,6 +42,9 @@ class Kind(enum.Enum):
     """The standard library, or packages of an installer."""
     PROJECT = "project"
     """The source of an editable project, which an installer put on the search path."""
+    SHARED = "shared"
+    """The source of an editable project, which an installer put there and which the user has chosen too, for example
+    with a script in it."""
     CROWDED = "crowded"
     """Files of all kinds: a home, root or temporary directory."""
     LOOSE = "loose"
@@ -72,10 +75,13 @@ class SearchPath:
             The result of a scan of this machine, which names the editable projects.
         """
         projects = project_names(environment) if environment is not None else {}
-        of_links = {
-            place: Kind.PROJECT if any(source in (place, *place.parents) for source in projects) else Kind.LINKED
-            for place in set(_linked()).difference(_chosen())
-        }
+        chosen = set(_chosen())
+        of_links = {}
+        for place in set(_linked()):
+            if any(source in (place, *place.parents) for source in projects):
+                of_links[place] = Kind.SHARED if place in chosen else Kind.PROJECT
+            elif place not in chosen:
+                of_links[place] = Kind.LINKED
         crowded = _crowded()
         places: dict[Path, Kind] = {}
         for place in filter(None, map(_resolved, sys.path)):

@@ -113,6 +113,11 @@ def test_faults_are_discrepancies_unless_they_are_ignored() -> None:
     faults = [Fault("broken", "/x", "METADATA is missing", "six"), Fault("stray", "/y", "not installed", "mine")]
     environment = Environment.of(HERE, [], [*faults, Fault("unreadable", "/z", "cannot be listed")])
     assert [one.name for one in faults_of(environment, Policy())] == ["six", "/z"]
+    assert not SyncReport("t", (), here=faults_of(environment, Policy())).ok
+    left_behind = Environment.of(HERE, [], [Fault("broken", "/~ix-1.dist-info", "left behind by pip")])
+    report = SyncReport("t", (), here=faults_of(left_behind, Policy()))
+    assert report.ok
+    assert "left behind by pip" in str(report)
     assert [one.name for one in faults_of(environment, Policy.of(ignore=["six"]))] == ["/z"]
 
 

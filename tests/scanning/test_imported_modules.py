@@ -151,6 +151,11 @@ def test_neighbours_of_an_editable_project_travel_once_imported(place: Place, mo
     whole, named = accounted(snapshot(), Policy(), limit=BIG)
     assert {name for name, module in whole.modules.items() if module.directory == project.root} == {"module-helpers"}
     assert not {one.name for one in named} - of_tests()
+    project.write("single.py")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(project.root / "job.py"), raising=False)
+    whole, _ = accounted(snapshot(), Policy(), limit=BIG)
+    own = {name for name, module in whole.modules.items() if module.directory == project.root}
+    assert own == {"module-helpers", "module-single"}  # of a script in it, too; its tests stay
 
 
 def test_what_was_upgraded_or_edited_after_its_import_is_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

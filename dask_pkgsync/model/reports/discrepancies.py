@@ -29,6 +29,8 @@ class Discrepancy:
     """What the person can do now."""
     nodes: int = 0
     """Number of the nodes that it is about; 0: all."""
+    matters: bool = True
+    """Whether it makes a difference on the nodes; metadata that pip left behind does not."""
 
     def __str__(self) -> str:
         """Say in one line what differs, and what to do."""
@@ -61,7 +63,7 @@ def page(discrepancies: Iterable[Discrepancy]) -> str:
 
 def exceptions(discrepancies: Sequence[Discrepancy]) -> str:
     """Return the words with which a headline names discrepancies: ``, except for helpers, six``; empty if none."""
-    names = list(dict.fromkeys(discrepancy.name for discrepancy in discrepancies))
+    names = list(dict.fromkeys(discrepancy.name for discrepancy in discrepancies if discrepancy.matters))
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f", except for {', '.join(names[:NAMED])}{more}" if names else ""
 
@@ -73,6 +75,7 @@ def faults_of(environment: Environment, policy: Policy) -> tuple[Discrepancy, ..
             fault.name or fault.place,
             f"this environment has a fault here: {fault.detail} ({fault.place})",
             "Install it again, or remove what is left of it.",
+            matters=bool(fault.name),
         )
         for fault in environment.faults
         if fault.kind != "stray" and not (fault.name and policy.ignores(fault.name))

@@ -126,7 +126,8 @@ class SyncReport:
     @property
     def ok(self) -> bool:
         """Whether every node matches, and has everything as the client has it."""
-        return not self.discrepancies and all(node.outcome not in ("waiting", "failed") for node in self.nodes)
+        matters = any(discrepancy.matters for discrepancy in self.discrepancies)
+        return not matters and all(node.outcome not in ("waiting", "failed") for node in self.nodes)
 
     @property
     def changed(self) -> bool:
@@ -201,7 +202,7 @@ class SyncReport:
         return headline + head + html_table(*self._table()) + details
 
 
-_EXCEPT = "The nodes have your environment, except for:"
+_EXCEPT = "The nodes have your environment, but note:"
 
 
 def report_to_wire(report: NodeReport) -> dict[str, Any]:
