@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.errors import (
         InconsistentEnvironmentWarning,
         MessageError,
-        NotInstalledWarning,
         PkgsyncError,
         PolicyError,
         WheelError,
     )
     from dask_pkgsync.model.mismatch import EnvironmentMismatchError, EnvironmentMismatchWarning
     from dask_pkgsync.model.policy import Policy
+    from dask_pkgsync.model.reports.discrepancies import Discrepancy, DiscrepancyWarning
     from dask_pkgsync.model.reports.failure import LayerError, NodeFailure, SyncError
     from dask_pkgsync.model.reports.progress import Reporter
     from dask_pkgsync.model.reports.status import ClusterStatus
@@ -40,12 +40,13 @@ _MODULES = {
     "ClusterStatus": "model.reports.status",
     "Comparison": "model.comparison",
     "ConflictError": "model.claims",
+    "Discrepancy": "model.reports.discrepancies",
+    "DiscrepancyWarning": "model.reports.discrepancies",
     "Distribution": "model.environments.distribution",
     "Environment": "model.environments.environment",
     "EnvironmentMismatchError": "model.mismatch",
     "EnvironmentMismatchWarning": "model.mismatch",
     "InconsistentEnvironmentWarning": "model.errors",
-    "NotInstalledWarning": "model.errors",
     "Interpreter": "model.environments.interpreter",
     "LayerError": "model.reports.failure",
     "MessageError": "model.errors",
@@ -69,6 +70,8 @@ __all__ = [
     "ClusterStatus",
     "Comparison",
     "ConflictError",
+    "Discrepancy",
+    "DiscrepancyWarning",
     "Distribution",
     "Environment",
     "EnvironmentMismatchError",
@@ -78,7 +81,6 @@ __all__ = [
     "LayerError",
     "MessageError",
     "NodeFailure",
-    "NotInstalledWarning",
     "PackageSync",
     "PkgsyncError",
     "Policy",

@@ -28,7 +28,7 @@ versions = st.one_of(
 )
 origins = st.one_of(
     st.just(FromIndex()),
-    st.just(Unrecorded()),
+    st.sampled_from([Unrecorded(), Unrecorded(("six.py", "six"))]),
     st.builds(FromArchive, texts, texts),
     st.builds(FromVcs, texts, texts, texts, texts),
     st.builds(FromDirectory, texts, st.booleans(), texts),

@@ -14,6 +14,8 @@ CLIENT_ONLY = (
     "demo/",
     "options/__main__.py",
     "options/documents.py",
+    "scanning/imported_modules.py",
+    "scanning/memory.py",
     "scanning/other_interpreter.py",
     "wheels/build.py",
     "wheels/checkout.py",

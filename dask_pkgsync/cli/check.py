@@ -14,6 +14,7 @@ from dask_pkgsync.cli.connection import connected
 from dask_pkgsync.cli.environments import this_snapshot
 
 if TYPE_CHECKING:
+    from dask_pkgsync.model.environments.environment import Environment
     from dask_pkgsync.model.policy import Policy
     from dask_pkgsync.model.reports.verdict import Verdict
 
@@ -51,7 +52,9 @@ def _check_cluster(address: str, policy: Policy, given: dict[str, Any], *, modul
 
     try:
         with connected(address, given, modules=modules) as client:
-            return check_cluster(client, verified(take_presented().environment), policy)
+            environment = verified(take_presented().environment)
+            policy.refuse_unknown_only(environment.distributions)
+            return _with_faults(check_cluster(client, environment, policy), environment, policy)
     except RefusedError as error:
         click.echo(f"{error}\n")
         click.echo(f"{address}: would be refused, for the reason above.")
@@ -66,9 +69,19 @@ def _check_lock(path: str, policy: Policy, *, modules: bool | list[str] | None) 
 
     labels = {"expected_label": path, "found_label": "this environment"}
     expected = read_lock(path)
-    comparison = compare(expected, this_snapshot(modules=modules, verify=True).environment, policy, **labels)
+    environment = this_snapshot(modules=modules, verify=True).environment
+    policy.refuse_unknown_only({*expected.distributions, *environment.distributions})
+    comparison = compare(expected, environment, policy, **labels)
     if not comparison:
-        return Verdict(LET_IN)
+        return _with_faults(Verdict(LET_IN), environment, policy)
     missing = ", ".join(unpinned(expected))
     note = f"{path} does not pin {missing}, which Dask needs: a scheduler that enforces this file does not start"
-    return replace(refused(comparison, enforced=True), notes=(note,) if missing else ())
+    verdict = replace(refused(comparison, enforced=True), notes=(note,) if missing else ())
+    return _with_faults(verdict, environment, policy)
+
+
+def _with_faults(verdict: Verdict, environment: Environment, policy: Policy) -> Verdict:
+    """Return a verdict with notes on the faults of this environment."""
+    from dask_pkgsync.model.reports.discrepancies import faults_of
+
+    return replace(verdict, notes=(*verdict.notes, *map(str, faults_of(environment, policy))))

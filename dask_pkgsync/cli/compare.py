@@ -27,10 +27,12 @@ def compare(expected: str, found: str, **given: Any) -> None:
     if expected == found == "-":
         raise click.UsageError("Only one of EXPECTED and FOUND can be read from standard input.")
     options: Any = keywords(given)  # the flags of this command are those of Policy.of
+    policy, one, other = Policy.of(**options), read_environment(expected), read_environment(found)
+    policy.refuse_unknown_only({*one.distributions, *other.distributions})
     comparison = compare_environments(
-        read_environment(expected),
-        read_environment(found),
-        Policy.of(**options),
+        one,
+        other,
+        policy,
         expected_label=label(expected),
         found_label=label(found),
     )

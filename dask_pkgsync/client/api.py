@@ -24,6 +24,7 @@ from dask_pkgsync.model.errors import PkgsyncError, WarnsOnlyError
 from dask_pkgsync.model.handshake import versions_in
 from dask_pkgsync.model.mismatch import EnvironmentMismatchWarning
 from dask_pkgsync.model.policy import Policy, policy_to_wire
+from dask_pkgsync.model.reports.discrepancies import DiscrepancyWarning
 from dask_pkgsync.model.reports.progress import OnlyIfNeeded, Reporter
 from dask_pkgsync.model.reports.status import status_from_wire
 from dask_pkgsync.model.reports.sync import sync_report_from_wire
@@ -116,7 +117,9 @@ async def sync_at_connection(client: Client) -> None:
     async def sync_or_warn() -> None:
         snapshot = await asyncio.to_thread(take_presented)  # in a thread, because it may scan
         try:
-            await _sync(client, lambda: PackageSync.of_snapshot(snapshot), reporter)
+            report = await _sync(client, lambda: PackageSync.of_snapshot(snapshot), reporter)
+            if report.discrepancies:
+                warnings.warn(DiscrepancyWarning(report.discrepancies), stacklevel=2)
         except WarnsOnlyError:
             verdict = await _check(client, snapshot.environment, policy_from({}))
             if verdict.differences:

@@ -12,8 +12,9 @@ from dask_pkgsync.carry.travel import carried
 from dask_pkgsync.client.dask_internals import register_by
 from dask_pkgsync.client.registration import Registrable, register
 from dask_pkgsync.model.environments.origin import FromDirectory
-from dask_pkgsync.model.errors import InconsistentEnvironmentWarning, NotInstalledWarning, WheelError
+from dask_pkgsync.model.errors import InconsistentEnvironmentWarning, WheelError
 from dask_pkgsync.model.policy import Level
+from dask_pkgsync.model.reports.discrepancies import DiscrepancyWarning, faults_of
 from dask_pkgsync.model.target import Target, target_to_wire
 from dask_pkgsync.options.keywords import refuse_unknown, takes_options
 from dask_pkgsync.options.person import (
@@ -28,6 +29,7 @@ from dask_pkgsync.options.person import (
     store,
     this_person,
     transport,
+    with_imported_modules,
 )
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.scanning.consistency import conflicts
@@ -89,11 +91,15 @@ class PackageSync(Registrable):
         return plugin
 
     def _take(self, snapshot: Snapshot, options: Options, *, is_scanned: bool) -> None:
+        policy = policy_from(options)
+        self.discrepancies = faults_of(snapshot.environment, policy)
+        if is_scanned:
+            snapshot, discrepancies = with_imported_modules(snapshot, options, policy)
+            self.discrepancies = (*discrepancies, *self.discrepancies)
+        policy.refuse_unknown_only(snapshot.environment.distributions)
         self.snapshot = snapshot
         self.target = make_target(snapshot.environment, options)
         self.client = ""
-        if unknown := (self.target.policy.only or frozenset()) - snapshot.environment.distributions.keys():
-            warnings.warn(NotInstalledWarning(tuple(sorted(unknown))), stacklevel=3)
         if is_scanned:
             _refuse_unreadable_sources(self.target)
             if unsatisfied := conflicts(snapshot.environment):
@@ -145,7 +151,9 @@ def _handle_registrations(clients: type[Client]) -> None:
     """Make ``client.register_plugin(PackageSync())`` call `register`: Dask dispatches on the class of the plugin."""
 
     async def registered(client: Client, plugin: PackageSync, name: str | None, idempotent: bool) -> None:  # noqa: FBT001
-        await register(client, plugin, name, idempotent)  # returns None, as for Dask's own plugins
+        report = await register(client, plugin, name, idempotent)
+        if report.discrepancies:  # the caller gets None, as for Dask's own plugins
+            warnings.warn(DiscrepancyWarning(report.discrepancies), stacklevel=2)
 
     def register_plugin(self: Client, plugin: PackageSync, name: str | None, idempotent: bool) -> Any:  # noqa: FBT001
         return self.sync(registered, self, plugin, name, idempotent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from distributed.diagnostics.plugin import SchedulerPlugin
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from dask_pkgsync.model.announcement import Announcement
+    from dask_pkgsync.model.reports.discrepancies import Discrepancy
     from dask_pkgsync.model.target import Target
     from dask_pkgsync.scanning.snapshot import Snapshot
 
@@ -32,6 +34,8 @@ class Registrable(SchedulerPlugin):
     name: str
     target: Target
     snapshot: Snapshot
+    discrepancies: tuple[Discrepancy, ...]
+    """What the nodes will not have as it is in the client's process and environment."""
     client: str
     """Dask's id of the client that registers it; empty before."""
 
@@ -65,7 +69,7 @@ async def join(client: Client, plugin: Registrable) -> SyncReport | None:
     if answer is None:
         return None
     ClientSession(client, lambda: register(client, plugin, None, idempotent=False)).begin()
-    return sync_report_from_wire(answer)
+    return replace(sync_report_from_wire(answer), here=plugin.discrepancies)
 
 
 async def register(client: Client, plugin: Registrable, name: str | None, idempotent: bool) -> SyncReport:  # noqa: FBT001  # as Dask calls it
@@ -99,7 +103,7 @@ async def register(client: Client, plugin: Registrable, name: str | None, idempo
     if report is None:
         answer = await ask_scheduler(client, "pkgsync_last", client=client.id)
         report = sync_report_from_wire(answer) if answer is not None else SyncReport(plugin.target.id, ())
-    return report
+    return replace(report, here=plugin.discrepancies)
 
 
 async def _ask(client: Client, plugin: Registrable, name: str | None, *, idempotent: bool) -> SyncReport | None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from dask_pkgsync.model.reports.discrepancies import Discrepancy
     from dask_pkgsync.model.reports.progress import Progress
     from dask_pkgsync.model.reports.sync import SyncReport
 
@@ -62,6 +63,7 @@ class NotebookReporter(Reporter):
     ) -> None:
         self._rollout = rollout or RolloutProgress()
         self._end = ""
+        self._discrepancies: tuple[Discrepancy, ...] = ()
         if canvas is None or html is None:
             from IPython.display import HTML, display  # type: ignore[import-not-found,unused-ignore]
 
@@ -86,7 +88,8 @@ class NotebookReporter(Reporter):
         self._rollout.update(progress)
 
     def finished(self, report: SyncReport) -> None:
-        """Draw for the last time, with a summary of the sync."""
+        """Draw for the last time, with a summary of the sync, and its discrepancies."""
+        self._discrepancies = report.discrepancies
         self._close(summary(report, self._rollout.seconds))
 
     def failed(self, error: BaseException) -> None:
@@ -115,6 +118,8 @@ class NotebookReporter(Reporter):
         now = self._rollout.now()
         cells = [[row.node, row.role, row.label, duration(row.elapsed(now)), row.detail] for row in rows]
         page = f"<b>{escape(self._end or headline(self._rollout))}</b>"
+        if self._discrepancies:
+            page += f"<ul>{''.join(f'<li>{escape(str(one))}</li>' for one in self._discrepancies)}</ul>"
         if cells:
             page += html_table(["node", "role", "step", "elapsed", "detail"], cells)
         if left_out:

@@ -39,8 +39,10 @@ class PlainReporter(Reporter):
             self._write(f"{row.role} {row.node} {row.label} {after} {duration(row.took)}{detail}")
 
     def finished(self, report: SyncReport) -> None:
-        """Write a summary of the sync."""
+        """Write a summary of the sync, and a line for each discrepancy."""
         self._write(summary(report, self._rollout.seconds))
+        for discrepancy in report.discrepancies:
+            self._write(str(discrepancy))
 
     def failed(self, error: BaseException) -> None:
         """Write that the sync failed; the raised error has the details."""

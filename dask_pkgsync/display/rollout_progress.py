@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from dask_pkgsync.model.reports.discrepancies import exceptions
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -149,12 +151,13 @@ def waiting(owner: str, packages: Sequence[str]) -> str:
 
 def summary(report: SyncReport, seconds: float) -> str:
     """Say in one line how a sync ended, for example ``3 nodes match your environment after 2.1 s: 2 restarted``."""
+    but = exceptions(report.discrepancies)
     if report.headline:
-        return f"{report.headline.rstrip('.')} (after {duration(seconds)})"
+        return f"{report.headline.rstrip('.')} (after {duration(seconds)}){but}"
     outcomes = Counter(node.outcome for node in report.nodes)
     counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
     verb = "matches" if len(report.nodes) == 1 else "match"
-    text = f"{nodes(len(report.nodes))} {verb} your environment after {duration(seconds)}"
+    text = f"{nodes(len(report.nodes))} {verb} your environment after {duration(seconds)}{but}"
     return f"{text}: {counts}" if counts else text
 
 

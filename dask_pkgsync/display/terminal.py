@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from dask_pkgsync.display.rollout_progress import NodeProgress
+    from dask_pkgsync.model.reports.discrepancies import Discrepancy
     from dask_pkgsync.model.reports.progress import Progress
     from dask_pkgsync.model.reports.sync import SyncReport
 
@@ -47,6 +48,7 @@ class TerminalReporter(Reporter):
         self._rollout = rollout or RolloutProgress()
         self._console = Console(file=file, highlight=False)
         self._end: tuple[str, str] | None = None
+        self._discrepancies: tuple[Discrepancy, ...] = ()
         self._live = Live(
             console=self._console, get_renderable=self._render, refresh_per_second=8, vertical_overflow="crop"
         )
@@ -65,8 +67,9 @@ class TerminalReporter(Reporter):
         self._rollout.update(progress)
 
     def finished(self, report: SyncReport) -> None:
-        """Draw for the last time, with a summary of the sync."""
-        self._close(summary(report, self._rollout.seconds), "bold green")
+        """Draw for the last time, with a summary of the sync, and its discrepancies."""
+        self._discrepancies = report.discrepancies
+        self._close(summary(report, self._rollout.seconds), "bold yellow" if self._discrepancies else "bold green")
 
     def failed(self, error: BaseException) -> None:
         """Draw for the last time, with a line that the sync failed; the raised error has the details."""
@@ -90,7 +93,7 @@ class TerminalReporter(Reporter):
         limit = max(3, min(ROWS_IN_A_TERMINAL, self._console.height - 5))
         rows, left_out = self._rollout.rows(limit)
         head = Text(*self._end) if self._end else Text(headline(self._rollout), style="bold")
-        parts: list[RenderableType] = [head]
+        parts: list[RenderableType] = [head, *(Text(f"  {one}", style="yellow") for one in self._discrepancies)]
         if rows:
             parts.append(_rich_table(rows, self._rollout.now(), self._console))
         if left_out:

@@ -76,24 +76,6 @@ class InconsistentEnvironmentWarning(UserWarning):
         )
 
 
-class NotInstalledWarning(UserWarning):
-    """The option ``only`` names packages that the client does not have: perhaps they are misspelt.
-
-    Attributes
-    ----------
-    names : tuple of str
-        Names of the missing packages, in canonical spelling (PEP 503).
-    """
-
-    def __init__(self, names: tuple[str, ...]) -> None:
-        super().__init__(names)
-        self.names = names
-
-    def __str__(self) -> str:
-        """Name the missing packages and the consequence."""
-        return f"only: not installed here (misspelt?), so that nothing is shipped for them: {', '.join(self.names)}"
-
-
 class WheelError(PkgsyncError):
     """A package of the client cannot be made into a wheel, or a wheel is not what its name or digest says.
 

@@ -75,6 +75,8 @@ class Skip:
     """The target's version."""
     reason: str
     """Why the node does not get it, for people."""
+    ignored: bool = False
+    """Whether the policy ignores the distribution, so that it need not match."""
 
 
 Step: TypeAlias = Keep | Install | Replace | Hide | Skip
@@ -176,7 +178,7 @@ def make_plan(base: Environment, target: Environment, policy: Policy | None = No
             steps.append(Hide(name, version) if is_hidden else Keep(name, version))
         elif rule.level is Level.IGNORE:
             is_same = have is not None and want.same_version(have.version)
-            steps.append(Keep(name, want.version) if is_same else Skip(name, want.version, rule.reason))
+            steps.append(Keep(name, want.version) if is_same else Skip(name, want.version, rule.reason, ignored=True))
         else:
             broken = base.faulty(name) is not None
             steps.append(_step(want, have, rule, broken=broken, same_platform=same_platform))
@@ -208,10 +210,10 @@ def _why_kept(want: Distribution, have: Distribution, rule: Rule) -> str:
 
 def why_it_cannot_travel(origin: Origin) -> str | None:
     """Return why a distribution cannot be copied to a node, or None if it can."""
-    if isinstance(origin, Unrecorded):
+    if isinstance(origin, Unrecorded) and not origin.modules:
         return (
-            "nothing records its files (installed by the system, or by an old tool): install it with pip or uv, and it "
-            "is shipped"
+            "nothing records its files (installed by the system, or by an old tool), and no module of its name was "
+            "found: install it with pip or uv, and it is shipped"
         )
     if isinstance(origin, FromDirectory) and origin.editable and not origin.digest:
         return "its source directory cannot be read: install it again, or name it in ignore"

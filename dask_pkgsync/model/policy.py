@@ -6,6 +6,7 @@ import enum
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.model.wire.names import canonical_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from typing import Any
 
 
@@ -232,6 +233,24 @@ class Policy:
             return Rule(Level.COMPATIBLE, "the platforms differ", self.builds)
         return Rule(Level.EXACT, "same platform" if same_platform else "named in extra", self.builds)
 
+    def refuse_unknown_only(self, known: Collection[str]) -> None:
+        """Raise `PolicyError` if ``only`` names packages that are nowhere: for these, nothing would be shipped.
+
+        Parameters
+        ----------
+        known : collection of str
+            Canonical names of the packages that there are.
+        """
+        unknown = sorted((self.only or frozenset()).difference(known, CRITICAL, self.extra_names))
+        if not unknown:
+            return
+        listed = "; ".join(_with_nearest(name, known) for name in unknown)
+        raise PolicyError(f"only: expected names of packages that are installed here, found {listed}")
+
+    def ignores(self, name: str) -> bool:
+        """Whether a package is neither compared nor shipped, on nodes of the same platform."""
+        return self.rule(name).level is Level.IGNORE
+
     def _why_ignored(self, name: str, *, same_platform: bool) -> str | None:
         if name in self.ignore:
             return "named in ignore"
@@ -276,6 +295,12 @@ def _levels(levels: Mapping[str, str]) -> tuple[tuple[str, Level], ...]:
 
 def _is_pattern(name: str) -> bool:
     return any(character in name for character in "*?[")
+
+
+def _with_nearest(name: str, known: Collection[str]) -> str:
+    """Return a name with the known ones that are most like it."""
+    nearest = get_close_matches(name, known)
+    return f"{name} (did you mean {' or '.join(nearest)}?)" if nearest else name
 
 
 def _requirement(text: str) -> str:

@@ -22,6 +22,7 @@ from dask_pkgsync.wheels.fsspec_store import check_store
 
 if TYPE_CHECKING:
     from dask_pkgsync.model.indexes import Indexes
+    from dask_pkgsync.model.reports.discrepancies import Discrepancy
     from dask_pkgsync.options.keywords import Options
     from dask_pkgsync.scanning.snapshot import Snapshot
     from dask_pkgsync.wheels.pack import Packer
@@ -131,6 +132,19 @@ def local_snapshot(options: Options, *, unlimited: bool = False, verify: bool = 
 def age_in_store() -> float:
     """Return the seconds for which a wheel that was not needed again stays in a store."""
     return float(read(node.CACHE_AGE))
+
+
+def with_imported_modules(
+    scanned: Snapshot, options: Options, policy: Policy
+) -> tuple[Snapshot, tuple[Discrepancy, ...]]:
+    """Return a snapshot with all that this process has imported, and what the nodes will lack or have otherwise.
+
+    Loose modules that the scan has passed over are added, unless the option ``modules`` lists what to ship.
+    """
+    from dask_pkgsync.scanning.imported_modules import accounted
+
+    limit = read(definitions.MODULES_LIMIT) if read(definitions.MODULES, options) is True else None
+    return accounted(scanned, policy, limit=limit)
 
 
 def packer(scanned: Snapshot) -> Packer:

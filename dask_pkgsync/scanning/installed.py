@@ -35,6 +35,7 @@ from dask_pkgsync.model.text import printable
 from dask_pkgsync.scanning.content import Content, content_of, owner
 from dask_pkgsync.scanning.direct_url import parse_direct_url
 from dask_pkgsync.scanning.small_files import size_of, text_of
+from dask_pkgsync.scanning.unrecorded import modules_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -144,7 +145,7 @@ def _read(full: str, name: str) -> Distribution | Fault:
             return _read_dist_info(full, name)
         if name.endswith(".egg-link"):
             return _read_egg_link(full, name)
-        return _read_egg_info(full, name, Unrecorded())
+        return _read_egg_info(full, name, Unrecorded(modules_of(Path(full))))
     except OSError as error:  # without its direct_url.json a distribution must not pass for one from an index
         return Fault("unreadable", printable(full), printable(f"cannot be read: {error.strerror}"), _name_of(name))
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 
 EXTENSIONS = (".so", ".pyd", ".dylib")
+FIRST = "_dask_pkgsync_first"
+"""The directory, beside the dist-info, of loose modules that hide those of other distributions. A .pth file puts it
+before the directory in which it lies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ def module_names(dist_info: Path) -> frozenset[str]:
 
 def module_name(path: str) -> str | None:
     """Return the dotted name of the module in a file, or None if the file is no module."""
-    parts = path.split("/")
+    parts = path.removeprefix(f"{FIRST}/").split("/")
     stem, dot, suffix = parts[-1].partition(".")
     is_module = suffix == "py" or (dot and path.endswith(EXTENSIONS))
     if not is_module or ".." in parts or any("." in part or "-" in part for part in parts[:-1]):

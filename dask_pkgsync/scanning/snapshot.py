@@ -11,9 +11,10 @@ from dask_pkgsync.model.environments.environment import Environment
 from dask_pkgsync.model.text import printable
 from dask_pkgsync.scanning.content import looked_at
 from dask_pkgsync.scanning.installed import scan_installed
-from dask_pkgsync.scanning.loose_modules import find_modules
+from dask_pkgsync.scanning.loose_modules import LooseModules, find_modules
 from dask_pkgsync.scanning.project_sources import read_projects
 from dask_pkgsync.scanning.records import installed as installed_at
+from dask_pkgsync.scanning.search_path import SearchPath
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
@@ -98,9 +99,12 @@ def snapshot(
     names = frozenset(name for name in installed.distributions if not ignores(name))
     projects = read_projects(installed, names, limit=projects_limit)
     installed = verified(projects.environment, path) if verify else projects.environment
-    loose = find_modules(modules if path is None else False, limit=modules_limit)
-    by_name = {module.distribution.name: module for module in loose.modules}
-    everything = [*installed.distributions.values(), *(module.distribution for module in loose.modules)]
+    loose = LooseModules()
+    if path is None and modules is not False:
+        loose = find_modules(modules, limit=modules_limit, path=SearchPath.of(installed))
+    of_modules = {module.distribution: module for module in loose.modules}
+    by_name = {distribution.name: module for distribution, module in of_modules.items()}
+    everything = [*installed.distributions.values(), *of_modules]
     environment = Environment.of(installed.interpreter, everything, installed.faults)
     return Snapshot(environment, by_name, (*projects.left_out, *loose.left_out))
 

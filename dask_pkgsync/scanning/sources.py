@@ -8,6 +8,7 @@ which tools generate (``_version.py``), and what lies in a package.
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import hashlib
 import json
@@ -15,7 +16,10 @@ import os
 import re
 import shutil
 import unicodedata
+import zipfile
+import zlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from time import time_ns
@@ -80,6 +84,56 @@ class SourceFile:
     """Size in bytes."""
     executable: bool
 
+    def read(self) -> bytes:
+        """Return its content."""
+        return self.full.read_bytes()
+
+    def digest(self) -> str:
+        """Return the SHA-256 of its content, 64 hexadecimal digits."""
+        return _DIGESTS.of(self.full)
+
+
+class Archive:
+    """A zip archive, which is opened once.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def bundle(self) -> zipfile.ZipFile:
+        """The opened archive."""
+        try:
+            return zipfile.ZipFile(self.path)
+        except zipfile.BadZipFile as error:
+            raise OSError(errno.EINVAL, str(error), str(self.path)) from None
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file in it."""
+        try:
+            return self.bundle.read(name)
+        except (zipfile.BadZipFile, KeyError, zlib.error) as error:  # it was changed in place
+            raise OSError(errno.EINVAL, str(error), str(self.path)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class ZippedFile(SourceFile):
+    """A source or data file in a zip archive; ``full`` is the path of the archive with that of the file in it."""
+
+    archive: Archive
+
+    def read(self) -> bytes:
+        """Return its content."""
+        return self.archive.read(self.path)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of its content, 64 hexadecimal digits."""
+        return hashlib.sha256(self.read()).hexdigest()
+
 
 @dataclass(frozen=True, slots=True)
 class Sources:
@@ -140,9 +194,37 @@ def loose_files(root: Path, names: Iterable[str]) -> Sources:
     return _Walk(root, loose=True).sources(names)
 
 
+def installed_files(root: Path, names: Iterable[str]) -> Sources:
+    """Return the files of some installed modules and packages of a directory."""
+    return _Walk(root, loose=False).sources(names)
+
+
+def zipped_files(path: Path) -> Sources:
+    """Return the files in a zip archive that may be parts of loose modules.
+
+    Raises
+    ------
+    OSError
+        If the archive cannot be read.
+    """
+    archive = Archive(path)
+    files: list[SourceFile] = []
+    left_out: list[tuple[Path, str]] = []
+    for entry in sorted(archive.bundle.infolist(), key=lambda entry: entry.filename):
+        *above, name = entry.filename.split("/")
+        if entry.is_dir() or not _NEVER_DIRECTORIES.isdisjoint(above) or _is_left_out(name, loose=True):
+            continue
+        if all(map(fits_a_wheel, (*above, name))):
+            full = path / entry.filename
+            files.append(ZippedFile(entry.filename, full, entry.file_size, executable=False, archive=archive))
+        else:
+            left_out.append((path / entry.filename, _UNFIT))
+    return Sources(tuple(files), tuple(left_out))
+
+
 def digest_of(files: Sequence[SourceFile], *facts: str) -> str:
     """Return the digest of files, ``source=`` and a SHA-256, over their paths, contents and modes and further facts."""
-    rows = [[file.path, file.executable, _DIGESTS.of(file.full)] for file in files]
+    rows = [[file.path, file.executable, file.digest()] for file in files]
     return "source=" + hashlib.sha256(json.dumps([1, list(facts), rows]).encode()).hexdigest()
 
 
@@ -212,7 +294,7 @@ class _Walk:
         """Return the files and directories with these names, and all that is below them."""
         rules = _rules_above(self.root)
         if (own := _rules_in(self.root)) is not None:
-            rules.append((str(self.root), own))
+            rules.append((str(self.root), _admitting(self.root, self.root, own)))
         self._visit_all(self.root, "", frozenset(names), rules, (os.path.realpath(self.root),), in_package=False)
         if sum(file.size for file in self.ignored) <= _IGNORED_LIMIT:
             self.files += self.ignored
@@ -270,8 +352,7 @@ class _Walk:
         self, entry: os.DirEntry[str], path: str, rules: list[tuple[str, GitIgnoreSpec]], *, in_package: bool
     ) -> None:
         name = entry.name
-        is_code = name.endswith((".py", *EXTENSION_SUFFIXES))
-        if _NEVER_FILES(name) or (self.loose and not is_code and _NEVER_LOOSE(name)) or not entry.is_file():
+        if _is_left_out(name, loose=self.loose) or not entry.is_file():
             return
         is_generated = not self.loose and name.endswith(".py")
         is_ignored = not is_generated and _is_ignored(entry.path, rules)
@@ -293,6 +374,12 @@ def fits_a_wheel(name: str) -> bool:
     if name.isascii():  # nearly all are, and this is faster
         return name.isprintable() and "\\" not in name
     return "\\" not in name and not any(unicodedata.category(letter) in _UNFIT_CATEGORIES for letter in name)
+
+
+def _is_left_out(name: str, *, loose: bool) -> bool:
+    """Whether a file is left out for its name."""
+    is_code = name.endswith((".py", *EXTENSION_SUFFIXES))
+    return bool(_NEVER_FILES(name) or (loose and not is_code and _NEVER_LOOSE(name)))
 
 
 def _too_much_ignored(files: Sequence[SourceFile]) -> str:
@@ -336,9 +423,20 @@ def _rules_in(directory: Path | str) -> GitIgnoreSpec | None:
 
 
 def _rules_above(root: Path) -> list[tuple[str, GitIgnoreSpec]]:
-    """Return the rules of the ``.gitignore`` files above a directory up to the top of its checkout, outermost first."""
+    """Return the rules of the ``.gitignore`` files above a directory up to the top of its checkout, outermost first.
+
+    Without those that exclude all of the directory: whoever runs a script in a directory that git ignores has chosen
+    the directory.
+    """
     parents = [root, *root.parents]
     top = next((index for index, parent in enumerate(parents) if (parent / ".git").exists()), 0)
     rules_by_directory = ((parent, _rules_in(parent)) for parent in reversed(parents[1 : top + 1]))
-    rules = [(str(parent), rules) for parent, rules in rules_by_directory if rules is not None]
-    return [] if _is_ignored(f"{root}/", rules) else rules  # what lies in an ignored directory is not ignored for that
+    return [(str(parent), _admitting(root, parent, rules)) for parent, rules in rules_by_directory if rules is not None]
+
+
+def _admitting(root: Path, parent: Path, rules: GitIgnoreSpec) -> GitIgnoreSpec:
+    """Return the rules of a directory; if they exclude all Python files of one below it, without those that do."""
+    probe = (root / "-.py").relative_to(parent).as_posix()
+    if not rules.check_file(probe).include:
+        return rules
+    return type(rules)(pattern for pattern in rules.patterns if not (pattern.include and pattern.match_file(probe)))

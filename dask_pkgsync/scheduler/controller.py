@@ -292,17 +292,13 @@ class Controller:
     def _unchanged(self) -> SyncReport:
         """Return the report of a sync that found every connected node in the target."""
         assert self.target is not None  # noqa: S101  # only a client that asks for the target in force joins it
-        layers = {address: report.layer for address, report in self.nodes.reports.items()}
-        reports = [
-            NodeReport(
-                node.address,
-                node.role,
-                "left alone" if node.state == LEFT_ALONE else "matched",
-                layer=layers.get(node.address, ""),
-            )
-            for node in self.nodes.status(self.target)
-            if node.state != "failed"
-        ]
+        reports = []
+        for node in self.nodes.status(self.target):
+            if node.state != "failed":
+                outcome: Outcome = "left alone" if node.state == LEFT_ALONE else "matched"
+                last = self.nodes.reports.get(node.address) or NodeReport(node.address, node.role)
+                report = NodeReport(node.address, node.role, outcome, layer=last.layer, left_out=last.left_out)
+                reports.append(report)
         return SyncReport(self.target.id, tuple(reports))
 
     def _is_synced(self, asked: str) -> bool:

@@ -21,10 +21,11 @@ from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.scanning.content import looked_at
 from dask_pkgsync.scanning.direct_url import source_directory
 from dask_pkgsync.scanning.installed import scan_installed
-from dask_pkgsync.scanning.loose_modules import find_modules
+from dask_pkgsync.scanning.loose_modules import LooseModule
 from dask_pkgsync.scanning.records import entries, installed
-from dask_pkgsync.scanning.snapshot import MODULES_LIMIT
-from dask_pkgsync.scanning.sources import sha256_of
+from dask_pkgsync.scanning.snapshot import snapshot
+from dask_pkgsync.scanning.sources import installed_files, sha256_of
+from dask_pkgsync.scanning.unrecorded import metadata_of, modules_of
 from dask_pkgsync.wheels.build import BUILD_TIMEOUT, build_project, discard
 from dask_pkgsync.wheels.module_wheel import pack_modules
 from dask_pkgsync.wheels.repack import repack
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
     from dask_pkgsync.cache.directory import Cache
     from dask_pkgsync.model.environments.distribution import Distribution
-    from dask_pkgsync.scanning.loose_modules import LooseModule
     from dask_pkgsync.scanning.snapshot import Snapshot
 
 MAX_AGE = 7 * 24 * 3600.0
@@ -92,7 +92,9 @@ class Packer:
         interpreter = self.snapshot.environment.interpreter
         identity = (distribution.name, distribution.version, distribution.identity)
         facts = [FORMAT, *identity, interpreter.version, interpreter.tag]
-        if not isinstance(distribution.origin, FromModules) and not _is_editable(distribution):
+        if isinstance(distribution.origin, Unrecorded):
+            facts.append(_unrecorded(distribution)[1].digest())
+        elif not isinstance(distribution.origin, FromModules) and not _is_editable(distribution):
             facts.append(_record_of(distribution))
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
@@ -139,7 +141,12 @@ class Packer:
         match distribution.origin:
             case FromModules():
                 module = self.snapshot.modules.get(distribution.name) or _module_here(distribution)
-                return pack_modules(module.files, distribution, work), ""
+                return pack_modules(module, distribution, work, digest=distribution.identity), ""
+            case Unrecorded():
+                metadata, module = _unrecorded(distribution)
+                entry_points = metadata / "entry_points.txt"
+                text = entry_points.read_text(encoding="utf-8") if entry_points.is_file() else ""
+                return pack_modules(module, distribution, work, digest=module.digest(), entry_points=text), ""
             case FromDirectory(editable=True) as origin:
                 built = build_project(source_directory(origin), distribution, work, timeout=self.timeout)
                 return built.path, built.note[:1000]
@@ -163,7 +170,7 @@ class Packer:
 
 def _module_here(distribution: Distribution) -> LooseModule:
     """Return the loose module of an environment that was scanned earlier; raise `WheelError` if it has changed."""
-    for module in find_modules(chosen=True, limit=MODULES_LIMIT).modules:
+    for module in snapshot(ignores=lambda _: True).modules.values():
         if module.distribution.name == distribution.name and module.distribution.identity == distribution.identity:
             return module
     raise WheelError(
@@ -171,6 +178,19 @@ def _module_here(distribution: Distribution) -> LooseModule:
         "this loose module is no longer on the client's sys.path, or has changed since the scan",
         advice="Scan and sync in one process, or leave loose modules out: scan(modules=False).",
     )
+
+
+def _unrecorded(distribution: Distribution) -> tuple[Path, LooseModule]:
+    """Return the metadata directory and the modules of a distribution without a list of its files."""
+    metadata = metadata_of(distribution.name)
+    if metadata is None:
+        raise WheelError(
+            f"{distribution.name} {distribution.version}",
+            "it is not installed on the client any more",
+            advice="Run the sync again.",
+        )
+    files = installed_files(metadata.parent, modules_of(metadata)).files
+    return metadata, LooseModule(distribution.name, metadata.parent, files)
 
 
 def _is_editable(distribution: Distribution) -> bool:

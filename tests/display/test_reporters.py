@@ -14,6 +14,7 @@ import pytest
 from dask_pkgsync.display import reporters as display
 from dask_pkgsync.display import rollout_progress as board_module
 from dask_pkgsync.display.rollout_progress import RolloutProgress, duration
+from dask_pkgsync.model.reports.discrepancies import Discrepancy
 from dask_pkgsync.model.reports.failure import NodeFailure, SyncError
 from dask_pkgsync.model.reports.progress import OnlyIfNeeded, Progress, Reporter, progress_in
 from dask_pkgsync.model.reports.sync import NodeReport, SyncReport
@@ -121,6 +122,25 @@ def test_the_module_needs_neither_rich_nor_ipython():
         "sys.exit(any(name.partition('.')[0] in ('rich', 'IPython', 'distributed') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_what_differs_stands_in_the_headline(terminal):
+    """Whoever watches a sync reads at its end what the nodes have otherwise, and what to do, wherever it is shown."""
+    report = SyncReport(TARGET, REPORT.nodes, here=(Discrepancy("helpers", "it is <gone>", "Restart."),))
+    page, file = Page(), io.StringIO()
+    for reporter in (
+        display.make_reporter(file=terminal),
+        display.make_reporter(file=file),
+        display.NotebookReporter(page, str, interval=0.01),
+    ):
+        reporter.started(TARGET)
+        reporter.finished(report)
+    *_, headline, line = file.getvalue().splitlines()
+    assert re.search(r"2 nodes match your environment after .*, except for helpers: 1 live, 1 restarted", headline)
+    assert line == "pkgsync: helpers: it is <gone>. What to do: Restart."
+    assert "except for helpers" in page.shown[-1]
+    assert "<li>helpers: it is &lt;gone&gt;. What to do: Restart.</li>" in page.shown[-1]
+    assert "helpers: it is <gone>" in terminal.getvalue()
 
 
 def test_a_terminal_gets_a_live_table(terminal):

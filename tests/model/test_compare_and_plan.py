@@ -163,7 +163,7 @@ def test_every_kind_of_step_has_its_reason() -> None:
         Install("new", "1"),
         Replace("numpy", "2.0", "1.0"),
         Keep("old", "3"),
-        Skip("pip", "2", "a packaging tool; name it in only or extra to ship it"),
+        Skip("pip", "2", "a packaging tool; name it in only or extra to ship it", ignored=True),
         Keep("six", "1.0"),
     ]
     strict = make_plan(base, target, Policy.of(strict=True))
@@ -246,6 +246,10 @@ def test_what_nothing_records_is_skipped_with_the_reason() -> None:
     assert step.name == "mine"
     assert "nothing records its files" in step.reason
     assert "install it with pip or uv" in step.reason
+    found = Distribution("mine", "1.0", Unrecorded(("mine.py",)))
+    target = Environment.of(HERE, [*critical, found])
+    assert make_plan(env(), target).changes == (Install("mine", "1.0"),)  # from an index, or else from the client
+    assert make_plan(env(mine="1.0"), target).empty
 
 
 LOCAL = [

@@ -13,10 +13,13 @@ from made_up_environments import environments, texts
 from dask_pkgsync import Distribution, Environment, Interpreter, LayerError, NodeFailure, SyncError
 from dask_pkgsync.display.rollout_progress import summary
 from dask_pkgsync.model.comparison import compare
+from dask_pkgsync.model.environments.distribution import Fault
 from dask_pkgsync.model.environments.origin import FromArchive, FromVcs
 from dask_pkgsync.model.errors import MessageError, PkgsyncError, PolicyError
 from dask_pkgsync.model.mismatch import EnvironmentMismatchError
 from dask_pkgsync.model.plan import Hide, Install, Keep, Plan, Replace, Skip
+from dask_pkgsync.model.policy import Policy
+from dask_pkgsync.model.reports.discrepancies import Discrepancy, DiscrepancyWarning, exceptions, faults_of
 from dask_pkgsync.model.reports.progress import Progress, Reporter
 from dask_pkgsync.model.reports.status import ClusterStatus, NodeStatus, status_from_wire, status_to_wire
 from dask_pkgsync.model.reports.sync import (
@@ -38,7 +41,7 @@ PLAN = Plan(
         Install("new", "1"),
         Replace("six", "2", "1"),
         Hide("old", "3"),
-        Skip("pip", "24", "a <tool>"),
+        Skip("pip", "24", "a <tool>", ignored=True),
         Keep("kept", "1"),
     )
 )
@@ -79,6 +82,45 @@ def test_a_report_says_what_was_done_to_a_node() -> None:
     assert "a &lt;tool&gt;" in whole._repr_html_()
     assert whole.changed
     assert not SyncReport("", (NodeReport("n", "nanny"), NodeReport("m", "worker", "left alone"))).changed
+
+
+def test_a_report_is_ok_if_nothing_is_left_out() -> None:
+    """What nodes lack, or have otherwise, stands at the head and in the headline; tools and what is ignored do not."""
+    late = Plan((Skip("numpy", "2.0", "imported: <already>"), Skip("pip", "24", "a tool", ignored=True)))
+    nodes = (node_report("tcp://n:1", "scheduler", late), node_report("tcp://n:2", "nanny", PLAN))
+    assert SyncReport("t", nodes[1:]).ok
+    assert not SyncReport("t", nodes[1:]).discrepancies
+    assert not SyncReport("t", (NodeReport("tcp://n:1", "nanny", "waiting"),)).ok
+    report = SyncReport("t", nodes, here=(Discrepancy("helpers", "it is gone", "Restart."),))
+    assert not report.ok
+    assert report.discrepancies == (
+        Discrepancy("helpers", "it is gone", "Restart."),
+        Discrepancy("numpy", "imported: <already>", nodes=1),
+    )
+    head = str(report).partition("\n\n")[0].splitlines()
+    assert head[1:] == ["  helpers: it is gone. What to do: Restart.", "  numpy (on 1 node): imported: <already>."]
+    assert "imported: &lt;already&gt;" in report._repr_html_()
+    assert exceptions(report.discrepancies) == ", except for helpers, numpy"
+    many = [Discrepancy(f"m{number}", "gone") for number in range(9)]
+    assert exceptions(many) == ", except for m0, m1, m2, m3, m4 and 4 more"
+    assert "helpers: it is gone" in str(DiscrepancyWarning(report.discrepancies))
+    everywhere = SyncReport("t", nodes[:1])
+    assert everywhere.discrepancies == (Discrepancy("numpy", "imported: <already>"),)
+    older = {key: value for key, value in report_to_wire(nodes[0]).items() if key != "left_out"}
+    assert report_from_wire(older).left_out == ()
+
+
+def test_faults_are_discrepancies_unless_they_are_ignored() -> None:
+    """A distribution that cannot be read is missing on the nodes; metadata of a source tree is not."""
+    faults = [Fault("broken", "/x", "METADATA is missing", "six"), Fault("stray", "/y", "not installed", "mine")]
+    environment = Environment.of(HERE, [], [*faults, Fault("unreadable", "/z", "cannot be listed")])
+    assert [one.name for one in faults_of(environment, Policy())] == ["six", "/z"]
+    assert not SyncReport("t", (), here=faults_of(environment, Policy())).ok
+    left_behind = Environment.of(HERE, [], [Fault("broken", "/~ix-1.dist-info", "left behind by pip")])
+    report = SyncReport("t", (), here=faults_of(left_behind, Policy()))
+    assert report.ok
+    assert "left behind by pip" in str(report)
+    assert [one.name for one in faults_of(environment, Policy.of(ignore=["six"]))] == ["/z"]
 
 
 def test_nodes_with_the_same_story_share_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -14,7 +15,7 @@ import dask
 import pytest
 from click.testing import CliRunner
 
-from dask_pkgsync import NotInstalledWarning, PackageSync, PolicyError, scan
+from dask_pkgsync import PackageSync, PolicyError, scan
 from dask_pkgsync.cache.directory import open_cache
 from dask_pkgsync.cli import group as cli
 from dask_pkgsync.client import plugin as client_plugin
@@ -27,6 +28,7 @@ from dask_pkgsync.model.wire.names import canonical_name
 from dask_pkgsync.scanning.direct_url import source_directory
 from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.loose_modules import find_modules
+from dask_pkgsync.scanning.records import module_names
 from dask_pkgsync.scanning.snapshot import Snapshot, snapshot, with_digests
 from dask_pkgsync.scanning.sources import Digests, digest_of, project_files, project_sources
 from dask_pkgsync.wheels.inspection import inspect
@@ -325,7 +327,90 @@ def test_everybodys_directories_are_no_places_for_modules(
     monkeypatch.setenv("HOME", str(tmp_path))
     site = write(tmp_path / "x" / "site-packages", **{"link.pth": f"import os\n# no\n{beside}\n"})
     monkeypatch.setattr(sys, "path", [str(beside), str(site), str(Path(os.__file__).parent)])
-    assert found() == {}
+    assert found() == {"module-helpers": ["helpers.py"]}  # a development directory of the person's own
+    editable = {"url": beside.as_uri(), "dir_info": {"editable": True}}
+    write(site, **{"mine-1.dist-info/METADATA": "x", "mine-1.dist-info/direct_url.json": json.dumps(editable)})
+    assert not snapshot().modules
+
+
+def test_modules_in_archives_travel(beside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A zip on the search path is a directory of loose modules, and an edit of it is another state of them."""
+    archive = tmp_path / "lib.zip"
+
+    def written(text: str) -> None:
+        with zipfile.ZipFile(archive, "w") as bundle:
+            for name in ("zipped/__init__.py", "zipped/table.csv", "zipped/.env", "__main__.py", "table.csv", "n.pyc"):
+                bundle.writestr(name, "")
+            bundle.writestr("single.py", text)
+
+    written("x = 1")
+    write(beside, "helpers.py")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(archive)])
+    names = {"module-helpers": ["helpers.py"], "module-single": ["single.py"]}
+    assert found() == {**names, "module-zipped": ["zipped/__init__.py", "zipped/table.csv"]}
+    state = snapshot()
+    one = state.environment.distributions["module-single"]
+    packer = Packer(state, open_cache(str(tmp_path / "cache")))
+    with zipfile.ZipFile(packer.pack(BlobRequest(one.name, one.version, one.identity))[1]) as wheel:
+        assert wheel.read("single.py") == b"x = 1"
+    assert found([str(archive)]).keys() == {"module-single", "module-zipped"}
+    written("x = 2")
+    assert scan().distributions["module-single"].version != one.version
+    archive.write_bytes(b"PK nothing")
+    assert found() == {"module-helpers": ["helpers.py"]}
+
+
+def test_a_directory_that_holds_only_packages_is_a_package(beside: Path) -> None:
+    """Data projects import ``src.mine``, where src has no module of its own; directories of data are no packages."""
+    write(beside, "src/mine/__init__.py", "src/mine/core.py", "data/2024/table.csv", "venv/lib/python3/x/__init__.py")
+    assert found() == {"module-src": ["src/mine/__init__.py", "src/mine/core.py"]}
+
+
+def test_the_directory_of_the_script_is_chosen_though_git_ignores_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rules that exclude the whole directory do not count; those that exclude files in it do."""
+    for rules, own in (("scratch/\n*.csv\n", ""), ("scratch/*\n*.csv\n", ""), ("*.csv\n", "*\n")):
+        top = write(tmp_path / str(hash(rules)), ".git/HEAD", **{".gitignore": rules, "scratch/.gitignore": own})
+        write(top / "scratch", "helper.py", "tools/__init__.py", "tools/big.csv", "tools/small.txt")
+        monkeypatch.setattr(sys, "path", [str(top / "scratch"), *sys.path])
+        assert found()["module-helper"] == ["helper.py"]
+        assert found()["module-tools"] == ["tools/__init__.py", "tools/small.txt"]
+
+
+def test_helpers_beside_installed_packages_travel(beside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After ``pip install --target .`` the packages are distributions, and the helpers beside them loose modules."""
+    write(beside, "helpers.py", "released/__init__.py", "six_like.py")
+    record = "released/__init__.py,,0\nsix_like.py,,0\nreleased-1.dist-info/RECORD,,\n"
+    write(beside, **{"released-1.dist-info/METADATA": "x", "released-1.dist-info/RECORD": record})
+    assert found() == {"module-helpers": ["helpers.py"]}
+    assert "released" in scan().distributions
+    egg = write(beside / "site-packages" / "old-1-py3.egg", "old/__init__.py", "EGG-INFO/PKG-INFO")
+    monkeypatch.setattr(sys, "path", [str(egg)])
+    assert found() == {"module-old": ["old/__init__.py"]}
+
+
+def test_what_python_imports_is_what_travels(beside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkout beside the script hides the release here, and so it does on the nodes, whatever is installed there."""
+    site = write(tmp_path / "site-packages", **{"released/__init__.py": "V = 'release'", "spaced/__init__.py": ""})
+    write(beside, "spaced/module.py", "test/__init__.py", **{"released/__init__.py": "V = 'checkout'"})
+    monkeypatch.setattr(sys, "path", [str(beside), *sys.path[1:], str(site)])
+    loose = find_modules(chosen=True, limit=BIG)
+    assert [(module.name, module.is_first) for module in loose.modules] == [("released", True)]
+    assert {path.name for path, _ in loose.left_out} == {"spaced", "test"}  # a regular package comes before a namespace
+    state = snapshot()
+    one = state.environment.distributions["module-released"]
+    _, wheel = Packer(state, open_cache(str(tmp_path / "cache"))).pack(BlobRequest(one.name, one.version, one.identity))
+    inspect(wheel, name=one.name, version=one.version)
+    with zipfile.ZipFile(wheel) as bundle:
+        bundle.extractall(site)
+    code = "import site, sys; site.addsitedir(sys.argv[1]); import released, json; print(released.V, json.__file__)"
+    argv = [sys.executable, "-I", "-S", "-c", code, str(site)]
+    answer = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
+    assert answer == ["checkout", json.__file__]
+    assert "released" in module_names(next(site.glob("module_released*.dist-info")))
+    monkeypatch.setattr(sys, "path", [*sys.path[1:], str(beside)])
+    assert found() == {}  # behind the site directory it is never imported
 
 
 def test_the_script_itself_stays(beside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,6 +462,21 @@ def test_too_much_is_an_error_that_names_the_largest(beside: Path) -> None:
         found(limit=1099)
 
 
+def test_a_development_directory_is_no_reason_to_fail(
+    beside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a directory that a .pth file adds, what is too large is left out: nobody has chosen it for this job."""
+    write(beside, **{"one.py": "#" * 600})
+    development = write(
+        tmp_path / "development", **{"small.py": "#" * 50, "large.py": "#" * 900, "medium.py": "#" * 60}
+    )
+    site = write(tmp_path / "site-packages", **{"mine.pth": str(development)})
+    monkeypatch.setattr(sys, "path", [*sys.path, str(site), str(development)])
+    loose = find_modules(chosen=True, limit=700)
+    assert {module.name for module in loose.modules} == {"one", "small"}
+    assert {path.name: "modules-limit" in reason for path, reason in loose.left_out} == {"large": True, "medium": True}
+
+
 def test_a_scan_holds_modules_and_an_edit_changes_its_fingerprint(beside: Path) -> None:
     """Loose modules are a distribution whose version is the digest of their content."""
     write(beside, **{"helpers.py": "x = 1"})
@@ -404,11 +504,11 @@ def test_modules_are_packed_into_a_wheel(beside: Path, tmp_path: Path) -> None:
     assert packer.pack(request) == (blob, path)  # it was kept
     write(beside, **{"tools/__init__.py": "changed"})
     with pytest.raises(WheelError, match="changed after the scan"):
-        pack_modules(state.modules[one.name].files, one, tmp_path)
+        pack_modules(state.modules[one.name], one, tmp_path, digest=one.identity)
     write(beside, "core.cpython-311-x86_64-linux-gnu.so")
     compiled = snapshot()
     one = compiled.environment.distributions["module-core"]
-    path = pack_modules(compiled.modules[one.name].files, one, tmp_path)
+    path = pack_modules(compiled.modules[one.name], one, tmp_path, digest=one.identity)
     assert not path.name.endswith("any.whl")
 
 
@@ -425,10 +525,11 @@ def test_modules_of_an_earlier_scan_are_packed_while_they_are_the_same(beside: P
         Packer(Snapshot(environment), open_cache(str(tmp_path / "other"))).pack(request)
 
 
-def test_who_names_what_is_not_there_is_warned() -> None:
-    """A misspelt name in only would ship nothing without a word."""
-    with pytest.warns(NotInstalledWarning, match=r"nothing is shipped for them: clik, nunpy$"):
-        PackageSync(only=["Nunpy", "clik", "click"], modules=False)
+def test_who_names_what_is_not_there_is_told_the_nearest() -> None:
+    """A misspelt name in only, for which nothing would be shipped, is an error; what extra brings is no mistake."""
+    with pytest.raises(PolicyError, match=r"found clik \(did you mean click[^)]*\?\); nothing-like-it$"):
+        PackageSync(only=["nothing_like_it", "clik", "click"], modules=False)
+    assert PackageSync(only=["Click", "dask", "s3fs"], extra=["s3fs>=1"], modules=False)
 
 
 def test_modules_can_be_left_out_by_a_pattern(beside: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -319,3 +320,62 @@ def test_what_the_scheduler_has_imported_stays_known(person: Person, cluster: Cl
         """,
     )
     assert found == [False, True, True, True, True, [[22, 333]] * 2]
+
+
+def test_what_a_job_has_imported_is_there_or_named(person: Person, cluster: Cluster) -> None:
+    """Home, development directories, archives, checkouts, what old tools left: a module is there as here, or named."""
+    site = next(person.venv.root.glob("lib/python*/site-packages"))
+    archive = person.home / "lib.zip"
+    with zipfile.ZipFile(archive, "w") as bundle:
+        bundle.writestr("zipped.py", "answer = 'zipped'\n")
+    development = person.write({"developed.py": "answer = 'developed'\n"}, "development")
+    (site / "mine.pth").write_text(f"{development}\n")
+    person.write({"homely.py": "answer = 'homely'\n"})
+    for name in ("unlisted", "sought"):  # as `setup.py install` of old leaves them, with and without their modules
+        (site / f"{name}-1.5-py3.egg-info").write_text(f"Metadata-Version: 1.0\nName: {name}\nVersion: 1.5\n")
+    (site / "unlisted.py").write_text("answer = 'unlisted'\n")
+    (site / "scripts").mkdir()
+    (site / "scripts" / "__init__.py").write_text("answer = 'of a package, by accident'\n")
+    person.write(
+        {
+            "six.py": "answer = 'checkout'\n",
+            "scripts/__init__.py": "answer = 'scripts'\n",
+            "src/inner/core.py": "answer = 'core'\n",
+            "src/inner/__init__.py": "",
+            "code.py": "answer = 'mine'\n",
+        },
+        "job",
+    )
+    found = person.run(
+        cluster,
+        """
+        import importlib, warnings
+        sys.path.append(os.environ["HOME"])
+        names = ["zipped", "developed", "homely", "unlisted", "six", "scripts", "src.inner.core", "code"]
+        here = {name: importlib.import_module(name).answer for name in names}
+        look = "import importlib; answer = getattr(importlib.import_module({!r}), 'answer', None)"
+        def there():
+            return {name: everywhere(call, look.format(name)) for name in names}
+        report = pkgsync.sync(client, progress=False)
+        results = {"here": here, "there": there(), "told": [[one.name, str(one)] for one in report.discrepancies]}
+        results["ok"], results["head"] = report.ok, str(report).partition("\\n\\n")[0]
+        again = pkgsync.sync(client, progress=False)
+        results["again"] = [again.changed, [one.name for one in again.discrepancies]]
+        client.restart()
+        results["restarted"] = there()
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            client.register_plugin(pkgsync.PackageSync())
+        results["warned"] = [one.category.__name__ for one in told if "code.py" in str(one.message)]
+        print(json.dumps(results))
+        """,
+        PYTHONPATH=str(archive),
+    )
+    here = {**found["here"], "code": None}
+    assert found["there"] == found["restarted"] == {name: [answer] * 2 for name, answer in here.items()}
+    assert not found["ok"]
+    assert dict(found["told"]).keys() == {"code", "sought"}
+    assert "code.py" in found["head"]
+    assert "sought" in found["head"]
+    assert found["again"] == [False, ["code", "sought"]]
+    assert found["warned"] == ["DiscrepancyWarning"]

@@ -70,6 +70,10 @@ class FromModules:
 class Unrecorded:
     """Nothing records where it was installed from (a bare egg-info, a package of the operating system)."""
 
+    modules: tuple[str, ...] = ()
+    """Its modules and packages that were found beside its metadata, for example ``("six.py",)``: the client can provide
+    these if no index has the distribution."""
+
 
 Origin: TypeAlias = FromIndex | FromArchive | FromVcs | FromDirectory | FromModules | Unrecorded
 
@@ -103,8 +107,8 @@ def origin_to_wire(origin: Origin) -> dict[str, Any]:
             return {"kind": "directory", "url": url, "editable": editable, "digest": digest}
         case FromModules(url, digest):
             return {"kind": "modules", "url": url, "digest": digest}
-        case Unrecorded():
-            return {"kind": "unrecorded"}
+        case Unrecorded(modules):
+            return {"kind": "unrecorded", **({"modules": list(modules)} if modules else {})}
 
 
 def origin_from_wire(field: Field) -> Origin:
@@ -124,5 +128,5 @@ def origin_from_wire(field: Field) -> Origin:
         case "modules":
             return FromModules(field.key("url").text(), field.optional("digest", "").text(200))
         case "unrecorded":
-            return Unrecorded()
+            return Unrecorded(tuple(entry.text(200) for entry in field.optional("modules", []).items(1000)))
     raise MessageError(kind.place, "the kind of an origin", kind.value)

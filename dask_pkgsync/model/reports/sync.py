@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from dask_pkgsync.model.clash import MAX_CLASHES, clash_from_wire, clash_to_wire
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.plan import Install, Replace
+from dask_pkgsync.model.reports.discrepancies import Discrepancy, page
 from dask_pkgsync.model.text import counted, html_table, human_bytes, text_table
 from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.model.wire.protocol import SCHEMA
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from dask_pkgsync.model.clash import Clash
-    from dask_pkgsync.model.plan import Plan
+    from dask_pkgsync.model.plan import Plan, Skip
 
 
 Outcome = Literal["matched", "live", "restarted", "started", "waiting", "left alone", "failed"]
@@ -60,6 +61,8 @@ class NodeReport:
     """Digest of the layer, empty if the node needs none."""
     clashes: tuple[Clash, ...] = ()
     """Pairs of distributions that install different files at one path, so that the layer holds only one of them."""
+    left_out: tuple[str, ...] = ()
+    """Those of ``skipped`` that the policy does not ignore: the node should have them."""
 
 
 def node_report(address: str, role: str, plan: Plan, **rest: Any) -> NodeReport:
@@ -72,7 +75,8 @@ def node_report(address: str, role: str, plan: Plan, **rest: Any) -> NodeReport:
             f"{step.name} {step.old} → {step.version}" for step in plan.changes if isinstance(step, Replace)
         ),
         hidden=tuple(f"{step.name} {step.version}" for step in plan.hidden),
-        skipped=tuple(f"{step.name} {step.version}: {step.reason}" for step in plan.skipped),
+        skipped=tuple(map(_skipped, plan.skipped)),
+        left_out=tuple(_skipped(step) for step in plan.skipped if not step.ignored),
         **rest,
     )
 
@@ -86,11 +90,16 @@ def with_changes(report: NodeReport, changes: Iterable[str]) -> NodeReport:
     return replace(report, notes=(*report.notes, *(f"prepared anew, as {change}" for change in untold)))
 
 
+def _skipped(step: Skip) -> str:
+    return f"{step.name} {step.version}: {step.reason}"
+
+
 @dataclass(frozen=True)
 class SyncReport:
     """What a sync did to each node.
 
-    ``str(report)`` shows it as a table, followed by the packages of each group of nodes. A `headline` comes first.
+    ``str(report)`` shows it as a table, followed by the packages of each group of nodes. The `headline` and the
+    `discrepancies` come first.
     """
 
     target: str
@@ -100,6 +109,25 @@ class SyncReport:
     """Duration of the whole sync in seconds, measured by the scheduler."""
     steps: dict[str, float] = field(default_factory=dict)
     """Duration of each step of the whole sync in seconds: ``resolve``, ``prepare``, ``activate``."""
+    here: tuple[Discrepancy, ...] = ()
+    """What the client has found in its own process and environment that the nodes do not get as it is there."""
+
+    @property
+    def discrepancies(self) -> tuple[Discrepancy, ...]:
+        """What nodes have otherwise than the client, or not at all; empty if everything is as it is there."""
+        counts = Counter(text for node in self.nodes for text in node.left_out)
+        of_nodes = (
+            Discrepancy(text.partition(" ")[0], text.partition(": ")[2], nodes=count if count < len(self.nodes) else 0)
+            for text, count in counts.items()
+        )
+        is_own = bool(self.nodes) and all(node.outcome == "left alone" for node in self.nodes)
+        return (*(() if is_own else self.here), *of_nodes)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every node matches, and has everything as the client has it."""
+        matters = any(discrepancy.matters for discrepancy in self.discrepancies)
+        return not matters and all(node.outcome not in ("waiting", "failed") for node in self.nodes)
 
     @property
     def changed(self) -> bool:
@@ -153,12 +181,17 @@ class SyncReport:
         return f"<SyncReport {self.target[:12]}…: {counted(len(self.nodes), 'node')}{counts}>"
 
     def __str__(self) -> str:
-        """Return a table of the nodes, then the packages that changed on each group of nodes."""
-        parts = [*filter(None, [self.headline]), text_table(*self._table())]
+        """Return the discrepancies, a table of the nodes, then the packages that changed on each group of nodes."""
+        discrepancies = self.discrepancies
+        parts = [*filter(None, [self.headline])]
+        parts += [f"{_EXCEPT}\n{page(discrepancies)}"] if discrepancies else []
+        parts.append(text_table(*self._table()))
         parts += ["\n".join([nodes, *(f"  {line}" for line in lines)]) for nodes, lines in self._details()]
         return "\n\n".join(parts)
 
     def _repr_html_(self) -> str:
+        lines = "".join(f"<li>{escape(str(discrepancy))}</li>" for discrepancy in self.discrepancies)
+        head = f"<p><b>{escape(_EXCEPT)}</b></p><ul>{lines}</ul>" if lines else ""
         details = "".join(
             f"<details><summary>{escape(nodes)}</summary><ul>"
             + "".join(f"<li>{escape(line)}</li>" for line in lines)
@@ -166,7 +199,10 @@ class SyncReport:
             for nodes, lines in self._details()
         )
         headline = f"<p>{escape(self.headline)}</p>" if self.headline else ""
-        return headline + html_table(*self._table()) + details
+        return headline + head + html_table(*self._table()) + details
+
+
+_EXCEPT = "The nodes have your environment, but note:"
 
 
 def report_to_wire(report: NodeReport) -> dict[str, Any]:
@@ -185,6 +221,7 @@ def report_to_wire(report: NodeReport) -> dict[str, Any]:
         "fetched": report.fetched,
         "layer": one_line(report.layer, 100),
         "clashes": [clash_to_wire(clash) for clash in report.clashes[:MAX_CLASHES]],
+        "left_out": list(report.left_out),
     }
 
 
@@ -217,6 +254,7 @@ def report_from_wire(data: object, place: str = "report") -> NodeReport:
         int(root.key("fetched").number()),
         root.key("layer").text(100),
         tuple(clash_from_wire(entry.value, entry.place) for entry in root.key("clashes").items(MAX_CLASHES)),
+        tuple(entry.text() for entry in root.optional("left_out", []).items()),
     )
 
 

@@ -25,7 +25,8 @@ ONLY = Option(
     "only",
     kinds.or_null(kinds.STRINGS),
     Whose.KEYWORD,
-    "The only packages that are compared and shipped; critical packages are compared in any case.",
+    "The only packages that are compared and shipped; critical packages are compared in any case. A name that is not "
+    "installed is an error.",
     default=None,
     flag=CommandFlag(
         ("compare", "sync", "check"),
@@ -89,8 +90,9 @@ MODULES = Option(
     "modules",
     kinds.MODULES,
     Whose.KEYWORD,
-    "Whether loose modules (those beside the script or notebook and on `PYTHONPATH`) are shipped, or a list of those "
-    "that are: names of modules, and paths of modules, packages or directories.",
+    "Whether loose modules (those beside the script or notebook, on `PYTHONPATH`, and all others that this process has "
+    "imported) are shipped, or a list of those that are: names of modules, and paths of modules, packages or "
+    "directories.",
     default=True,
     flag=CommandFlag(
         ("scan", "sync", "check"),
