@@ -19,7 +19,7 @@ from dask_pkgsync.process.imports import is_below
 from dask_pkgsync.process.module_files import found_in, is_namespace, names_in, root_of, same_code
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.scanning.installed import this_interpreter
-from dask_pkgsync.scanning.records import installed, module_names
+from dask_pkgsync.scanning.records import dist_infos, module_names, unrecorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,16 +56,23 @@ class Shadow:
 
 
 def wanted_of(target: Target) -> Wanted:
-    """Return where this process has the distributions of a target; those in the active layer come first."""
+    """Return where this process has the distributions of a target; those in the active layer come first.
+
+    A distribution whose files nothing records (a bare egg-info) is left out, also if a directory further behind has a
+    recorded one: the first is the one that a scan finds.
+    """
     root = this_process().layer
     path = [entry for entry in sys.path if isinstance(entry, str)]
-    here = installed([*(entry for entry in path if root and is_below(entry, root)), *path])
+    here: dict[str, Path | None] = {}
+    for entry in (*(entry for entry in path if root and is_below(entry, root)), *path):
+        here = {**dict.fromkeys(unrecorded(entry)), **dist_infos(entry), **here}
     theirs, policy = target.environment, target.policy
     same_platform = theirs.interpreter.same_platform(this_interpreter())
     return {
-        name: here[name]
+        name: dist_info
         for name in theirs.distributions
-        if name in here and policy.rule(name, same_platform=same_platform).level is not Level.IGNORE
+        if (dist_info := here.get(name)) is not None
+        and policy.rule(name, same_platform=same_platform).level is not Level.IGNORE
     }
 
 

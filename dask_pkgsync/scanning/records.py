@@ -85,6 +85,15 @@ def dist_infos(directory: Path | str) -> dict[str, Path]:
     return directories
 
 
+def unrecorded(directory: Path | str) -> frozenset[str]:
+    """Return the canonical names of the distributions of one directory that have an egg-info or egg-link."""
+    try:
+        names = [item for item in os.listdir(directory) if item.endswith((".egg-info", ".egg-link"))]  # noqa: PTH208
+    except OSError:  # missing, not readable, or a zip
+        return frozenset()
+    return frozenset(str(canonicalize_name(name.rpartition(".")[0].partition("-")[0])) for name in names)
+
+
 def installed(places: Sequence[str | Path]) -> dict[str, Path]:
     """Return the dist-info directories on a search path, by canonical name; of several with one name the first."""
     directories: dict[str, Path] = {}

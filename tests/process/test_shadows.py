@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from dask_pkgsync import Distribution, Environment, Policy
+from dask_pkgsync.model.target import Target
 from dask_pkgsync.process.module_files import is_copy
-from dask_pkgsync.process.shadows import find_shadows, put_behind
+from dask_pkgsync.process.shadows import find_shadows, put_behind, wanted_of
+from dask_pkgsync.scanning.installed import this_interpreter
 from dask_pkgsync.scanning.records import dist_infos
 
 if TYPE_CHECKING:
@@ -160,6 +163,20 @@ def test_what_shadows_is_put_right_behind_and_no_more(front: Path, site: Path, t
         assert all(place.startswith((str(site), str(base))) for place in places)
     assert PathFinder.find_spec("other", settled).origin == str(front / "other.py")  # type: ignore[union-attr]
     assert put_behind(path, wanted, fixed=str(tmp_path)) == path
+
+
+def test_of_the_target_only_what_a_scan_finds_is_wanted(
+    front: Path, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bare egg-info that comes first is the distribution that the process has, and its files are its own."""
+    wanted = [Distribution(name, "1.0") for name in ("shad", "helpers-of-mine", "space-one", "not-here")]
+    target = Target(Environment.of(this_interpreter(), wanted), Policy.of(ignore=["space-one"]))
+    monkeypatch.setattr(sys, "path", [str(front), str(site)])
+    assert set(wanted_of(target)) == {"shad", "helpers-of-mine"}
+    (front / "shad-1.0-py3.11.egg-info").touch()
+    write(front, {"shad/__init__.py": "V = 'of the egg'\n"})
+    assert set(wanted_of(target)) == {"helpers-of-mine"}
+    assert find_shadows(sys.path, wanted_of(target), loaded=True) == []
 
 
 @pytest.fixture
