@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.environments.origin import FromArchive, FromDirectory, FromIndex, FromModules, FromVcs
 from dask_pkgsync.model.policy import Level
-from dask_pkgsync.model.text import counted, human_bytes, text_table
+from dask_pkgsync.model.text import counted, human_bytes, printable, text_table
 from dask_pkgsync.scanning.direct_url import source_directory
 from dask_pkgsync.scanning.sources import project_files
 
@@ -89,8 +89,9 @@ def files_page(snapshot: Snapshot, policy: Policy) -> str:
             case FromVcs() | FromArchive() | FromDirectory() as origin:
                 parts.append(f"{name} {distribution.label}: as it is installed here ({origin_text(origin)})")
     parts += [_loose(directory, modules) for directory, modules in loose.items()]
-    if snapshot.left_out:
-        parts.append("\n".join(f"not shipped: {path}: {reason}" for path, reason in snapshot.left_out))
+    left_out = (*snapshot.left_out, *(entry for entries in snapshot.incomplete.values() for entry in entries))
+    if left_out:
+        parts.append("\n".join(f"not shipped: {printable(str(path))}: {reason}" for path, reason in left_out))
     return "\n\n".join(parts) or "No local code: every package comes from an index."
 
 

@@ -33,7 +33,7 @@ from dask_pkgsync.options.person import (
 )
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.scanning.consistency import conflicts
-from dask_pkgsync.scanning.snapshot import Snapshot, verified
+from dask_pkgsync.scanning.snapshot import Snapshot, missing_files, verified
 
 if TYPE_CHECKING:
     from typing import Any
@@ -95,7 +95,7 @@ class PackageSync(Registrable):
         self.discrepancies = faults_of(snapshot.environment, policy)
         if is_scanned:
             snapshot, discrepancies = with_imported_modules(snapshot, options, policy)
-            self.discrepancies = (*discrepancies, *self.discrepancies)
+            self.discrepancies = (*discrepancies, *missing_files(snapshot, policy), *self.discrepancies)
         policy.refuse_unknown_only(snapshot.environment.distributions)
         self.snapshot = snapshot
         self.target = make_target(snapshot.environment, options)

@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.machinery import EXTENSION_SUFFIXES
 from itertools import islice
@@ -81,6 +81,8 @@ class LooseModules:
     """The modules that travel to the cluster."""
     left_out: tuple[tuple[Path, str], ...] = ()
     """Files and directories of importable code that do not travel, each with the reason."""
+    incomplete: Mapping[str, tuple[tuple[Path, str], ...]] = field(default_factory=dict)
+    """For each distribution of a module that travels without some of its files: these, each with the reason."""
 
 
 def find_modules(
@@ -113,6 +115,7 @@ def find_modules(
     candidates = _in_loose_places(path) if isinstance(chosen, bool) else _in_list(chosen, path)
     modules: dict[str, LooseModule] = {}
     all_left_out: list[tuple[Path, str]] = []
+    incomplete: dict[str, tuple[tuple[Path, str], ...]] = {}
     for place, names in candidates.items():
         travels, left_out = _importable_on_nodes(place, names, path)
         files, unfit = files_of(place, travels)
@@ -122,12 +125,15 @@ def find_modules(
             raise PolicyError(f"modules: {place / name} was named and cannot travel: {reason}")
         for module in modules_in(place, files):
             modules[module.name] = joined(modules[module.name], module) if module.name in modules else module
-        all_left_out += [*((place / name, reason) for name, reason in left_out), *unfit]
+        all_left_out += [(place / name, reason) for name, reason in left_out]
+        for file, reason in unfit:
+            of_module = distribution_name(file.relative_to(place).parts[0].partition(".")[0])
+            incomplete[of_module] = (*incomplete.get(of_module, ()), (file, reason))
     for module in _too_much(modules.values(), limit, path):
         del modules[module.name]
         all_left_out.append((module.directory / module.name, TOO_LARGE))
     refuse_too_large(modules.values(), limit)
-    return LooseModules(tuple(modules.values()), tuple(all_left_out))
+    return LooseModules(tuple(modules.values()), tuple(all_left_out), incomplete)
 
 
 def _too_much(modules: Collection[LooseModule], limit: int, path: SearchPath) -> Iterator[LooseModule]:

@@ -27,8 +27,8 @@ class Projects:
 
     environment: Environment
     """The environment, in which the projects have digests of their source."""
-    left_out: tuple[tuple[Path, str], ...]
-    """Files that do not travel although they can be read here, each with the reason."""
+    left_out: Mapping[str, tuple[tuple[Path, str], ...]]
+    """For each project, files that do not travel although they can be read here, each with the reason."""
 
 
 def read_projects(
@@ -67,7 +67,7 @@ def read_projects(
             faults.append(digested)
         else:
             distributions[name] = digested
-    left_out = tuple(entry for found in sources.values() for entry in found.left_out)
+    left_out = {name: found.left_out for name, found in sources.items() if found.left_out}
     return Projects(Environment.of(environment.interpreter, distributions.values(), faults), left_out)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.environments.distribution import Fault
 from dask_pkgsync.model.environments.environment import Environment
+from dask_pkgsync.model.reports.discrepancies import Discrepancy
 from dask_pkgsync.model.text import printable
 from dask_pkgsync.scanning.content import looked_at
 from dask_pkgsync.scanning.installed import scan_installed
@@ -20,10 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
     from pathlib import Path
 
+    from dask_pkgsync.model.policy import Policy
     from dask_pkgsync.scanning.loose_modules import LooseModule
 
 MODULES_LIMIT = 50_000_000
 """The default of the most bytes of all loose modules together."""
+_NAMED = 20
+"""The most missing files that are named of one distribution."""
 PROJECTS_LIMIT = 500_000_000
 """The default of the most bytes of the source of all editable projects together."""
 
@@ -37,6 +41,8 @@ class Snapshot:
     """Loose modules by the name of their distribution, for example ``module-helpers``."""
     left_out: tuple[tuple[Path, str], ...] = ()
     """Files and directories of importable code that do not travel, each with the reason."""
+    incomplete: Mapping[str, tuple[tuple[Path, str], ...]] = field(default_factory=dict)
+    """For each distribution of local code that travels without some of its files: these, each with the reason."""
 
 
 def scan(
@@ -106,7 +112,17 @@ def snapshot(
     by_name = {distribution.name: module for distribution, module in of_modules.items()}
     everything = [*installed.distributions.values(), *of_modules]
     environment = Environment.of(installed.interpreter, everything, installed.faults)
-    return Snapshot(environment, by_name, (*projects.left_out, *loose.left_out))
+    return Snapshot(environment, by_name, loose.left_out, {**projects.left_out, **loose.incomplete})
+
+
+def missing_files(snapshot: Snapshot, policy: Policy) -> tuple[Discrepancy, ...]:
+    """Return which distributions of local code the nodes get without some of their files, as a policy compares them."""
+    return tuple(
+        Discrepancy(name, f"{printable(str(path))} is not shipped: {reason}")
+        for name, files in snapshot.incomplete.items()
+        if not policy.ignores(name)
+        for path, reason in files[:_NAMED]
+    )
 
 
 def with_digests(environment: Environment, only: Container[str] | None = None) -> Environment:

@@ -291,11 +291,19 @@ class _Walk:
         self.left_out: list[tuple[Path, str]] = []
 
     def sources(self, names: Iterable[str]) -> Sources:
-        """Return the files and directories with these names, and all that is below them."""
+        """Return the files and directories with these paths below the root, and all that is below them."""
         rules = _rules_above(self.root)
         if (own := _rules_in(self.root)) is not None:
             rules.append((str(self.root), _admitting(self.root, self.root, own)))
-        self._visit_all(self.root, "", frozenset(names), rules, (os.path.realpath(self.root),), in_package=False)
+        below: dict[str, set[str]] = {}
+        for path in names:
+            above, slash, name = path.rpartition("/")
+            below.setdefault(above + slash, set()).add(name)
+        for above, chosen in below.items():
+            directory = self.root / above
+            if directory.is_dir():
+                real = (os.path.realpath(directory),)
+                self._visit_all(directory, above, frozenset(chosen), rules, real, in_package=False)
         if sum(file.size for file in self.ignored) <= _IGNORED_LIMIT:
             self.files += self.ignored
         else:
@@ -386,7 +394,7 @@ def _too_much_ignored(files: Sequence[SourceFile]) -> str:
     total = human_bytes(sum(file.size for file in files))
     return (
         f"git ignores {counted(len(files), 'file')} in its packages ({total}), and ignored files travel up to "
-        f"{human_bytes(_IGNORED_LIMIT)}. The largest: {largest_of(files)}. Take what tasks need out of .gitignore."
+        f"{human_bytes(_IGNORED_LIMIT)}. The largest: {largest_of(files)}. Take what tasks need out of .gitignore"
     )
 
 

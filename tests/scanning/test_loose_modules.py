@@ -30,7 +30,7 @@ from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.loose_modules import find_modules
 from dask_pkgsync.scanning.records import module_names
 from dask_pkgsync.scanning.snapshot import Snapshot, snapshot, with_digests
-from dask_pkgsync.scanning.sources import Digests, digest_of, project_files, project_sources
+from dask_pkgsync.scanning.sources import Digests, digest_of, loose_files, project_files, project_sources
 from dask_pkgsync.wheels.inspection import inspect
 from dask_pkgsync.wheels.module_wheel import pack_modules
 from dask_pkgsync.wheels.pack import Packer
@@ -169,8 +169,35 @@ def test_a_name_that_no_wheel_can_hold_stays_alone(beside: Path) -> None:
         "module-tools": [f"tools/{name}" for name in ("12:30.json", "Model.py", "__init__.py", "model.py")]
     }
     loose = find_modules(chosen=True, limit=BIG)
-    assert {path for path, _ in loose.left_out} == {latin, beside / "tools" / "new\nline"}
-    assert all("no wheel can hold" in reason for _, reason in loose.left_out)
+    left_out = loose.incomplete["module-tools"]
+    assert {path for path, _ in left_out} == {latin, beside / "tools" / "new\nline"}
+    assert all("no wheel can hold" in reason for _, reason in left_out)
+    told = [str(one) for one in PackageSync(modules=True).discrepancies if one.name == "module-tools"]
+    assert len(told) == 2
+    assert any(f"{beside}/tools/caf?.txt is not shipped: no wheel can hold" in text for text in told)
+    assert "not shipped: " in CliRunner().invoke(cli.pkgsync, ["scan", "--files", "--modules", str(beside)]).output
+
+
+def test_what_is_left_out_of_a_project_is_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data that git ignores, and that is too large, is a discrepancy of the project, unless the project is ignored."""
+    root = write(tmp_path / "project", "setup.py", "mine/__init__.py", **{".gitignore": "*.bin\n"})
+    with (root / "mine" / "weights.bin").open("wb") as file:
+        file.truncate(60_000_000)
+    url = f'{{"url": "{root.as_uri()}", "dir_info": {{"editable": true}}}}'
+    site = write(tmp_path / "x" / "site-packages", **{"mine-1.0.dist-info/METADATA": "Name: mine\n"})
+    write(site, **{"mine-1.0.dist-info/direct_url.json": url})
+    monkeypatch.setattr(sys, "path", [*sys.path, str(site)])
+    (told,) = (str(one) for one in PackageSync(modules=False).discrepancies if one.name == "mine")
+    assert "git ignores 1 file in its packages (60.0 MB)" in told
+    assert "weights.bin (60.0 MB)" in told
+    assert "mine" not in {one.name for one in PackageSync(modules=False, ignore=["mine"]).discrepancies}
+
+
+def test_single_files_of_a_directory_can_be_taken(tmp_path: Path) -> None:
+    """Of a directory without __init__.py travels what was imported, by its path below the place of the search path."""
+    write(tmp_path, "space/one.py", "space/two.py", "space/pkg/__init__.py", "space/pkg/data.csv")
+    files = loose_files(tmp_path, ["space/one.py", "space/pkg", "missing/x.py"]).files
+    assert [file.path for file in files] == ["space/one.py", "space/pkg/__init__.py", "space/pkg/data.csv"]
 
 
 def test_a_file_is_read_again_only_if_it_may_have_changed(tmp_path: Path) -> None:
