@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -54,6 +55,30 @@ def install_by_hand(uv_bin: str, url: str) -> str:
     return ""
 
 
+def nannied(client: Client) -> list[str]:
+    """Return the addresses of the workers that have a nanny."""
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    return [address for address, facts in workers.items() if facts.get("nanny")]
+
+
+def kill(cluster: Cluster, client: Client, *workers: str) -> None:
+    """Kill the processes of workers, and wait until their nannies have started others."""
+    count = len(nannied(client))
+    for pid in client.run(os.getpid, workers=list(workers)).values():
+        os.kill(pid, signal.SIGKILL)
+
+    def are_back() -> bool:
+        present = nannied(client)
+        return len(present) == count and not set(workers) & set(present)
+
+    cluster.wait_for(are_back, "the workers that nannies start again", timeout=120)
+
+
+def of_nodes(report: pkgsync.SyncReport, what: str) -> int:
+    """Return how many nodes name something in their notes."""
+    return sum(any(what in note for note in node.notes) for node in report.nodes)
+
+
 def test_what_is_installed_on_a_worker_ends_with_it(
     run_cluster: Run, venvs: Venvs, tmp_path: Path, with_uv: dict[str, str]
 ) -> None:
@@ -70,48 +95,20 @@ def test_what_is_installed_on_a_worker_ends_with_it(
         run_cluster(workers=2, venv=venv, cache=cache, env=with_uv) as cluster,
         cluster.client(workers=2) as client,
     ):
-        cluster.add_worker(nanny=False)
-        client.wait_for_workers(3, timeout=60)
         pkgsync.sync(client, target, progress=False)
-        client.restart_workers(
-            nannied(client)[:1], timeout=60
-        )  # it starts in the layer, and the others have taken it live
-        client.wait_for_workers(3, timeout=60)
+        kill(cluster, client, nannied(client)[0])  # the next one starts in the layer, and the other has taken it live
         assert set(on_workers(client, install_by_hand, find_uv_bin(), index.url).values()) == {""}
-        assert set(on_workers(client, imported_version, "hand_one").values()) == {"1.0"}
-        assert set(on_workers(client, imported_version, "hand_two").values()) == {"1.0"}
-        installed = PipInstall(["hand-pipinstall"], pip_options=["--index-url", index.url])
-        client.register_plugin(installed)
-        assert set(on_workers(client, imported_version, "hand_pipinstall").values()) == {"1.0"}
+        client.register_plugin(PipInstall(["hand-pipinstall"], pip_options=["--index-url", index.url]))
+        for module in ("hand_one", "hand_two", "hand_pipinstall"):
+            assert set(on_workers(client, imported_version, module).values()) == {"1.0"}
         assert all(not compare_with_manifest(layer) for layer in (cache / "layers").iterdir())
+        assert venv.listing() == before
         assert {node.state for node in pkgsync.status(client).nodes} == {"matches"}
         assert {node.outcome for node in pkgsync.sync(client, target, progress=False).nodes} == {"matched"}
         assert set(on_workers(client, imported_version, "six").values()) == {TARGET}
-        client.restart_workers(nannied(client)[:1], timeout=60)
-        client.wait_for_workers(3, timeout=60)
-        left = on_workers(client, versions_here, ["hand-one"])
-        assert sum(found["hand-one"] is None for found in left.values()) == 1, (
-            "it ends with the worker, and only with it"
-        )
-        assert venv.listing() == before
-        pkgsync.release(client)
-        assert {found["hand-one"] for found in on_workers(client, versions_here, ["hand-one"]).values()} == {None}
-
-
-def nannied(client: Client) -> list[str]:
-    """Return the addresses of the workers that have a nanny."""
-    workers = client.scheduler_info(n_workers=-1)["workers"]
-    return [address for address, facts in workers.items() if facts.get("nanny")]
-
-
-def of_nodes(report: pkgsync.SyncReport, what: str) -> int:
-    """Return how many nodes name something in their notes."""
-    return sum(any(what in note for note in node.notes) for node in report.nodes)
-
-
-def end_here() -> None:
-    """End this worker's process."""
-    os._exit(1)
+        kill(cluster, client, nannied(client)[0])
+        left = [found["hand-one"] for found in on_workers(client, versions_here, ["hand-one"]).values()]
+        assert sorted(map(str, left)) == ["1.0", "None"], "it does not end with the worker, or with more than it"
 
 
 def test_what_changes_all_the_same_is_mended(
@@ -125,20 +122,20 @@ def test_what_changes_all_the_same_is_mended(
         (layer,) = (cache / "layers").iterdir()
         site_packages = next(layer.glob("lib/python*/site-packages"))
         first, second = nannied(client)
-        cluster.add_worker(nanny=False)
+        cluster.add_worker(nanny=False, name="without-nanny")
         client.wait_for_workers(3, timeout=60)
         on_workers(client, pid_here)  # a worker without a nanny runs no task before it has the environment
 
-        # A file is gone: the status names it, and the restarted worker has it again.
+        # Files are gone: the status names them, and the worker that starts next has them again.
         site_packages.chmod(0o755)
         trees.remove(site_packages / "tabulate")
         (site_packages / "inflection.py").unlink()
-        changed = [node for node in pkgsync.status(client).nodes if node.state == "changed"]
+        status = pkgsync.status(client)
+        changed = [node for node in status.nodes if node.state == "changed"]
         assert len(changed) == 4, "two nannies, a worker without a nanny, and the scheduler use it"
         assert all("inflection.py" in node.detail for node in changed)
-        assert not pkgsync.status(client).matches
-        client.restart_workers([first], timeout=60)
-        client.wait_for_workers(3, timeout=60)
+        assert not status.matches
+        kill(cluster, client, first)
         assert set(on_workers(client, imported_version, "inflection").values()) == {LIGHT["inflection"]}
         assert set(on_workers(client, imported_version, "tabulate").values()) == {LIGHT["tabulate"]}
 
@@ -151,32 +148,24 @@ def test_what_changes_all_the_same_is_mended(
         assert [node.outcome for node in report.nodes].count("restarted") == 1
         assert len(set(before.values()) & set(on_workers(client, pid_here).values())) == 2
         assert set(on_workers(client, imported_version, "six").values()) == {TARGET}
-        assert "six.py" not in str(pkgsync.sync(client, target, progress=False))
 
-        # The whole cache is gone under the running cluster: every worker that is restarted comes back.
+        cluster.processes["without-nanny"].terminate()  # nobody could restart it for what follows
+        cluster.wait_for(lambda: len(client.scheduler_info(n_workers=-1)["workers"]) == 2, "the end of that worker")
+
+        # The whole cache is gone, and the base was upgraded in place: the workers come back, and the sync names both.
         trees.remove(cache)
-        client.restart(timeout=90, wait_for_workers=False)
-        cluster.wait_for(lambda: len(client.run(os.getpid)) >= 2, "the workers with nannies")
-        assert set(on_workers(client, imported_version, "six").values()) == {TARGET}
-        pkgsync.sync(client, target, progress=False)
-        assert {node.state for node in pkgsync.status(client).nodes} == {"matches"}
-
-        # The base is upgraded in place: the worker that starts next has the target all the same, and the sync says so.
         uv(["pip", "install", "--python", venv.python, "inflection==0.3.1"])
-        assert any("inflection 0.5.1 → 0.3.1" in node.detail for node in pkgsync.status(client).nodes)
-        worker = nannied(client)[0]
-        ending = client.submit(end_here, workers=[worker])
-        cluster.wait_for(lambda: worker not in nannied(client), "the end of the worker")
-        ending.cancel()
+        kill(cluster, client, nannied(client)[0])
         report = pkgsync.sync(client, target, progress=False)
+        assert of_nodes(report, "its layer was changed: it is gone") >= 1
         assert of_nodes(report, "inflection 0.5.1 → 0.3.1") >= 1
-        client.wait_for_workers(2, timeout=60)
-        assert set(on_workers(client, imported_version, "inflection").values()) == {LIGHT["inflection"]}
+        assert {node.state for node in pkgsync.status(client).nodes} == {"matches"}
+        for module in ("six", "inflection"):
+            assert set(on_workers(client, imported_version, module).values()) == {LIGHT[module]}
 
         # Without a worker the report says so before all else.
         for name in [name for name in cluster.processes if name != "scheduler"]:
             cluster.processes[name].terminate()
         cluster.wait_for(lambda: not client.scheduler_info(n_workers=-1)["workers"], "the end of all workers")
-        assert str(pkgsync.sync(client, target, progress=False)).startswith(
-            "The cluster has no workers: those that join"
-        )
+        text = str(pkgsync.sync(client, target, progress=False))
+        assert text.startswith("The cluster has no workers: those that join will start in this environment.")
