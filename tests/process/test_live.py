@@ -43,6 +43,7 @@ class Place:
             contents[f"{info}/entry_points.txt"] = contents.pop("entry_points.txt")
         lines = [*(recorded(path, text.encode()) for path, text in contents.items()), f"{info}/RECORD,,"]
         contents[f"{info}/RECORD"] = "\n".join(lines) + "\n"
+        contents["../../../pyvenv.cfg"] = f"home = {Path(base_python()).parent}\n"
         for path, text in contents.items():
             place = Path(os.path.normpath(self.root / where / LIB / path))
             place.parent.mkdir(parents=True, exist_ok=True)
