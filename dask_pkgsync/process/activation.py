@@ -42,10 +42,6 @@ def switch_to(layer: Layer | None, place: Path | None = None, *, programs: bool 
     before, built, target, lacks = state.layer, state.built, state.target, state.lacks
     if is_active(layer):
         return lambda: None
-    if layer is None:
-        deactivate()
-    else:
-        activate(layer, place, programs=programs)
 
     def undo() -> None:
         if before:
@@ -55,6 +51,14 @@ def switch_to(layer: Layer | None, place: Path | None = None, *, programs: bool 
             deactivate()
         state.target, state.lacks = target, lacks
 
+    try:
+        if layer is None:
+            deactivate()
+        else:
+            activate(layer, place, programs=programs)
+    except BaseException:  # for example no space is left for the process's own environment
+        undo()
+        raise
     return undo
 
 

@@ -20,6 +20,8 @@ from dask_pkgsync.scanning.records import recorded
 
 LIB = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
 
+CONFIG = f"home = {Path(base_python()).parent}\ninclude-system-site-packages = false\n"
+
 
 class Place:
     """A base, layers for it, and processes of the base that take them live."""
@@ -28,7 +30,7 @@ class Place:
         self.root, self.base = root, Venv(root / "base")
         Path(self.base.python).parent.mkdir(parents=True)
         Path(self.base.python).symlink_to(base_python())
-        (self.base.root / "pyvenv.cfg").write_text(f"home = {Path(base_python()).parent}\n")
+        (self.base.root / "pyvenv.cfg").write_text(CONFIG)
         (self.base.root / LIB).mkdir(parents=True)
         for package in (locket, packaging, psutil):
             (self.base.root / LIB / package.__name__).symlink_to(Path(package.__file__).parent)
@@ -43,6 +45,7 @@ class Place:
             contents[f"{info}/entry_points.txt"] = contents.pop("entry_points.txt")
         lines = [*(recorded(path, text.encode()) for path, text in contents.items()), f"{info}/RECORD,,"]
         contents[f"{info}/RECORD"] = "\n".join(lines) + "\n"
+        contents["../../../pyvenv.cfg"] = CONFIG
         for path, text in contents.items():
             place = Path(os.path.normpath(self.root / where / LIB / path))
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -273,6 +276,23 @@ def test_a_process_that_does_not_match_is_as_before(place: Place) -> None:
     assert "comes 3.0 is not there" in reason
     assert "\n" not in reason
     assert as_before
+
+
+HALFWAY = """
+before = surroundings()
+try:
+    take_live(layer("halfway"), wanted)
+except OSError as error:
+    print(json.dumps([Path(error.filename).name, surroundings() == before]))
+"""
+
+
+def test_an_activation_that_fails_halfway_is_undone(tmp_path: Path) -> None:
+    """Where a layer cannot be activated to the end, the process has what it had before."""
+    place = Place(tmp_path)
+    place.has("halfway", "comes", "1.0")
+    (tmp_path / "halfway" / "pyvenv.cfg").unlink()
+    assert place.run(HALFWAY, {"comes": "1.0"}) == ["pyvenv.cfg", True]
 
 
 PARTLY = """
