@@ -19,7 +19,7 @@ from dask_pkgsync.process.imports import is_below
 from dask_pkgsync.process.module_files import found_in, is_namespace, names_in, root_of, same_code
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.scanning.installed import this_interpreter
-from dask_pkgsync.scanning.records import dist_infos, module_names, unrecorded
+from dask_pkgsync.scanning.records import FIRST, dist_infos, module_names, unrecorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,7 +94,7 @@ def find_shadows(path: Sequence[str], wanted: Wanted, *, loaded: bool = False) -
     for index, entry in enumerate(path):
         behind = [other for other in path[index + 1 :] if owned.has(other)]
         others = [other for other in path if owned.has(other)] if loaded else behind
-        root = None if _is_standard(entry) or not others else root_of(entry)
+        root = None if _is_standard(entry) or _is_of_target(entry) or not others else root_of(entry)
         if root is None:
             continue
         names = names_in(root) - sys.stdlib_module_names
@@ -184,6 +184,11 @@ def _hidden(here: Place, there: Path, names: frozenset[str], package: str = "") 
             yield package + name, mine, theirs
         elif is_namespace(theirs):  # a regular package or module behind a namespace comes first
             yield from _hidden(mine, theirs, names_in(mine) & names_in(theirs), f"{package}{name}.")
+
+
+def _is_of_target(entry: str) -> bool:
+    """Whether an entry of the search path holds the loose modules of a target that hide its distributions."""
+    return os.path.basename(entry) == FIRST  # noqa: PTH119
 
 
 def _is_standard(entry: str) -> bool:

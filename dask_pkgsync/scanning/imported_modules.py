@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
+from packaging.utils import canonicalize_name
 
 from dask_pkgsync.model.environments.environment import Environment
 from dask_pkgsync.model.errors import PolicyError
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
     from dask_pkgsync.model.policy import Policy
     from dask_pkgsync.scanning.snapshot import Snapshot
+    from dask_pkgsync.scanning.sources import SourceFile
 
 _OF_INTERPRETER = frozenset({"_virtualenv", "apport_python_hook", "sitecustomize", "usercustomize"})
 """Modules that set up an interpreter when it starts."""
@@ -101,7 +103,7 @@ def accounted(snapshot: Snapshot, policy: Policy, *, limit: int | None) -> tuple
             for one in modules:
                 ledger.compare_edit(one)
     for name, problem in ledger.changed.items():
-        if not (policy.ignores(name) or policy.ignores(distribution_name(name))):
+        if not (policy.ignores(canonicalize_name(name)) or policy.ignores(distribution_name(name))):
             discrepancies.append(Discrepancy(name, problem, _RESTART))
     return _with_modules(snapshot, added), tuple(discrepancies)
 
@@ -123,8 +125,9 @@ def _module(place: Path, top: str, modules: Iterable[Imported]) -> LooseModule:
     if place.is_dir():
         entries = entries_of(place, top)
         if (place / top).is_dir() and not (place / top / "__init__.py").is_file():
-            entries = sorted({_below(place, Path(module.file)) for module in modules})
-        files = loose_files(place, entries).files
+            files = _files_below(place, {_below(place, Path(module.file)) for module in modules})
+        else:
+            files = loose_files(place, entries).files
     else:
         by_name, _ = files_of(place, [top, f"{top}.py"])
         files = tuple(file for of_entry in by_name.values() for file in of_entry)
@@ -132,11 +135,23 @@ def _module(place: Path, top: str, modules: Iterable[Imported]) -> LooseModule:
     return LooseModule(top, place, files, is_first=is_first)
 
 
-def _below(place: Path, file: Path) -> str:
+def _files_below(place: Path, paths: Iterable[Path]) -> tuple[SourceFile, ...]:
+    """Return the files of some modules and packages below a directory."""
+    names: dict[Path, list[str]] = {}
+    for path in sorted(paths):
+        names.setdefault(path.parent, []).append(path.name)
+    return tuple(
+        replace(file, path=f"{above.as_posix()}/{file.path}")
+        for above, of_directory in names.items()
+        for file in loose_files(place / above, of_directory).files
+    )
+
+
+def _below(place: Path, file: Path) -> Path:
     """Return the path, relative to a directory, of the outermost regular package that has a file; else of the file."""
     relative = Path(os.path.relpath(file, place))
     packages = (parent for parent in reversed(relative.parents) if (place / parent / "__init__.py").is_file())
-    return next(packages, relative).as_posix()
+    return next(packages, relative)
 
 
 def _why_not(

@@ -16,7 +16,7 @@ from dask_pkgsync.model.target import Target
 from dask_pkgsync.process.module_files import is_copy
 from dask_pkgsync.process.shadows import find_shadows, put_behind, wanted_of
 from dask_pkgsync.scanning.installed import this_interpreter
-from dask_pkgsync.scanning.records import dist_infos
+from dask_pkgsync.scanning.records import FIRST, dist_infos
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,6 +142,14 @@ def test_of_two_distributions_of_the_target_neither_is_a_shadow(front: Path, sit
     both = {**dist_infos(front), **dist_infos(site)}
     assert find_shadows([str(front), str(site)], both) == []
     assert [one.module for one in find_shadows([str(front), str(site)], dist_infos(site))] == ["tests"]
+
+
+def test_what_hides_a_package_on_the_client_does_so_here(site: Path) -> None:
+    """A loose module of the target that comes before one of its distributions is no shadow, and stays in front."""
+    install(site, "module-shad", {f"{FIRST}/shad/__init__.py": "V = 'checkout'\n"}, "0+abc")
+    path = [str(site / FIRST), str(site)]
+    assert not find_shadows(path, dist_infos(site))
+    assert put_behind(path, dist_infos(site)) == path
 
 
 def test_what_shadows_is_put_right_behind_and_no_more(front: Path, site: Path, tmp_path: Path) -> None:
