@@ -221,7 +221,7 @@ def report_to_wire(report: NodeReport) -> dict[str, Any]:
         "fetched": report.fetched,
         "layer": one_line(report.layer, 100),
         "clashes": [clash_to_wire(clash) for clash in report.clashes[:MAX_CLASHES]],
-        "left_out": list(report.left_out),
+        "left-out": [one_line(text) for text in report.left_out],
     }
 
 
@@ -254,7 +254,7 @@ def report_from_wire(data: object, place: str = "report") -> NodeReport:
         int(root.key("fetched").number()),
         root.key("layer").text(100),
         tuple(clash_from_wire(entry.value, entry.place) for entry in root.key("clashes").items(MAX_CLASHES)),
-        tuple(entry.text() for entry in root.optional("left_out", []).items()),
+        tuple(entry.text() for entry in root.optional("left-out", []).items()),
     )
 
 
