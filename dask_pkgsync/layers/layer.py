@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.cache.directory import MARKER
+from dask_pkgsync.layers.layout import VirtualEnvironment
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.plan import pin
 from dask_pkgsync.model.wire.fields import Field
@@ -53,7 +53,7 @@ class Base:
 
 
 @dataclass(frozen=True)
-class Layer:
+class Layer(VirtualEnvironment):
     """A finished layer."""
 
     digest: str
@@ -76,21 +76,6 @@ class Layer:
     """A name for this publication of it: a layer that was changed is built anew under the same digest."""
     altered: tuple[str, ...] = ()
     """Files that had been replaced or added when earlier ones of this digest were set aside, relative to ``root``."""
-
-    @property
-    def bin(self) -> Path:
-        """Directory of its scripts."""
-        return self.root / "bin"
-
-    @property
-    def python(self) -> Path:
-        """Path of its interpreter."""
-        return self.bin / "python"
-
-    @property
-    def site_packages(self) -> Path:
-        """Directory of its distributions."""
-        return self.root / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
 
 
 def layer_to_wire(layer: Layer) -> dict[str, Any]:

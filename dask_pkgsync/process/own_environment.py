@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dask_pkgsync.layers.layout import VirtualEnvironment
 from dask_pkgsync.process.state import this_process
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ raise ImportError(PROBLEM)
 '''
 
 
-class OwnEnvironment:
+class OwnEnvironment(VirtualEnvironment):
     """The own environment of one process.
 
     Parameters
@@ -51,21 +52,6 @@ class OwnEnvironment:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-
-    @property
-    def bin(self) -> Path:
-        """Directory of its scripts."""
-        return self.root / "bin"
-
-    @property
-    def python(self) -> Path:
-        """Path of its interpreter."""
-        return self.bin / "python"
-
-    @property
-    def site_packages(self) -> Path:
-        """Directory of what is installed in it."""
-        return self.root / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
 
     def put_behind(self, layer: Layer) -> None:
         """Make the environment if it is not there, and put it behind a layer. Blocks, for some small files."""

@@ -1,0 +1,31 @@
+"""The layout of a virtual environment for the Python of this process."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class VirtualEnvironment:
+    """A virtual environment, by its directory."""
+
+    root: Path
+    """Its directory."""
+
+    @property
+    def bin(self) -> Path:
+        """Directory of its scripts."""
+        return self.root / "bin"
+
+    @property
+    def python(self) -> Path:
+        """Path of its interpreter."""
+        return self.bin / "python"
+
+    @property
+    def site_packages(self) -> Path:
+        """Directory of its distributions."""
+        return self.root / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
