@@ -18,7 +18,7 @@ from dask_pkgsync.model.indexes import OWN
 from dask_pkgsync.model.reports.failure import LayerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from dask_pkgsync.cache.directory import Cache
     from dask_pkgsync.installers import Installer
@@ -32,7 +32,7 @@ def find_installer(
     timeout: float,
     may_fetch: bool = True,
     wheel: Callable[[], Path | None] | None = None,
-    indexes: Indexes = OWN,
+    indexes: Sequence[Indexes] = (OWN,),
     trust: Mapping[str, str] | None = None,
 ) -> Installer:
     """Return the best installer that this node has or can get: uv if possible, else pip.
@@ -49,8 +49,8 @@ def find_installer(
         Whether uv may be fetched from an index. Without a reachable index, the attempt takes long.
     wheel : callable, optional
         Returns the path of a wheel of uv for this platform from elsewhere (the client), or None.
-    indexes : Indexes
-        Where uv may be fetched from.
+    indexes : sequence of Indexes
+        Where uv may be fetched from; each is tried in turn.
     trust : mapping, optional
         Environment variables that say whom this machine trusts (`scanning.configured_trust`).
 
@@ -114,9 +114,12 @@ def fetched_uv(
     wheel: Callable[[], Path | None] | None = None,
     *,
     timeout: float,
-    indexes: Indexes = OWN,
+    indexes: Sequence[Indexes] = (OWN,),
 ) -> Path | None:
-    """Return the uv in our cache, which the first process that needs it fetches; None if it cannot be fetched."""
+    """Return the uv in our cache, which the first process that needs it fetches; None if it cannot be fetched.
+
+    The client's uv comes first: it is there at once, while pip takes seconds to start and to ask an index.
+    """
     home = cache.tools / "uv"
     program = home / "bin" / "uv"
     if program.exists():
@@ -127,7 +130,9 @@ def fetched_uv(
         aside = cache.aside("tool")
         try:
             aside.mkdir()
-            if not ((pip and _by_pip(pip, aside, timeout, indexes)) or (wheel and _by_wheel(wheel, aside))):
+            if not (wheel and _by_wheel(wheel, aside)) and not (
+                pip and any(_by_pip(pip, aside, timeout, place) for place in indexes)
+            ):
                 return None
             (aside / "uv").rename(home)
         finally:
@@ -157,6 +162,6 @@ def _by_wheel(wheel: Callable[[], Path | None], aside: Path) -> bool:
             program.parent.mkdir(parents=True)
             program.write_bytes(bundle.read(member))
             program.chmod(0o755)
-    except (LayerError, WheelError, ValueError, zipfile.BadZipFile):  # no usable wheel: pip installs instead, slower
+    except (LayerError, WheelError, ValueError, zipfile.BadZipFile):  # no usable wheel: pip fetches uv
         return False
     return True

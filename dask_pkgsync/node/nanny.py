@@ -212,7 +212,7 @@ class NannyAgent(NodeAgent):
                 return
             await self.configure(target, anew)
         except Exception as error:  # noqa: BLE001  # after any error the verification in the worker fails
-            if self.in_force is in_force:
+            if self.in_force is None or self.in_force[0] is target:  # no sync has changed the target meanwhile
                 self.let_workers_verify(target)
                 self._start_children_here()
                 await self.tell_failure(error)

@@ -21,7 +21,7 @@ from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.process.imports import base_path, left_over, stays_whole
 from dask_pkgsync.process.live_change import live_change
 from dask_pkgsync.process.state import this_process
-from dask_pkgsync.scanning.configured_indexes import configured_indexes
+from dask_pkgsync.scanning.configured_indexes import configured_indexes, pip_indexes
 from dask_pkgsync.scanning.configured_trust import configured_trust
 from dask_pkgsync.scanning.installed import scan_installed, this_interpreter
 from dask_pkgsync.scanning.snapshot import verified, with_digests
@@ -166,7 +166,7 @@ def _build(plan: Plan, base: Environment, target: Target, settings: NodeSettings
         plan,
         node_base,
         cache,
-        lambda: installer(cache, target, sources.indexes, fetch),
+        lambda: installer(cache, target, settings, fetch),
         timeout=target.install_timeout,
         sources=sources,
     )
@@ -175,8 +175,8 @@ def _build(plan: Plan, base: Environment, target: Target, settings: NodeSettings
     return Prepared(plan, layer, node_base.site_packages, base)
 
 
-def installer(cache: Cache, target: Target, indexes: Indexes, fetch: Fetch | None = None) -> Installer:
-    """Return the best installer for this node: its own, or uv from one of these indexes or from the client."""
+def installer(cache: Cache, target: Target, settings: NodeSettings, fetch: Fetch | None = None) -> Installer:
+    """Return the best installer for this node: its own, or uv from the client or from an index."""
 
     def wheel() -> Path | None:
         uv = target.environment.distributions.get("uv")
@@ -195,9 +195,15 @@ def installer(cache: Cache, target: Target, indexes: Indexes, fetch: Fetch | Non
         timeout=timeout,
         may_fetch=may_fetch,
         wheel=None if target.transport == "index" else wheel,
-        indexes=indexes,
+        indexes=_indexes_for_uv(target, settings),
         trust=configured_trust(),
     )
+
+
+def _indexes_for_uv(target: Target, settings: NodeSettings) -> tuple[Indexes, ...]:
+    """Return where uv may be fetched from: this node's indexes, which may lack it, and those that pip here has."""
+    first = indexes_for(target, settings)
+    return (first,) if settings.indexes.configured else tuple(dict.fromkeys((first, pip_indexes())))
 
 
 def indexes_for(target: Target, settings: NodeSettings) -> Indexes:
@@ -210,9 +216,8 @@ def resolve_extra(target: Target, settings: NodeSettings) -> tuple[str, ...]:
     """Resolve the extra requirements to exact pins that agree with the target. Blocks: call it in a thread."""
     cache = open_cache(settings.cache_directory)
     constraints = [f"{d.name}=={d.version}" for d in target.environment.distributions.values()]
-    indexes = indexes_for(target, settings)
-    return installer(cache, target, indexes).resolve(
-        target.policy.extra, constraints, timeout=target.install_timeout, indexes=indexes
+    return installer(cache, target, settings).resolve(
+        target.policy.extra, constraints, timeout=target.install_timeout, indexes=indexes_for(target, settings)
     )
 
 

@@ -66,6 +66,7 @@ def start_children_in(user: object, python: Path, path: list[str]) -> None:
     """Start this process's children with an interpreter and search path, until `start_children_here` for this user."""
     global _undo  # noqa: PLW0603  # multiprocessing has one setting for the whole process
     with _guard:
+        _users.pop(user, None)  # so that it is the newest one again
         _users[user] = (str(python), path)
         multiprocessing.set_executable(str(python))
         if _undo is None:

@@ -36,7 +36,7 @@ def configured_indexes(directory: Path | None = None, environ: Mapping[str, str]
     """
     environ = os.environ if environ is None else environ
     uv = _from_uv(directory, environ)
-    return uv if uv.configured else _from_pip(environ)
+    return uv if uv.configured else pip_indexes(environ)
 
 
 def for_nodes(indexes: Indexes, *, with_credentials: bool = False) -> Indexes:
@@ -168,8 +168,9 @@ def _with_user(name: str, url: str, environ: Mapping[str, str]) -> str:
 # -- pip ---------------------------------------------------------------------------------------------------------------
 
 
-def _from_pip(environ: Mapping[str, str]) -> Indexes:
-    settings = pip_settings(_PIP_SETTINGS, environ)
+def pip_indexes(environ: Mapping[str, str] | None = None) -> Indexes:
+    """Return the indexes that pip is configured with, including credentials (see `configured_indexes`)."""
+    settings = pip_settings(_PIP_SETTINGS, os.environ if environ is None else environ)
     return Indexes(
         settings.get("index-url", ""),
         tuple(settings.get("extra-index-url", "").split()),

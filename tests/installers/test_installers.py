@@ -184,7 +184,7 @@ def test_uv_is_fetched_once_and_pip_takes_over_where_it_cannot_be(
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     cache = open_cache(str(tmp_path / "cache"))
     indexes, trust = configured_indexes(), configured_trust()
-    first = find.find_installer(cache, Path(bare.python), timeout=300, indexes=indexes, trust=trust)
+    first = find.find_installer(cache, Path(bare.python), timeout=300, indexes=[indexes], trust=trust)
     assert first.name == "uv"
     fetched = cache.tools / "uv" / "bin" / "uv"
     before = fetched.stat().st_mtime_ns
@@ -193,7 +193,7 @@ def test_uv_is_fetched_once_and_pip_takes_over_where_it_cannot_be(
     unreachable = Indexes("http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "0")
     other = open_cache(str(tmp_path / "other"))
-    assert find.find_installer(other, Path(bare.python), timeout=300, indexes=unreachable).name == "pip"
+    assert find.find_installer(other, Path(bare.python), timeout=300, indexes=[unreachable]).name == "pip"
     assert not list(other.building.iterdir())
     monkeypatch.setattr(find.util, "find_spec", without(find.util.find_spec, "uv", "pip", "ensurepip"))
     with pytest.raises(LayerError, match="neither uv nor pip"):

@@ -395,6 +395,7 @@ async def _race(scheduler: Scheduler, here: Environment, number: int) -> list[Pk
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::dask_pkgsync.DiscrepancyWarning")  # of the package that no node can have
 def test_in_hundreds_of_rounds_exactly_one_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two who come at the same instant one has the cluster, and the other is told whose it is; nothing is left."""
     monkeypatch.chdir(tmp_path)  # beside a large pyproject.toml each of them would read uv's options in it
@@ -550,6 +551,7 @@ def test_each_is_asked_for_what_only_they_have(tmp_path: Path, venvs: Venvs) -> 
         assert bens == anns.result() == [["ann", "ben"]] * 2
 
 
+@pytest.mark.filterwarnings("ignore::dask_pkgsync.DiscrepancyWarning")  # of the package that no node can have
 def test_of_two_who_wait_for_the_same_person_one_goes_on_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

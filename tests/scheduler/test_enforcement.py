@@ -449,7 +449,7 @@ def test_who_clears_the_configuration_gets_the_defaults(monkeypatch: pytest.Monk
         (
             "levels",
             {"six": "critical", "pandas": "strict"},
-            "pandas: expected one of critical, exact, compatible, ignore",
+            "pandas: expected one of critical, exact, version, compatible, ignore",
         ),
         ("install-timeout", "soon", "expected a time such as '600s' or 600, found 'soon'"),
         ("install-timeout", 0, "expected a time such as '600s' or 600, found 0"),
