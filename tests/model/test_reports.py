@@ -106,7 +106,7 @@ def test_a_report_is_ok_if_nothing_is_left_out() -> None:
     assert "helpers: it is gone" in str(DiscrepancyWarning(report.discrepancies))
     everywhere = SyncReport("t", nodes[:1])
     assert everywhere.discrepancies == (Discrepancy("numpy", "imported: <already>"),)
-    older = {key: value for key, value in report_to_wire(nodes[0]).items() if key != "left_out"}
+    older = {key: value for key, value in report_to_wire(nodes[0]).items() if key != "left-out"}
     assert report_from_wire(older).left_out == ()
 
 

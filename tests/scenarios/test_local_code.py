@@ -191,6 +191,7 @@ def test_what_was_built_on_the_client_alone_arrives_as_it_is(person: Person, clu
     assert f"1.0 (git {commit[:8]})" in found["table"]
 
 
+@pytest.mark.slow
 def test_a_compiled_editable_project_is_built_from_its_copy(person: Person, cluster: Cluster) -> None:
     """An editable project with a C extension arrives, and an edit of its C code does, too."""
     project = person.write(C_EXTENSION, "fast")
@@ -292,6 +293,7 @@ def test_where_all_share_one_environment_an_edit_restarts_who_imported_it(person
     assert not (tmp_path / "cache" / "layers").exists()
 
 
+@pytest.mark.slow
 def test_what_the_scheduler_has_imported_stays_known(person: Person, cluster: Cluster) -> None:
     """A module that it imported from a layer, and that was edited since, is refused however often one syncs."""
     person.write({"helpers.py": "answer = 1\n", "other.py": "answer = 1\n"}, "job")

@@ -526,6 +526,7 @@ def somebody(root: Path, name: str) -> Person:
 
 
 @pytest.mark.cluster
+@pytest.mark.slow
 def test_each_is_asked_for_what_only_they_have(tmp_path: Path, venvs: Venvs) -> None:
     """Where a node has Ann's layer already, nobody has sent Ann's wheel to this scheduler when Ben adds to it."""
     ann, ben = somebody(tmp_path, "ann"), somebody(tmp_path, "ben")
