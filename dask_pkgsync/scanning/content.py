@@ -34,6 +34,8 @@ _SCRIPT = re.compile(r"(?:\.\./)+(?:bin|Scripts)/[^/]*")
 _HEADER = re.compile(r"(?:\.\./)+[Ii]nclude/(?:site/)?(?:python\d[^/]*/)?")
 _DATA = re.compile(r"(?:\.\./)+")
 _FOR_EVERY_PLATFORM = re.compile(r"^Tag:\s*\S+-none-any\s*$", re.MULTILINE | re.IGNORECASE)
+_ALGORITHMS = frozenset({"sha256", "sha384", "sha512"})
+"""The algorithms of digests in RECORD (PEP 376, PEP 427)."""
 _CHUNK = 1 << 20
 
 
@@ -194,10 +196,8 @@ def _digest_now(path: str, recorded: str) -> str:
 
 @lru_cache(maxsize=20_000)
 def _digest_of_file(path: str, algorithm: str, _mtime_ns: int, _size: int, _inode: int) -> str:
-    try:
-        digest = hashlib.new(algorithm)
-    except ValueError:  # an algorithm that this interpreter lacks: the file is not what RECORD says, as far as known
-        digest, algorithm = hashlib.sha256(), "sha256"
+    algorithm = algorithm if algorithm in _ALGORITHMS else "sha256"  # then the file counts as modified
+    digest = hashlib.new(algorithm)
     with open(path, "rb", buffering=0) as file:  # noqa: PTH123
         while chunk := file.read(_CHUNK):
             digest.update(chunk)

@@ -222,6 +222,16 @@ def test_a_modified_distribution_is_packed_with_the_digest_that_was_found(
     assert content_of(str(tmp_path / "node" / INFO)).digest == found.content
 
 
+def test_a_digest_by_another_algorithm_tells_nothing(installed: tuple[Path, Callable[[], Distribution]]) -> None:
+    """A file of which it is not known whether it was modified counts as modified as soon as it has to be read."""
+    site, look = installed
+    record = site / INFO / "RECORD"
+    record.write_text(record.read_text().replace("twin_data/a.txt,sha256=", "twin_data/a.txt,shake_128="))
+    assert not look().modified
+    later(site / "twin_data" / "a.txt")
+    assert look().modified == 1
+
+
 @pytest.mark.parametrize("mark", ["~", "-"])
 def test_a_leftover_of_pip_never_counts(mark: str, installed: tuple[Path, Callable[[], Distribution]]) -> None:
     """Metadata that pip was about to remove is a fault, and the distribution is the one that is there."""
