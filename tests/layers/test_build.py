@@ -19,7 +19,16 @@ from dask_pkgsync.cache.directory import MARKER, open_cache
 from dask_pkgsync.installers.uv import Uv
 from dask_pkgsync.layers.build import build
 from dask_pkgsync.layers.clashes import clashes
-from dask_pkgsync.layers.layer import BASE_LINK, Base, Layer, base_at, layer_digest, layer_from_wire, layer_to_wire
+from dask_pkgsync.layers.layer import (
+    BASE_LINK,
+    Base,
+    Layer,
+    base_at,
+    layer_digest,
+    layer_from_wire,
+    layer_to_wire,
+    other_builds_in,
+)
 from dask_pkgsync.layers.leaks import find_leak
 from dask_pkgsync.layers.verify import verify
 from dask_pkgsync.model.environments.distribution import Distribution
@@ -567,3 +576,12 @@ def test_children_start_in_the_layer_until_nobody_wants_it(small: Venv, cache: C
     argv = [small.python, str(script), str(SOURCE), str(layer.root)]
     said = subprocess.run(argv, capture_output=True, text=True, check=True, env=surroundings(), timeout=120).stdout
     assert json.loads(said) == ["1.15.0", "1.17.0", True, True, False, "1.17.0", True, "1.15.0"]
+
+
+def test_a_layer_tells_which_builds_it_has_in_place_of_the_clients(tmp_path: Path) -> None:
+    """Its marker names them; without a layer, or with a damaged marker, there are none."""
+    assert other_builds_in(tmp_path) == ()
+    (tmp_path / MARKER).write_text("{")
+    assert other_builds_in(tmp_path) == ()
+    (tmp_path / MARKER).write_text('{"other-builds": ["torch"]}')
+    assert other_builds_in(tmp_path) == ("torch",)

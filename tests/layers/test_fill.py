@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -239,3 +240,66 @@ def test_an_error_of_a_wheel_reads_well() -> None:
     assert text == (
         "mine 1.0: it broke\n  the last words of the build:\n  | boom?[31m\n  | bang\n  what to do: Mend it."
     )
+
+
+class Builds(Recorder):
+    """An installer whose index has other builds than the client."""
+
+    def __init__(self, client: str = "client") -> None:
+        super().__init__()
+        self.client = client
+        """The digest of the file in what the client gives."""
+
+    def install(self, environment: Path, requirements: Sequence[str], **rest: Any) -> None:
+        super().install(environment, requirements, **rest)
+        site_packages = environment / "lib" / "python3.11" / "site-packages"
+        for requirement in requirements:
+            name, _, url = requirement.partition(" @ ")
+            build = self.client if url else "index"
+            info = site_packages / f"{name.partition('==')[0]}-1.0.dist-info"
+            (info / "RECORD").write_text(f"{info.name}/RECORD,,\nmodule.py,sha256={build},2\n")
+
+
+def digest(build: str) -> str:
+    """Return the content digest of what `Builds` installs."""
+    return hashlib.sha256(f"module.py,sha256={build}".encode()).hexdigest()
+
+
+ONE_AND_TWO = Plan((Install("one", "1.0", content=digest("client")), Install("two", "1.0", content=digest("index"))))
+
+
+def test_where_the_index_has_another_build_the_client_gives_its_own(tmp_path: Path) -> None:
+    """The build of the index stays where it is the client's, too."""
+    installer, client = Builds(), Client(tmp_path, "one", "two")
+    assert fill(tmp_path, installer, client, "auto", ONE_AND_TWO) == ("a note on one",)
+    assert client.asked == ["one"]
+    first, second = installer.asked
+    assert first == ["one==1.0", "two==1.0"]
+    assert second[0].startswith("one @ file://")
+    assert second[1] == "two==1.0"
+
+
+def test_a_build_that_cannot_run_here_is_told_and_that_of_the_index_stays(tmp_path: Path) -> None:
+    """Its wheel is for another platform: the layer names it, so that workers do not look for it."""
+    plan = Plan((Install("one", "1.0", content=digest("client")),))
+    base = Base(Path(sys.executable), (tmp_path / "base",), Environment.of(this_interpreter(), []))
+    sources = Sources("auto", Client(tmp_path, "one", tag="cp39-cp39-win_amd64"), target=TARGET)
+    filler = Filler(plan, base, Builds(), sources, 60)
+    (tmp_path / "work").mkdir()
+    (note,) = filler.fill(tmp_path / "work" / "layer", tmp_path / "final")
+    assert "one 1.0 is built for cp39-cp39-win_amd64" in note
+    assert note.endswith("it has the build of the index")
+    assert filler.other_builds == ["one"]
+
+
+def test_without_the_client_another_build_is_an_error(tmp_path: Path) -> None:
+    """Whoever lets only the index give packages decides what that means."""
+    with pytest.raises(LayerError, match=r"other builds of one==1\.0 than the client") as caught:
+        fill(tmp_path, Builds(), Client(tmp_path, "one"), "index", ONE_AND_TWO)
+    assert "builds='warn'" in caught.value.advice
+
+
+def test_a_client_whose_files_have_changed_meanwhile_is_told(tmp_path: Path) -> None:
+    """What it gives is not what its environment had."""
+    with pytest.raises(LayerError, match=r"wheels of one==1\.0 do not have the files"):
+        fill(tmp_path, Builds("edited"), Client(tmp_path, "one"), "auto", ONE_AND_TWO)
