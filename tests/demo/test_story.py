@@ -69,8 +69,20 @@ def test_the_demo_shows_the_main_job(place):
     assert processes_of(place) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("moment", ["Make an environment", "Sync: "])
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        (signal.SIGINT, "Sync: "),
+        *(
+            pytest.param(number, moment, marks=pytest.mark.slow)
+            for number, moment in (
+                (signal.SIGTERM, "Sync: "),
+                (signal.SIGINT, "Make an environment"),
+                (signal.SIGTERM, "Make an environment"),
+            )
+        ),
+    ],
+)
 def test_an_interrupted_demo_leaves_nothing(place, number, moment):
     """Interrupted in any step, the demo ends at once and leaves no process and no directory behind."""
     log = place.parent / "out.txt"

@@ -119,6 +119,7 @@ def test_files_and_variables_of_the_index_say_the_same() -> None:
 
 
 @pytest.mark.cluster
+@pytest.mark.slow
 def test_a_preload_on_the_command_line_takes_the_place_of_configured_ones(venvs: Venvs, tmp_path: Path) -> None:
     """What the index warns of is what Dask does; that the configured one runs alone, other tests show."""
     preload, mark = tmp_path / "of_the_command_line.py", tmp_path / "mark"
@@ -150,6 +151,7 @@ def test_a_local_cluster_needs_nothing(venvs: Venvs, tmp_path: Path) -> None:
 
 
 @pytest.mark.cluster
+@pytest.mark.slow
 def test_a_spec_cluster_adapts_in_the_target(venvs: Venvs, shared_cache: Path, tmp_path: Path) -> None:
     """Workers of another environment get the client's, and so do those that Dask adds."""
     script = with_work(adapted(blocks("local", "python")[1], {NODES: venvs.base().python}), LOOK)
@@ -161,6 +163,7 @@ def test_a_spec_cluster_adapts_in_the_target(venvs: Venvs, shared_cache: Path, t
 
 
 @pytest.mark.cluster
+@pytest.mark.slow
 def test_an_ssh_cluster_syncs(venvs: Venvs, tmp_path: Path) -> None:
     """Hosts behind a real SSH server get the environment, and the node's options from the client's configuration."""
     client = venvs.make_or_skip(*CLIENT, "asyncssh")
@@ -319,6 +322,7 @@ def pods(venvs: Venvs, tmp_path: Path) -> Iterator[Cluster]:
 
 
 @pytest.mark.cluster
+@pytest.mark.slow
 def test_containers_of_a_dask_cluster_are_guarded(
     pods: Cluster, venvs: Venvs, base_environment: Environment, tmp_path: Path
 ) -> None:
@@ -347,6 +351,7 @@ CHART = {
 
 
 @pytest.mark.cluster
+@pytest.mark.slow
 def test_values_of_the_chart_make_a_guarded_cluster(
     pods: Cluster, venvs: Venvs, base_environment: Environment, tmp_path: Path
 ) -> None:
@@ -436,6 +441,7 @@ def reachable(port: int) -> bool:
 
 
 @pytest.mark.cluster
+@pytest.mark.slow
 def test_subclasses_of_worker_and_nanny_stay_what_they_are(
     run_cluster: Run, target: Environment, tmp_path: Path
 ) -> None:
@@ -499,6 +505,7 @@ def test_tls_is_configured_once(
 
 
 @pytest.mark.cluster
+@pytest.mark.slow
 def test_two_clusters_share_a_cache_directory(run_cluster: Run, base_environment: Environment, tmp_path: Path) -> None:
     """Two schedulers' workers, with one cache directory, get different environments at the same time."""
     cache = tmp_path / "shared"
@@ -587,7 +594,9 @@ def read_only_base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Venv]:
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("configured", [True, False], ids=["as-on-the-page", "without-configuration"])
+@pytest.mark.parametrize(
+    "configured", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["as-on-the-page", "without-configuration"]
+)
 def test_read_only_bases_of_users_that_are_not_root(read_only_base: Venv, configured: bool, tmp_path: Path) -> None:
     """With nothing writable but one directory, the cluster starts and takes an environment; the base stays as it is."""
     alone = unprivileged()

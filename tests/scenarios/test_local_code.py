@@ -213,6 +213,7 @@ def test_a_compiled_editable_project_is_built_from_its_copy(person: Person, clus
     assert found == {"first": [42, 42], "second": [43, 43]}
 
 
+@pytest.mark.slow
 def test_loose_modules_arrive_and_an_edit_reaches_workers_that_imported_them(person: Person, cluster: Cluster) -> None:
     """What lies beside the script and on PYTHONPATH arrives; what must not travel stays at home."""
     person.write(
