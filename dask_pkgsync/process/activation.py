@@ -131,15 +131,21 @@ def _is_in_any(path: str, roots: Sequence[str]) -> bool:
 
 
 def _add_links(layer: Layer, directory: str) -> None:
-    """Read the .pth files of a layer, except that which adds the base; what they add comes behind the layer."""
+    """Read the .pth files of a layer, except that which adds the base.
+
+    What they add comes behind the layer, except what they put in front of it (`wheels.module_wheel`).
+    """
     before = list(sys.path)
     known = {os.path.normcase(entry) for entry in before}
     for link in sorted(layer.site_packages.glob("*.pth")):
         if link.name != BASE_LINK:
             site.addpackage(directory, link.name, known)
     if added := [entry for entry in sys.path if entry not in before]:
-        position = before.index(directory) + 1
-        sys.path[:] = [*before[:position], *added, *before[position:]]
+        place = sys.path.index(directory)
+        front = [entry for entry in added if sys.path.index(entry) < place]
+        behind = [entry for entry in added if entry not in front]
+        position = before.index(directory)
+        sys.path[:] = [*before[:position], *front, directory, *behind, *before[position + 1 :]]
 
 
 def _prefer(layer: Layer, place: Path | None) -> None:
