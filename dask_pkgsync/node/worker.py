@@ -84,7 +84,7 @@ class WorkerSync(WorkerPlugin):
 
     async def _verify_before_registration(self, worker: Worker) -> None:
         if self.layer is not None:
-            activation.adopt(self.layer, Path(worker.local_directory))
+            await asyncio.to_thread(activation.adopt, self.layer, Path(worker.local_directory))
         try:
             await asyncio.to_thread(verify, self.target)
         except Exception as error:
@@ -147,7 +147,7 @@ class WorkerAgent(NodeAgent):
     async def handle_release(self) -> dict[str, Any]:
         """Go back to the base, as far as a running process can."""
         modules = imports.loaded_from(this_process().layer) if this_process().layer else ()
-        activation.deactivate()
+        await asyncio.to_thread(activation.deactivate)
         self.in_force = None
         forget_versions()
         still = f"the worker still has modules of the released environment: {', '.join(modules[:5])}; restart it"

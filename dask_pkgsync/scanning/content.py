@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from dask_pkgsync.model.environments.distribution import Distribution
 
-_OF_INSTALLER = frozenset(
+OF_INSTALLER = frozenset(
     {
         *("RECORD", "RECORD.jws", "RECORD.p7s", "INSTALLER", "REQUESTED"),
         *("direct_url.json", "uv_cache.json", "uv_build.json"),
@@ -100,7 +100,7 @@ def _digest(rows: Iterable[tuple[str, str]]) -> str:
 def own_files(dist_info: str) -> Iterator[OwnFile]:
     """Yield the files that RECORD lists and that were in the wheel, in the order of RECORD."""
     lines = text_of(f"{dist_info}{os.sep}RECORD").replace("\r", "").split("\n")
-    of_installer = {f"{os.path.basename(dist_info)}/{name}" for name in _OF_INSTALLER}  # noqa: PTH119
+    of_installer = {f"{os.path.basename(dist_info)}/{name}" for name in OF_INSTALLER}  # noqa: PTH119
     for path, digest, size in _rows(lines):
         if path in of_installer or is_compiled_here(path, digest):
             continue

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.environments.origin import FromDirectory
 from dask_pkgsync.model.errors import WheelError
-from dask_pkgsync.scanning.content import is_compiled_here
+from dask_pkgsync.scanning.content import OF_INSTALLER, is_compiled_here
 from dask_pkgsync.scanning.direct_url import parse_direct_url
 
 if TYPE_CHECKING:
@@ -30,10 +30,6 @@ if TYPE_CHECKING:
 
 _DATE = (1980, 1, 1, 0, 0, 0)
 _CHUNK = 1 << 20
-_OF_INSTALLER = frozenset(
-    {"RECORD", "RECORD.jws", "RECORD.p7s", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json"}
-)
-"""Files in dist-info that belong to the installation, not to the distribution."""
 _SHEBANG = re.compile(rb"\A#!(?:/bin/sh\n'''exec' [^\n]*python[^\n]*\n' '''|(?P<program>/[^\n ]*/pythonw?[0-9.]*))\n")
 """The interpreter line that an installer wrote into a script: one line, or three for long or relocatable paths."""
 _LIBRARY = re.compile(r"\.(?:so(?:\.[0-9.]+)?|dylib|pyd|dll)$")
@@ -190,7 +186,7 @@ def _is_editable(dist_info: Path) -> bool:
 def _is_of_installer(path: str, digest: str, dist_info: str) -> bool:
     """Whether a file is none of the wheel's: bytecode that Python makes, or the installer's own files in dist-info."""
     directory, _, name = path.rpartition("/")
-    return is_compiled_here(path, digest) or (directory == dist_info and name in _OF_INSTALLER)
+    return is_compiled_here(path, digest) or (directory == dist_info and name in OF_INSTALLER)
 
 
 def _prefix_of(root: Path) -> Path:
