@@ -25,6 +25,7 @@ from dask_pkgsync import Policy, scan
 from dask_pkgsync.model.environments.environment import environment_from_wire, environment_to_wire
 from dask_pkgsync.model.operator_policy import OperatorPolicy
 from dask_pkgsync.model.target import Target
+from dask_pkgsync.scheduler.clients.acquaintances import Acquaintances
 from dask_pkgsync.scheduler.clients.gate import Gate
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def gate(operator_policy: OperatorPolicy) -> Gate:
     scheduler: Any = SimpleNamespace(
         add_client=MethodType(Scheduler.add_client, object()), add_worker=MethodType(Scheduler.add_worker, object())
     )
-    return Gate(scheduler, operator_policy, lambda _: None, lambda: True, lambda _: None)
+    acquaintances = Acquaintances(lambda _: True)
+    return Gate(scheduler, operator_policy, lambda _: None, lambda: True, lambda _: None, acquaintances)
 
 
 def judged(title: str, at: Gate, message: dict[str, Any], who: str, *, passes: bool = True) -> Race:

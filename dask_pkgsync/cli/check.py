@@ -47,12 +47,12 @@ def check(address: str, **given: Any) -> None:
 def _check_cluster(address: str, policy: Policy, given: dict[str, Any], *, modules: bool | list[str] | None) -> Verdict:
     from dask_pkgsync.client.api import check as check_cluster
     from dask_pkgsync.client.connection import RefusedError
-    from dask_pkgsync.client.handshake import take_presented
+    from dask_pkgsync.client.handshake import presented_snapshot, take_presented
     from dask_pkgsync.scanning.snapshot import verified
 
     try:
         with connected(address, given, modules=modules) as client:
-            environment = verified(take_presented().environment)
+            environment = verified(presented_snapshot(take_presented(client)).environment)
             policy.refuse_unknown_only(environment.distributions)
             return _with_faults(check_cluster(client, environment, policy), environment, policy)
     except RefusedError as error:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from distributed import Client
 
 from dask_pkgsync.carry.archive import archive
-from dask_pkgsync.client.dask_internals import ask_scheduler, scheduler_versions
-from dask_pkgsync.client.handshake import take_presented
+from dask_pkgsync.client import recognition
+from dask_pkgsync.client.dask_internals import ask_scheduler, scheduler_id, scheduler_versions
+from dask_pkgsync.client.handshake import presented_snapshot
 from dask_pkgsync.client.plugin import PackageSync
 from dask_pkgsync.client.progress_events import events_reported_to
 from dask_pkgsync.client.registration import announced, join, register
@@ -24,6 +25,7 @@ from dask_pkgsync.model.errors import PkgsyncError, WarnsOnlyError
 from dask_pkgsync.model.handshake import versions_in
 from dask_pkgsync.model.mismatch import EnvironmentMismatchWarning
 from dask_pkgsync.model.policy import Policy, policy_to_wire
+from dask_pkgsync.model.presentation import Presentation, short_presentation
 from dask_pkgsync.model.reports.discrepancies import DiscrepancyWarning
 from dask_pkgsync.model.reports.progress import OnlyIfNeeded, Reporter
 from dask_pkgsync.model.reports.status import status_from_wire
@@ -32,8 +34,9 @@ from dask_pkgsync.model.reports.verdict import LET_IN, UNGUARDED, Verdict, refus
 from dask_pkgsync.model.wire.protocol import SCHEMA
 from dask_pkgsync.model.wire.releases import agree
 from dask_pkgsync.options.keywords import refuse_unknown, takes_options
-from dask_pkgsync.options.person import policy_from, this_person
+from dask_pkgsync.options.person import cache_root, policy_from, this_person
 from dask_pkgsync.process.state import this_process
+from dask_pkgsync.scanning.local_files import local_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,10 +44,12 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from dask_pkgsync.client.handshake import Presented
     from dask_pkgsync.model.environments.environment import Environment
     from dask_pkgsync.model.reports.status import ClusterStatus
     from dask_pkgsync.model.reports.sync import SyncReport
     from dask_pkgsync.options.keywords import Options
+    from dask_pkgsync.scanning.snapshot import Snapshot
 
 
 @takes_options
@@ -110,35 +115,68 @@ def _sync_and_wait(
     return report
 
 
-async def sync_at_connection(client: Client) -> None:
-    """Sync as configured while ``Client(...)`` runs; ``Client(...)`` raises the errors of the sync."""
-    reporter = OnlyIfNeeded(make_reporter(None))
+async def sync_at_connection(client: Client, presented: Presented | None) -> None:
+    """Sync as configured while ``Client(...)`` runs; ``Client(...)`` raises the errors of the sync.
 
-    async def sync_or_warn() -> None:
-        snapshot = await asyncio.to_thread(take_presented)  # in a thread, because it may scan
-        try:
-            report = await _sync(client, lambda: PackageSync.of_snapshot(snapshot), reporter)
-            if report.discrepancies:
-                warnings.warn(DiscrepancyWarning(report.discrepancies), stacklevel=2)
-        except WarnsOnlyError:
-            verdict = await _check(client, snapshot.environment, policy_from({}))
-            if verdict.differences:
-                warnings.warn(EnvironmentMismatchWarning(verdict.differences), stacklevel=2)
-
-    await sync_on_connect(client, sync_or_warn)
+    Parameters
+    ----------
+    client : distributed.Client
+    presented : Presented or None
+        What the client has presented in its handshake.
+    """
+    await sync_on_connect(client, lambda: sync_connected(client, presented))
 
 
-async def _sync(client: Client, make_plugin: Callable[[], PackageSync], reporter: Reporter) -> SyncReport:
+async def sync_connected(client: Client, presented: Presented | None) -> None:
+    """Sync a client that is connected, as configured, and remember that the scheduler knows its environment.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    presented : Presented or None
+        What the client has presented in its handshake. If that was not the environment itself, it is scanned here.
+    """
+    snapshot = await asyncio.to_thread(presented_snapshot, presented)  # in a thread, because it may scan
+    plugin = await asyncio.to_thread(PackageSync.of_snapshot, snapshot)
+    try:
+        report = await _sync(
+            client, lambda: plugin, OnlyIfNeeded(make_reporter(None)), presented=snapshot.environment.fingerprint
+        )
+    except WarnsOnlyError:
+        verdict = await _check(client, snapshot.environment, policy_from({}))
+        if verdict.differences:
+            warnings.warn(EnvironmentMismatchWarning(verdict.differences), stacklevel=2)
+        return
+    if report.discrepancies:
+        warnings.warn(DiscrepancyWarning(report.discrepancies), stacklevel=2)
+    if presented is not None:
+        await _remember(client, snapshot, plugin, presented.situation)
+
+
+async def _remember(client: Client, snapshot: Snapshot, plugin: PackageSync, situation: str) -> None:
+    """Remember that the scheduler knows this environment, so that the next client is recognised by its fingerprint."""
+    announcement = await announced(client)
+    if announcement is not None and announcement.recognises:
+        short = short_presentation(Presentation(snapshot.environment, this_person()), plugin.target.id)
+        situations, scheduler = [situation, recognition.situation()], scheduler_id(client)
+        await asyncio.to_thread(
+            lambda: recognition.remember(situations, scheduler, short, local_files(plugin.snapshot), cache_root())
+        )
+
+
+async def _sync(
+    client: Client, make_plugin: Callable[[], PackageSync], reporter: Reporter, *, presented: str = ""
+) -> SyncReport:
     plugin = await asyncio.to_thread(make_plugin)
     reporter.started(plugin.target.id)
     try:
-        if (joined := await join(client, plugin)) is not None:
-            reporter.finished(joined)
-            return joined
-        await asyncio.to_thread(archive)  # cached, so that pickling the plugin does not block the event loop
-        async with events_reported_to(client, reporter):
-            report = await register(client, plugin, plugin.name, idempotent=False)
-        await _warn_of_missing_local_code(client, plugin)
+        report = await join(client, plugin, presented)
+        if report is None:
+            await asyncio.to_thread(archive)  # cached, so that pickling the plugin does not block the event loop
+            async with events_reported_to(client, reporter):
+                report = await register(client, plugin, plugin.name, idempotent=False)
+        if report.target != plugin.target.id:  # where a target is enforced
+            await _warn_of_missing_local_code(client, plugin)
     except OSError as error:
         reporter.failed(error)
         raise PkgsyncError(

@@ -11,8 +11,7 @@ from distributed import Client
 from distributed.comm.addressing import resolve_address
 from distributed.security import Security
 
-from dask_pkgsync.client.dask_internals import change_handshake
-from dask_pkgsync.client.handshake import presenting
+from dask_pkgsync.client.handshake import present
 from dask_pkgsync.model.errors import PkgsyncError
 from dask_pkgsync.model.handshake import LOOKING
 from dask_pkgsync.model.operator_policy import NO_FINGERPRINT
@@ -133,9 +132,7 @@ def presented(modules: Any = None, *, in_any_case: bool = False) -> Iterator[Non
     in_any_case : bool
         Whether to leave the loose modules out if they cannot be scanned or are too large.
     """
-    undo = change_handshake(
-        lambda get_versions: _lenient(presenting(get_versions)) if in_any_case else presenting(get_versions)
-    )
+    undo = present(_lenient if in_any_case else None)
     try:
         with dask.config.set({} if modules is None else {"pkgsync.modules": modules}):
             yield

@@ -158,6 +158,91 @@ def send_held_messages(client: Client) -> None:
         client._send_to_scheduler_safe(message)
 
 
+def intercept(
+    client: Client, send: Callable[[Callable[[Any], None], Any], None], wait: Callable[[], Awaitable[None]]
+) -> Callable[[], Callable[[Any], None]]:
+    """Let all that a client sends to its scheduler pass through two functions of ours.
+
+    Parameters
+    ----------
+    client : Client
+    send : callable
+        Receives Dask's own function and each message for the stream, on the event loop.
+    wait : callable
+        Is awaited before each call of a handler of the scheduler, except for the state of the cluster, which Dask asks
+        for by itself now and then.
+
+    Returns
+    -------
+    callable
+        Undoes it, and returns Dask's own function that sends a message.
+
+    Notes
+    -----
+    Replaces the method ``Client._send_to_scheduler_safe`` on the instance, which ``Client._send_to_scheduler`` calls on
+    the event loop, and ``Client.scheduler``, whose attributes call the scheduler's handlers: distributed 2024.6.0 and
+    2026.8.0. ``Client._heartbeat`` uses neither.
+    If it changes: find the two ways by which ``Client.submit`` and ``Client.run`` reach the scheduler.
+    """
+    send_as_dask: Callable[[Any], None] = client._send_to_scheduler_safe
+    scheduler: Any = client.scheduler
+    vars(client)["_send_to_scheduler_safe"] = functools.partial(send, send_as_dask)
+    waiting: Any = _AwaitingRpc(scheduler, wait)
+    client.scheduler = waiting
+
+    def undo() -> Callable[[Any], None]:
+        vars(client).pop("_send_to_scheduler_safe", None)
+        if client.scheduler is waiting:
+            client.scheduler = scheduler
+        return send_as_dask
+
+    return undo
+
+
+class _AwaitingRpc:
+    """The scheduler's handlers as functions, as those of ``Client.scheduler``, which wait before each call."""
+
+    def __init__(self, scheduler: Any, wait: Callable[[], Awaitable[None]]) -> None:
+        self._scheduler, self._wait = scheduler, wait
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._scheduler, name)
+        if name == "identity" or name in vars(self._scheduler) or hasattr(type(self._scheduler), name):
+            return found
+
+        async def call(**arguments: Any) -> Any:
+            await self._wait()
+            return await found(**arguments)
+
+        return call
+
+
+def fail_futures(client: Client, error: Exception) -> None:
+    """Let all futures of a client that wait for a result raise an error.
+
+    Notes
+    -----
+    Uses ``Client.futures``, whose values have ``status`` and ``set_error``: distributed 2024.6.0 and 2026.8.0.
+    If it changes: do what ``Client._handle_task_erred`` does for the message of a task that has failed.
+    """
+    for state in list(client.futures.values()):
+        if state.status == "pending":
+            state.set_error(error, None)
+
+
+def scheduler_id(client: Client) -> str:
+    """Return the id of the scheduler to which a client connects, which another start of the scheduler does not have.
+
+    Notes
+    -----
+    Uses ``id`` in ``Client._scheduler_identity``, which ``Client._ensure_connected`` has asked for before it calls
+    ``get_versions``: distributed 2024.6.0 and 2026.8.0. It is empty where there is none.
+    If it changes: return an empty text, and no client is recognised.
+    """
+    found = client._scheduler_identity.get("id")
+    return found if isinstance(found, str) else ""
+
+
 # -- the connection ---------------------------------------------------------------------------------------------------
 
 
@@ -318,7 +403,9 @@ _connecting: ContextVar[weakref.ref[Client] | None] = ContextVar("connecting", d
 """The client that connects in this context; tasks that it starts keep the context, and must not keep the client."""
 
 
-def change_handshake(change: Callable[[GetVersions], GetVersions]) -> Callable[[], None]:
+def change_handshake(
+    change: Callable[[GetVersions], GetVersions], tries_again: Callable[[Client, ImportError], bool]
+) -> Callable[[], None]:
     """Let clients of this process send what a changed `get_versions` returns when they connect.
 
     While it runs, `connecting_client` returns the client. ``Client(...)`` raises an `ImportError` that it raises.
@@ -327,6 +414,8 @@ def change_handshake(change: Callable[[GetVersions], GetVersions]) -> Callable[[
     ----------
     change : callable
         Receives the present `get_versions` and returns the changed one.
+    tries_again : callable
+        Receives the client and the error, where the scheduler has refused a client; returns whether to connect again.
 
     Returns
     -------
@@ -336,7 +425,8 @@ def change_handshake(change: Callable[[GetVersions], GetVersions]) -> Callable[[
     Notes
     -----
     Replaces ``distributed.versions.get_versions``, which ``Client._ensure_connected`` looks up in its module and calls
-    without arguments, as schedulers do, and that method itself, to know which client calls. Workers have imported the
+    without arguments, as schedulers do, and that method itself, to know which client calls; after a refusal it can be
+    called again. Workers have imported the
     function by name and keep the original: distributed 2024.6.0 and 2026.8.0.
     If it changes: replace whatever makes the ``versions`` of the message ``register-client``.
     """
@@ -347,6 +437,10 @@ def change_handshake(change: Callable[[GetVersions], GetVersions]) -> Callable[[
     async def connecting(self: Client, *args: Any, **kwargs: Any) -> Any:
         _connecting.set(weakref.ref(self))
         try:
+            return await ensure_connected(self, *args, **kwargs)
+        except ImportError as error:
+            if not tries_again(self, error):
+                raise
             return await ensure_connected(self, *args, **kwargs)
         finally:
             _connecting.set(None)

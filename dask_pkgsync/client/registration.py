@@ -45,10 +45,18 @@ async def announced(client: Client) -> Announcement | None:
     return announcement_from_wire(await client.get_metadata([TOPIC], default=None))
 
 
-async def join(client: Client, plugin: Registrable) -> SyncReport | None:
+async def join(client: Client, plugin: Registrable, presented: str = "") -> SyncReport | None:
     """Add this client's claim to the cluster's target, if the two are equal; return None if they are not.
 
-    This costs two short messages, while registering the plugin sends its source.
+    Where the operator enforces a target, a client joins it with any environment that the gate has let in. This costs
+    two short messages, while registering the plugin sends its source.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    plugin : Registrable
+    presented : str
+        Fingerprint of the environment that the client has presented in its handshake; empty if it has presented none.
 
     Raises
     ------
@@ -58,12 +66,15 @@ async def join(client: Client, plugin: Registrable) -> SyncReport | None:
     announcement = await announced(client)
     if announcement is None or not _can_talk(announcement):
         return None
-    if announcement.mode != "warn" and announcement.target != plugin.target.id:
+    is_enforced = announcement.mode == "enforce" and bool(presented)
+    if announcement.mode != "warn" and not is_enforced and announcement.target != plugin.target.id:
         return None
     BlobProvider(client, plugin.snapshot, plugin.target.store).listen()
     plugin.client = client.id
     own = own_to_wire(plugin.target)
-    answer = await ask_scheduler(client, "pkgsync_join", client=client.id, target=plugin.target.id, rest=own)
+    answer = await ask_scheduler(
+        client, "pkgsync_join", client=client.id, target=plugin.target.id, rest=own, fingerprint=presented
+    )
     if answer == ONLY_WARNS:
         raise WarnsOnlyError
     if answer is None:

@@ -23,6 +23,8 @@ class Announcement:
     syncs by the message ``pkgsync_sync``, and brings no scheduler plugin."""
     release: Release = THIS
     """The release of dask-pkgsync on the scheduler."""
+    recognises: bool = True
+    """Whether the scheduler recognises clients by the fingerprint of their environment (`presentation.Recognition`)."""
 
 
 def announcement_to_wire(announcement: Announcement) -> dict[str, Any]:
@@ -32,6 +34,7 @@ def announcement_to_wire(announcement: Announcement) -> dict[str, Any]:
         "target": announcement.target,
         "guarded": announcement.is_guarded,
         "release": release_to_wire(announcement.release),
+        "recognises": announcement.recognises,
     }
 
 
@@ -46,6 +49,7 @@ def announcement_from_wire(data: object) -> Announcement | None:
             field.key("target").text(100),
             field.optional("guarded", default=False).flag(),
             release_from_wire(field.optional("release", None)),
+            recognises=field.optional("recognises", default=False).flag(),
         )
     except MessageError:
         return None

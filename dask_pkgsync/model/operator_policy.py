@@ -73,7 +73,7 @@ class OperatorPolicy:
         """The target that the operator enforces; None if the mode is not ``enforce``."""
         return self.expected if self.mode == "enforce" else None
 
-    def _text(self, comparison: Comparison) -> str | None:
+    def text(self, comparison: Comparison) -> str | None:
         """Return the text of the refusal, or in mode ``warn`` the table of differences; None if there are none."""
         if not comparison:
             return None
@@ -99,17 +99,17 @@ class OperatorPolicy:
             The critical packages in which the client differs from the scheduler.
         """
         if environment is not None:
-            return self._text(critical.and_also(self.differing_from(environment)))
+            return self.text(critical.and_also(self.differing_from(environment)))
         if not critical and self.stock_clients == "refuse" and not is_of_worker(message["client"]):
             return NO_FINGERPRINT
-        return self._text(critical.and_also(self.differing_in(message)))
+        return self.text(critical.and_also(self.differing_in(message)))
 
     def judge_worker(self, message: dict[str, Any], critical: Comparison) -> str | None:
         """Return why a worker is refused, or in mode ``warn`` how it differs; None if it matches.
 
         A worker is refused only for critical packages, because a sync changes its other packages.
         """
-        return self._text(critical.and_also(self.differing_in(message, "worker") if self.only_warns else None))
+        return self.text(critical.and_also(self.differing_in(message, "worker") if self.only_warns else None))
 
     def differing_in(self, message: dict[str, Any], role: str = "client") -> Comparison | None:
         """Compare the few packages that Dask's handshake names with the cluster's; None if they match."""

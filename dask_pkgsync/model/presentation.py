@@ -1,4 +1,8 @@
-"""What a client with the preload presents in Dask's handshake: its environment, its user and its dask-pkgsync."""
+"""What a client with the preload presents in Dask's handshake: its environment, its user and its dask-pkgsync.
+
+A scheduler that has let the same environment in before recognises it by its fingerprint, so that such a client presents
+no list of packages.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +41,7 @@ def presentation_to_wire(presentation: Presentation) -> dict[str, Any]:
 
 
 def presented(message: dict[str, Any]) -> Environment | None:
-    """Check and return the environment that a client presents in its handshake; None if it presents none.
+    """Check and return the environment that a client presents in its handshake; None if it presents none, or a name.
 
     Raises
     ------
@@ -50,11 +54,50 @@ def presented(message: dict[str, Any]) -> Environment | None:
     if not isinstance(versions.value, dict) or PRESENTED not in versions.value:
         return None
     presentation = versions.key(PRESENTED)
+    if recognition_in(message) is not None:
+        return None
     release = presentation.optional("release", None)
     if release.value is not None or presentation.key("schema").value == UNTOLD.newest:
         agree(release_from_wire(release), here="the cluster's scheduler", there="the client")
     presentation.schema()
     return environment_from_wire(presentation.key("environment").value, f"{presentation.place}.environment")
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """What a client presents that the scheduler has let in before: only the names of its environment and target."""
+
+    fingerprint: str
+    """`Environment.fingerprint` of the client's environment."""
+    target: str
+    """Name (`Target.id`) of the target that the client asks for."""
+
+
+def short_presentation(presentation: Presentation, target: str) -> dict[str, Any]:
+    """Return, as plain data, what a client presents to a scheduler that has let it in before (`Recognition`)."""
+    return {
+        "schema": SCHEMA,
+        "release": release_to_wire(presentation.release),
+        "person": presentation.person,
+        "fingerprint": presentation.environment.fingerprint,
+        "target": target,
+    }
+
+
+def recognition_in(message: dict[str, Any]) -> Recognition | None:
+    """Check and return the names by which a client asks to be recognised; None if it presents its whole environment.
+
+    Raises
+    ------
+    MessageError
+        If they are not what the protocol allows.
+    """
+    versions = message.get("versions")
+    presentation = versions.get(PRESENTED) if isinstance(versions, dict) else None
+    if not isinstance(presentation, dict) or "fingerprint" not in presentation:
+        return None
+    field = Field(message, "handshake").key("versions").key(PRESENTED)
+    return Recognition(field.key("fingerprint").text(100), field.key("target").text(100))
 
 
 def presented_person(versions: object) -> str:

@@ -147,6 +147,19 @@ def with_imported_modules(
     return accounted(scanned, policy, limit=limit)
 
 
+def cache_root() -> str:
+    """Return the path of the client's cache directory, which is made if it is missing. Blocks.
+
+    Raises
+    ------
+    LayerError
+        If it cannot be used.
+    """
+    from dask_pkgsync.cache.directory import open_cache
+
+    return str(open_cache(read(node.CACHE_DIRECTORY), programs=False).root)
+
+
 def packer(scanned: Snapshot) -> Packer:
     """Return the packer that makes wheels of the local code in a snapshot."""
     from dask_pkgsync.cache.directory import open_cache

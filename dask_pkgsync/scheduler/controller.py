@@ -21,6 +21,7 @@ from dask_pkgsync.node.worker import NAME
 from dask_pkgsync.options.scheduler import restart_for_a_release
 from dask_pkgsync.scheduler.blobs.providers import BlobProviders
 from dask_pkgsync.scheduler.blobs.service import BlobService
+from dask_pkgsync.scheduler.clients.acquaintances import Acquaintances
 from dask_pkgsync.scheduler.clients.admission import Admission
 from dask_pkgsync.scheduler.clients.claims import Claim, Claims, FileConflictError, MustWaitError
 from dask_pkgsync.scheduler.clients.expiry import Expiry
@@ -59,7 +60,10 @@ class Controller:
         self.nodes = Nodes(scheduler, own_node.address, self.log_event)
         self.drain.on_begin = lambda node: self.nodes.step(node, "nanny", "drain", "started")
         self.rollout = Rollout(scheduler, own_node, self.nodes, self.drain, self.log_event)
-        self.gate = Gate(scheduler, self.operator_policy, self.judge_worker, self.is_active, self.log_event)
+        self.acquaintances = Acquaintances(self.has_in_force)
+        self.gate = Gate(
+            scheduler, self.operator_policy, self.judge_worker, self.is_active, self.log_event, self.acquaintances
+        )
         self.admission = Admission(self.gate, self.claims, lambda: self.target, lambda: self.is_at_work)
         self.handlers: dict[str, Any] = {}
         """The handlers that nodes and clients may call (`scheduler.handlers`), by name."""
@@ -85,13 +89,26 @@ class Controller:
         answer_calls(self.scheduler, **self.handlers)
 
     def announce(self) -> None:
-        """Write mode and target into the scheduler's metadata; a client reads them before it registers its plugin."""
+        """Write mode and target into the scheduler's metadata; a client reads them before it registers its plugin.
+
+        This is called whenever the rules have changed by which the gate lets clients in.
+        """
+        self.acquaintances.forget()
         if self.asked is None and not self.is_permanent:
             forget_metadata(self.scheduler, TOPIC)
             return
         target = self.asked.id if self.asked else ""
         announcement = Announcement(self.operator_policy.mode, target, is_guarded=self.is_permanent)
         self.scheduler.set_metadata(keys=[TOPIC], value=announcement_to_wire(announcement))
+
+    def has_in_force(self, asked: str) -> bool:
+        """Whether a client that asks for a target of this name has nothing to sync, if it was let in.
+
+        That is so if the cluster has the target, or one that the operator enforces on all clients.
+        """
+        if self.asked is None or self.operator_policy.only_warns:
+            return False
+        return self.operator_policy.enforced is not None or asked == self.asked.id
 
     # -- clients and workers connect and disconnect -------------------------------------------------------------------
 
@@ -260,8 +277,10 @@ class Controller:
                 raise
             return self.report
 
-    async def join(self, client: str, wanted: str, own: dict[str, Any]) -> SyncReport | None:
+    async def join(self, client: str, wanted: str, own: dict[str, Any], fingerprint: str = "") -> SyncReport | None:
         """Add the claim of a client whose target the cluster already has; return None where the cluster has not.
+
+        Where the operator enforces a target, a client joins it with whatever the gate has let in.
 
         Parameters
         ----------
@@ -271,10 +290,16 @@ class Controller:
             Name (`Target.id`) of the target that the client asks for.
         own : dict
             The fields of `Target` that its name does not cover, as this client has set them.
+        fingerprint : str
+            That of the environment that the client has presented.
         """
         async with self.rollout.lock:
             can_join = client in self.scheduler.clients and self._has_plugin
-            if self.asked is None or not can_join or not self._is_synced(wanted) or await self.rollout.inspect():
+            if self.asked is None or not can_join:
+                return None
+            if self.operator_policy.enforced is not None and fingerprint in self.acquaintances.environments:
+                wanted = self.asked.id
+            if not self._is_synced(wanted) or await self.rollout.inspect():
                 return None
             if self.operator_policy.enforced is not None:
                 return self._unchanged()

@@ -92,7 +92,9 @@ class Handlers:
         if client not in self.controller.scheduler.clients:
             raise PkgsyncError(f"no client {client[:50]!r} is connected to this scheduler: connect, and sync again")
 
-    async def handle_join(self, client: object, target: object, rest: object, **_: object) -> dict[str, Any] | None:
+    async def handle_join(
+        self, client: object, target: object, rest: object, fingerprint: object = "", **_: object
+    ) -> dict[str, Any] | None:
         """Add the claim of a client whose target the cluster already has; return None where the cluster has not.
 
         Parameters
@@ -103,11 +105,14 @@ class Handlers:
             Name (`Target.id`) of the target that the client asks for.
         rest : dict
             The fields of the target that its name does not cover (`model.target.own_to_wire`).
+        fingerprint : str
+            That of the environment that the client has presented when it connected.
         """
         if self.controller.operator_policy.only_warns:
             return ONLY_WARNS
         name, wanted = Field(client, "client").text(_NAME), Field(target, "target").text(100)
-        report = await self.controller.join(name, wanted, own_from_wire(rest))
+        presented = Field(fingerprint, "fingerprint").text(100)
+        report = await self.controller.join(name, wanted, own_from_wire(rest), presented)
         return sync_report_to_wire(report) if report else None
 
     async def handle_last(self, client: object = "", **_: object) -> dict[str, Any] | None:
@@ -118,7 +123,8 @@ class Handlers:
     async def handle_status(self, **_: object) -> dict[str, Any]:
         """Return the state of every node and client, compared with the target."""
         controller, target = self.controller, self.controller.target
-        clients = await controller.sessions.status(target or controller.operator_policy.expected, controller.claims)
+        shown = target or controller.operator_policy.expected
+        clients = await controller.sessions.status(shown, controller.claims, controller.acquaintances.environments)
         mode = f"mode {controller.operator_policy.mode}" if controller.is_permanent else ""
         note = "; ".join(filter(None, (mode, controller.expiry.note)))
         nodes = controller.nodes.status(target, await controller.rollout.inspect())

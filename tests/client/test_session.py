@@ -153,7 +153,7 @@ def test_a_scan_that_fails_while_connecting_is_raised_by_client(monkeypatch: pyt
     """Dask would only log it, and connect unsynced, where it is not raised in what stands in for its own steps."""
     scanned_in: list[threading.Thread] = []
 
-    def take_presented() -> Any:
+    def presented_snapshot(_: object) -> Any:
         scanned_in.append(threading.current_thread())
         raise pkgsync.PolicyError("the loose modules are too large")
 
@@ -161,10 +161,10 @@ def test_a_scan_that_fails_while_connecting_is_raised_by_client(monkeypatch: pyt
         with pytest.raises(pkgsync.PolicyError, match="too large"):
             await sync()
 
-    monkeypatch.setattr(client_side, "take_presented", take_presented)
+    monkeypatch.setattr(client_side, "presented_snapshot", presented_snapshot)
     monkeypatch.setattr(client_side, "sync_on_connect", on_connect)
     client: Any = None
-    asyncio.run(client_side.sync_at_connection(client))
+    asyncio.run(client_side.sync_at_connection(client, None))
     assert len(scanned_in) == 1
     assert scanned_in[0] is not threading.main_thread()  # where an event loop runs
 

@@ -35,8 +35,10 @@ from dask_pkgsync.client.dask_internals import (
     connect_as_ever,
     connect_by,
     connecting_client,
+    fail_futures,
     hold_messages,
     instead_of_reading_once,
+    intercept,
     is_closing,
     is_holding,
     is_lost,
@@ -48,6 +50,7 @@ from dask_pkgsync.client.dask_internals import (
     register_at_scheduler,
     register_by,
     runs_a_worker_of,
+    scheduler_id,
     scheduler_versions,
     send_held_messages,
     stop_listening_to,
@@ -373,7 +376,7 @@ async def a_client_says_what_get_versions_returns() -> None:
         return changed
 
     original, connect = versions.get_versions, Client._ensure_connected
-    undo = change_handshake(change)
+    undo = change_handshake(change, never)
     try:
         async with scheduler_here() as scheduler, client_of(scheduler) as client:
             assert scheduler.clients[client.id].versions[OP] == "kept"
@@ -387,6 +390,108 @@ async def a_client_says_what_get_versions_returns() -> None:
     assert Client._ensure_connected is connect
 
 
+def never(_client: Client, _error: ImportError) -> bool:
+    """Try no refused client again."""
+    return False
+
+
+@relied_on_by(change_handshake, scheduler_id)
+async def a_client_that_was_refused_can_connect_again() -> None:
+    """After a refusal the same client connects, where its `_ensure_connected` is called once more."""
+    refused: list[str] = []
+
+    async with scheduler_here() as scheduler:
+        original = scheduler.handlers["register-client"]
+
+        async def refuse_once(comm: Any, **message: Any) -> None:
+            if refused:
+                await original(comm, **message)
+            else:
+                await comm.write([{"op": "stream-start", "error": "not yet"}])
+                await comm.close()
+
+        def again(client: Client, error: ImportError) -> bool:
+            refused.append(str(error))
+            return scheduler_id(client) == scheduler.id
+
+        scheduler.handlers["register-client"] = refuse_once
+        undo = change_handshake(lambda get_versions: get_versions, again)
+        try:
+            async with client_of(scheduler) as client:
+                assert refused == ["not yet"]
+                assert is_running(client)
+                assert list(scheduler.client_comms) == [client.id]
+        finally:
+            undo()
+
+
+@relied_on_by(scheduler_id)
+async def a_client_knows_the_schedulers_id_before_its_handshake() -> None:
+    """`_scheduler_identity` holds the id of the scheduler when `get_versions` is called; another start has another."""
+    known: list[str] = []
+
+    def change(get_versions: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+        def changed(packages: Any = None) -> dict[str, Any]:
+            if (client := connecting_client()) is not None:
+                known.append(scheduler_id(client))
+            return get_versions(packages)
+
+        return changed
+
+    undo = change_handshake(change, never)
+    try:
+        ids = []
+        for _ in range(2):
+            async with scheduler_here() as scheduler, client_of(scheduler):
+                ids.append(scheduler.id)
+    finally:
+        undo()
+    assert known == ids
+    assert len(set(ids)) == 2
+
+
+@relied_on_by(intercept)
+async def what_a_client_sends_goes_one_of_two_ways() -> None:
+    """Tasks pass `_send_to_scheduler_safe`, calls are attributes of `scheduler`; the identity Dask asks for by itself."""
+    messages: list[str] = []
+    waited: list[int] = []
+
+    def send(as_dask: Callable[[Any], None], message: Any) -> None:
+        messages.append(message["op"])
+        as_dask(message)
+
+    async def wait() -> None:
+        waited.append(1)
+
+    async with scheduler_here() as scheduler, worker_of(scheduler), client_of(scheduler) as client:
+        undo = intercept(client, send, wait)
+        assert await client.submit(int, 5) == 5
+        assert "update-graph" in messages
+        waited.clear()
+        await client.run(int)
+        assert len(waited) == 1
+        await client._update_scheduler_info()
+        assert len(waited) == 1
+        messages.clear()
+        undo()
+        assert await client.submit(int, 6) == 6
+        await client.run(int)
+        assert (messages, len(waited)) == ([], 1)
+
+
+@relied_on_by(fail_futures)
+async def futures_raise_the_error_that_their_client_sets() -> None:
+    """A future that waits raises what `set_error` of its state was given; one with a result keeps it."""
+    async with scheduler_here() as scheduler, worker_of(scheduler), client_of(scheduler) as client:
+        done = client.submit(int, 5)
+        assert await done == 5
+        waiting = client.submit(asyncio.sleep, 600)
+        fail_futures(client, LookupError("not today"))
+        with raising(LookupError, "not today"):
+            await waiting
+        assert await done == 5
+
+
 @relied_on_by(change_handshake, presenting)
 async def a_client_raises_an_import_error_of_its_handshake() -> None:
     """`Client(...)` raises an `ImportError` that `get_versions` raises, and is closed."""
@@ -398,7 +503,7 @@ async def a_client_raises_an_import_error_of_its_handshake() -> None:
         return changed
 
     async with scheduler_here() as scheduler:
-        undo = change_handshake(change)
+        undo = change_handshake(change, never)
         try:
             client = Client(scheduler.address, asynchronous=True, set_as_default=False)
             with raising(ImportError, "cannot be presented"):

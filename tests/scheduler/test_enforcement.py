@@ -37,6 +37,7 @@ from dask_pkgsync.options.scheduler import release_after
 from dask_pkgsync.options.values import defaults, setting
 from dask_pkgsync.scanning.installed import this_interpreter
 from dask_pkgsync.scanning.lock_file import read_lock
+from dask_pkgsync.scheduler.clients.acquaintances import Acquaintances
 from dask_pkgsync.scheduler.clients.gate import Gate, own_versions
 from dask_pkgsync.scheduler.enforcement import guard
 
@@ -287,6 +288,12 @@ class Awaited(asyncio.Event):
         return await super().wait()
 
 
+def gate_of(server: Any, policy: OperatorPolicy, told: list[dict[str, Any]] | None = None) -> Gate:
+    """Return the gate of a scheduler that does not run."""
+    events = [] if told is None else told
+    return Gate(server, policy, lambda _: None, lambda: True, events.append, Acquaintances(lambda _: True))
+
+
 def test_whoever_comes_while_the_operators_environment_is_read_waits() -> None:
     """Until it is known by which rule to judge, nobody is let in and nobody refused."""
 
@@ -298,7 +305,7 @@ def test_whoever_comes_while_the_operators_environment_is_read_waits() -> None:
 
         handlers = {"register-client": original, "register-worker": original, "identity": Scheduler.identity}
         server = SimpleNamespace(handlers=handlers, add_client=partial(Scheduler.add_client, None))
-        gate = Gate(server, OperatorPolicy(), lambda _: None, lambda: True, lambda _: None)  # type: ignore[arg-type]
+        gate = gate_of(server, OperatorPolicy())
         gate.close()
         gate.ready = Awaited()
         message = {"client": "c", "versions": {"packages": own_versions()}}
@@ -320,7 +327,7 @@ def test_the_operator_decides_about_stock_clients(stock: str, reason: str) -> No
     """Judged by Dask's own handshake, refused, or let in; what is malformed is refused in any case."""
     told: list[dict[str, Any]] = []
     server = SimpleNamespace(add_client=partial(Scheduler.add_client, None))
-    gate = Gate(server, OperatorPolicy(stock_clients=stock), lambda _: None, lambda: True, told.append)  # type: ignore[arg-type]
+    gate = gate_of(server, OperatorPolicy(stock_clients=stock), told)
     other = {} if stock == "refuse" else {"tornado": "1.0"}
     message = {"client": "c", "versions": {"packages": {**own_versions(), **other}}}
     found = gate._reason(message, "client", "tcp://1.2.3.4:5")

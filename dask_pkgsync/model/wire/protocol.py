@@ -20,5 +20,8 @@ TOLD = "pkgsync-told"
 """The ``op`` of the message by which the scheduler sends a client a text for its user."""
 WANTED = "pkgsync-wanted"
 """The ``op`` of the message by which the scheduler asks a client for wheels."""
+UNKNOWN_FINGERPRINT = "pkgsync: this scheduler does not know the environment of this fingerprint: present all of it"
+"""The refusal of a client that is not recognised (`presentation.Recognition`). Clients tell it by this text, and then
+present their whole environment, so it must not change."""
 ONLY_WARNS = {"mode": "warn"}
 """The scheduler's answer to ``pkgsync_join`` in mode ``warn``: it installs nothing."""

@@ -16,9 +16,9 @@ from dask_pkgsync.model.errors import MessageError, PkgsyncError
 from dask_pkgsync.model.handshake import check_worker, identity, versions_in
 from dask_pkgsync.model.mismatch import EnvironmentMismatchError
 from dask_pkgsync.model.policy import CRITICAL
-from dask_pkgsync.model.presentation import presented, presented_person
+from dask_pkgsync.model.presentation import presented, presented_person, recognition_in
 from dask_pkgsync.model.text import shown
-from dask_pkgsync.model.wire.protocol import PRESENTED
+from dask_pkgsync.model.wire.protocol import PRESENTED, UNKNOWN_FINGERPRINT
 from dask_pkgsync.model.wire.releases import ReleaseMismatchError
 from dask_pkgsync.node.log import logger
 from dask_pkgsync.scheduler.dask_internals import (
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from distributed.comm.core import Comm
 
     from dask_pkgsync.model.operator_policy import OperatorPolicy
+    from dask_pkgsync.scheduler.clients.acquaintances import Acquaintances
 
     P = ParamSpec("P")
     T = TypeVar("T")
@@ -67,6 +68,10 @@ class Objection:
     """Whether every mode refuses it, because its handshake is malformed or the scheduler's configuration is broken."""
 
 
+class UnknownFingerprintError(Exception):
+    """A client wants to be recognised by a fingerprint that the scheduler does not know, or no longer."""
+
+
 class Gate:
     """Wraps ``register-client`` and ``register-worker`` of one scheduler.
 
@@ -81,6 +86,8 @@ class Gate:
         Returns False once the plugin was removed from the scheduler without a release: then the gate judges nobody.
     log_event : callable
         Receives an event (a dictionary) for every refusal, and in mode ``warn`` for every mismatch.
+    acquaintances : Acquaintances
+        The environments that were let in, whose clients need not present them again.
     """
 
     def __init__(
@@ -90,12 +97,14 @@ class Gate:
         judge_worker: Callable[[dict[str, Any]], str | None],
         is_active: Callable[[], bool],
         log_event: Callable[[dict[str, Any]], None],
+        acquaintances: Acquaintances,
     ) -> None:
         self.scheduler = scheduler
         self.operator_policy = operator_policy
         self.judge_worker = judge_worker
         self.is_active = is_active
         self.log_event = log_event
+        self.acquaintances = acquaintances
         self.originals: dict[str, Handler] = {}
         """Dask's own handlers, by operation; empty while the gate is open."""
         self.lock = asyncio.Lock()
@@ -183,9 +192,10 @@ class Gate:
         is judged before its second.
         """
         versions = message.get("versions")
-        if not isinstance(versions, dict) or PRESENTED not in versions:
-            return self.objection(message, "client")
-        return await self._in_thread(self.objection, message, "client")
+        presentation = versions.get(PRESENTED) if isinstance(versions, dict) else None
+        if isinstance(presentation, dict) and "environment" in presentation:
+            return await self._in_thread(self.objection, message, "client")
+        return self.objection(message, "client")
 
     async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a long computation in a thread, which does not block the event loop: one at a time, in order of arrival.
@@ -206,19 +216,27 @@ class Gate:
             self._check_form(message, who)
         except MessageError as error:
             return Objection(reason or _malformed(error), is_final=True)
+        except UnknownFingerprintError:
+            return Objection(UNKNOWN_FINGERPRINT, is_final=True)
         except ReleaseMismatchError as error:
             return Objection(str(error), is_final=False)
         return Objection(reason, is_final=False) if reason else None
 
     def _difference(self, message: dict[str, Any], who: str) -> str | None:
-        versions = versions_in(message)
-        environment = presented(message) if who == "client" else None
-        if who == "client" and self.operator_policy.lets_in(environment):
-            return None
-        critical = compare_critical(own_versions(), versions, expected_label="scheduler", found_label=who)
+        critical = compare_critical(own_versions(), versions_in(message), expected_label="scheduler", found_label=who)
         if who == "worker":
             return self.operator_policy.judge_worker(message, critical) or self.judge_worker(message)
-        return self.operator_policy.judge_client(message, environment, critical)
+        if (recognition := recognition_in(message)) is not None:
+            if not self.acquaintances.recognises(recognition):
+                raise UnknownFingerprintError
+            return self.operator_policy.text(critical)
+        environment = presented(message)
+        if self.operator_policy.lets_in(environment):
+            return None
+        reason = self.operator_policy.judge_client(message, environment, critical)
+        if environment is not None and reason is None:
+            self.acquaintances.remember(environment)
+        return reason
 
     def _check_form(self, message: dict[str, Any], who: str) -> None:
         """Raise `MessageError` if any other part of a handshake is malformed, before Dask's handler reads it."""

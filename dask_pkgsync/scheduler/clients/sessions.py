@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING
 from dask_pkgsync.model.comparison import compare
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.handshake import is_of_worker, only_looks
-from dask_pkgsync.model.presentation import presented, presented_person
+from dask_pkgsync.model.presentation import presented, presented_person, recognition_in
 from dask_pkgsync.model.reports.status import ClientStatus
 from dask_pkgsync.model.wire.releases import ReleaseMismatchError
 from dask_pkgsync.scheduler.dask_internals import has_connection
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from distributed import Scheduler
     from distributed.scheduler import ClientState
 
+    from dask_pkgsync.model.environments.environment import Environment
     from dask_pkgsync.model.target import Target
     from dask_pkgsync.scheduler.clients.claims import Claim, Claims
 
@@ -63,21 +66,36 @@ class Sessions:
         # Dask calls add_client of the plugins before the client has a comm.
         return client in self.since or has_connection(self.scheduler, client)
 
-    async def status(self, target: Target | None, claims: Claims) -> tuple[ClientStatus, ...]:
-        """Return the state of every connected client, compared with the target."""
+    async def status(
+        self, target: Target | None, claims: Claims, acquaintances: Mapping[str, Environment]
+    ) -> tuple[ClientStatus, ...]:
+        """Return the state of every connected client, compared with the target.
+
+        Parameters
+        ----------
+        target : Target or None
+        claims : Claims
+        acquaintances : mapping of str to Environment
+            By fingerprint, the environments of clients that did not present them again.
+        """
         connected = [
             state for name, state in self.scheduler.clients.items() if self._is_connected(name) and not only_looks(name)
         ]
         claimed, waiting = dict(claims.claims), dict(claims.waiting)
         return await asyncio.to_thread(
             lambda: tuple(
-                self._status(state, claimed.get(state.client_key), waiting.get(state.client_key), target)
+                self._status(state, claimed.get(state.client_key), waiting.get(state.client_key), target, acquaintances)
                 for state in connected
             )
         )
 
     def _status(
-        self, client: ClientState, claim: Claim | None, waits_for: str | None, target: Target | None
+        self,
+        client: ClientState,
+        claim: Claim | None,
+        waits_for: str | None,
+        target: Target | None,
+        acquaintances: Mapping[str, Environment],
     ) -> ClientStatus:
         name = client.client_key
         message = {"versions": client.versions}
@@ -90,11 +108,13 @@ class Sessions:
         if is_of_worker(name):
             return ClientStatus(name, person, "worker", "", since)
         try:
-            environment = presented(message)
+            recognition = recognition_in(message)
+            environment = acquaintances.get(recognition.fingerprint) if recognition else presented(message)
         except (MessageError, ReleaseMismatchError):  # it connected before the gate was closed, or the mode is warn
-            environment = None
+            recognition = environment = None
         if environment is None or target is None:
-            return ClientStatus(name, person, "stock" if environment is None else "presented", "", since)
+            is_stock = environment is None and recognition is None
+            return ClientStatus(name, person, "stock" if is_stock else "presented", "", since)
         rows = list(compare(target.environment, environment, target.policy))
         more = f", and {len(rows) - MAX_SHOWN} more" if len(rows) > MAX_SHOWN else ""
         detail = ", ".join(f"{row.name}: cluster {row.expected}, client {row.found}" for row in rows[:MAX_SHOWN])
