@@ -169,8 +169,8 @@ def intercept(
     send : callable
         Receives Dask's own function and each message for the stream, on the event loop.
     wait : callable
-        Is awaited before each call of a handler of the scheduler, except for the state of the cluster, which Dask asks
-        for by itself now and then.
+        Is awaited before each call of a handler of the scheduler, except for our own handlers, and for the state of the
+        cluster, which Dask asks for by itself now and then.
 
     Returns
     -------
@@ -207,7 +207,8 @@ class _AwaitingRpc:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._scheduler, name)
-        if name == "identity" or name in vars(self._scheduler) or hasattr(type(self._scheduler), name):
+        passes = name == "identity" or name.startswith("pkgsync_")
+        if passes or name in vars(self._scheduler) or hasattr(type(self._scheduler), name):
             return found
 
         async def call(**arguments: Any) -> Any:

@@ -65,6 +65,8 @@ class Memory:
 
 _memories: dict[str, Memory] = {}
 """What this process remembers, by `situation`."""
+_forgotten: set[str] = set()
+"""Ids of the schedulers that have said that they do not know this environment."""
 
 
 def situation() -> str:
@@ -107,6 +109,8 @@ def recall(here: str, scheduler: str) -> dict[str, Any] | None:
     scheduler : str
         Dask's id of the scheduler, which it keeps for as long as it runs.
     """
+    if scheduler in _forgotten:
+        return None
     for find in (_memories.get, _read):
         memory = find(here)
         if memory is not None and scheduler in memory.schedulers and memory.is_of_now():
@@ -116,9 +120,8 @@ def recall(here: str, scheduler: str) -> dict[str, Any] | None:
 
 
 def forget(scheduler: str) -> None:
-    """Forget that a scheduler knows this environment, as it has said that it does not."""
-    for memory in _memories.values():
-        memory.schedulers[:] = [known for known in memory.schedulers if known != scheduler]
+    """Forget that a scheduler knows this environment, as it has said that it does not, until `remember`."""
+    _forgotten.add(scheduler)
 
 
 def remember(
@@ -139,6 +142,7 @@ def remember(
     root : str
         The cache directory.
     """
+    _forgotten.discard(scheduler)
     files = list(dict.fromkeys(sources))
     if len(files) > MAX_FILES:
         return

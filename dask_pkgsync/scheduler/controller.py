@@ -89,11 +89,11 @@ class Controller:
         answer_calls(self.scheduler, **self.handlers)
 
     def announce(self) -> None:
-        """Write mode and target into the scheduler's metadata; a client reads them before it registers its plugin.
-
-        This is called whenever the rules have changed by which the gate lets clients in.
-        """
-        self.acquaintances.forget()
+        """Write mode and target into the scheduler's metadata; a client reads them before it registers its plugin."""
+        if self.operator_policy.has_critical_levels:  # these packages are compared with the target's
+            self.acquaintances.forget()
+        if self.asked is not None:  # its environment was judged before it was set
+            self.acquaintances.remember(self.asked.environment)
         if self.asked is None and not self.is_permanent:
             forget_metadata(self.scheduler, TOPIC)
             return

@@ -452,7 +452,7 @@ async def a_client_knows_the_schedulers_id_before_its_handshake() -> None:
 
 @relied_on_by(intercept)
 async def what_a_client_sends_goes_one_of_two_ways() -> None:
-    """Tasks pass `_send_to_scheduler_safe`, calls are attributes of `scheduler`; the identity Dask asks for by itself."""
+    """Tasks pass `_send_to_scheduler_safe`, calls are attributes of `scheduler`; the identity only Dask asks."""
     messages: list[str] = []
     waited: list[int] = []
 

@@ -146,6 +146,9 @@ class Gate:
         if reason is None:
             await original(comm, **message)
             return
+        if reason == UNKNOWN_FINGERPRINT:  # a question, to which the client answers at once
+            await refuse_client(comm, reason)
+            return
         event = {"action": "client-refused", "client": _printable(message.get("client")), "address": comm.peer_address}
         self.log_event({**event, "person": presented_person(message.get("versions")), "reason": _shorten(reason)})
         self._log("refused", "client", message, comm.peer_address, reason)
