@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -280,6 +281,7 @@ def compatible(want: str, have: str) -> bool:
         return False
 
 
+@lru_cache(maxsize=10_000)
 def same_version(want: str, have: str) -> bool:
     """Whether two versions are equal by PEP 440; a text that is no version equals nothing."""
     try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import sys
+from functools import lru_cache
 from time import time
 from typing import TYPE_CHECKING, Any
 
@@ -84,12 +85,18 @@ def misfit(scheduler: Scheduler, operation: str, message: dict[str, Any]) -> str
     parts of the message by name: distributed 2024.6.0 and 2026.8.0.
     If it changes: bind the message to the handler that `stand_in_for` returns.
     """
-    handler = scheduler.add_client if operation == CLIENT else scheduler.add_worker
+    handler: Any = scheduler.add_client if operation == CLIENT else scheduler.add_worker
+    function, itself = (handler.__func__, (None,)) if inspect.ismethod(handler) else (handler, ())
     try:
-        inspect.signature(handler).bind(None, **message)
+        _signature(function).bind(*itself, None, **message)
     except TypeError as error:
         return str(error)
     return ""
+
+
+@lru_cache(maxsize=10)
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(function)
 
 
 async def refuse_client(comm: Comm, reason: str) -> None:
