@@ -178,7 +178,7 @@ ON_CONNECT = Option(
     kinds.choice(("sync", "present")),
     Whose.CLIENT,
     "What `Client(...)` does if `dask_pkgsync.preload` is in `distributed.client.preload`.",
-    "`sync`: it syncs, and returns when the cluster matches. `present`: it only presents the client's environment in "
+    "`sync`: it syncs, and returns when the cluster matches, or before the first task. `present`: it only presents the client's environment in "
     "the handshake.",
     default="sync",
 )
