@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import CHECKOUT, results
 from benchmarks.checkout import PACKAGE, about
+from benchmarks.picture import drawn
 from benchmarks.race import Race, Scale, measure
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(NAMES)}; by default all")
     parser.add_argument("--small", action="store_true", help="everything once, in a few seconds")
     parser.add_argument("--runs", type=int, help="how often, instead of what each benchmark thinks right")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all rows there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all rows there; by default benchmarks.json")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw them there; by default benchmarks.svg")
     parser.add_argument("--against", type=Path, metavar="FILE", help="compare with the rows of an earlier run")
     options = parser.parse_args(argv)
     if unknown := set(options.names) - set(NAMES):
@@ -71,8 +73,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     what = about()
     print("".join(f"{name + ':':8} {text}\n" for name, text in what.items()), end="")
     found, failed = run(options.names or NAMES, Scale(options.small), options.runs)
+    if not options.small:
+        options.json = options.json or Path("benchmarks.json")
+        options.picture = options.picture or Path("benchmarks.svg")
     if options.json:
         results.write(options.json, what, found)
+    if options.picture:
+        options.picture.write_text(drawn(found, f"{what['commit']}; {what['python']}"))
     if earlier:
         print(f"\n{results.beside(found, earlier)}")
     if failed:

@@ -178,8 +178,8 @@ ON_CONNECT = Option(
     kinds.choice(("sync", "present")),
     Whose.CLIENT,
     "What `Client(...)` does if `dask_pkgsync.preload` is in `distributed.client.preload`.",
-    "`sync`: it syncs, and returns when the cluster matches, or before the first task. `present`: it only presents the client's environment in "
-    "the handshake.",
+    "`sync`: it syncs before it returns, or, if the cluster has let the same environment in before, before the first "
+    "task. `present`: it only presents the client's environment in the handshake.",
     default="sync",
 )
 MODULES_LIMIT = Option(
