@@ -1,7 +1,8 @@
 """Reads the installed distributions of the running interpreter, in milliseconds.
 
 It takes names and versions from the names of the metadata directories, which it lists with one `os.scandir` for each
-entry of the search path. It parses METADATA only if a directory's name does not show name and version clearly.
+entry of the search path. It parses METADATA only if a directory's name does not show name and version clearly. What it
+has read, it remembers: of what is unchanged, only the states of the files are looked up.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from dask_pkgsync.model.environments.origin import (
 from dask_pkgsync.model.text import printable
 from dask_pkgsync.scanning.content import Content, content_of, owner
 from dask_pkgsync.scanning.direct_url import parse_direct_url
+from dask_pkgsync.scanning.file_states import Remembered
+from dask_pkgsync.scanning.known_environments import known
 from dask_pkgsync.scanning.small_files import size_of, text_of
 from dask_pkgsync.scanning.unrecorded import modules_of
 
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dask_pkgsync.model.environments.origin import Origin
+    from dask_pkgsync.scanning.file_states import Watch
 
 
 _VERSION = re.compile(VERSION_PATTERN, re.VERBOSE | re.IGNORECASE | re.ASCII)
@@ -52,6 +56,10 @@ _LEFTOVER = ("~", "-")
 """First characters of the names that pip gives to metadata which it is about to remove."""
 _MAX_TEXT = 200
 """The most characters of a name or version, the same as in messages (`model.wire.fields`)."""
+_LISTINGS: Remembered[tuple[str, ...]] = Remembered(limit=1_000)
+"""The names of the metadata in a directory."""
+_READ: Remembered[Distribution | Fault] = Remembered(limit=20_000)
+"""What metadata says. Faults are not remembered."""
 
 
 def scan_installed(path: Sequence[str] | None = None) -> Environment:
@@ -77,7 +85,7 @@ def scan_installed(path: Sequence[str] | None = None) -> Environment:
     for place in dict.fromkeys(path):
         if directory := place or working:  # '' means the current directory
             _scan_directory(directory, working, distributions, faults)
-    return Environment.of(this_interpreter(), distributions.values(), faults)
+    return known(Environment.of(this_interpreter(), distributions.values(), faults))
 
 
 @cache
@@ -99,20 +107,19 @@ def _scan_directory(directory: str, working: str, distributions: dict[str, Distr
     """Add the distributions in one entry of the search path, except those that an earlier entry has."""
     here: dict[str, tuple[Distribution, str]] = {}
     try:
-        with os.scandir(directory) as listing:
-            names = [entry.name for entry in listing if entry.name.endswith((".dist-info", ".egg-info", ".egg-link"))]
+        names = _LISTINGS.of(directory, partial(_metadata_in, directory))
     except (FileNotFoundError, NotADirectoryError, ValueError):  # a zip, or an entry that does not exist or is no path
         return
     except OSError as error:
         faults.append(Fault("unreadable", printable(directory), printable(f"cannot be listed: {error.strerror}")))
         return
-    for name in sorted(names):
+    for name in names:
         full = f"{directory}{os.sep}{name}"
         if name.endswith(".egg-info") and os.path.realpath(directory) == working:
             detail = "metadata of a source tree in the current directory, which need not be installed"
             faults.append(Fault("stray", printable(full), detail, _name_of(name)))
             continue
-        entry = _read(full, name)
+        entry = _READ.of(full, partial(_read, full, name))
         if entry.name in distributions:
             continue  # an earlier entry of the path hides this distribution
         if isinstance(entry, Fault):
@@ -122,6 +129,14 @@ def _scan_directory(directory: str, working: str, distributions: dict[str, Distr
         else:
             here[entry.name] = entry, full
     distributions.update((name, distribution) for name, (distribution, _) in here.items())
+
+
+def _metadata_in(directory: str, watch: Watch) -> tuple[str, ...]:
+    """Return the names of the metadata directories and files in a directory, sorted."""
+    watch.state(directory)
+    with os.scandir(directory) as listing:
+        names = [entry.name for entry in listing if entry.name.endswith((".dist-info", ".egg-info", ".egg-link"))]
+    return tuple(sorted(names))
 
 
 def _duplicate(here: dict[str, tuple[Distribution, str]], entry: Distribution, full: str) -> Fault:
@@ -138,19 +153,24 @@ def _duplicate(here: dict[str, tuple[Distribution, str]], entry: Distribution, f
     return Fault("stray", printable(full), detail, entry.name)
 
 
-def _read(full: str, name: str) -> Distribution | Fault:
+def _read(full: str, name: str, watch: Watch) -> Distribution | Fault:
     """Read one metadata directory or file."""
+    watch.state(full)
     try:
         if name.endswith(".dist-info"):
-            return _read_dist_info(full, name)
-        if name.endswith(".egg-link"):
-            return _read_egg_link(full, name)
-        return _read_egg_info(full, name, Unrecorded(modules_of(Path(full))))
+            found = _read_dist_info(full, name, watch)
+        elif name.endswith(".egg-link"):
+            found = _read_egg_link(full, name, watch)
+        else:
+            found = _read_egg_info(full, name, Unrecorded(_modules_beside(full, watch)), watch)
     except OSError as error:  # without its direct_url.json a distribution must not pass for one from an index
-        return Fault("unreadable", printable(full), printable(f"cannot be read: {error.strerror}"), _name_of(name))
+        found = Fault("unreadable", printable(full), printable(f"cannot be read: {error.strerror}"), _name_of(name))
+    if isinstance(found, Fault):
+        watch.is_complete = False
+    return found
 
 
-def _read_dist_info(full: str, entry: str) -> Distribution | Fault:
+def _read_dist_info(full: str, entry: str, watch: Watch) -> Distribution | Fault:
     broken = partial(Fault, "broken", printable(full))
     if entry.startswith(_LEFTOVER):
         return broken("left behind by an interrupted run of pip; remove it")
@@ -162,22 +182,27 @@ def _read_dist_info(full: str, entry: str) -> Distribution | Fault:
         return broken("no readable name, or no valid version (PEP 440)", _name_of(entry))
     name, version = canonical(name_and_version[0]), name_and_version[1]
     try:
-        return _with_origin(full, name, version)
+        return _with_origin(full, name, version, watch)
     except ValueError:
         return broken("direct_url.json is not readable (PEP 610)", name)
 
 
-def _with_origin(full: str, name: str, version: str) -> Distribution:
-    """Read the files that say where a distribution came from, and what is in it."""
+def _with_origin(full: str, name: str, version: str, watch: Watch) -> Distribution:
+    """Read the files that say where a distribution came from, and what is in it.
+
+    A file that comes or goes is a change of its directory, which is noted; installers never write METADATA and
+    INSTALLER in another way (pip replaces INSTALLER by a new file). The other files are noted too.
+    """
     installer = printable(text_of(f"{full}{os.sep}INSTALLER").strip())[:_MAX_TEXT]
     origin: Origin = FromIndex()
     if installer == "conda":  # its direct_url.json names a directory, and its RECORD the files, of where it was built
         return Distribution(name, version, origin, installer)
-    if direct_url := text_of(f"{full}{os.sep}direct_url.json"):
+    if direct_url := text_of(f"{full}{os.sep}direct_url.json", watch):
         origin = parse_direct_url(direct_url)
     if isinstance(origin, FromDirectory) and origin.editable:
         return Distribution(name, version, origin, installer)  # its code is in its source directory
     content = Content()
+    watch.state(f"{full}{os.sep}RECORD")
     with suppress(OSError):
         content = content_of(full)
     return Distribution(name, version, _with_digest(origin, content), installer, content.digest, content.is_pure)
@@ -191,10 +216,18 @@ def _with_digest(origin: Origin, content: Content) -> Origin:
     return origin
 
 
-def _read_egg_info(full: str, entry: str, origin: Origin) -> Distribution | Fault:
+def _modules_beside(egg_info: str, watch: Watch) -> tuple[str, ...]:
+    """Return the modules beside an egg-info that are those of its distribution."""
+    watch.state(os.path.dirname(egg_info))  # noqa: PTH120
+    watch.state(f"{egg_info}{os.sep}top_level.txt")
+    return modules_of(Path(egg_info))
+
+
+def _read_egg_info(full: str, entry: str, origin: Origin, watch: Watch) -> Distribution | Fault:
     """Read an egg-info directory or file: ``name-version-py3.11.egg-info``, or ``name.egg-info``."""
     metadata = full if os.path.isfile(full) else f"{full}{os.sep}PKG-INFO"  # noqa: PTH113
     name_and_version = None
+    watch.state(metadata)
     if size_of(metadata):
         stem = re.sub(r"-py\d[\d.]*$", "", entry.removesuffix(".egg-info"))
         name_and_version = _name_and_version(stem) or _from_metadata(metadata)
@@ -203,13 +236,15 @@ def _read_egg_info(full: str, entry: str, origin: Origin) -> Distribution | Faul
     return Distribution(canonical(name_and_version[0]), name_and_version[1], origin)
 
 
-def _read_egg_link(full: str, entry: str) -> Distribution | Fault:
+def _read_egg_link(full: str, entry: str, watch: Watch) -> Distribution | Fault:
     """Read an egg-link, which ``setup.py develop`` writes: the path of a source tree that holds the egg-info."""
+    watch.is_complete = False  # the directory that it names may change
     source = text_of(full).partition("\n")[0].strip()
     with suppress(OSError, ValueError):  # ValueError: the text is no valid path
         target = Path(os.path.abspath(Path(full).parent / source))  # noqa: PTH100  # no .. in the URI
         for egg_info in sorted(target.glob("*.egg-info")) if source else ():
-            distribution = _read_egg_info(str(egg_info), egg_info.name, FromDirectory(target.as_uri(), editable=True))
+            origin = FromDirectory(target.as_uri(), editable=True)
+            distribution = _read_egg_info(str(egg_info), egg_info.name, origin, watch)
             if distribution.name == _name_of(entry):
                 return distribution
     return Fault("broken", printable(full), "points to no source tree with metadata", _name_of(entry))

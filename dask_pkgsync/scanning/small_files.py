@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dask_pkgsync.scanning.file_states import Watch
 
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 _CHUNK = 65_536
@@ -16,13 +20,22 @@ def size_of(path: str) -> int:
         return 0
 
 
-def text_of(path: str) -> str:
-    """Return the text of a small file, empty if there is none."""
+def text_of(path: str, watch: Watch | None = None) -> str:
+    """Return the text of a small file, empty if there is none.
+
+    Parameters
+    ----------
+    path : str
+    watch : Watch, optional
+        The state of the file is noted in it, if there is one.
+    """
     try:
         descriptor = os.open(path, _READ)
     except FileNotFoundError:
         return ""
     try:
+        if watch is not None:
+            watch.note(path, descriptor)
         content = chunk = os.read(descriptor, _CHUNK)
         while len(chunk) == _CHUNK:
             content += (chunk := os.read(descriptor, _CHUNK))
