@@ -9,6 +9,8 @@ import re
 from importlib.machinery import EXTENSION_SUFFIXES
 from typing import TYPE_CHECKING
 
+from dask_pkgsync.scanning.file_states import Watch
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
@@ -46,13 +48,18 @@ _PATTERN = re.compile(r"""["']([^"'\n]*[*?\[][^"'\n]*)["']""")
 _GLOB = re.compile(r"[*?\[]")
 
 
-def build_text(root: Path) -> str:
-    """Return the text of all files that describe the build of a project, without the tables for other tools."""
-    return "\n".join(_texts(root))
+def build_text(root: Path, watch: Watch | None = None) -> str:
+    """Return the text of all files that describe the build of a project, without the tables for other tools.
+
+    The files are noted in ``watch``, if there is one.
+    """
+    return "\n".join(_texts(root, watch or Watch()))
 
 
-def _texts(root: Path) -> Iterator[str]:
+def _texts(root: Path, watch: Watch) -> Iterator[str]:
     for name in _BUILD_FILES:
+        if watch.state(str(root / name)) is None:
+            continue
         try:
             text = (root / name).read_text(encoding="utf-8", errors="replace")
         except OSError:
@@ -70,24 +77,25 @@ def _of_builds(toml: str) -> str:
     return "\n".join(lines)
 
 
-def paths_outside(root: Path) -> list[str]:
+def paths_outside(root: Path, watch: Watch) -> list[str]:
     """Return the paths outside of a project that the files of its build name, relative to the project.
 
     Examples are ``packages = [{include = "common", from = "../common"}]`` of Poetry and ``force-include`` of hatchling.
     A path such as ``..``, which holds the project itself, is none of them: it may be the whole of a large repository.
+    All that the answer depends on is noted in ``watch``.
     """
     base = os.path.abspath(root)  # noqa: PTH100  # links are not followed, as the build will not follow them
     found: dict[str, None] = {}
-    for text in _OUTSIDE.findall(build_text(root)):
+    for text in _OUTSIDE.findall(build_text(root, watch)):
         glob = _GLOB.search(text)
         named = os.path.dirname(text[: glob.start()]) if glob else text  # noqa: PTH120
         full = os.path.normpath(os.path.join(base, named))  # noqa: PTH118
-        if os.path.exists(full) and os.path.commonpath([base, full]) not in (base, full):  # noqa: PTH110
+        if watch.exists(full) and os.path.commonpath([base, full]) not in (base, full):
             found.setdefault(os.path.relpath(full, base).replace(os.sep, "/"))
     return list(found)
 
 
-def needed(root: Path, contents: Mapping[str, Sequence[str]]) -> frozenset[str]:
+def needed(root: Path, contents: Mapping[str, Sequence[str]], watch: Watch) -> frozenset[str]:
     """Return which entries at the top of a project its build may read.
 
     Where that cannot be known, these are all. It is known where ``pyproject.toml`` alone says how the project is built:
@@ -99,10 +107,12 @@ def needed(root: Path, contents: Mapping[str, Sequence[str]]) -> frozenset[str]:
         The directory of the project.
     contents : mapping of str to sequence of str
         For each entry at its top, the paths of the files in it.
+    watch : Watch
+        The files that are read are noted in it.
     """
-    if _OWN_CODE & contents.keys() or not _is_declared(root):
+    if _OWN_CODE & contents.keys() or not _is_declared(root, watch):
         return frozenset(contents)
-    text, code = build_text(root), (".py", ".pyi", *EXTENSION_SUFFIXES)
+    text, code = build_text(root, watch), (".py", ".pyi", *EXTENSION_SUFFIXES)
     patterns = [pattern.removeprefix("/").partition("/")[0] for pattern in _PATTERN.findall(text)]
 
     def is_named(name: str) -> bool:
@@ -115,8 +125,9 @@ def needed(root: Path, contents: Mapping[str, Sequence[str]]) -> frozenset[str]:
     )
 
 
-def _is_declared(root: Path) -> bool:
+def _is_declared(root: Path, watch: Watch) -> bool:
     """Whether ``pyproject.toml`` names everything that a build reads, except for packages."""
+    watch.state(str(root / "pyproject.toml"))
     try:
         toml = importlib.import_module("tomllib")
         project = toml.loads((root / "pyproject.toml").read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
 """Remembers what was read from files, so that a file is read again only if it may have changed.
 
-A file, or a directory, counts as unchanged while its device, inode, size and both times are the same. File systems store
-times in steps, so a file may change twice in one step. So nothing is remembered of a file that changed just now.
+A file, or a directory, counts as unchanged while its device, inode, size and both times are the same. File systems
+store times in steps, so a file may change twice in one step. So nothing is remembered of a file that changed just now.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class Watch:
             self.states[path] = state_of(path)
         return self.states[path]
 
-    def note(self, path: str, descriptor: int) -> None:
-        """Note a file that has been opened."""
-        self.states[path] = _facts(os.fstat(descriptor))
+    def note(self, path: str, facts: os.stat_result) -> None:
+        """Note a file that has been looked up, or opened."""
+        self.states[path] = _facts(facts)
 
     def exists(self, path: str) -> bool:
         """Note whether there is a file or directory, and return it."""

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from packaging.utils import canonicalize_name
 from dask_pkgsync.model.environments.environment import Environment
 from dask_pkgsync.model.errors import PolicyError
 from dask_pkgsync.model.reports.discrepancies import Discrepancy
+from dask_pkgsync.scanning.file_states import Remembered
 from dask_pkgsync.scanning.loose_modules import (
     NOT_TAKEN,
     STANDARD,
@@ -43,12 +45,17 @@ from dask_pkgsync.scanning.sources import loose_files
 from dask_pkgsync.scanning.unrecorded import entries_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
     from types import ModuleType
+    from typing import TypeAlias
 
     from dask_pkgsync.model.policy import Policy
+    from dask_pkgsync.scanning.file_states import Watch
     from dask_pkgsync.scanning.snapshot import Snapshot
     from dask_pkgsync.scanning.sources import SourceFile
+
+    _Owner: TypeAlias = tuple[Path, str, tuple[Path, ...]]
+    """A directory, the name of a module in it, and the metadata of its distributions; none for the standard library."""
 
 _OF_INTERPRETER = frozenset({"_virtualenv", "apport_python_hook", "sitecustomize", "usercustomize"})
 """Modules that set up an interpreter when it starts."""
@@ -85,8 +92,7 @@ def accounted(snapshot: Snapshot, policy: Policy, *, limit: int | None) -> tuple
         is added, or missed.
     """
     ledger = _Ledger(snapshot)
-    for one in _imported():
-        ledger.enter(one)
+    ledger.enter_all()
     added: dict[str, LooseModule] = {}
     discrepancies: list[Discrepancy] = []
     for (place, top), modules in ledger.missing.items() if limit is not None else ():
@@ -196,26 +202,71 @@ class _Ledger:
         self.shipped = {str(file.full) for module in snapshot.modules.values() for file in module.files}
         self.standard = standard()
         self.roots = _roots(self.path, self.standard)
-        self.started = psutil.Process().create_time() - _CLOCK
+        self.started = _start_of(os.getpid()) - _CLOCK
+        self.installed, self.owners = _owned_files(self.path, self.roots)
+        self.settled: dict[int, bool] = {}
+        """By the `id` of an owner, of which there is one object: hashing paths takes longer than all the rest."""
         self.installed_at: dict[tuple[Path, ...], tuple[str, float]] = {}
         self.missing: dict[tuple[Path, str], list[Imported]] = {}
         self.changed: dict[str, str] = {}
 
-    def enter(self, one: Imported) -> None:
+    def enter_all(self) -> None:
+        """Note the modules of this process that the nodes will lack, or have in another state.
+
+        The running script, and this package in an archive, are left out.
+        """
+        own = str(OWN) if OWN.is_file() else None
+        for key, module in list(sys.modules.items()):
+            try:
+                names = vars(module)
+            except TypeError:
+                continue
+            file = names.get("__file__")
+            if not isinstance(file, str) or key in ("__main__", "__mp_main__"):
+                continue
+            if (owner := self.installed.get(file)) is not None and self._is_settled(owner):
+                continue
+            name = getattr(names.get("__spec__"), "name", None) or key
+            if isinstance(name, str) and not (own and file.startswith(own)):
+                self._enter(Imported(name, module, os.path.abspath(file)))  # noqa: PTH100  # beside a script: relative
+
+    def _is_settled(self, owner: _Owner) -> bool:
+        """Whether what a module belongs to is still there, and was installed before this process started."""
+        known = self.settled.get(id(owner))
+        if known is None:
+            place, top, metadata = owner
+            known = not metadata or (
+                self.path.owners(place).get(top) == metadata and self._installation(metadata)[1] <= self.started
+            )
+            self.settled[id(owner)] = known
+        return known
+
+    def _installation(self, metadata: tuple[Path, ...]) -> tuple[str, float]:
+        if metadata not in self.installed_at:
+            self.installed_at[metadata] = _latest(metadata)
+        return self.installed_at[metadata]
+
+    def _enter(self, one: Imported) -> None:
         """Note a module if the nodes will lack it, or have it in another state."""
         place, relative = self._found(one)
-        if place is None or place in self.standard:
+        if place is None:
             return
         top = relative.partition(os.sep)[0].partition(".")[0]
-        if metadata := self.path.owners(place).get(top, ()):
-            if metadata not in self.installed_at:
-                self.installed_at[metadata] = _latest(metadata)
-            name, since = self.installed_at[metadata]
-            self._compare(name, since, one, _UPGRADED)
-        elif str(place / relative) in self.shipped or self.path.owns(place, top) or self.path.owns(place, one.top):
+        if place in self.standard:
+            self._remember(one.file, (place, top, ()))
+        elif metadata := self.path.owners(place).get(top, ()):
+            self._remember(one.file, (place, top, metadata))
+            self._compare(*self._installation(metadata), one, _UPGRADED)
+        elif (
+            f"{place}{os.sep}{relative}" in self.shipped or self.path.owns(place, top) or self.path.owns(place, one.top)
+        ):
             self.compare_edit(one)
         elif one.top not in _OF_INTERPRETER and one.top.isidentifier():
             self.missing.setdefault((place, one.top), []).append(one)
+
+    def _remember(self, file: str, owner: _Owner) -> None:
+        if self.path.places.get(owner[0], Kind.INSTALLED) is Kind.INSTALLED:  # elsewhere the module's name counts too
+            self.installed[file] = self.owners.setdefault(owner, owner)
 
     def _found(self, one: Imported) -> tuple[Path | None, str]:
         """Return the directory or archive that has a module, and the path of the module in it."""
@@ -233,7 +284,7 @@ class _Ledger:
         self._compare(one.top, _modified(one.file), one, _EDITED)
 
     def _compare(self, name: str, since: float, one: Imported, problem: str) -> None:
-        if since > self.started and name not in self.changed and differs(one.module, one.file):
+        if since > self.started and name not in self.changed and _differs(one):
             self.changed[name] = problem
 
 
@@ -258,20 +309,38 @@ def _roots(path: SearchPath, standard: Iterable[Path]) -> list[tuple[str, Path]]
     return sorted(((f"{text}{os.sep}", place) for text, place in places.items()), key=lambda pair: -len(pair[0]))
 
 
-def _imported() -> Iterator[Imported]:
-    """Yield the modules that were imported from files, except the running script and this package in an archive."""
-    for key, module in list(sys.modules.items()):
-        try:
-            names = vars(module)
-        except TypeError:
-            continue
-        file, spec = names.get("__file__"), names.get("__spec__")
-        name = getattr(spec, "name", None) or key
-        if not isinstance(file, str) or key in ("__main__", "__mp_main__") or not isinstance(name, str):
-            continue
-        file = os.path.abspath(file)  # noqa: PTH100  # a script's neighbours may have a relative path
-        if not (OWN.is_file() and file.startswith(str(OWN))):
-            yield Imported(name, module, file)
+def _owned_files(path: SearchPath, roots: list[tuple[str, Path]]) -> tuple[dict[str, _Owner], dict[_Owner, _Owner]]:
+    """Return what earlier calls have found out: the owners of files of imported modules, and one object of each owner.
+
+    These follow from the search path; whether an owner is still there must be looked up.
+    """
+    global _OWNED_FILES  # noqa: PLW0603  # replaced as a whole, so that threads may share it
+    if _OWNED_FILES[:2] != (path.places, roots):
+        _OWNED_FILES = (path.places, roots, {}, {})
+    return _OWNED_FILES[2:]
+
+
+_OWNED_FILES: tuple[Mapping[Path, Kind], list[tuple[str, Path]], dict[str, _Owner], dict[_Owner, _Owner]]
+_OWNED_FILES = ({}, [], {}, {})
+_UNCHANGED: Remembered[bool] = Remembered(limit=20_000)
+"""False for each module that does not differ from its file."""
+
+
+def _differs(one: Imported) -> bool:
+    """Whether a module in memory was made from another state of its file; it is compared once with each state."""
+
+    def compare(watch: Watch) -> bool:
+        watch.state(one.file)
+        watch.is_complete = not (answer := differs(one.module, one.file))
+        return answer
+
+    return _UNCHANGED.of((one.file, id(one.module)), compare)
+
+
+@lru_cache(maxsize=1)
+def _start_of(process: int) -> float:
+    """Return the time at which a process started, in seconds since 1970."""
+    return psutil.Process(process).create_time()
 
 
 def _root_by_name(one: Imported) -> Path | None:

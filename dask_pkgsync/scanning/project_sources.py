@@ -11,7 +11,8 @@ from dask_pkgsync.model.environments.origin import FromDirectory
 from dask_pkgsync.model.errors import PolicyError
 from dask_pkgsync.model.text import human_bytes, printable
 from dask_pkgsync.scanning.direct_url import source_directory
-from dask_pkgsync.scanning.sources import digest_of, largest_of, project_sources
+from dask_pkgsync.scanning.known_environments import known
+from dask_pkgsync.scanning.sources import largest_of, project_sources
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping
@@ -68,7 +69,7 @@ def read_projects(
         else:
             distributions[name] = digested
     left_out = {name: found.left_out for name, found in sources.items() if found.left_out}
-    return Projects(Environment.of(environment.interpreter, distributions.values(), faults), left_out)
+    return Projects(known(Environment.of(environment.interpreter, distributions.values(), faults)), left_out)
 
 
 def _unread(environment: Environment, only: Container[str] | None) -> Iterator[tuple[str, FromDirectory]]:
@@ -88,7 +89,7 @@ def _sources(name: str, origin: FromDirectory) -> Sources | Fault:
 
 def _digested(distribution: Distribution, origin: FromDirectory, sources: Sources) -> Distribution | Fault:
     try:
-        digest = digest_of(sources.files, distribution.name, distribution.version)
+        digest = sources.digest(distribution.name, distribution.version)
     except OSError as error:
         return _unreadable(distribution.name, origin, error)
     return replace(distribution, origin=replace(origin, digest=digest))

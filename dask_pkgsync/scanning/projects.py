@@ -9,12 +9,14 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.environments.origin import FromDirectory
 from dask_pkgsync.scanning.direct_url import source_directory
-from dask_pkgsync.scanning.records import installed
+from dask_pkgsync.scanning.dist_infos import dist_infos_on
+from dask_pkgsync.scanning.file_states import Remembered
 from dask_pkgsync.scanning.unrecorded import top_level_names
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from dask_pkgsync.model.environments.environment import Environment
+    from dask_pkgsync.scanning.file_states import Watch
 
 _OF_BACKENDS = (
     ("hatch", "build"),
@@ -36,35 +39,51 @@ _OF_BACKENDS = (
 """The tables below ``tool`` in which build backends are told what to put into a wheel."""
 
 
+_NAMES: Remembered[frozenset[str]] = Remembered(limit=1_000)
+"""The names that the files of a project give to its modules."""
+
+
 def project_names(environment: Environment) -> dict[Path, frozenset[str]]:
     """Return the source directory of each editable project, with the names of its modules, in lower case."""
+    editable = {
+        distribution.name: source_directory(distribution.origin).resolve()
+        for distribution in environment.distributions.values()
+        if isinstance(distribution.origin, FromDirectory) and distribution.origin.editable
+    }
+    if not editable:
+        return {}
+    metadata = dist_infos_on([entry for entry in sys.path if isinstance(entry, str)])
+    mapped = [(name, Path(path)) for name, path in _mapped()]
     names: dict[Path, set[str]] = {}
-    metadata: dict[str, Path] | None = None
-    for distribution in environment.distributions.values():
-        match distribution.origin:
-            case FromDirectory(editable=True) as origin:
-                if metadata is None:
-                    metadata = installed([entry for entry in sys.path if isinstance(entry, str)])
-                source = source_directory(origin).resolve()
-                of_project = names.setdefault(source, set())
-                of_project.add(distribution.name.replace("-", "_"))
-                for place in filter(None, (metadata.get(distribution.name), *source.glob("*.egg-info"))):
-                    of_project.update(top_level_names(place))
-                of_project.update(name for name, path in _mapped() if source in Path(path).parents)
-                of_project.update(_declared(source / "pyproject.toml"))
+    for name, source in editable.items():
+        of_project = names.setdefault(source, set())
+        of_project.add(name.replace("-", "_"))
+        of_project.update(_NAMES.of((source, place := metadata.get(name)), partial(_named, source, place)))
+        of_project.update(module for module, path in mapped if source in path.parents)
     return {source: frozenset(name.lower() for name in of_project) for source, of_project in names.items()}
+
+
+def _named(source: Path, metadata: Path | None, watch: Watch) -> frozenset[str]:
+    """Return the names in ``top_level.txt`` and ``pyproject.toml``."""
+    watch.state(str(source))
+    names = set(_declared(source / "pyproject.toml", watch))
+    for place in filter(None, (metadata, *source.glob("*.egg-info"))):
+        watch.state(str(place / "top_level.txt"))
+        names.update(top_level_names(place))
+    return frozenset(names)
 
 
 def _mapped() -> Iterator[tuple[str, str]]:
     """Yield names and paths of the modules that setuptools makes importable by a finder of an editable project."""
-    for name, finder in list(sys.modules.items()):
-        mapping = vars(finder).get("MAPPING") if name.startswith("__editable__") else None
+    for name in [name for name in tuple(sys.modules) if name.startswith("__editable__")]:
+        mapping = getattr(sys.modules.get(name), "MAPPING", None)
         if isinstance(mapping, dict):
             yield from ((str(module).partition(".")[0], str(path)) for module, path in mapping.items())
 
 
-def _declared(pyproject: Path) -> Iterator[str]:
+def _declared(pyproject: Path, watch: Watch) -> Iterator[str]:
     """Yield the names in what a project tells its build backend; these may be names of other things, too."""
+    watch.state(str(pyproject))
     try:
         tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
         data: Any = tomllib.loads(pyproject.read_text(encoding="utf-8"))

@@ -16,11 +16,12 @@ import sysconfig
 import tempfile
 import zipfile
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dask_pkgsync.scanning.file_states import Remembered
 from dask_pkgsync.scanning.projects import project_names
 from dask_pkgsync.scanning.unrecorded import SITE_NAMES, modules_of
 
@@ -28,11 +29,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from dask_pkgsync.model.environments.environment import Environment
+    from dask_pkgsync.scanning.file_states import Watch
 
 OWN = Path(__file__).parents[2]
 """The directory or archive that holds this package."""
 _TOP = re.compile(r'^"?([^/,"\r\n]+)', re.MULTILINE)
 """The first component of each path in RECORD."""
+_LINES: Remembered[tuple[str, ...]] = Remembered(limit=100)
+"""The lines of the .pth files in a directory."""
+_OWNERS: Remembered[dict[str, tuple[Path, ...]]] = Remembered(limit=1_000)
+"""The modules and packages in a directory that belong to distributions."""
+_TOPS: Remembered[frozenset[str]] = Remembered(limit=20_000)
+"""The modules and packages that a RECORD names."""
 
 
 class Kind(enum.Enum):
@@ -64,6 +72,7 @@ class SearchPath:
     projects: Mapping[Path, frozenset[str]]
     """The source directory of each editable project, with the names that are known to be those of its modules."""
     _owners: dict[Path, dict[str, tuple[Path, ...]]] = field(default_factory=dict, repr=False, compare=False)
+    _in_projects: dict[Path, list[frozenset[str]]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, environment: Environment | None = None) -> SearchPath:
@@ -99,8 +108,10 @@ class SearchPath:
         """Whether a module or package in a directory belongs to a distribution."""
         if name in self.owners(place):
             return True
-        above = (place, *place.parents)
-        return any(name.lower() in names for source, names in self.projects.items() if source in above)
+        if place not in self._in_projects:
+            above = (place, *place.parents)
+            self._in_projects[place] = [names for source, names in self.projects.items() if source in above]
+        return any(name.lower() in names for names in self._in_projects[place])
 
 
 def _resolved(entry: object) -> Path | None:
@@ -129,9 +140,19 @@ def _kind(place: Path, of_links: Mapping[Path, Kind], crowded: set[Path]) -> Kin
 
 def is_of_installer(place: Path) -> bool:
     """Whether a directory belongs to an interpreter, or to the installer of its packages."""
-    prefixes = {Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix)}
-    roots = {*standard(), *(prefix / part for prefix in prefixes for part in ("lib", "lib64", "bin", "Scripts"))}
-    return place.name in SITE_NAMES or not roots.isdisjoint((place, *place.parents))
+    return place.name in SITE_NAMES or _is_in(place, _of_interpreters(sys.prefix, sys.base_prefix, sys.exec_prefix))
+
+
+@lru_cache(maxsize=200)
+def _is_in(place: Path, roots: frozenset[Path]) -> bool:
+    return not roots.isdisjoint((place, *place.parents))
+
+
+@lru_cache(maxsize=4)
+def _of_interpreters(*prefixes: str) -> frozenset[Path]:
+    """Return the directories that belong to interpreters with these prefixes."""
+    parts = ("lib", "lib64", "bin", "Scripts")
+    return standard() | {Path(prefix).resolve() / part for prefix in prefixes for part in parts}
 
 
 @lru_cache(maxsize=1)
@@ -166,12 +187,21 @@ def site_directories() -> list[Path]:
 
 def _linked() -> Iterator[Path]:
     """Yield the directories that .pth files add to the search path."""
-    for directory in {*site_directories(), Path(site.getusersitepackages())}:
-        for link in directory.glob("*.pth"):
+    for directory in {*map(str, site_directories()), site.getusersitepackages()}:
+        for line in _LINES.of(directory, partial(_lines_of_links, directory)):
             with contextlib.suppress(OSError, ValueError):
-                for line in link.read_text(encoding="utf-8", errors="replace").splitlines():
-                    if line.strip() and not line.startswith(("#", "import ", "import\t")):
-                        yield (directory / line.strip()).resolve()
+                yield Path(directory, line).resolve()
+
+
+def _lines_of_links(directory: str, watch: Watch) -> tuple[str, ...]:
+    """Return the lines of the .pth files in a directory that name directories."""
+    watch.state(directory)
+    lines: list[str] = []
+    for link in Path(directory).glob("*.pth"):
+        watch.state(str(link))
+        with contextlib.suppress(OSError):
+            lines += link.read_text(encoding="utf-8", errors="replace").splitlines()
+    return tuple(line.strip() for line in lines if line.strip() and not line.startswith(("#", "import ", "import\t")))
 
 
 # -- who owns a module, and where Python imports it from -------------------------------------------------------------
@@ -185,6 +215,11 @@ def owners(place: Path) -> dict[str, tuple[Path, ...]]:
     dict of str to tuple of Path
         Name of the module to the metadata directories of the distributions that have files of it.
     """
+    return _OWNERS.of(place, partial(_owners, place))
+
+
+def _owners(place: Path, watch: Watch) -> dict[str, tuple[Path, ...]]:
+    watch.state(str(place))
     found: dict[str, tuple[Path, ...]] = {}
     try:
         with os.scandir(place) as listing:
@@ -193,25 +228,26 @@ def owners(place: Path) -> dict[str, tuple[Path, ...]]:
         return {}
     for entry in entries:
         metadata = place / entry
-        for name in _names_of(metadata):
+        for name in _names_of(metadata, watch):
             found[name] = (*found.get(name, ()), metadata)
     return found
 
 
-def _names_of(metadata: Path) -> Iterable[str]:
+def _names_of(metadata: Path, watch: Watch) -> Iterable[str]:
     """Return the names of the modules and packages of a distribution."""
     if metadata.name.endswith(".dist-info"):
+        record = f"{metadata}{os.sep}RECORD"
+        watch.state(record)
         with contextlib.suppress(OSError):
-            record = os.path.join(metadata, "RECORD")  # noqa: PTH118  # for hundreds of distributions
-            facts = os.stat(record)  # noqa: PTH116
-            return _tops(record, facts.st_mtime_ns, facts.st_size)
+            return _TOPS.of(record, partial(_tops, record))
+    watch.state(str(metadata / "top_level.txt"))
     return (entry.partition(".")[0] for entry in modules_of(metadata))
 
 
-@lru_cache(maxsize=5_000)
-def _tops(record: str, modified: int, size: int) -> frozenset[str]:  # noqa: ARG001  # these tell states of the file apart
+def _tops(record: str, watch: Watch) -> frozenset[str]:
     """Return the modules and packages that a RECORD names."""
     with open(record, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+        watch.note(record, os.fstat(file.fileno()))
         return frozenset(first.partition(".")[0] for first in _TOP.findall(file.read()))
 
 

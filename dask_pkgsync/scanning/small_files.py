@@ -35,7 +35,7 @@ def text_of(path: str, watch: Watch | None = None) -> str:
         return ""
     try:
         if watch is not None:
-            watch.note(path, descriptor)
+            watch.note(path, os.fstat(descriptor))
         content = chunk = os.read(descriptor, _CHUNK)
         while len(chunk) == _CHUNK:
             content += (chunk := os.read(descriptor, _CHUNK))

@@ -11,10 +11,11 @@ from dask_pkgsync.model.environments.environment import Environment
 from dask_pkgsync.model.reports.discrepancies import Discrepancy
 from dask_pkgsync.model.text import printable
 from dask_pkgsync.scanning.content import looked_at
+from dask_pkgsync.scanning.dist_infos import dist_infos_on
 from dask_pkgsync.scanning.installed import scan_installed
+from dask_pkgsync.scanning.known_environments import known
 from dask_pkgsync.scanning.loose_modules import LooseModules, find_modules
 from dask_pkgsync.scanning.project_sources import read_projects
-from dask_pkgsync.scanning.records import installed as installed_at
 from dask_pkgsync.scanning.search_path import SearchPath
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def snapshot(
     of_modules = {module.distribution: module for module in loose.modules}
     by_name = {distribution.name: module for distribution, module in of_modules.items()}
     everything = [*installed.distributions.values(), *of_modules]
-    environment = Environment.of(installed.interpreter, everything, installed.faults)
+    environment = known(Environment.of(installed.interpreter, everything, installed.faults))
     return Snapshot(environment, by_name, loose.left_out, {**projects.left_out, **loose.incomplete})
 
 
@@ -152,7 +153,7 @@ def verified(
     only : container of str, optional
         Canonical names of the distributions to look at; by default all.
     """
-    directories = installed_at([entry for entry in (sys.path if path is None else path) if isinstance(entry, str)])
+    directories = dist_infos_on([entry for entry in (sys.path if path is None else path) if isinstance(entry, str)])
     distributions = dict(environment.distributions)
     faults = list(environment.faults)
     for name, dist_info in directories.items():
@@ -162,4 +163,4 @@ def verified(
             except OSError as error:
                 detail = printable(f"{error.filename} cannot be read: {error.strerror}")
                 faults.append(Fault("unreadable", printable(str(dist_info)), detail, name))
-    return Environment.of(environment.interpreter, distributions.values(), faults)
+    return known(Environment.of(environment.interpreter, distributions.values(), faults))

@@ -18,15 +18,15 @@ import shutil
 import unicodedata
 import zipfile
 import zlib
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
-from time import time_ns
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.text import counted, human_bytes
 from dask_pkgsync.scanning.build_files import needed, paths_outside
+from dask_pkgsync.scanning.file_states import Remembered, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -67,8 +67,6 @@ _UNFIT_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _SHOWN = 5
 """The most files that a message names."""
 _CHUNK = 1 << 20
-_SETTLED = 2_000_000_000
-"""Nanoseconds after which a file counts as unchanged if its times are the same: file systems store them in steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +88,7 @@ class SourceFile:
 
     def digest(self) -> str:
         """Return the SHA-256 of its content, 64 hexadecimal digits."""
-        return _DIGESTS.of(self.full)
+        return _DIGESTS.of(str(self.full), partial(_sha256_of, self.full))
 
 
 class Archive:
@@ -135,14 +133,25 @@ class ZippedFile(SourceFile):
         return hashlib.sha256(self.read()).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sources:
-    """The files of a project or of loose modules."""
+    """The files of a project or of loose modules, as they were when they were looked up."""
 
     files: tuple[SourceFile, ...]
     """The files that travel, sorted by path."""
     left_out: tuple[tuple[Path, str], ...]
     """Files and directories that do not travel although they look like the others, each with the reason."""
+    _digests: dict[tuple[str, ...], str] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def digest(self, *facts: str) -> str:
+        """Return the digest of the files and of further facts (`digest_of`); it is worked out once."""
+        if facts not in self._digests:
+            self._digests[facts] = digest_of(self.files, *facts)
+        return self._digests[facts]
+
+
+_SOURCES: Remembered[Sources] = Remembered(limit=1_000)
+"""The files of projects and of loose modules. The state of each file is noted, so that none changes unnoticed."""
 
 
 def project_files(root: Path) -> list[SourceFile]:
@@ -164,39 +173,46 @@ def project_sources(root: Path) -> Sources:
     OSError
         If a directory cannot be listed.
     """
+    return _SOURCES.of(os.path.abspath(root), partial(_project_sources, root))  # noqa: PTH100
+
+
+def _project_sources(root: Path, watch: Watch) -> Sources:
+    watch.state(str(root))
     names = [name for name in os.listdir(root) if not _NOT_OF_PROJECTS(name)]  # noqa: PTH208
-    own = _needed(root, _Walk(root, loose=False).sources(names))
-    outside = [_outside(root, path) for path in paths_outside(root)]
+    own = _needed(root, _Walk(root, watch, loose=False).sources(names), watch)
+    outside = [_outside(root, path, watch) for path in paths_outside(root, watch)]
     files = {file.path: file for found in (own, *outside) for file in found.files}
     left_out = tuple(entry for found in (own, *outside) for entry in found.left_out)
     return Sources(tuple(sorted(files.values(), key=lambda file: file.path)), left_out)
 
 
-def _needed(root: Path, sources: Sources) -> Sources:
+def _needed(root: Path, sources: Sources, watch: Watch) -> Sources:
     """Return those files of a project that its build may read."""
     contents: dict[str, list[str]] = {}
     for file in sources.files:
         contents.setdefault(file.path.partition("/")[0], []).append(file.path)
-    kept = needed(root, contents)
+    kept = needed(root, contents, watch)
     return replace(sources, files=tuple(file for file in sources.files if file.path.partition("/")[0] in kept))
 
 
-def _outside(root: Path, path: str) -> Sources:
+def _outside(root: Path, path: str, watch: Watch) -> Sources:
     """Return the files of a path outside of a project; their own paths begin with ``../``, too."""
     place = Path(os.path.normpath(root / path))
-    found = _Walk(place.parent, loose=False).sources([place.name])
+    found = _Walk(place.parent, watch, loose=False).sources([place.name])
     above = path.removesuffix(place.name)
     return replace(found, files=tuple(replace(file, path=f"{above}{file.path}") for file in found.files))
 
 
 def loose_files(root: Path, names: Iterable[str]) -> Sources:
     """Return the files of some loose modules and packages of a directory."""
-    return _Walk(root, loose=True).sources(names)
+    chosen = tuple(names)
+    key = os.path.abspath(root), chosen  # noqa: PTH100
+    return _SOURCES.of(key, lambda watch: _Walk(root, watch, loose=True).sources(chosen))
 
 
 def installed_files(root: Path, names: Iterable[str]) -> Sources:
     """Return the files of some installed modules and packages of a directory."""
-    return _Walk(root, loose=False).sources(names)
+    return _Walk(root, Watch(), loose=False).sources(names)
 
 
 def zipped_files(path: Path) -> Sources:
@@ -237,36 +253,13 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-class Digests:
-    """Digests of files, each of which is read again only if it may have changed.
-
-    Parameters
-    ----------
-    read : callable
-        Returns the digest of a file.
-    now : callable
-        Returns the time in nanoseconds since 1970.
-    """
-
-    def __init__(self, read: Callable[[Path], str] = sha256_of, now: Callable[[], int] = time_ns) -> None:
-        self._read = read
-        self._now = now
-        self._known: dict[str, tuple[tuple[int, ...], str]] = {}
-
-    def of(self, path: Path) -> str:
-        """Return the digest of a file; read it unless its times, size and inode are those that it had before."""
-        now, facts = self._now(), path.stat()
-        state = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
-        known = self._known.get(str(path))
-        if known is not None and known[0] == state:
-            return known[1]
-        digest = self._read(path)
-        if now - max(facts.st_mtime_ns, facts.st_ctime_ns) > _SETTLED:
-            self._known[str(path)] = state, digest
-        return digest
+def _sha256_of(path: Path, watch: Watch) -> str:
+    watch.state(str(path))
+    return sha256_of(path)
 
 
-_DIGESTS = Digests()
+_DIGESTS: Remembered[str] = Remembered(limit=100_000)
+"""The SHA-256 of files."""
 
 
 def copy_to(files: Sequence[SourceFile], directory: Path) -> list[SourceFile]:
@@ -282,8 +275,9 @@ def copy_to(files: Sequence[SourceFile], directory: Path) -> list[SourceFile]:
 class _Walk:
     """One walk through the files of a project, or of some loose modules."""
 
-    def __init__(self, root: Path, *, loose: bool) -> None:
+    def __init__(self, root: Path, watch: Watch, *, loose: bool) -> None:
         self.root = root
+        self.watch = watch
         self.loose = loose
         self.files: list[SourceFile] = []
         self.ignored: list[SourceFile] = []
@@ -292,8 +286,8 @@ class _Walk:
 
     def sources(self, names: Iterable[str]) -> Sources:
         """Return the files and directories with these paths below the root, and all that is below them."""
-        rules = _rules_above(self.root)
-        if (own := _rules_in(self.root)) is not None:
+        rules = _rules_above(self.root, self.watch)
+        if (own := _rules_in(self.root, self.watch)) is not None:
             rules.append((str(self.root), _admitting(self.root, self.root, own)))
         below: dict[str, set[str]] = {}
         for path in names:
@@ -301,6 +295,7 @@ class _Walk:
             below.setdefault(above + slash, set()).add(name)
         for above, chosen in below.items():
             directory = self.root / above
+            self.watch.state(str(directory))
             if directory.is_dir():
                 real = (os.path.realpath(directory),)
                 self._visit_all(directory, above, frozenset(chosen), rules, real, in_package=False)
@@ -340,11 +335,16 @@ class _Walk:
 
         ``above`` holds the real paths of the directories on the way, so that a loop of symbolic links ends.
         """
+        if entry.is_symlink():
+            self.watch.state(entry.path)  # it may lead nowhere yet
         if not entry.is_dir():
             self._take(entry, path, rules, in_package=in_package)
             return
         real = os.path.realpath(entry.path) if entry.is_symlink() else f"{above[-1]}{os.sep}{entry.name}"
-        if real in above or _is_no_source(entry.path, entry.name, os.path.basename(real)):  # noqa: PTH119
+        if real in above or not _NEVER_DIRECTORIES.isdisjoint((entry.name, os.path.basename(real))):  # noqa: PTH119
+            return
+        self.watch.state(entry.path)
+        if _is_environment(entry.path):
             return
         in_package = not self.loose and (in_package or os.path.exists(f"{entry.path}/__init__.py"))  # noqa: PTH110
         if not in_package and _is_ignored(f"{entry.path}/", rules):
@@ -352,7 +352,7 @@ class _Walk:
         if not fits_a_wheel(entry.name):
             self.left_out.append((Path(entry.path), _UNFIT))
             return
-        own = _rules_in(entry.path)
+        own = _rules_in(entry.path, self.watch)
         inner = [*rules, (entry.path, own)] if own is not None else rules
         self._visit_all(entry.path, f"{path}/", None, inner, (*above, real), in_package=in_package)
 
@@ -370,6 +370,7 @@ class _Walk:
             self.left_out.append((Path(entry.path), _UNFIT))
             return
         facts = entry.stat()
+        self.watch.note(entry.path, facts)
         file = SourceFile(path, Path(entry.path), facts.st_size, bool(facts.st_mode & 0o111))
         (self.ignored if is_ignored else self.files).append(file)
 
@@ -404,9 +405,8 @@ def largest_of(files: Iterable[SourceFile]) -> str:
     return ", ".join(f"{file.full} ({human_bytes(file.size)})" for file in largest)
 
 
-def _is_no_source(directory: str, name: str, real_name: str) -> bool:
-    if name in _NEVER_DIRECTORIES or real_name in _NEVER_DIRECTORIES:
-        return True
+def _is_environment(directory: str) -> bool:
+    """Whether a directory is a virtual environment, or one of conda."""
     return os.path.exists(f"{directory}/pyvenv.cfg") or os.path.isdir(f"{directory}/conda-meta")  # noqa: PTH110, PTH112
 
 
@@ -420,9 +420,12 @@ def _is_ignored(full: str, rules: list[tuple[str, GitIgnoreSpec]]) -> bool:
     return ignored
 
 
-def _rules_in(directory: Path | str) -> GitIgnoreSpec | None:
+def _rules_in(directory: Path | str, watch: Watch) -> GitIgnoreSpec | None:
+    path = Path(directory, ".gitignore")
+    if watch.state(str(path)) is None:
+        return None
     try:
-        text = Path(directory, ".gitignore").read_text(encoding="utf-8", errors="replace")
+        text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     from pathspec import GitIgnoreSpec
@@ -430,15 +433,15 @@ def _rules_in(directory: Path | str) -> GitIgnoreSpec | None:
     return GitIgnoreSpec.from_lines(text.splitlines())
 
 
-def _rules_above(root: Path) -> list[tuple[str, GitIgnoreSpec]]:
+def _rules_above(root: Path, watch: Watch) -> list[tuple[str, GitIgnoreSpec]]:
     """Return the rules of the ``.gitignore`` files above a directory up to the top of its checkout, outermost first.
 
     Without those that exclude all of the directory: whoever runs a script in a directory that git ignores has chosen
     the directory.
     """
     parents = [root, *root.parents]
-    top = next((index for index, parent in enumerate(parents) if (parent / ".git").exists()), 0)
-    rules_by_directory = ((parent, _rules_in(parent)) for parent in reversed(parents[1 : top + 1]))
+    top = next((index for index, parent in enumerate(parents) if watch.exists(str(parent / ".git"))), 0)
+    rules_by_directory = ((parent, _rules_in(parent, watch)) for parent in reversed(parents[1 : top + 1]))
     return [(str(parent), _admitting(root, parent, rules)) for parent, rules in rules_by_directory if rules is not None]
 
 
