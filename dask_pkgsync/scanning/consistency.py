@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import sys
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from dask_pkgsync.scanning.records import installed
+from dask_pkgsync.scanning.dist_infos import dist_infos_on
+from dask_pkgsync.scanning.file_states import Remembered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from dask_pkgsync.model.environments.environment import Environment
+    from dask_pkgsync.scanning.file_states import Watch
+
+_CONFLICTS: Remembered[tuple[str, ...]] = Remembered(limit=20)
+"""The unmet requirements of an environment."""
 
 
 def conflicts(environment: Environment, path: Sequence[str] | None = None) -> tuple[str, ...]:
@@ -28,9 +33,17 @@ def conflicts(environment: Environment, path: Sequence[str] | None = None) -> tu
     path : sequence of str, optional
         The search path that was scanned; by default `sys.path`.
     """
-    directories = installed([entry for entry in (sys.path if path is None else path) if isinstance(entry, str)])
+    places = tuple(entry for entry in (sys.path if path is None else path) if isinstance(entry, str))
+    return _CONFLICTS.of((environment.fingerprint, places), partial(_conflicts, environment, places))
+
+
+def _conflicts(environment: Environment, places: tuple[str, ...], watch: Watch) -> tuple[str, ...]:
+    """Find the unmet requirements; the fingerprint of an environment covers METADATA where the content is known."""
+    directories = dist_infos_on(places)
     unmet = []
     for name, distribution in environment.distributions.items():
+        if not distribution.content and name in directories:
+            watch.state(str(directories[name] / "METADATA"))
         for requirement in _requirements(directories[name]) if name in directories else ():
             have = environment.distributions.get(str(canonicalize_name(requirement.name)))
             wants = f"{name} {distribution.version} requires {requirement.name}{requirement.specifier}"

@@ -5,20 +5,25 @@ Environment variables precede files.
 
 from __future__ import annotations
 
-import configparser
 import logging
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dask_pkgsync.scanning.file_states import Remembered
 from dask_pkgsync.scanning.uv_configuration import config_home
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from dask_pkgsync.scanning.file_states import Watch
+
 logger = logging.getLogger("dask_pkgsync")
 
+_SECTIONS: Remembered[dict[str, dict[str, str]]] = Remembered(limit=200)
+"""The contents of files."""
 OF_THE_MACHINE = Path("/etc/pip.conf")
 """The file for all users."""
 
@@ -67,13 +72,20 @@ def _files(environ: Mapping[str, str]) -> list[Path]:
 
 def _ini(path: Path) -> dict[str, dict[str, str]]:
     """Return the sections of a configuration file of pip."""
-    if not path.is_file():
+    return _SECTIONS.of(str(path), partial(_read, path))
+
+
+def _read(path: Path, watch: Watch) -> dict[str, dict[str, str]]:
+    if watch.state(str(path)) is None or not path.is_file():
         return {}
+    import configparser  # imported here because it is rarely needed
+
     parser = configparser.RawConfigParser()
     try:
         parser.read_string(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, configparser.Error):  # the error is not shown: it may quote a secret in the file
         logger.warning("the settings in %s are ignored: %s could not be read", path, path)
+        watch.is_complete = False  # so that the warning is repeated
         return {}
     return {
         section: {name.replace("_", "-"): value for name, value in parser.items(section)}

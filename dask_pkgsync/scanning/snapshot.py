@@ -17,6 +17,7 @@ from dask_pkgsync.scanning.known_environments import known
 from dask_pkgsync.scanning.loose_modules import LooseModules, find_modules
 from dask_pkgsync.scanning.project_sources import read_projects
 from dask_pkgsync.scanning.search_path import SearchPath
+from dask_pkgsync.scanning.unmodified import is_unmodified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
@@ -157,9 +158,10 @@ def verified(
     distributions = dict(environment.distributions)
     faults = list(environment.faults)
     for name, dist_info in directories.items():
-        if name in distributions and (only is None or name in only):
+        if name in distributions and distributions[name].content and (only is None or name in only):
             try:
-                distributions[name] = looked_at(distributions[name], str(dist_info))
+                if not is_unmodified(str(dist_info)):
+                    distributions[name] = looked_at(distributions[name], str(dist_info))
             except OSError as error:
                 detail = printable(f"{error.filename} cannot be read: {error.strerror}")
                 faults.append(Fault("unreadable", printable(str(dist_info)), detail, name))

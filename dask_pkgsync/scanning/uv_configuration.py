@@ -5,14 +5,21 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from dask_pkgsync.scanning.file_states import Remembered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from dask_pkgsync.scanning.file_states import Watch
+
 logger = logging.getLogger("dask_pkgsync")
 
+_TABLES: Remembered[dict[str, Any]] = Remembered(limit=200)
+"""The contents of files."""
 TRUE = ("1", "true", "yes", "on", "y", "t")
 """What uv and pip take for true."""
 
@@ -59,16 +66,20 @@ def config_home(environ: Mapping[str, str]) -> Path:
 
 
 def _toml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    return _TABLES.of(str(path), partial(_read, path))
+
+
+def _read(path: Path, watch: Watch) -> dict[str, Any]:
+    if watch.state(str(path)) is None or not path.is_file():
         return {}
     try:
         tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except ImportError:
         logger.warning("the settings in %s are ignored: to read TOML, use Python 3.11 or newer, or install tomli", path)
-        return {}
-    try:
-        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # the error is not shown: it may quote a secret in the file
         logger.warning("the settings in %s are ignored: %s could not be read", path, path)
-        return {}
-    return table
+    else:
+        return table
+    watch.is_complete = False  # so that the warning is repeated
+    return {}
