@@ -7,6 +7,7 @@ as is a module whose file has changed since it was imported.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import ref
 
 import psutil
 from packaging.utils import canonicalize_name
@@ -47,15 +49,11 @@ from dask_pkgsync.scanning.unrecorded import entries_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import ModuleType
-    from typing import TypeAlias
 
     from dask_pkgsync.model.policy import Policy
     from dask_pkgsync.scanning.file_states import Watch
     from dask_pkgsync.scanning.snapshot import Snapshot
     from dask_pkgsync.scanning.sources import SourceFile
-
-    _Owner: TypeAlias = tuple[Path, str, tuple[Path, ...]]
-    """A directory, the name of a module in it, and the metadata of its distributions; none for the standard library."""
 
 _OF_INTERPRETER = frozenset({"_virtualenv", "apport_python_hook", "sitecustomize", "usercustomize"})
 """Modules that set up an interpreter when it starts."""
@@ -203,9 +201,8 @@ class _Ledger:
         self.standard = standard()
         self.roots = _roots(self.path, self.standard)
         self.started = _start_of(os.getpid()) - _CLOCK
-        self.installed, self.owners = _owned_files(self.path, self.roots)
-        self.settled: dict[int, bool] = {}
-        """By the `id` of an owner, of which there is one object: hashing paths takes longer than all the rest."""
+        self.known = _known_modules(self.path.places, self.roots)
+        self.settled: dict[_Owner, bool] = {}
         self.installed_at: dict[tuple[Path, ...], tuple[str, float]] = {}
         self.missing: dict[tuple[Path, str], list[Imported]] = {}
         self.changed: dict[str, str] = {}
@@ -216,46 +213,39 @@ class _Ledger:
         The running script, and this package in an archive, are left out.
         """
         own = str(OWN) if OWN.is_file() else None
+        known, settled = self.known.owners, self.settled
         for key, module in list(sys.modules.items()):
-            try:
-                names = vars(module)
-            except TypeError:
-                continue
-            file = names.get("__file__")
-            if not isinstance(file, str) or key in ("__main__", "__mp_main__"):
-                continue
-            if (owner := self.installed.get(file)) is not None and self._is_settled(owner):
-                continue
-            name = getattr(names.get("__spec__"), "name", None) or key
-            if isinstance(name, str) and not (own and file.startswith(own)):
-                self._enter(Imported(name, module, os.path.abspath(file)))  # noqa: PTH100  # beside a script: relative
+            if (found := known.get(key)) is not None and found[0]() is module:
+                owner = found[1]
+                if settled[owner] if owner in settled else self._is_settled(owner):
+                    continue
+            one = _imported(key, module)
+            if one is not None and not (own and one.file.startswith(own)):
+                self._enter(key, one)
 
     def _is_settled(self, owner: _Owner) -> bool:
         """Whether what a module belongs to is still there, and was installed before this process started."""
-        known = self.settled.get(id(owner))
-        if known is None:
-            place, top, metadata = owner
-            known = not metadata or (
-                self.path.owners(place).get(top) == metadata and self._installation(metadata)[1] <= self.started
-            )
-            self.settled[id(owner)] = known
-        return known
+        self.settled[owner] = owner.metadata == () or (
+            self.path.owners(owner.place).get(owner.top) == owner.metadata
+            and self._installation(owner.metadata)[1] <= self.started
+        )
+        return self.settled[owner]
 
     def _installation(self, metadata: tuple[Path, ...]) -> tuple[str, float]:
         if metadata not in self.installed_at:
             self.installed_at[metadata] = _latest(metadata)
         return self.installed_at[metadata]
 
-    def _enter(self, one: Imported) -> None:
+    def _enter(self, key: str, one: Imported) -> None:
         """Note a module if the nodes will lack it, or have it in another state."""
         place, relative = self._found(one)
         if place is None:
             return
         top = relative.partition(os.sep)[0].partition(".")[0]
         if place in self.standard:
-            self._remember(one.file, (place, top, ()))
+            self._remember(key, one, place, top)
         elif metadata := self.path.owners(place).get(top, ()):
-            self._remember(one.file, (place, top, metadata))
+            self._remember(key, one, place, top, metadata)
             self._compare(*self._installation(metadata), one, _UPGRADED)
         elif (
             f"{place}{os.sep}{relative}" in self.shipped or self.path.owns(place, top) or self.path.owns(place, one.top)
@@ -264,9 +254,9 @@ class _Ledger:
         elif one.top not in _OF_INTERPRETER and one.top.isidentifier():
             self.missing.setdefault((place, one.top), []).append(one)
 
-    def _remember(self, file: str, owner: _Owner) -> None:
-        if self.path.places.get(owner[0], Kind.INSTALLED) is Kind.INSTALLED:  # elsewhere the module's name counts too
-            self.installed[file] = self.owners.setdefault(owner, owner)
+    def _remember(self, key: str, one: Imported, place: Path, top: str, metadata: tuple[Path, ...] = ()) -> None:
+        if self.path.places.get(place, Kind.INSTALLED) is Kind.INSTALLED:  # elsewhere more than its owner counts
+            self.known.remember(key, one.module, place, top, metadata)
 
     def _found(self, one: Imported) -> tuple[Path | None, str]:
         """Return the directory or archive that has a module, and the path of the module in it."""
@@ -309,19 +299,64 @@ def _roots(path: SearchPath, standard: Iterable[Path]) -> list[tuple[str, Path]]
     return sorted(((f"{text}{os.sep}", place) for text, place in places.items()), key=lambda pair: -len(pair[0]))
 
 
-def _owned_files(path: SearchPath, roots: list[tuple[str, Path]]) -> tuple[dict[str, _Owner], dict[_Owner, _Owner]]:
-    """Return what earlier calls have found out: the owners of files of imported modules, and one object of each owner.
+def _imported(key: str, module: ModuleType) -> Imported | None:
+    """Return an entry of `sys.modules` as a module that was imported from a file; None if it is none."""
+    try:
+        names = vars(module)
+    except TypeError:
+        return None
+    file = names.get("__file__")
+    name = getattr(names.get("__spec__"), "name", None) or key
+    if not isinstance(file, str) or key in ("__main__", "__mp_main__") or not isinstance(name, str):
+        return None
+    return Imported(name, module, os.path.abspath(file))  # noqa: PTH100  # a script's neighbours may have relative paths
 
-    These follow from the search path; whether an owner is still there must be looked up.
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Owner:
+    """What an installed module belongs to. There is one object of each, so that its hash is no hash of paths."""
+
+    place: Path
+    """The directory on the search path."""
+    top: str
+    """The top-level module or package."""
+    metadata: tuple[Path, ...]
+    """The metadata of the distributions that have files of it; none for the standard library."""
+
+
+class _KnownModules:
+    """What installed modules of this process belong to, as earlier calls have found out.
+
+    Parameters
+    ----------
+    places : mapping
+    roots : list
+        The search path, and the beginnings of the paths of modules: what the owners depend on. Whether an owner is
+        still there must be looked up.
     """
-    global _OWNED_FILES  # noqa: PLW0603  # replaced as a whole, so that threads may share it
-    if _OWNED_FILES[:2] != (path.places, roots):
-        _OWNED_FILES = (path.places, roots, {}, {})
-    return _OWNED_FILES[2:]
+
+    def __init__(self, places: Mapping[Path, Kind], roots: list[tuple[str, Path]]) -> None:
+        self.depends_on = places, roots
+        self.owners: dict[str, tuple[ref[ModuleType], _Owner]] = {}
+        """By the name in `sys.modules`."""
+        self._objects: dict[tuple[Path, str, tuple[Path, ...]], _Owner] = {}
+
+    def remember(self, key: str, module: ModuleType, place: Path, top: str, metadata: tuple[Path, ...]) -> None:
+        """Remember what a module belongs to."""
+        with contextlib.suppress(TypeError):  # an object in the place of a module need not know weak references
+            owner = self._objects.setdefault((place, top, metadata), _Owner(place, top, metadata))
+            self.owners[key] = ref(module), owner
 
 
-_OWNED_FILES: tuple[Mapping[Path, Kind], list[tuple[str, Path]], dict[str, _Owner], dict[_Owner, _Owner]]
-_OWNED_FILES = ({}, [], {}, {})
+_KNOWN = [_KnownModules({}, [])]
+
+
+def _known_modules(places: Mapping[Path, Kind], roots: list[tuple[str, Path]]) -> _KnownModules:
+    if _KNOWN[0].depends_on != (places, roots):
+        _KNOWN[0] = _KnownModules(places, roots)
+    return _KNOWN[0]
+
+
 _UNCHANGED: Remembered[bool] = Remembered(limit=20_000)
 """False for each module that does not differ from its file."""
 
@@ -355,7 +390,7 @@ def _root_by_name(one: Imported) -> Path | None:
 
 def _latest(metadata: Iterable[Path]) -> tuple[str, float]:
     """Return name and version, and the time of its installation, of the distribution that was installed last."""
-    times = {place: max(_modified(place / "RECORD"), _modified(place)) for place in metadata}
+    times = {place: max(_modified(f"{place}{os.sep}RECORD"), _modified(place)) for place in metadata}
     last = max(times, key=lambda place: times[place])
     return re.split(r"-\d", last.name, maxsplit=1)[0].replace("_", "-").lower(), times[last]
 

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -30,7 +29,7 @@ from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.loose_modules import find_modules
 from dask_pkgsync.scanning.records import module_names
 from dask_pkgsync.scanning.snapshot import Snapshot, snapshot, with_digests
-from dask_pkgsync.scanning.sources import Digests, digest_of, loose_files, project_files, project_sources
+from dask_pkgsync.scanning.sources import digest_of, loose_files, project_files, project_sources
 from dask_pkgsync.wheels.inspection import inspect
 from dask_pkgsync.wheels.module_wheel import pack_modules
 from dask_pkgsync.wheels.pack import Packer
@@ -198,33 +197,6 @@ def test_single_files_of_a_directory_can_be_taken(tmp_path: Path) -> None:
     write(tmp_path, "space/one.py", "space/two.py", "space/pkg/__init__.py", "space/pkg/data.csv")
     files = loose_files(tmp_path, ["space/one.py", "space/pkg", "missing/x.py"]).files
     assert [file.path for file in files] == ["space/one.py", "space/pkg/__init__.py", "space/pkg/data.csv"]
-
-
-def test_a_file_is_read_again_only_if_it_may_have_changed(tmp_path: Path) -> None:
-    """Times and size tell it, unless it was written so recently that a further change might not show in them."""
-    path = tmp_path / "a.py"
-    path.write_text("x = 1")
-    reads: list[Path] = []
-
-    def read(path: Path) -> str:
-        reads.append(path)
-        return path.read_text()
-
-    def later() -> int:
-        return time.time_ns() + 10**10
-
-    now, then = Digests(read), Digests(read, later)
-    assert [now.of(path), now.of(path)] == ["x = 1"] * 2
-    assert len(reads) == 2
-    assert [then.of(path), then.of(path)] == ["x = 1"] * 2
-    assert len(reads) == 3
-    path.write_text("x = 22")
-    assert then.of(path) == "x = 22"
-    facts = path.stat()
-    (tmp_path / "b.py").write_text("x = 33")
-    (tmp_path / "b.py").replace(path)
-    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))  # as if nothing had happened
-    assert then.of(path) == "x = 33"
 
 
 def test_the_rules_of_the_whole_checkout_hold(tmp_path: Path) -> None:
