@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,8 @@ def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return an HTML table whose cells are escaped."""
+    from html import escape
+
     first = "".join(f"<th style='text-align:left'>{escape(cell)}</th>" for cell in head)
     rest = "".join(
         "<tr>" + "".join(f"<td style='text-align:left'>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows

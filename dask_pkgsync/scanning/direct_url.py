@@ -6,8 +6,7 @@ import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
-from urllib.request import url2pathname
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from dask_pkgsync.model.environments.origin import FromArchive, FromDirectory, FromModules, FromVcs
 
@@ -47,7 +46,7 @@ def parse_direct_url(text: str) -> Origin:
 
 def source_directory(origin: FromDirectory) -> Path:
     """Return the directory of a ``file:`` URL."""
-    return Path(url2pathname(urlsplit(origin.url).path))
+    return Path(unquote(urlsplit(origin.url).path))
 
 
 def direct_url_of(origin: Origin) -> dict[str, Any] | None:

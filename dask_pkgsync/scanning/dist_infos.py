@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.scanning.file_states import Remembered
-from dask_pkgsync.scanning.records import dist_infos
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +30,8 @@ def dist_infos_on(path: Sequence[str]) -> dict[str, Path]:
 
 
 def _in(place: str, watch: Watch) -> dict[str, Path]:
+    from dask_pkgsync.scanning.records import dist_infos  # imported here because it is rarely needed
+
     watch.state(place)
     found = dist_infos(place)
     with suppress(OSError):  # of two of one name, the files tell which is in use

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 from weakref import ref
 
 import psutil
-from packaging.utils import canonicalize_name
 
 from dask_pkgsync.model.environments.environment import Environment
 from dask_pkgsync.model.errors import PolicyError
 from dask_pkgsync.model.reports.discrepancies import Discrepancy
+from dask_pkgsync.model.wire.names import canonical
 from dask_pkgsync.scanning.file_states import Remembered
 from dask_pkgsync.scanning.loose_modules import (
     NOT_TAKEN,
@@ -107,7 +107,7 @@ def accounted(snapshot: Snapshot, policy: Policy, *, limit: int | None) -> tuple
             for one in modules:
                 ledger.compare_edit(one)
     for name, problem in ledger.changed.items():
-        if not (policy.ignores(canonicalize_name(name)) or policy.ignores(distribution_name(name))):
+        if not (policy.ignores(canonical(name)) or policy.ignores(distribution_name(name))):
             discrepancies.append(Discrepancy(name, problem, _RESTART))
     return _with_modules(snapshot, added), tuple(discrepancies)
 

@@ -8,7 +8,6 @@ has read, it remembers: of what is unchanged, only the states of the files are l
 from __future__ import annotations
 
 import os
-import platform
 import re
 import sys
 import sysconfig
@@ -17,10 +16,6 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from packaging.tags import sys_tags
-from packaging.utils import canonicalize_name
-from packaging.version import VERSION_PATTERN
 
 from dask_pkgsync.model.environments.distribution import Distribution, Fault
 from dask_pkgsync.model.environments.environment import Environment
@@ -33,12 +28,14 @@ from dask_pkgsync.model.environments.origin import (
     content_identity,
 )
 from dask_pkgsync.model.text import printable
+from dask_pkgsync.model.wire.names import NORMAL, canonical
 from dask_pkgsync.scanning.content import Content, content_of, owner
 from dask_pkgsync.scanning.direct_url import parse_direct_url
 from dask_pkgsync.scanning.file_states import Remembered
 from dask_pkgsync.scanning.known_environments import known
 from dask_pkgsync.scanning.small_files import size_of, text_of
 from dask_pkgsync.scanning.unrecorded import modules_of
+from dask_pkgsync.scanning.wheel_tag import wheel_tag
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,8 +44,6 @@ if TYPE_CHECKING:
     from dask_pkgsync.scanning.file_states import Watch
 
 
-_VERSION = re.compile(VERSION_PATTERN, re.VERBOSE | re.IGNORECASE | re.ASCII)
-_PLAIN_NAME = re.compile(r"[a-z0-9]+")
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
@@ -91,8 +86,8 @@ def scan_installed(path: Sequence[str] | None = None) -> Environment:
 @cache
 def this_interpreter() -> Interpreter:
     """Return the running interpreter."""
-    version = platform.python_version().rstrip("+")
-    return Interpreter(sys.implementation.name, version, sysconfig.get_platform(), str(next(sys_tags())))
+    version = sys.version.split(maxsplit=1)[0].rstrip("+")  # as platform.python_version does
+    return Interpreter(sys.implementation.name, version, sysconfig.get_platform(), wheel_tag())
 
 
 def _working_directory() -> str:
@@ -263,7 +258,18 @@ def _name_and_version(stem: str) -> tuple[str, str] | None:
 def _valid(name: str, version: str) -> bool:
     if len(name) > _MAX_TEXT or len(version) > _MAX_TEXT:
         return False
-    return _NAME.fullmatch(name) is not None and _VERSION.fullmatch(version) is not None
+    return _NAME.fullmatch(name) is not None and (NORMAL.fullmatch(version) is not None or _is_version(version))
+
+
+def _is_version(text: str) -> bool:
+    """Whether a text is a version that is not in its normal form."""
+    from packaging.version import InvalidVersion, Version  # imported here because it is rarely needed
+
+    try:
+        Version(text)
+    except InvalidVersion:
+        return False
+    return text.isascii() and text == text.strip()
 
 
 def _from_metadata(path: str) -> tuple[str, str] | None:
@@ -273,12 +279,6 @@ def _from_metadata(path: str) -> tuple[str, str] | None:
         headers = email.parser.BytesHeaderParser().parse(file)
     name, version = str(headers.get("Name") or "").strip(), str(headers.get("Version") or "").strip()
     return (name, version) if _valid(name, version) else None
-
-
-@cache
-def canonical(name: str) -> str:
-    """Return the canonical spelling of a name (PEP 503), with a short cut for names that are canonical already."""
-    return name if _PLAIN_NAME.fullmatch(name) else str(canonicalize_name(name))
 
 
 def _name_of(entry: str) -> str:

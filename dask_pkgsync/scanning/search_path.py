@@ -13,8 +13,6 @@ import re
 import site
 import sys
 import sysconfig
-import tempfile
-import zipfile
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from importlib.machinery import PathFinder
@@ -128,7 +126,7 @@ def _kind(place: Path, of_links: Mapping[Path, Kind], crowded: set[Path]) -> Kin
     """Return what an entry of the search path holds; None if it does not exist, or holds nothing to import."""
     if place.is_file():
         is_loose = place != OWN and (place.suffix == ".egg" or not is_of_installer(place))
-        return Kind.ZIP if is_loose and zipfile.is_zipfile(place) else None
+        return Kind.ZIP if is_loose and _is_zip(place) else None
     if not place.is_dir():
         return None
     if place in crowded:
@@ -136,6 +134,12 @@ def _kind(place: Path, of_links: Mapping[Path, Kind], crowded: set[Path]) -> Kin
     if place.suffix != ".egg" and is_of_installer(place):  # `setup.py install` gives each project an .egg directory
         return Kind.INSTALLED
     return of_links.get(place, Kind.LOOSE)
+
+
+def _is_zip(place: Path) -> bool:
+    import zipfile  # imported here because it is rarely needed
+
+    return zipfile.is_zipfile(place)
 
 
 def is_of_installer(place: Path) -> bool:
@@ -162,6 +166,8 @@ def standard() -> frozenset[Path]:
 
 
 def _crowded() -> set[Path]:
+    import tempfile  # imported here because it is rarely needed
+
     temporary = Path(tempfile.gettempdir()).resolve()
     crowded = {temporary, Path(temporary.anchor)}
     with contextlib.suppress(RuntimeError):  # the user has no home directory

@@ -14,10 +14,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
-import unicodedata
-import zipfile
-import zlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -30,6 +26,7 @@ from dask_pkgsync.scanning.file_states import Remembered, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from zipfile import ZipFile
 
     from pathspec import GitIgnoreSpec
 
@@ -103,8 +100,10 @@ class Archive:
         self.path = path
 
     @cached_property
-    def bundle(self) -> zipfile.ZipFile:
+    def bundle(self) -> ZipFile:
         """The opened archive."""
+        import zipfile
+
         try:
             return zipfile.ZipFile(self.path)
         except zipfile.BadZipFile as error:
@@ -112,6 +111,9 @@ class Archive:
 
     def read(self, name: str) -> bytes:
         """Return the content of a file in it."""
+        import zipfile
+        import zlib
+
         try:
             return self.bundle.read(name)
         except (zipfile.BadZipFile, KeyError, zlib.error) as error:  # it was changed in place
@@ -264,6 +266,8 @@ _DIGESTS: Remembered[str] = Remembered(limit=100_000)
 
 def copy_to(files: Sequence[SourceFile], directory: Path) -> list[SourceFile]:
     """Copy files into a directory, with their modes but without their dates; return the copies."""
+    import shutil
+
     copies = [replace(file, full=Path(os.path.normpath(directory / file.path))) for file in files]
     for file, copy in zip(files, copies, strict=True):
         copy.full.parent.mkdir(parents=True, exist_ok=True)
@@ -382,6 +386,8 @@ def fits_a_wheel(name: str) -> bool:
     """Whether a wheel and its RECORD can hold a file of this name."""
     if name.isascii():  # nearly all are, and this is faster
         return name.isprintable() and "\\" not in name
+    import unicodedata
+
     return "\\" not in name and not any(unicodedata.category(letter) in _UNFIT_CATEGORIES for letter in name)
 
 

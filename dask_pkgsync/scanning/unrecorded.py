@@ -10,7 +10,7 @@ import sys
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-from packaging.utils import canonicalize_name
+from dask_pkgsync.model.wire.names import canonical
 
 SITE_NAMES = ("site-packages", "dist-packages")
 """The names of the directories into which installers put packages."""
@@ -29,7 +29,7 @@ def metadata_of(name: str) -> Path | None:
         if directory is None or directory.name not in SITE_NAMES or not directory.is_dir():
             continue
         for metadata in sorted(directory.glob("*.egg-info")):
-            if canonicalize_name(_plain(metadata)) == name:
+            if canonical(_plain(metadata)) == name:
                 return metadata
     return None
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from packaging.version import Version
-
 from dask_pkgsync.model.environments.origin import (
     FromArchive,
     FromDirectory,
@@ -20,7 +18,7 @@ from dask_pkgsync.model.environments.origin import (
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.text import counted
 from dask_pkgsync.model.wire.fields import Field
-from dask_pkgsync.model.wire.names import CANONICAL, NORMAL, SHA256
+from dask_pkgsync.model.wire.names import CANONICAL, NORMAL, SHA256, canonical_version
 from dask_pkgsync.model.wire.texts import one_line
 
 if TYPE_CHECKING:
@@ -84,7 +82,7 @@ class Distribution:
 
     def same_version(self, version: str) -> bool:
         """Whether its version equals another one by PEP 440: ``1.0`` equals ``1.0.0``."""
-        return self.version == version or Version(self.version) == Version(version)
+        return self.version == version or canonical_version(self.version) == canonical_version(version)
 
 
 @dataclass(frozen=True, slots=True)

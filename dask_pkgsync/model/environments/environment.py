@@ -9,8 +9,6 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from packaging.utils import canonicalize_version
-
 from dask_pkgsync.model.environments.distribution import (
     distribution_from_wire,
     distribution_to_wire,
@@ -18,10 +16,10 @@ from dask_pkgsync.model.environments.distribution import (
     fault_to_wire,
 )
 from dask_pkgsync.model.environments.interpreter import interpreter_from_wire, interpreter_to_wire
-from dask_pkgsync.model.environments.schema_1 import from_schema_1
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.text import counted
 from dask_pkgsync.model.wire.fields import MAX_ITEMS, Field
+from dask_pkgsync.model.wire.names import canonical_version
 from dask_pkgsync.model.wire.protocol import SCHEMA
 
 if TYPE_CHECKING:
@@ -92,7 +90,7 @@ class Environment:
         is the same package.
         """
         interpreter = self.interpreter
-        rows = [(d.name, canonicalize_version(d.version), d.build) for d in self.distributions.values()]
+        rows = [(d.name, canonical_version(d.version), d.build) for d in self.distributions.values()]
         canonical = [
             _FORM,
             [interpreter.implementation, interpreter.version, interpreter.platform],
@@ -131,6 +129,8 @@ class Environment:
         except (ValueError, RecursionError) as error:
             raise MessageError("environment", f"JSON ({error})", text) from None
         if isinstance(data, dict) and data.get("schema") == 1:
+            from dask_pkgsync.model.environments.schema_1 import from_schema_1
+
             return environment_from_wire(from_schema_1(data))
         return environment_from_wire(data)
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from packaging.version import InvalidVersion, Version
-
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.text import shown
 from dask_pkgsync.model.wire.names import CANONICAL, NORMAL, canonical_name
@@ -143,6 +141,8 @@ class Field:
         version = self.text(200)
         if NORMAL.fullmatch(version):
             return version
+        from packaging.version import InvalidVersion, Version  # imported here because it is rarely needed
+
         try:
             parsed = Version(version)
         except InvalidVersion:
