@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dask_pkgsync.options.configured import is_configured
+
 if TYPE_CHECKING:
     from dask_pkgsync.model.environments.environment import Environment
     from dask_pkgsync.scanning.snapshot import Snapshot
@@ -15,9 +17,25 @@ if TYPE_CHECKING:
 
 def this_snapshot(*, modules: bool | list[str] | None = None, **rest: Any) -> Snapshot:
     """Scan this environment, with the loose modules that ``modules`` selects; None: as configured."""
+    if not is_configured():
+        return _unconfigured_snapshot(modules=modules is None or modules, **rest)
     from dask_pkgsync.options.person import local_snapshot
 
     return local_snapshot({"modules": modules}, **rest)
+
+
+def _unconfigured_snapshot(*, modules: bool | list[str], unlimited: bool = False, verify: bool = False) -> Snapshot:
+    """Scan as `options.person.local_snapshot` does with the defaults of all options, without importing Dask."""
+    from dask_pkgsync.model.policy import Policy
+    from dask_pkgsync.scanning.snapshot import MODULES_LIMIT, PROJECTS_LIMIT, snapshot
+
+    return snapshot(
+        modules=modules,
+        modules_limit=sys.maxsize if unlimited else MODULES_LIMIT,
+        projects_limit=sys.maxsize if unlimited else PROJECTS_LIMIT,
+        verify=verify,
+        ignores=Policy.of().ignores,
+    )
 
 
 def environment_of(python: str) -> Environment:

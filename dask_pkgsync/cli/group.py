@@ -1,7 +1,8 @@
-"""The group of commands ``dask pkgsync …``.
+"""The group of commands ``dask pkgsync …``, which are also those of ``dask-pkgsync …``.
 
 Dask imports this module whenever any of its commands runs, so it imports only click. The module of a command is
-imported when the command is used.
+imported when the command is used. A command that needs no cluster imports neither Dask nor distributed, so that
+``dask-pkgsync`` starts faster than ``dask`` itself, which imports the commands of every package that has some.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import importlib
 from typing import Any
 
 import click
+
+from dask_pkgsync.version import __version__
 
 COMMANDS = ("check", "compare", "demo", "release", "scan", "status", "sync")
 """The names of the commands. Each is a module in this package that defines a command of the same name."""
@@ -40,6 +43,6 @@ class Commands(click.Group):
 
 
 @click.group(name="pkgsync", cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="dask-pkgsync")
+@click.version_option(__version__, package_name="dask-pkgsync")
 def pkgsync() -> None:
     """Make a Dask cluster run your Python environment."""

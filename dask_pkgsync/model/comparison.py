@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from html import escape
 from typing import TYPE_CHECKING
-
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import InvalidVersion, Version
 
 from dask_pkgsync.model.environments.origin import FromDirectory, FromModules, FromVcs
 from dask_pkgsync.model.errors import MessageError
@@ -116,6 +112,8 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         if not self.differences:
+            from html import escape
+
             return f"<p>{escape(str(self))}</p>"
         return html_table(*self._table())
 
@@ -275,6 +273,9 @@ def compatible(want: str, have: str) -> bool:
     """Whether the version ``have`` equals the version ``want`` or is a compatible release of it (``~=``, PEP 440)."""
     if same_version(want, have):
         return True
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet  # imported here because it is slow to import
+    from packaging.version import InvalidVersion, Version
+
     try:
         return SpecifierSet(f"~={Version(want).public}").contains(have, prereleases=True)
     except (InvalidSpecifier, InvalidVersion):  # ~= needs at least two numbers, and versions as PEP 440 has them
@@ -284,6 +285,8 @@ def compatible(want: str, have: str) -> bool:
 @lru_cache(maxsize=10_000)
 def same_version(want: str, have: str) -> bool:
     """Whether two versions are equal by PEP 440; a text that is no version equals nothing."""
+    from packaging.version import InvalidVersion, Version
+
     try:
         return Version(want) == Version(have)
     except InvalidVersion:

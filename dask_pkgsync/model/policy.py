@@ -11,13 +11,10 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
-
 from dask_pkgsync.model.errors import MessageError, PolicyError
 from dask_pkgsync.model.text import shown
 from dask_pkgsync.model.wire.fields import Field
-from dask_pkgsync.model.wire.names import canonical_name
+from dask_pkgsync.model.wire.names import canonical, canonical_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -268,7 +265,11 @@ class Policy:
 @lru_cache(maxsize=16)
 def _names_of(requirements: tuple[str, ...]) -> frozenset[str]:
     """Return the canonical names in requirements, cached because `Policy.rule` needs them for every package."""
-    return frozenset(str(canonicalize_name(Requirement(text).name)) for text in requirements)
+    if not requirements:
+        return frozenset()
+    from packaging.requirements import Requirement  # imported here because it is rarely needed and slow to import
+
+    return frozenset(canonical(Requirement(text).name) for text in requirements)
 
 
 def _levels(levels: Mapping[str, str]) -> tuple[tuple[str, Level], ...]:
@@ -307,6 +308,8 @@ def _requirement(text: str) -> str:
     """Check an extra requirement and return its normal form."""
     if not isinstance(text, str) or any(ord(character) < ord(" ") for character in text):
         raise PolicyError(f"extra: {text!r} is not a requirement")
+    from packaging.requirements import InvalidRequirement, Requirement
+
     try:
         requirement = Requirement(text)
     except RecursionError:  # packaging reads nested markers recursively

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from dask.utils import parse_bytes, parse_timedelta
-
 from dask_pkgsync.model.policy import Level
 
 if TYPE_CHECKING:
@@ -81,6 +79,8 @@ def _read_boolean(value: Any) -> bool:
 
 
 def _read_duration(value: Any, *, zero: bool) -> float:
+    from dask.utils import parse_timedelta  # imported here because Dask is slow to import
+
     try:
         seconds = float(parse_timedelta(value))
     except (IndexError, KeyError, TypeError, ValueError):
@@ -91,6 +91,8 @@ def _read_duration(value: Any, *, zero: bool) -> float:
 
 
 def _read_size(value: Any) -> int:
+    from dask.utils import parse_bytes  # imported here because Dask is slow to import
+
     try:
         size = int(parse_bytes(value))
     except (IndexError, KeyError, OverflowError, TypeError, ValueError):

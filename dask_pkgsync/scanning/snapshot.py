@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.environments.distribution import Fault
 from dask_pkgsync.model.environments.environment import Environment
+from dask_pkgsync.model.environments.origin import FromDirectory
 from dask_pkgsync.model.reports.discrepancies import Discrepancy
 from dask_pkgsync.model.text import printable
 from dask_pkgsync.scanning.content import looked_at
@@ -104,8 +105,12 @@ def snapshot(
     The source of an editable project for whose name ``ignores`` is true is not read.
     """
     installed = scan_installed(path)
-    names = frozenset(name for name in installed.distributions if not ignores(name))
-    projects = read_projects(installed, names, limit=projects_limit)
+    editable = (
+        name
+        for name, distribution in installed.distributions.items()
+        if isinstance(distribution.origin, FromDirectory) and distribution.origin.editable and not ignores(name)
+    )
+    projects = read_projects(installed, frozenset(editable), limit=projects_limit)
     installed = verified(projects.environment, path) if verify else projects.environment
     loose = LooseModules()
     if path is None and modules is not False:

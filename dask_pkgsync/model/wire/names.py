@@ -44,10 +44,12 @@ def canonical_version(version: str) -> str:
 CANONICAL = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 """Matches a name in canonical spelling (PEP 503): a short cut for almost all names in messages."""
 _NUMBER = "(?:0|[1-9][0-9]*)"
+_LABEL = rf"(?:{_NUMBER}|[0-9]*[a-z][a-z0-9]*)"
 _USUAL_VERSION = re.compile(
-    rf"({_NUMBER}(?:\.{_NUMBER})*?)(?:\.0)*((?:(?:a|b|rc){_NUMBER})?(?:\.post{_NUMBER})?(?:\.dev{_NUMBER})?)"
+    rf"({_NUMBER}(?:\.{_NUMBER})*?)(?:\.0)*"
+    rf"((?:(?:a|b|rc){_NUMBER})?(?:\.post{_NUMBER})?(?:\.dev{_NUMBER})?(?:\+{_LABEL}(?:\.{_LABEL})*)?)"
 )
-"""Matches a version in normal form without epoch and local label: the release without zeros at its end, the rest."""
+"""Matches a version in normal form, without an epoch: the release without zeros at its end, and the rest."""
 NORMAL = re.compile(
     r"(?:[0-9]+!)?[0-9]+(?:\.[0-9]+)*(?:(?:a|b|rc)[0-9]+)?(?:\.post[0-9]+)?(?:\.dev[0-9]+)?"
     r"(?:\+[a-z0-9]+(?:\.[a-z0-9]+)*)?"
