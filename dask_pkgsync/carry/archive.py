@@ -10,9 +10,11 @@ from functools import cache
 from pathlib import Path
 
 CLIENT_ONLY = (
+    "__main__.py",
     "cli/",
     "demo/",
     "options/__main__.py",
+    "options/configured.py",
     "options/documents.py",
     "scanning/imported_modules.py",
     "scanning/memory.py",

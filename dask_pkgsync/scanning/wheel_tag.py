@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import sysconfig
+from itertools import takewhile
 
 _GLIBC = re.compile(r"glibc ([0-9]+)\.([0-9]+)")
 _USUAL_PLATFORMS = {"linux-x86_64": "x86_64", "linux-aarch64": "aarch64"}
@@ -15,13 +16,19 @@ _USUAL_PLATFORMS = {"linux-x86_64": "x86_64", "linux-aarch64": "aarch64"}
 def wheel_tag() -> str:
     """Return the most specific wheel tag of the running interpreter, for example ``cp311-cp311-manylinux_2_36_x86_64``.
 
-    It is the first of `packaging.tags.sys_tags`, whose import takes as long as a whole scan.
+    It is the first of `packaging.tags.sys_tags`, whose import takes as long as a whole scan. On Linux it is the first
+    that names the C library, as packaging 24 and older put it: newer ones begin with ``linux_x86_64``.
     """
     if (usual := _usual_tag()) is not None:
         return usual
     from packaging.tags import sys_tags
 
-    return str(next(sys_tags()))
+    tags = sys_tags()
+    first = next(tags)
+    same = takewhile(lambda tag: (tag.interpreter, tag.abi) == (first.interpreter, first.abi), tags)
+    if first.platform.startswith("linux_"):
+        first = next((tag for tag in same if tag.platform.startswith(("manylinux", "musllinux"))), first)
+    return str(first)
 
 
 def _usual_tag() -> str | None:

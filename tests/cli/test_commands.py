@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import venv
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -62,6 +64,89 @@ def test_the_command_line_starts_quickly():
         "sys.exit(str(new) if new != ours else 0)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def unconfigured(home: Path, **variables: str) -> dict[str, str]:
+    """Return the environment variables of a user without configuration, and some more."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith("DASK_")}
+    return {**own, "HOME": str(home), "DASK_ROOT_CONFIG": str(home / "root"), **variables}
+
+
+def imported_by(program: str, home: Path) -> set[str]:
+    """Return the packages outside of the standard library that a program imports in a new process."""
+    program += "; import sys; print(*{name.partition('.')[0] for name in sys.modules} - sys.stdlib_module_names)"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=unconfigured(home))
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_what_needs_no_cluster_needs_no_dask(files):
+    """Help, versions, scans and comparisons of files import neither Dask nor what only Dask needs."""
+    run = "from dask_pkgsync.cli.group import pkgsync; pkgsync({arguments}, standalone_mode=False)"
+    for arguments in (["--help"], ["--version"], ["scan"], ["scan", "--help"], ["compare", "a.json", "a.json"]):
+        imported = imported_by(run.format(arguments=arguments), files / "home")
+        assert imported.isdisjoint({"dask", "distributed", "tornado", "msgpack", "cloudpickle", "yaml", "psutil"})
+
+
+def test_a_scan_imports_what_it_needs():
+    """A scan in a new process does without the slow modules that only rare cases need."""
+    program = "import dask_pkgsync, sys; dask_pkgsync.scan(modules=False); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    slow = {"urllib.request", "email.parser", "ssl", "zipfile", "subprocess", "logging", "click", "packaging.tags"}
+    assert slow.isdisjoint(done.stdout.split())
+
+
+def test_the_program_has_the_commands_of_dask(tmp_path):
+    """``dask-pkgsync`` and ``python -m dask_pkgsync`` do what ``dask pkgsync`` does."""
+    script = str(Path(sys.executable).with_name("dask-pkgsync"))
+    expected = dask("scan", "--json", "--no-modules")
+    for command in ([script], [sys.executable, "-m", "dask_pkgsync"]):
+        done = subprocess.run(
+            [*command, "scan", "--json", "--no-modules"], capture_output=True, text=True, check=False, timeout=120
+        )
+        assert (done.returncode, done.stdout) == (0, expected.stdout)
+        wrong = subprocess.run([*command, "status"], capture_output=True, text=True, check=False, timeout=120)
+        assert wrong.returncode == 2
+        assert "Missing argument 'ADDRESS'" in wrong.stderr
+
+
+def test_options_that_are_configured_hold_without_dask(files):
+    """A scan reads Dask's configuration if a variable or a file of it may set an option."""
+    (files / "mine.py").touch()
+    home = files / "home"
+    (home / "root").mkdir(parents=True)
+    command = [sys.executable, "-m", "dask_pkgsync", "scan", "--json"]
+
+    def names(**variables: str) -> set[str]:
+        environ = unconfigured(home, **variables)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)
+        return set(Environment.from_json(done.stdout).distributions)
+
+    assert "module-mine" in names()
+    assert "module-mine" not in names(DASK_PKGSYNC__MODULES="false")
+    (home / "root" / "other.yaml").write_text("distributed: {}\n")
+    assert "module-mine" in names()
+    (home / "root" / "mine.yml").write_text("pkgsync:\n  modules: false\n")
+    assert "module-mine" not in names()
+    (home / "root" / "mine.yml").unlink()
+    (files / "chosen.yaml").write_text("pkgsync:\n  modules: false\n")
+    assert "module-mine" not in names(DASK_CONFIG=str(files / "chosen.yaml"))
+
+
+def test_defaults_are_those_of_the_options(tmp_path):
+    """A scan without Dask takes the same values that Dask's configuration has by default."""
+    (tmp_path / "mine.py").touch()
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from dask_pkgsync.cli.environments import this_snapshot; "
+        "given = ({}, {'modules': ['mine']}, {'modules': False, 'unlimited': True}, {'verify': True}); "
+        "without_dask = [this_snapshot(**one) for one in given]; assert 'dask' not in sys.modules; "
+        "from dask_pkgsync.options.person import local_snapshot; "
+        "assert without_dask == [local_snapshot({'modules': one.pop('modules', None)}, **one) for one in given]; "
+        "assert 'module-mine' in without_dask[0].environment.distributions"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=unconfigured(tmp_path / "home"))
     assert (done.returncode, done.stderr) == (0, "")
 
 

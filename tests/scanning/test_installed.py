@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import pytest
 from clusters import SOURCE, Venv, base_python, uv
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.tags import sys_tags
 from packaging.utils import canonicalize_name
 
 from dask_pkgsync import scan
@@ -54,7 +56,29 @@ def test_the_interpreter_is_the_running_one() -> None:
     assert interpreter.implementation == sys.implementation.name
     assert interpreter.version.startswith(f"{sys.version_info[0]}.{sys.version_info[1]}.")
     assert interpreter.feature_version == f"{sys.version_info[0]}.{sys.version_info[1]}"
-    assert interpreter.tag.count("-") == 2
+    assert interpreter.version == platform.python_version().rstrip("+")
+    assert interpreter.tag == first_tag()
+
+
+def first_tag() -> str:
+    """Return the first tag that names the C library, or the first where none does."""
+    tags = [str(tag) for tag in sys_tags() if tag.abi != "none"]
+    return next((tag for tag in tags if "-manylinux" in tag or "-musllinux" in tag), tags[0])
+
+
+def test_a_distribution_of_linux_may_say_what_it_supports(tmp_path: Path) -> None:
+    """With a module ``_manylinux`` (PEP 600), the wheel tag is the one that packaging finds."""
+    (tmp_path / "_manylinux.py").write_text("def manylinux_compatible(*_): return False\n")
+    program = (
+        "from dask_pkgsync.scanning.wheel_tag import wheel_tag; from packaging.tags import sys_tags; "
+        "print(wheel_tag(), next(sys_tags()))"
+    )
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(SOURCE)])}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environ)
+    ours, theirs = done.stdout.split()
+    assert ours == theirs
+    if sys.platform == "linux":
+        assert "manylinux" not in ours
 
 
 @pytest.fixture(scope="module")
