@@ -116,3 +116,8 @@ class Remembered(Generic[Value]):
                 if len(self._known) > self._limit:
                     del self._known[next(iter(self._known))]
         return value
+
+    def forget(self) -> None:
+        """Forget all values, for measurements."""
+        with self._lock:
+            self._known.clear()

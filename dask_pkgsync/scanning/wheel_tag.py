@@ -17,7 +17,7 @@ def wheel_tag() -> str:
     """Return the most specific wheel tag of the running interpreter, for example ``cp311-cp311-manylinux_2_36_x86_64``.
 
     It is the first of `packaging.tags.sys_tags`, whose import takes as long as a whole scan. On Linux it is the first
-    that names the C library, as packaging 24 and older put it: newer ones begin with ``linux_x86_64``.
+    that names the C library: some releases of packaging (26.4) begin with ``linux_x86_64``, which glibc and musl share.
     """
     if (usual := _usual_tag()) is not None:
         return usual
