@@ -166,13 +166,21 @@ def standard() -> frozenset[Path]:
 
 
 def _crowded() -> set[Path]:
-    import tempfile  # imported here because it is rarely needed
-
-    temporary = Path(tempfile.gettempdir()).resolve()
+    temporary = Path(_temporary()).resolve()
     crowded = {temporary, Path(temporary.anchor)}
     with contextlib.suppress(RuntimeError):  # the user has no home directory
         crowded.add(Path.home().resolve())
     return crowded
+
+
+def _temporary() -> str:
+    """Return what `tempfile.gettempdir` returns, which is slow to import, and writes a file to find it out."""
+    if (tempfile := sys.modules.get("tempfile")) is not None:
+        return str(tempfile.gettempdir())
+    chosen = (os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
+    candidates = (*filter(None, chosen), "/tmp", "/var/tmp", "/usr/tmp")  # noqa: S108  # nothing is written there
+    usable = (place for place in candidates if os.path.isdir(place) and os.access(place, os.W_OK | os.X_OK))  # noqa: PTH112
+    return next(usable, os.curdir)
 
 
 def _chosen() -> Iterator[Path]:

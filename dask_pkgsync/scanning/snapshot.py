@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from dask_pkgsync.model.environments.distribution import Fault
 from dask_pkgsync.model.environments.environment import Environment
 from dask_pkgsync.model.environments.origin import FromDirectory
-from dask_pkgsync.model.reports.discrepancies import Discrepancy
 from dask_pkgsync.model.text import printable
 from dask_pkgsync.scanning.content import looked_at
 from dask_pkgsync.scanning.dist_infos import dist_infos_on
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dask_pkgsync.model.policy import Policy
+    from dask_pkgsync.model.reports.discrepancies import Discrepancy
     from dask_pkgsync.scanning.loose_modules import LooseModule
 
 MODULES_LIMIT = 50_000_000
@@ -124,6 +124,8 @@ def snapshot(
 
 def missing_files(snapshot: Snapshot, policy: Policy) -> tuple[Discrepancy, ...]:
     """Return which distributions of local code the nodes get without some of their files, as a policy compares them."""
+    from dask_pkgsync.model.reports.discrepancies import Discrepancy
+
     return tuple(
         Discrepancy(name, f"{printable(str(path))} is not shipped: {reason}")
         for name, files in snapshot.incomplete.items()

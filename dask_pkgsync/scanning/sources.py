@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.text import counted, human_bytes
-from dask_pkgsync.scanning.build_files import needed, paths_outside
 from dask_pkgsync.scanning.file_states import Remembered, Watch
 
 if TYPE_CHECKING:
@@ -31,9 +30,19 @@ if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
 
-def _matcher(*patterns: str) -> Callable[[str], object]:
-    """Return a function that tells whether a name fits one of some patterns, in any case."""
-    return re.compile("|".join(map(fnmatch.translate, patterns)), re.IGNORECASE).match
+class _Names:
+    """Tells whether a name fits one of some patterns, in any case. They are compiled when they are first used."""
+
+    def __init__(self, *patterns: str) -> None:
+        self._patterns = patterns
+
+    def __call__(self, name: str) -> bool:
+        """Whether a name fits."""
+        return self._match(name) is not None
+
+    @cached_property
+    def _match(self) -> Callable[[str], re.Match[str] | None]:
+        return re.compile("|".join(map(fnmatch.translate, self._patterns)), re.IGNORECASE).match
 
 
 _NEVER_DIRECTORIES = frozenset(
@@ -43,18 +52,18 @@ _NEVER_DIRECTORIES = frozenset(
         *("node_modules", ".ssh", ".aws", ".gnupg", ".kube"),
     )
 )
-_NEVER_FILES = _matcher(
+_NEVER_FILES = _Names(
     *("*.py[cod]", "*.swp", "*~", ".DS_Store", ".coverage", ".coverage.*"),
     *(".env", ".env.*", "*.key", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", ".netrc", ".pypirc"),
     *(".git-credentials", "*.p12", "*.pfx", "*.jks", "*.kdbx", "*.ppk", ".pgpass", ".npmrc", ".htpasswd", ".dockercfg"),
 )
-_NEVER_LOOSE = _matcher(
+_NEVER_LOOSE = _Names(
     "*.pem", "*.crt", "*.env", "*.tfvars", "*credential*", "*secret*", "service*account*.json", "*.ipynb"
 )
 """Further files that are left out of loose modules, because no build backend selects their files."""
-_NEVER_IGNORED = _matcher("*.log", "*.tmp", "*.pid", "*.lock")
+_NEVER_IGNORED = _Names("*.log", "*.tmp", "*.pid", "*.lock")
 """Further files that are left out of packages if ``.gitignore`` excludes them: running programs change them."""
-_NOT_OF_PROJECTS = _matcher("build", "dist", "*.egg-info", ".gitignore")
+_NOT_OF_PROJECTS = _Names("build", "dist", "*.egg-info", ".gitignore")
 """Names, at the root of a project, of the output of earlier builds, and of rules that would hide from a build backend
 what travels."""
 _IGNORED_LIMIT = 50_000_000
@@ -179,6 +188,8 @@ def project_sources(root: Path) -> Sources:
 
 
 def _project_sources(root: Path, watch: Watch) -> Sources:
+    from dask_pkgsync.scanning.build_files import paths_outside  # imported here because it is rarely needed
+
     watch.state(str(root))
     names = [name for name in os.listdir(root) if not _NOT_OF_PROJECTS(name)]  # noqa: PTH208
     own = _needed(root, _Walk(root, watch, loose=False).sources(names), watch)
@@ -190,6 +201,8 @@ def _project_sources(root: Path, watch: Watch) -> Sources:
 
 def _needed(root: Path, sources: Sources, watch: Watch) -> Sources:
     """Return those files of a project that its build may read."""
+    from dask_pkgsync.scanning.build_files import needed
+
     contents: dict[str, list[str]] = {}
     for file in sources.files:
         contents.setdefault(file.path.partition("/")[0], []).append(file.path)
@@ -394,7 +407,7 @@ def fits_a_wheel(name: str) -> bool:
 def _is_left_out(name: str, *, loose: bool) -> bool:
     """Whether a file is left out for its name."""
     is_code = name.endswith((".py", *EXTENSION_SUFFIXES))
-    return bool(_NEVER_FILES(name) or (loose and not is_code and _NEVER_LOOSE(name)))
+    return _NEVER_FILES(name) or (loose and not is_code and _NEVER_LOOSE(name))
 
 
 def _too_much_ignored(files: Sequence[SourceFile]) -> str:
