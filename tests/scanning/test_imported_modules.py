@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -180,6 +181,33 @@ def test_what_was_upgraded_or_edited_after_its_import_is_named(place: Place, mon
     assert "Restart" in named["upgraded"].advice
     assert account(limit=None)[1].keys() == {"upgraded"}
     assert account(Policy.of(ignore=["upgraded", "module-edited"]))[1].keys() == set()
+
+
+def test_what_is_known_of_imported_modules_is_looked_up_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module of an old distribution may be another one since then, or its distribution upgraded, or gone."""
+    site = Place(place.root.parent / "site-packages")
+    for name in ("same", "upgraded", "other", "removed"):
+        site.write(**{f"{name}/__init__.py": "x = 1\n", f"{name}-1.0.dist-info/METADATA": "x"})
+        site.write(**{f"{name}-1.0.dist-info/RECORD": f"{name}/__init__.py,,\n"})
+        for path in (f"{name}-1.0.dist-info/RECORD", f"{name}-1.0.dist-info"):
+            os.utime(site.root / path, (1e9, 1e9))
+    monkeypatch.setattr(sys, "path", [*sys.path, str(site.root)])
+    place.load("same", "upgraded", "other", "removed")
+    assert account() == account() == ({}, {})
+    (site.root / "upgraded-1.0.dist-info").rename(site.root / "upgraded-2.0.dist-info")
+    site.edit(**{"upgraded/__init__.py": "x = 2\n", "upgraded-2.0.dist-info/RECORD": "upgraded/__init__.py,,\n"})
+    shutil.rmtree(site.root / "removed-1.0.dist-info")
+    place.write("other.py")
+    monkeypatch.delitem(sys.modules, "other")
+    place.load("other")
+    whole, named = accounted(snapshot(), Policy(), limit=BIG)
+    assert {
+        name: module.directory for name, module in whole.modules.items() if name in ("module-other", "module-removed")
+    } == {
+        "module-other": place.root,
+        "module-removed": site.root,
+    }
+    assert {one.name for one in named} - of_tests() == {"upgraded"}
 
 
 @pytest.mark.parametrize(
