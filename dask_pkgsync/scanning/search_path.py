@@ -262,7 +262,7 @@ def _tops(record: str, watch: Watch) -> frozenset[str]:
     """Return the modules and packages that a RECORD names."""
     with open(record, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
         watch.note(record, os.fstat(file.fileno()))
-        return frozenset(first.partition(".")[0] for first in _TOP.findall(file.read()))
+        return frozenset(first.partition(".")[0] for first in set(_TOP.findall(file.read())))
 
 
 def is_standard(module: str) -> bool:
