@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from benchmarks.race import Race, Scale
 from benchmarks.wheels import directory_of, only
 from dask_pkgsync.cache import trees
 from dask_pkgsync.cache.directory import open_cache
-from dask_pkgsync.installers.uv import Uv, index_options
+from dask_pkgsync.installers.uv import Uv, index_options, index_variables
 from dask_pkgsync.layers.build import build
 from dask_pkgsync.layers.fill import Sources
 from dask_pkgsync.layers.layer import Base, Layer
@@ -72,9 +73,10 @@ def _race(root: Path, node: Venv, versions: Mapping[str, str], indexes: Indexes,
     def bare_uv() -> None:
         directory = root / f"bare{next(numbers)}"
         common = [find_uv_bin(), "--no-config", "-q", "--cache-dir", str(cache.uv)]
-        subprocess.run([*common, "venv", "--python", node.python, str(directory)], check=True)
+        env = {**os.environ, **index_variables(indexes)}
+        subprocess.run([*common, "venv", "--python", node.python, str(directory)], check=True, env=env)
         install = ["pip", "install", "--no-deps", *index_options(indexes), "--python", f"{directory}/bin/python"]
-        subprocess.run([*common, *install, "-r", str(requirements)], check=True)
+        subprocess.run([*common, *install, "-r", str(requirements)], check=True, env=env)
 
     return Race(
         f"a layer of {len(plan.pins)} {title}, {files} files, from a warm cache",
