@@ -81,6 +81,11 @@ class Cache:
         """The cache of pip."""
         return self.root / "pip" / this_platform()
 
+    @property
+    def verified(self) -> Path:
+        """Lists of files whose digests are known, one for each host (`cache.verified`)."""
+        return self.root / "verified"
+
     def aside(self, kind: str) -> Path:
         """Return a new path for something that is being built; its name holds the process id and the host."""
         return self.building / f"{kind}-{os.getpid()}-{this_host()}-{uuid.uuid4().hex[:8]}"
@@ -186,7 +191,9 @@ def _made(root: Path, *, programs: bool, chosen: bool) -> Cache:
         root.mkdir(mode=0o755 if chosen else 0o700, parents=True, exist_ok=True)
         for directory in wanted:
             directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        _refuse(next(filter(None, map(planted, (*wanted, cache.wheels, cache.uv, cache.pip))), None), root)
+        _refuse(
+            next(filter(None, map(planted, (*wanted, cache.wheels, cache.uv, cache.pip, cache.verified))), None), root
+        )
         if not runs_programs(cache.building) and programs:
             _refuse(f"{root} is on a file system where programs cannot run (it is mounted noexec)", root)
     except OSError as error:

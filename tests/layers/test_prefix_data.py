@@ -10,8 +10,8 @@ import pytest
 from dask_pkgsync.layers.layer import Base, Layer
 from dask_pkgsync.layers.prefix_data import below_prefix, data_files, link_data
 from dask_pkgsync.model.environments.environment import Environment
+from dask_pkgsync.model.record import recorded
 from dask_pkgsync.scanning.installed import this_interpreter
-from dask_pkgsync.scanning.records import recorded
 
 LIB = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
 
