@@ -6,6 +6,7 @@ The base is never written.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from dask_pkgsync.cache.directory import MARKER
 from dask_pkgsync.cache.trees import Tree
 from dask_pkgsync.cache.verified import VerifiedFiles
 from dask_pkgsync.layers.clashes import clashes
+from dask_pkgsync.layers.environment import interpreter_below
 from dask_pkgsync.layers.fill import FROM_INDEX, Filler
 from dask_pkgsync.layers.layer import BASE_LINK, FORMAT, OTHER_BUILDS, Layer, layer_digest, link_to
 from dask_pkgsync.layers.layout import SITE_PACKAGES
@@ -147,55 +149,74 @@ def _published(
     changes : Changes
         How the layer that is there differs from what was published.
     """
-    aside = cache.aside("layer")
     try:
-        aside.mkdir()
-        built = aside / "layer"
-        final = cache.layers / digest
-        found = installer()
-        filler = Filler(plan, base, found, sources, timeout)
-        distributions, notes = filler.fill(built, final)
-        layer = Layer(digest, built, plan.complete, plan.pins, notes=notes)
-        if spoilt := _spoilt(layer, distributions, final, changes):
-            found.forget(spoilt, work=aside, timeout=timeout)
-            shutil.rmtree(built)
-            filler = Filler(plan, base, found, sources, timeout)
-            distributions, notes = filler.fill(built, final)
-        leak = None if plan.complete else find_leak(distributions, plan, base, sources.target)
-        if leak is not None:
-            return _complete_instead(plan, base, cache, found, digest, timeout, leak, aside, sources)
-        if not plan.complete:
-            (layer.site_packages / BASE_LINK).write_text(link_to(base))
-        link_data(layer, base, distributions)
-        tree, verified = Tree(str(built)), VerifiedFiles(cache)
-        size = verify(tree, SITE_PACKAGES, distributions, plan.pins, verified)
-        verified.save()
-        found_clashes = clashes(distributions, loose_names(sources.target))
-        notes = (*notes, *map(str, found_clashes))
-        layer = replace(
-            layer, root=final, fetched=size, notes=notes, clashes=found_clashes,
-            built=uuid.uuid4().hex, altered=_altered(_existing(cache, digest), changes),
-        )  # fmt: skip
-        _publish(
-            tree,
-            final,
-            {
-                "complete": plan.complete,
-                "pins": plan.pins,
-                "bytes": size,
-                "notes": notes,
-                "clashes": [clash_to_wire(clash) for clash in found_clashes],
-                "built": layer.built,
-                "altered": layer.altered,
-                OTHER_BUILDS: filler.other_builds,
-            },
-        )
+        with cache.slot() as aside:
+            return _built(plan, base, cache, installer(), digest, timeout, sources, changes, aside)
     except OSError as error:
-        raise LayerError("install", f"{error.strerror or error}: {error.filename or aside}", advice=_ADVICE) from None
-    else:
-        return layer
-    finally:
-        trees.remove(aside)
+        place = error.filename or cache.building
+        raise LayerError("install", f"{error.strerror or error}: {place}", advice=_ADVICE) from None
+
+
+def _built(
+    plan: Plan,
+    base: Base,
+    cache: Cache,
+    installer: Installer,
+    digest: str,
+    timeout: float,
+    sources: Sources,
+    changes: Changes,
+    aside: Path,
+) -> Layer:
+    built, final = aside / _name_aside(base), cache.layers / digest
+    filler = Filler(plan, base, installer, sources, timeout)
+    distributions, notes = filler.fill(built, final)
+    layer = Layer(digest, built, plan.complete, plan.pins, notes=notes)
+    if spoilt := _spoilt(layer, distributions, final, changes):
+        installer.forget(spoilt, work=aside, timeout=timeout)
+        shutil.rmtree(built)
+        filler = Filler(plan, base, installer, sources, timeout)
+        distributions, notes = filler.fill(built, final)
+    leak = None if plan.complete else find_leak(distributions, plan, base, sources.target)
+    if leak is not None:
+        return _complete_instead(plan, base, cache, installer, digest, timeout, leak, aside, sources)
+    if not plan.complete:
+        (layer.site_packages / BASE_LINK).write_text(link_to(base))
+    link_data(layer, base, distributions)
+    tree, verified = Tree(str(built)), VerifiedFiles(cache)
+    size = verify(tree, SITE_PACKAGES, distributions, plan.pins, verified)
+    verified.save()
+    found_clashes = clashes(distributions, loose_names(sources.target))
+    notes = (*notes, *map(str, found_clashes))
+    layer = replace(
+        layer, root=final, fetched=size, notes=notes, clashes=found_clashes,
+        built=uuid.uuid4().hex, altered=_altered(_existing(cache, digest), changes),
+    )  # fmt: skip
+    _publish(
+        tree,
+        final,
+        {
+            "complete": plan.complete,
+            "pins": plan.pins,
+            "bytes": size,
+            "notes": notes,
+            "clashes": [clash_to_wire(clash) for clash in found_clashes],
+            "built": layer.built,
+            "altered": layer.altered,
+            OTHER_BUILDS: filler.other_builds,
+        },
+    )
+    return layer
+
+
+def _name_aside(base: Base) -> str:
+    """Return the name of a directory in which only environments of one interpreter are built.
+
+    uv remembers what an interpreter says of itself by its path, and the date of the file below all links.
+    """
+    interpreter = base.environment.interpreter
+    facts = [str(interpreter_below(base.python)), interpreter.version, interpreter.platform, interpreter.tag]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
 BUILT_ANEW = "the layer had been changed on this node, and was built anew: {}"
