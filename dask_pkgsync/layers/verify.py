@@ -63,28 +63,19 @@ def verify(
     """
     look = _Look(tree, f"{site_packages}/", verified)
     problems: dict[str, list[str]] = {}
-    wrong: list[tuple[str, Entry]] = []
-    unread: list[tuple[str, Entry]] = []
     total = 0
     for pin in pins:
         one = installed.get(pin.partition("==")[0])
-        if one is None or look.at(f"{one.dist_info.name}/INSTALLER") is None:
-            problems[pin] = ["not installed" if one is None else "not completely installed"]
-            continue
-        if not one.entries:
+        if one is None:
+            problems[pin] = ["not installed"]
+        elif look.at(f"{one.dist_info.name}/INSTALLER") is None:
+            problems[pin] = ["not completely installed"]
+        elif not one.entries:
             problems[pin] = ["no RECORD"]
-        for entry in one.entries:
-            facts = look.at(entry.path)
-            if facts is None:
-                problems.setdefault(pin, []).append(f"{entry.path} is missing")
-                continue
-            total += facts.st_size
-            if entry.size.isdecimal() and int(entry.size) != facts.st_size:
-                wrong.append((pin, entry))
-            elif entry.digest and not verified.has(facts, entry.digest):
-                unread.append((pin, entry))
-    wrong += look.differing(unread)
-    for pin, entry in _of_no_distribution(wrong, installed, look):
+        else:
+            total += look.check(pin, one.entries)
+    look.read()
+    for pin, entry in _of_no_distribution(look, installed):
         problems.setdefault(pin, []).append(look.problem(entry))
     if problems:
         shown = [f"{pin}: {', '.join(what[:_SHOWN])}" for pin, what in list(problems.items())[:_SHOWN]]
@@ -105,6 +96,10 @@ class _Look:
     def __init__(self, tree: Tree, site_packages: str, verified: VerifiedFiles) -> None:
         self.root, self.site_packages = f"{tree.root}/", site_packages
         self.files, self.verified = tree.files, verified
+        self.wrong: list[tuple[str, Entry]] = []
+        """Pin and entry of each file that is not what RECORD lists, as far as is known."""
+        self.unread: list[tuple[str, Entry]] = []
+        """Pin and entry of each file that has to be read to know that."""
 
     def at(self, path: str) -> os.stat_result | None:
         """Return the facts about a file; None if it does not exist."""
@@ -114,6 +109,34 @@ class _Look:
             with contextlib.suppress(OSError):
                 return os.stat(self.root + place)  # noqa: PTH116
         return facts
+
+    def check(self, pin: str, entries: Sequence[Entry]) -> int:
+        """Check the files of a distribution without reading them; return the bytes of those that are there."""
+        files, site_packages, is_verified = self.files, self.site_packages, self.verified.has
+        total = 0
+        for entry in entries:
+            path, digest, size = entry
+            facts = files.get(site_packages + path) or self.at(path)
+            if facts is not None:
+                total += facts.st_size
+                if digest and is_verified(facts, digest):
+                    continue
+            if facts is None or (size.isdecimal() and int(size) != facts.st_size):
+                self.wrong.append((pin, entry))
+            elif digest:
+                self.unread.append((pin, entry))
+        return total
+
+    def read(self) -> None:
+        """Read what has to be read, in threads."""
+        if self.unread:
+            parts = [self.unread[start : start + _PART] for start in range(0, len(self.unread), _PART)]
+            with ThreadPoolExecutor(_THREADS) as pool:
+                self.wrong += chain.from_iterable(pool.map(self._differing, parts))
+            self.unread = []
+
+    def _differing(self, part: Sequence[tuple[str, Entry]]) -> list[tuple[str, Entry]]:
+        return [(pin, entry) for pin, entry in part if not self.holds(entry)]
 
     def holds(self, entry: Entry) -> bool:
         """Whether a file is what RECORD lists; reads it, if it is not known to be verified."""
@@ -130,21 +153,13 @@ class _Look:
             self.verified.add(facts, digest)
         return digest == entry.digest.rstrip("=")
 
-    def differing(self, entries: Sequence[tuple[str, Entry]]) -> list[tuple[str, Entry]]:
-        """Return those of some pins and entries of which the file is not what RECORD lists. Reads them in threads."""
-        if not entries:
-            return []
-        parts = [entries[start : start + _PART] for start in range(0, len(entries), _PART)]
-        with ThreadPoolExecutor(_THREADS) as pool:
-            found = pool.map(lambda part: [(pin, entry) for pin, entry in part if not self.holds(entry)], parts)
-            return list(chain.from_iterable(found))
-
     def problem(self, entry: Entry) -> str:
         """Say how a file differs from what RECORD lists."""
         facts = self.at(entry.path)
-        size = None if facts is None else facts.st_size
-        if entry.bytes is not None and entry.bytes != size:
-            return f"{entry.path} has {size} bytes instead of {entry.size}"
+        if facts is None:
+            return f"{entry.path} is missing"
+        if entry.bytes is not None and entry.bytes != facts.st_size:
+            return f"{entry.path} has {facts.st_size} bytes instead of {entry.size}"
         return f"{entry.path} does not have the recorded digest"
 
 
@@ -152,16 +167,13 @@ def _state(facts: os.stat_result) -> tuple[int, int, int]:
     return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
-def _of_no_distribution(
-    wrong: Sequence[tuple[str, Entry]], installed: Mapping[str, Listed], look: _Look
-) -> Iterator[tuple[str, Entry]]:
-    """Yield those of some pins and entries of which the file is not that of another distribution with this path."""
-    paths = {entry.path for _, entry in wrong}
-    others: dict[str, list[Entry]] = {path: [] for path in paths}
-    if paths:
+def _of_no_distribution(look: _Look, installed: Mapping[str, Listed]) -> Iterator[tuple[str, Entry]]:
+    """Yield pin and entry of each wrong file that is not that of another distribution with this path either."""
+    others: dict[str, list[Entry]] = {entry.path: [] for _, entry in look.wrong}
+    if others:
         for entry in chain.from_iterable(one.entries for one in installed.values()):
-            if entry.path in paths:
+            if entry.path in others:
                 others[entry.path].append(entry)
-    for pin, entry in wrong:
+    for pin, entry in look.wrong:
         if not any(other != entry and look.holds(other) for other in others[entry.path]):
             yield pin, entry
