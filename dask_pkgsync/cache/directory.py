@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
-_SLOTS = 16
+SLOTS = 16
 """The most processes of a host that build in a directory whose path returns; more of them each make a new one."""
 MARKER = "pkgsync-layer.json"
 """File with the facts about a layer; it is written last, just before the layer is renamed into place."""
@@ -101,7 +101,7 @@ class Cache:
         """
         name = this_host()
         with contextlib.ExitStack() as held:
-            for number in range(_SLOTS):
+            for number in range(SLOTS):
                 with contextlib.suppress(LayerError):  # another process holds it
                     held.enter_context(self.lock(f"slot-{number}-{name}", 0))
                     directory = self.building / f"slot-{number}-{name}"

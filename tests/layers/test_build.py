@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from clusters import SOURCE, Venv, base_python, environment_with, surroundings, uv
 from installed_packages import write_package
+from package_index import Index, serving
 from uv import find_uv_bin
 
 from dask_pkgsync import LayerError
@@ -20,6 +21,7 @@ from dask_pkgsync.cache.directory import MARKER, open_cache
 from dask_pkgsync.installers.uv import Uv
 from dask_pkgsync.layers.build import build
 from dask_pkgsync.layers.clashes import clashes
+from dask_pkgsync.layers.fill import Sources
 from dask_pkgsync.layers.layer import (
     BASE_LINK,
     Base,
@@ -34,6 +36,7 @@ from dask_pkgsync.layers.leaks import find_leak
 from dask_pkgsync.model.environments.distribution import Distribution
 from dask_pkgsync.model.environments.origin import FromModules
 from dask_pkgsync.model.errors import MessageError
+from dask_pkgsync.model.indexes import Indexes
 from dask_pkgsync.model.plan import Install, Keep, Plan, make_plan
 from dask_pkgsync.model.reports.sync import NodeReport, report_from_wire, report_to_wire
 from dask_pkgsync.scanning.installed import scan_installed
@@ -105,6 +108,29 @@ def say(layer: Layer, code: str) -> str:
     """Run code in a layer's interpreter."""
     argv = [str(layer.python), "-c", code]
     return subprocess.run(argv, capture_output=True, text=True, check=True, env=surroundings()).stdout.strip()
+
+
+def test_what_uv_has_in_its_cache_is_installed_without_asking_an_index(small: Venv, tmp_path: Path) -> None:
+    """If it is the client's build by its content; else the index is asked, which may have that build by now."""
+    base, installer = base_of(small), Uv(Path(find_uv_bin()), base_of(small).python, tmp_path / "uv")
+
+    def built(content: str) -> Layer:
+        cache = open_cache(str(tmp_path / f"cache-{len(list(tmp_path.iterdir()))}"))
+        plan = Plan((Install("sample", "1.0", content=content),))
+        sources = Sources(indexes=Indexes(index.url))
+        return build(plan, base, cache, lambda: installer, timeout=300, sources=sources)
+
+    with serving(Index()) as index:
+        index.add("sample", "1.0")
+        first = listed(built("").site_packages)["sample"].content
+        assert any(path.endswith(".whl") for path in index.served)
+        index.served.clear()
+        assert listed(built(first).site_packages)["sample"].content == first
+        assert not index.served
+        index.add("sample", "1.0", payload=10)
+        with pytest.raises(LayerError, match="the index has other builds of sample"):
+            built("0" * 64)
+        assert any(path.endswith(".whl") for path in index.served)
 
 
 def test_a_delta_goes_in_front_of_the_base(small: Venv, cache: Cache) -> None:
