@@ -9,9 +9,8 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import uuid
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING
@@ -169,36 +168,32 @@ def _built(
     aside: Path,
 ) -> Layer:
     built, final = aside / _name_aside(base), cache.layers / digest
+    layer = Layer(digest, built, plan.complete, plan.pins)
     filler = Filler(plan, base, installer, sources, timeout)
-    distributions, notes = filler.fill(built, final)
-    layer = Layer(digest, built, plan.complete, plan.pins, notes=notes)
-    if spoilt := _spoilt(layer, distributions, final, changes):
-        installer.forget(spoilt, work=aside, timeout=timeout)
-        shutil.rmtree(built)
+    try:
+        filled = _filled(layer, filler, cache, final)
+    except LayerError as error:
+        if error.step != "verify":
+            raise
+        installer.forget([pin.partition("==")[0] for pin in error.packages], work=aside, timeout=timeout)
+        trees.remove(built)
         filler = Filler(plan, base, installer, sources, timeout)
-        distributions, notes = filler.fill(built, final)
-    leak = None if plan.complete else find_leak(distributions, plan, base, sources.target)
-    if leak is not None:
-        return _complete_instead(plan, base, cache, installer, digest, timeout, leak, aside, sources)
-    if not plan.complete:
-        (layer.site_packages / BASE_LINK).write_text(link_to(base))
-    link_data(layer, base, distributions)
-    tree, verified = Tree(str(built)), VerifiedFiles(cache)
-    size = verify(tree, SITE_PACKAGES, distributions, plan.pins, verified)
-    verified.save()
-    found_clashes = clashes(distributions, loose_names(sources.target))
-    notes = (*notes, *map(str, found_clashes))
+        filled = _filled(layer, filler, cache, final)
+    if isinstance(filled, str):
+        return _complete_instead(plan, base, cache, installer, digest, timeout, filled, aside, sources)
+    found_clashes = clashes(filled.distributions, loose_names(sources.target))
+    notes = (*filled.notes, *map(str, found_clashes))
     layer = replace(
-        layer, root=final, fetched=size, notes=notes, clashes=found_clashes,
+        layer, root=final, fetched=filled.size, notes=notes, clashes=found_clashes,
         built=uuid.uuid4().hex, altered=_altered(_existing(cache, digest), changes),
     )  # fmt: skip
     _publish(
-        tree,
+        filled.tree,
         final,
         {
             "complete": plan.complete,
             "pins": plan.pins,
-            "bytes": size,
+            "bytes": filled.size,
             "notes": notes,
             "clashes": [clash_to_wire(clash) for clash in found_clashes],
             "built": layer.built,
@@ -207,6 +202,38 @@ def _built(
         },
     )
     return layer
+
+
+@dataclass(frozen=True)
+class _Filled:
+    """What was installed into a layer and verified."""
+
+    tree: Tree
+    distributions: Mapping[str, Listed]
+    notes: tuple[str, ...]
+    size: int
+    """Bytes of all files of the distributions."""
+
+
+def _filled(layer: Layer, filler: Filler, cache: Cache, final: Path) -> _Filled | str:
+    """Fill a layer and verify it; return why a delta would not do, if it is one that would not.
+
+    A file of a layer may be the same file as in the installer's cache. So what was once changed in place in some layer
+    is installed into the next one: the verification finds it, and names the packages that the installer has to forget.
+    """
+    plan, base, target = filler.plan, filler.base, filler.sources.target
+    distributions, notes = filler.fill(layer.root, final)
+    if not plan.complete:
+        if (leak := find_leak(distributions, plan, base, target)) is not None:
+            return leak
+        (layer.site_packages / BASE_LINK).write_text(link_to(base))
+    link_data(layer, base, distributions)
+    tree, verified = Tree(str(layer.root)), VerifiedFiles(cache)
+    try:
+        size = verify(tree, SITE_PACKAGES, distributions, plan.pins, verified)
+    finally:
+        verified.save()
+    return _Filled(tree, distributions, notes, size)
 
 
 def _name_aside(base: Base) -> str:
@@ -262,26 +289,6 @@ def _publish(tree: Tree, final: Path, facts: dict[str, Any]) -> None:
         trees.move(final, built.parent / "set-aside")
     built.rename(final)
     trees.make_read_only(final)  # a directory that is renamed must be writable
-
-
-def _spoilt(layer: Layer, distributions: Mapping[str, Listed], before: Path, changes: Changes) -> tuple[str, ...]:
-    """Return the distributions of which the installer's cache has a file that was changed in the layer before.
-
-    uv links files from its cache into layers, so a file that is changed in place is changed in the cache as well.
-    """
-    same = {path for path in changes.replaced if _is_same_file(layer.root / path, before / path)}
-    return tuple(
-        name
-        for name, one in distributions.items()
-        if same and any(os.path.normpath(f"{SITE_PACKAGES}/{entry.path}") in same for entry in one.entries)
-    )
-
-
-def _is_same_file(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except OSError:
-        return False
 
 
 def _altered(before: Layer | None, changes: Changes) -> tuple[str, ...]:

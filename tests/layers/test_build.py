@@ -195,6 +195,9 @@ class InstallerKilledHalfway:
     def install_cached(self, environment: Path, requirements: Sequence[str], **rest: Any) -> bool:
         raise NotImplementedError
 
+    def forget(self, names: Sequence[str], *, work: Path, timeout: float) -> None:
+        assert names == ["six"]
+
     def resolve(self, requirements: Sequence[str], constraints: Sequence[str], *, timeout: float) -> tuple[str, ...]:
         raise NotImplementedError
 
