@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from uv import find_uv_bin
 
 from dask_pkgsync.model.indexes import Indexes
-from dask_pkgsync.scanning.records import recorded
+from dask_pkgsync.model.record import recorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from dask_pkgsync.scanning.records import recorded
+from dask_pkgsync.model.record import recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -72,8 +72,12 @@ def _remove(cache: Cache, digest: str, max_age: float) -> bool:
     return True
 
 
+_VERIFIED_MAX_AGE = 7 * 24 * 3600.0
+"""Seconds after which a list of verified files that was not extended is removed: its host may not run any more."""
+
+
 def _sweep(cache: Cache, max_age: float) -> None:
-    """Remove what dead processes have left half built.
+    """Remove what dead processes have left half built, and lists of hosts that are gone.
 
     Processes of other hosts cannot be seen, so what they build counts as abandoned when it is old enough.
     """
@@ -84,6 +88,10 @@ def _sweep(cache: Cache, max_age: float) -> None:
             abandoned = is_gone or directory.stat().st_mtime < time() - max(max_age, 3600)
             if abandoned:
                 directory.unlink() if directory.is_file() else trees.remove(directory)
+    for verified in cache.verified.glob("*"):
+        with contextlib.suppress(OSError):
+            if verified.stat().st_mtime < time() - max(max_age, _VERIFIED_MAX_AGE):
+                verified.unlink()
 
 
 def _size(directory: Path) -> int:

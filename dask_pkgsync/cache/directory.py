@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import locket
 import psutil
 
+from dask_pkgsync.cache import trees
 from dask_pkgsync.cache.host import this_host, this_platform
 from dask_pkgsync.cache.leases import is_held, lock_lease, unlock_lease
 from dask_pkgsync.cache.place import planted, runs_programs, shared
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
+SLOTS = 16
+"""The most processes of a host that build in a directory whose path returns; more of them each make a new one."""
 MARKER = "pkgsync-layer.json"
 """File with the facts about a layer; it is written last, just before the layer is renamed into place."""
 
@@ -81,9 +84,34 @@ class Cache:
         """The cache of pip."""
         return self.root / "pip" / this_platform()
 
+    @property
+    def verified(self) -> Path:
+        """Lists of files whose digests are known, one for each host (`cache.verified`)."""
+        return self.root / "verified"
+
     def aside(self, kind: str) -> Path:
         """Return a new path for something that is being built; its name holds the process id and the host."""
         return self.building / f"{kind}-{os.getpid()}-{this_host()}-{uuid.uuid4().hex[:8]}"
+
+    @contextlib.contextmanager
+    def slot(self) -> Iterator[Path]:
+        """Hold an empty directory for something that is being built, and remove it afterwards.
+
+        It has one of few paths, which return, as uv asks an interpreter about itself at each path that is new to it.
+        """
+        name = this_host()
+        with contextlib.ExitStack() as held:
+            for number in range(SLOTS):
+                with contextlib.suppress(LayerError):  # another process holds it
+                    held.enter_context(self.lock(f"slot-{number}-{name}", 0))
+                    directory = self.building / f"slot-{number}-{name}"
+                    break
+            else:
+                directory = self.aside("slot")
+            held.callback(trees.remove, directory)
+            trees.remove(directory)  # its last user may have been killed
+            directory.mkdir()
+            yield directory
 
     @contextlib.contextmanager
     def lock(self, name: str, timeout: float) -> Iterator[None]:
@@ -186,7 +214,9 @@ def _made(root: Path, *, programs: bool, chosen: bool) -> Cache:
         root.mkdir(mode=0o755 if chosen else 0o700, parents=True, exist_ok=True)
         for directory in wanted:
             directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        _refuse(next(filter(None, map(planted, (*wanted, cache.wheels, cache.uv, cache.pip))), None), root)
+        _refuse(
+            next(filter(None, map(planted, (*wanted, cache.wheels, cache.uv, cache.pip, cache.verified))), None), root
+        )
         if not runs_programs(cache.building) and programs:
             _refuse(f"{root} is on a file system where programs cannot run (it is mounted noexec)", root)
     except OSError as error:

@@ -7,6 +7,7 @@ import functools
 import platform
 from pathlib import Path
 
+import psutil
 from packaging.tags import sys_tags
 
 
@@ -20,6 +21,14 @@ def this_host() -> str:
     with contextlib.suppress(OSError):
         return f"{platform.node()}.{Path('/proc/self/ns/pid').stat().st_ino}"
     return platform.node()
+
+
+@functools.cache
+def this_boot() -> str:
+    """Return a name that no other host has, nor this one after it was started again."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return f"{platform.node()}-{psutil.boot_time():.0f}"
 
 
 @functools.cache

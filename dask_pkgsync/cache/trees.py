@@ -15,21 +15,68 @@ if TYPE_CHECKING:
 BYTECODE = "__pycache__"
 """The directories in which Python keeps bytecode (PEP 3147)."""
 _WRITE = 0o222
+_TESTS = frozenset({"test", "tests"})
+"""The directories of the tests of packages: two in five of those with modules, of which hardly any is ever imported. To
+make a directory takes as long as to link ten files."""
 
 
-def make_read_only(root: Path) -> None:
-    """Make the directories of a tree read-only, except those in which Python keeps bytecode, which it also creates.
+class Tree:
+    """A directory, and one look at each file and directory below it; symbolic links are not followed. Blocks.
 
-    Without a place for bytecode, every process would compile every module that it imports. Files keep their mode: they
-    may be hard links into the cache of an installer.
+    Parameters
+    ----------
+    root : str
+
+    Raises
+    ------
+    OSError
+        If a directory cannot be listed, or a file is removed meanwhile.
     """
-    for directory, directories, files in os.walk(root, topdown=False):
-        if os.path.basename(directory) == BYTECODE:  # noqa: PTH119
-            continue
-        with contextlib.suppress(OSError):  # some file systems have no modes
-            if BYTECODE not in directories and any(name.endswith(".py") for name in files):
-                os.mkdir(f"{directory}{os.sep}{BYTECODE}")  # noqa: PTH102
-            os.chmod(directory, os.stat(directory).st_mode & ~_WRITE)  # noqa: PTH101, PTH116
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.files: dict[str, os.stat_result] = {}
+        """By path relative to the root, with ``/``. What lies in places for bytecode is left out."""
+        self._directories: list[str] = []
+        self._of_modules: list[str] = []
+        """The directories that hold modules, and have no place for their bytecode."""
+        pending = [""]
+        while pending:
+            self._list(pending.pop(), pending)
+
+    def _list(self, directory: str, pending: list[str]) -> None:
+        has_modules = has_bytecode = False
+        with os.scandir(f"{self.root}/{directory}") as listing:
+            for entry in listing:
+                name = entry.name
+                if not entry.is_dir(follow_symlinks=False):
+                    self.files[directory + name] = entry.stat(follow_symlinks=False)
+                    has_modules = has_modules or name.endswith(".py")
+                elif name == BYTECODE:
+                    has_bytecode = True
+                else:
+                    pending.append(f"{directory}{name}/")
+        self._directories.append(directory)
+        if has_modules and not has_bytecode:
+            self._of_modules.append(directory)
+
+    def make_read_only(self) -> None:
+        """Make the directories read-only, except the root, and those in which Python keeps bytecode.
+
+        Without a place for bytecode, every process would compile every module that it imports; so all but the tests of
+        packages get one. Files keep their mode: they may be hard links into the cache of an installer.
+        """
+        for directory in self._of_modules:
+            if _TESTS.isdisjoint(directory.split("/")):
+                os.mkdir(f"{self.root}/{directory}{BYTECODE}")  # noqa: PTH102
+        for directory in filter(None, self._directories):
+            make_read_only(f"{self.root}/{directory}")
+
+
+def make_read_only(directory: str | Path) -> None:
+    """Make one directory read-only."""
+    with contextlib.suppress(OSError):  # some file systems have no modes
+        os.chmod(directory, os.stat(directory).st_mode & ~_WRITE)  # noqa: PTH101, PTH116
 
 
 def move(root: Path, to: Path) -> None:

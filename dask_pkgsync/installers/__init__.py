@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Installer(Protocol):
-    """Makes virtual environments and installs distributions. Every method blocks, and raises `LayerError` if it fails.
+    """Installs distributions into virtual environments. Every method blocks, and raises `LayerError` if it fails.
 
     A ``timeout`` is in seconds, for one run of the program.
     """
@@ -21,15 +21,21 @@ class Installer(Protocol):
     def name(self) -> str:
         """Name for people, for example ``uv``."""
 
-    def make_environment(self, directory: Path, *, timeout: float) -> None:
-        """Make an empty virtual environment that still works after its directory was renamed."""
-
     def install(
         self, environment: Path, requirements: Sequence[str], *, final: Path, timeout: float, indexes: Indexes = OWN
     ) -> None:
         """Install exactly these pins (``name==version``) and wheels (``name @ file:…``), without their dependencies.
 
         The scripts will work once the environment has been renamed to ``final``.
+        """
+
+    def install_cached(
+        self, environment: Path, requirements: Sequence[str], *, final: Path, timeout: float, indexes: Indexes = OWN
+    ) -> bool:
+        """Install as `install` does, from the installer's cache alone, without asking an index; return whether it did.
+
+        The environment may be half filled if it did not. What the cache has for a pin need not be what the index has:
+        call it only for what is verified by its content afterwards.
         """
 
     def resolve(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -15,10 +13,13 @@ from dask_pkgsync.installers.passwords import without_passwords
 from dask_pkgsync.installers.resolving import resolving
 from dask_pkgsync.installers.settings import installer_environment, listed
 from dask_pkgsync.model.indexes import OWN, Indexes
+from dask_pkgsync.model.record import entry_of, parse, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from dask_pkgsync.model.record import Entry
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,6 @@ class Pip:
         bare = replace(indexes, default=default, extra=tuple(extra), find_links=tuple(find_links))
         return installer_environment(temporary, {**self.trust, **index_variables(bare), **netrc}, indexes)
 
-    def environment_argv(self, directory: Path) -> list[str]:
-        """Return the argument vector that makes a virtual environment."""
-        return [str(self.python), "-m", "venv", "--without-pip", str(directory)]
-
     def common(self, *before: str) -> list[str]:
         """Return the beginning of every argument vector of pip; ``before`` are options that come first."""
         return [*self.pip, *before, "--disable-pip-version-check", "--no-input", "--cache-dir", str(self.cache)]
@@ -62,11 +59,6 @@ class Pip:
         options = ["--dry-run", "--ignore-installed", "--quiet", "--report", "-", *index_options(indexes)]
         return [*self.common(), "install", *options, "-r", str(requirements), "-c", str(constraints)]
 
-    def make_environment(self, directory: Path, *, timeout: float) -> None:
-        """Make an empty virtual environment."""
-        env = self.environment(directory.parent, OWN)
-        call(self.environment_argv(directory), "install", (), timeout=timeout, temporary=directory.parent, env=env)
-
     def install(
         self, environment: Path, requirements: Sequence[str], *, final: Path, timeout: float, indexes: Indexes = OWN
     ) -> None:
@@ -77,6 +69,13 @@ class Pip:
         env = self.environment(environment.parent, indexes)
         call(argv, "install", requirements, timeout=timeout, temporary=environment.parent, env=env)
         relocate(environment, final)
+
+    def install_cached(
+        self, environment: Path, requirements: Sequence[str], *, final: Path, timeout: float, indexes: Indexes = OWN
+    ) -> bool:
+        """Do nothing: pip has no way to install by what it has kept alone."""
+        del environment, requirements, final, timeout, indexes
+        return False
 
     def resolve(
         self, requirements: Sequence[str], constraints: Sequence[str], *, timeout: float, indexes: Indexes = OWN
@@ -114,25 +113,22 @@ def relocate(environment: Path, final: Path) -> None:
     pip writes the absolute path of the interpreter into scripts; only uv can make relocatable scripts.
     """
     before, after = str(environment / "bin").encode(), str(final / "bin").encode()
-    changed: dict[str, str] = {}
+    changed: dict[str, bytes] = {}
     for script in (environment / "bin").iterdir():
         if script.is_symlink() or not script.is_file():
             continue
         content = script.read_bytes()
         if content.startswith(b"#!") and before in content:
-            content = content.replace(before, after)
-            script.write_bytes(content)
-            digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-            changed[script.name] = f"sha256={digest},{len(content)}"
+            changed[script.name] = content.replace(before, after)
+            script.write_bytes(changed[script.name])
     for record in environment.glob("lib/python*/site-packages/*.dist-info/RECORD"):
-        text = record.read_text()
-        lines = [_line(line, changed) for line in text.splitlines()]
-        if lines != text.splitlines():
-            record.write_text("\n".join(lines) + "\n")
+        entries = parse(record.read_text(encoding="utf-8"))
+        moved = [_moved(entry, changed) for entry in entries]
+        if moved != entries:
+            record.write_text(text_of(moved), encoding="utf-8")
 
 
-def _line(line: str, changed: dict[str, str]) -> str:
+def _moved(entry: Entry, changed: dict[str, bytes]) -> Entry:
     """Return a line of RECORD, with the new digest and size if it is that of a changed script."""
-    path = line.partition(",")[0]
-    directory, _, name = path.rpartition("/")
-    return f"{path},{changed[name]}" if directory.endswith("/bin") and name in changed else line
+    directory, _, name = entry.path.rpartition("/")
+    return entry_of(entry.path, changed[name]) if directory.endswith("/bin") and name in changed else entry

@@ -9,6 +9,7 @@ from dask_pkgsync.installers.calls import call
 from dask_pkgsync.installers.resolving import resolving
 from dask_pkgsync.installers.settings import installer_environment, listed
 from dask_pkgsync.model.indexes import OWN, Indexes
+from dask_pkgsync.model.reports.failure import LayerError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,14 +38,12 @@ class Uv:
         """Return the environment variables of uv, with the indexes, whose URLs may hold passwords."""
         return installer_environment(temporary, {**self.trust, **index_variables(indexes)}, indexes)
 
-    def environment_argv(self, directory: Path) -> list[str]:
-        """Return the argument vector that makes a relocatable virtual environment."""
-        return [*self.common(), "venv", "--no-project", "--relocatable", "--python", str(self.python), str(directory)]
-
-    def install_argv(self, environment: Path, requirements: Path, indexes: Indexes = OWN) -> list[str]:
+    def install_argv(
+        self, environment: Path, requirements: Path, indexes: Indexes = OWN, *, offline: bool = False
+    ) -> list[str]:
         """Return the argument vector that installs exact versions and wheels."""
         python = environment / "bin" / "python"
-        options = ["--no-deps", *index_options(indexes), "--python", str(python)]
+        options = ["--no-deps", *index_options(indexes), *(["--offline"] if offline else []), "--python", str(python)]
         return [*self.common(), "pip", "install", *options, "-r", str(requirements)]
 
     def resolve_argv(self, requirements: Path, constraints: Path, indexes: Indexes = OWN) -> list[str]:
@@ -59,11 +58,6 @@ class Uv:
         """Return the argument vector that removes distributions from uv's cache."""
         return [*self.common(), "cache", "clean", *names]
 
-    def make_environment(self, directory: Path, *, timeout: float) -> None:
-        """Make an empty virtual environment that still works after its directory was renamed."""
-        env = self.environment(directory.parent, OWN)
-        call(self.environment_argv(directory), "install", (), timeout=timeout, temporary=directory.parent, env=env)
-
     def install(
         self,
         environment: Path,
@@ -74,9 +68,32 @@ class Uv:
         indexes: Indexes = OWN,
     ) -> None:
         """Install pins and wheels."""
+        self._install(environment, requirements, timeout, indexes)
+
+    def install_cached(
+        self,
+        environment: Path,
+        requirements: Sequence[str],
+        *,
+        final: Path,  # noqa: ARG002
+        timeout: float,
+        indexes: Indexes = OWN,
+    ) -> bool:
+        """Install pins and wheels from uv's cache; it asks an index about each pin otherwise, also if it has them."""
+        if not self.cache.exists():
+            return False
+        try:
+            self._install(environment, requirements, timeout, indexes, offline=True)
+        except LayerError:
+            return False
+        return True
+
+    def _install(
+        self, environment: Path, requirements: Sequence[str], timeout: float, indexes: Indexes, *, offline: bool = False
+    ) -> None:
         pins = environment.parent / "requirements.txt"
         pins.write_text("\n".join(requirements))
-        argv = self.install_argv(environment, pins, indexes)
+        argv = self.install_argv(environment, pins, indexes, offline=offline)
         env = self.environment(environment.parent, indexes)
         call(argv, "install", requirements, timeout=timeout, temporary=environment.parent, env=env)
 

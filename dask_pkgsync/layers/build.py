@@ -6,30 +6,33 @@ The base is never written.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
-import shutil
 import uuid
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.cache import trees
 from dask_pkgsync.cache.directory import MARKER
+from dask_pkgsync.cache.trees import Tree
+from dask_pkgsync.cache.verified import VerifiedFiles
 from dask_pkgsync.layers.clashes import clashes
+from dask_pkgsync.layers.environment import interpreter_below
 from dask_pkgsync.layers.fill import FROM_INDEX, Filler
 from dask_pkgsync.layers.layer import BASE_LINK, FORMAT, OTHER_BUILDS, Layer, layer_digest, link_to
+from dask_pkgsync.layers.layout import SITE_PACKAGES
 from dask_pkgsync.layers.leaks import find_leak, loose_names
 from dask_pkgsync.layers.manifest import Changes, compare_with_manifest, write_manifest
 from dask_pkgsync.layers.prefix_data import link_data
 from dask_pkgsync.layers.verify import verify
 from dask_pkgsync.model.clash import clash_from_wire, clash_to_wire
 from dask_pkgsync.model.reports.failure import LayerError
-from dask_pkgsync.scanning.records import dist_infos, entries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from dask_pkgsync.cache.directory import Cache
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.layers.fill import Sources
     from dask_pkgsync.layers.layer import Base
     from dask_pkgsync.model.plan import Plan
+    from dask_pkgsync.scanning.records import Listed
 
 
 def build(
@@ -72,7 +76,7 @@ def build(
         If the layer cannot be built. Nothing of it is left behind.
     """
     digest = layer_digest(plan, base)
-    with cache.lock(digest, timeout * 2):  # a builder runs the installer twice: to make the environment, and to fill it
+    with cache.lock(digest, timeout * 2):  # a builder may run the installer twice: by its cache alone, and by the index
         layer = _existing(cache, digest) or _published(plan, base, cache, installer, digest, timeout, sources)
         cache.lease(layer.digest)
     if layer.digest != digest and layer.reused:  # the complete layer that replaces this delta
@@ -144,53 +148,102 @@ def _published(
     changes : Changes
         How the layer that is there differs from what was published.
     """
-    aside = cache.aside("layer")
     try:
-        aside.mkdir()
-        built = aside / "layer"
-        final = cache.layers / digest
-        found = installer()
-        filler = Filler(plan, base, found, sources, timeout)
-        notes = filler.fill(built, final)
-        layer = Layer(digest, built, plan.complete, plan.pins, notes=notes)
-        if spoilt := _spoilt(layer, final, changes):
-            found.forget(spoilt, work=aside, timeout=timeout)
-            shutil.rmtree(built)
-            filler = Filler(plan, base, found, sources, timeout)
-            notes = filler.fill(built, final)
-        size = verify(layer.site_packages, plan.pins)
-        leak = None if plan.complete else find_leak(layer, plan, base, sources.target)
-        if leak is not None:
-            return _complete_instead(plan, base, cache, found, digest, timeout, leak, aside, sources)
-        if not plan.complete:
-            (layer.site_packages / BASE_LINK).write_text(link_to(base))
-        link_data(layer, base)
-        found_clashes = clashes(dist_infos(layer.site_packages), loose_names(sources.target))
-        notes = (*notes, *map(str, found_clashes))
-        layer = replace(
-            layer, root=final, fetched=size, notes=notes, clashes=found_clashes,
-            built=uuid.uuid4().hex, altered=_altered(_existing(cache, digest), changes),
-        )  # fmt: skip
-        _publish(
-            built,
-            final,
-            {
-                "complete": plan.complete,
-                "pins": plan.pins,
-                "bytes": size,
-                "notes": notes,
-                "clashes": [clash_to_wire(clash) for clash in found_clashes],
-                "built": layer.built,
-                "altered": layer.altered,
-                OTHER_BUILDS: filler.other_builds,
-            },
-        )
+        with cache.slot() as aside:
+            return _built(plan, base, cache, installer(), digest, timeout, sources, changes, aside)
     except OSError as error:
-        raise LayerError("install", f"{error.strerror or error}: {error.filename or aside}", advice=_ADVICE) from None
-    else:
-        return layer
+        place = error.filename or cache.building
+        raise LayerError("install", f"{error.strerror or error}: {place}", advice=_ADVICE) from None
+
+
+def _built(
+    plan: Plan,
+    base: Base,
+    cache: Cache,
+    installer: Installer,
+    digest: str,
+    timeout: float,
+    sources: Sources,
+    changes: Changes,
+    aside: Path,
+) -> Layer:
+    built, final = aside / _name_aside(base), cache.layers / digest
+    layer = Layer(digest, built, plan.complete, plan.pins)
+    filler = Filler(plan, base, installer, sources, timeout)
+    try:
+        filled = _filled(layer, filler, cache, final)
+    except LayerError as error:
+        if error.step != "verify":
+            raise
+        installer.forget([pin.partition("==")[0] for pin in error.packages], work=aside, timeout=timeout)
+        trees.remove(built)
+        filler = Filler(plan, base, installer, sources, timeout)
+        filled = _filled(layer, filler, cache, final)
+    if isinstance(filled, str):
+        return _complete_instead(plan, base, cache, installer, digest, timeout, filled, aside, sources)
+    found_clashes = clashes(filled.distributions, loose_names(sources.target))
+    notes = (*filled.notes, *map(str, found_clashes))
+    layer = replace(
+        layer, root=final, fetched=filled.size, notes=notes, clashes=found_clashes,
+        built=uuid.uuid4().hex, altered=_altered(_existing(cache, digest), changes),
+    )  # fmt: skip
+    _publish(
+        filled.tree,
+        final,
+        {
+            "complete": plan.complete,
+            "pins": plan.pins,
+            "bytes": filled.size,
+            "notes": notes,
+            "clashes": [clash_to_wire(clash) for clash in found_clashes],
+            "built": layer.built,
+            "altered": layer.altered,
+            OTHER_BUILDS: filler.other_builds,
+        },
+    )
+    return layer
+
+
+@dataclass(frozen=True)
+class _Filled:
+    """What was installed into a layer and verified."""
+
+    tree: Tree
+    distributions: Mapping[str, Listed]
+    notes: tuple[str, ...]
+    size: int
+    """Bytes of all files of the distributions."""
+
+
+def _filled(layer: Layer, filler: Filler, cache: Cache, final: Path) -> _Filled | str:
+    """Fill a layer and verify it; return why a delta would not do, if it is one that would not.
+
+    A file of a layer may be the same file as in the installer's cache. So what was once changed in place in some layer
+    is installed into the next one: the verification finds it, and names the packages that the installer has to forget.
+    """
+    plan, base, target = filler.plan, filler.base, filler.sources.target
+    distributions, notes = filler.fill(layer.root, final)
+    if not plan.complete:
+        if (leak := find_leak(distributions, plan, base, target)) is not None:
+            return leak
+        (layer.site_packages / BASE_LINK).write_text(link_to(base))
+    link_data(layer, base, distributions)
+    tree, verified = Tree(str(layer.root)), VerifiedFiles(cache)
+    try:
+        size = verify(tree, SITE_PACKAGES, distributions, plan.pins, verified)
     finally:
-        trees.remove(aside)
+        verified.save()
+    return _Filled(tree, distributions, notes, size)
+
+
+def _name_aside(base: Base) -> str:
+    """Return the name of a directory in which only environments of one interpreter are built.
+
+    uv remembers what an interpreter says of itself by its path, and the date of the file below all links.
+    """
+    interpreter = base.environment.interpreter
+    facts = [str(interpreter_below(base.python)), interpreter.version, interpreter.platform, interpreter.tag]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
 BUILT_ANEW = "the layer had been changed on this node, and was built anew: {}"
@@ -218,42 +271,24 @@ def _complete_instead(
     pointer = aside / "pointer"
     pointer.mkdir()
     facts = {"complete": True, "pins": plan.pins, "bytes": 0, "instead": layer.digest, "notes": notes}
-    _publish(pointer, cache.layers / digest, facts)
+    _publish(Tree(str(pointer)), cache.layers / digest, facts)
     return replace(layer, notes=notes)
 
 
-def _publish(built: Path, final: Path, facts: dict[str, Any]) -> None:
-    """Write manifest and marker, as the last files, rename the layer into place, and make it read-only."""
-    write_manifest(built)
-    with (built / MARKER).open("w") as marker:
-        json.dump({"format": FORMAT, "created": time(), **facts}, marker)
-        marker.flush()
-        os.fsync(marker.fileno())
+def _publish(tree: Tree, final: Path, facts: dict[str, Any]) -> None:
+    """Write manifest and marker, as the last files, make the layer read-only, and rename it into place.
+
+    Nothing is forced to the disk: after a crash, a layer without a readable marker does not exist, and one whose files
+    are not those in its manifest is built anew.
+    """
+    built = Path(tree.root)
+    write_manifest(tree)
+    (built / MARKER).write_text(json.dumps({"format": FORMAT, "created": time(), **facts}))
+    tree.make_read_only()
     if final.exists():  # something has changed it
         trees.move(final, built.parent / "set-aside")
     built.rename(final)
-    trees.make_read_only(final)
-
-
-def _spoilt(layer: Layer, before: Path, changes: Changes) -> tuple[str, ...]:
-    """Return the distributions of which the installer's cache has a file that was changed in the layer before.
-
-    uv links files from its cache into layers, so a file that is changed in place is changed in the cache as well.
-    """
-    same = {path for path in changes.replaced if _is_same_file(layer.root / path, before / path)}
-    site_packages = os.path.relpath(layer.site_packages, layer.root)
-    return tuple(
-        name
-        for name, dist_info in dist_infos(layer.site_packages).items()
-        if any(os.path.normpath(f"{site_packages}/{entry.path}") in same for entry in entries(dist_info))
-    )
-
-
-def _is_same_file(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except OSError:
-        return False
+    trees.make_read_only(final)  # a directory that is renamed must be writable
 
 
 def _altered(before: Layer | None, changes: Changes) -> tuple[str, ...]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.clash import Clash
-from dask_pkgsync.scanning.records import entries, module_name, top_level
+from dask_pkgsync.scanning.records import module_name
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping
-    from pathlib import Path
 
-    from dask_pkgsync.scanning.records import Entry
+    from dask_pkgsync.model.record import Entry
+    from dask_pkgsync.scanning.records import Listed
 
 
-def clashes(distributions: Mapping[str, Path], loose: Container[str] = ()) -> tuple[Clash, ...]:
+def clashes(distributions: Mapping[str, Listed], loose: Container[str] = ()) -> tuple[Clash, ...]:
     """Return the pairs of distributions that differ in the contents of one module, or of one file in a package.
 
     Python imports only one of ``a/b.py``, ``a/b.cpython-311.so`` and ``a/b/``, so these count as the same module.
@@ -23,8 +24,8 @@ def clashes(distributions: Mapping[str, Path], loose: Container[str] = ()) -> tu
 
     Parameters
     ----------
-    distributions : mapping of str to Path
-        The dist-info directory of each distribution, by canonical name.
+    distributions : mapping of str to Listed
+        By canonical name.
     loose : container of str
         The names of loose modules among them. Their top-level directories always count.
     """
@@ -50,23 +51,16 @@ def clashes(distributions: Mapping[str, Path], loose: Container[str] = ()) -> tu
     return tuple(Clash(*names, min(paths), len(paths) - 1) for names, paths in sorted(clashing.items()))
 
 
-def _shared(distributions: Mapping[str, Path]) -> Iterator[tuple[str, str, Entry]]:
+def _shared(distributions: Mapping[str, Listed]) -> Iterator[tuple[str, str, Entry]]:
     """Yield name, top level and entry of each file below a top-level name that several distributions have.
 
     These are few of many thousand files.
     """
-    listed: list[tuple[str, str, Entry]] = []
-    owners: dict[str, set[str]] = {}
-    for name, dist_info in sorted(distributions.items()):
-        known: dict[str, str | None] = {}
-        for entry in entries(dist_info):
-            first, slash, _ = entry.path.partition("/")
-            if first not in known or not slash:
-                known[first] = top_level(entry.path)
-            if (top := known[first]) is not None:
-                owners.setdefault(top, set()).add(name)
-                listed.append((name, top, entry))
-    return ((name, top, entry) for name, top, entry in listed if len(owners[top]) > 1)
+    owners = Counter(top for one in distributions.values() for top in one.top_levels)
+    shared = frozenset(top for top, count in owners.items() if count > 1)
+    for name, one in sorted(distributions.items()):
+        for top, entry in one.below(shared):
+            yield name, top, entry
 
 
 _BY_ACCIDENT = frozenset({"benchmarks", "doc", "docs", "examples", "scripts", "test", "tests"})
@@ -76,4 +70,4 @@ _BY_ACCIDENT = frozenset({"benchmarks", "doc", "docs", "examples", "scripts", "t
 def _differ(entry: Entry, other: Entry) -> bool:
     if entry.digest.partition("=")[0] == other.digest.partition("=")[0]:
         return entry.digest != other.digest
-    return entry.size != other.size
+    return entry.bytes != other.bytes

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, TypeAlias
 from packaging.tags import sys_tags
 from packaging.utils import parse_wheel_filename
 
+from dask_pkgsync.layers.environment import make_environment
+from dask_pkgsync.layers.layout import SITE_PACKAGES
 from dask_pkgsync.model.blobs import BlobRequest
 from dask_pkgsync.model.environments.origin import content_identity
 from dask_pkgsync.model.errors import WheelError
 from dask_pkgsync.model.indexes import OWN
 from dask_pkgsync.model.plan import Keep, pin
+from dask_pkgsync.model.record import entry_of, text_of
 from dask_pkgsync.model.reports.failure import LayerError
-from dask_pkgsync.scanning.content import content_of
 from dask_pkgsync.scanning.direct_url import direct_url_of
-from dask_pkgsync.scanning.records import dist_infos, installed, recorded
+from dask_pkgsync.scanning.records import entries, installed, listed
 from dask_pkgsync.wheels.inspection import inspect
 from dask_pkgsync.wheels.repack import repack
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.environments.distribution import Distribution
     from dask_pkgsync.model.indexes import Indexes
     from dask_pkgsync.model.plan import Install, Plan, Replace
+    from dask_pkgsync.scanning.records import Listed
 
     Step: TypeAlias = Install | Replace | Keep
 
@@ -43,11 +46,6 @@ ROUNDS = 3
 
 class ForeignPlatformError(LayerError):
     """A wheel from the client is built for another platform than this node."""
-
-
-def site_packages_of(environment: Path) -> Path:
-    """Return the directory of the distributions in a virtual environment."""
-    return next(iter(environment.glob("lib/python*/site-packages")), environment)
 
 
 def _no_client(requests: Sequence[BlobRequest]) -> Mapping[BlobRequest, tuple[Path, str]]:
@@ -89,13 +87,17 @@ class Filler:
         self.plan, self.base, self.installer, self.timeout = plan, base, installer, timeout
         self.sources = sources
         self.held: dict[str, Step] = {pin(step): step for step in plan.held}
+        is_known = all(step.content or step.identity for step in plan.held)
+        self.asks_index = sources.transport == "client" or not is_known
+        """Whether the installer asks an index, and does not only look into its own cache. What it has there need not be
+        what the index has; so only wheels of the client, and what is verified by its content, may come from there."""
         self.wheels: dict[str, Path] = {}
         self.notes: list[str] = []
         self.other_builds: list[str] = []
         """Names of distributions whose build on the client cannot run here: the layer has another build."""
 
-    def fill(self, environment: Path, final: Path) -> tuple[str, ...]:
-        """Make a virtual environment and install the plan's distributions into it; return notes for people. Blocks.
+    def fill(self, environment: Path, final: Path) -> tuple[dict[str, Listed], tuple[str, ...]]:
+        """Make a virtual environment and install the plan's distributions into it. Blocks.
 
         Parameters
         ----------
@@ -103,6 +105,11 @@ class Filler:
             The directory to fill.
         final : Path
             The directory that it will be renamed to, which its scripts name.
+
+        Returns
+        -------
+        tuple
+            The installed distributions, by canonical name, and notes for people.
 
         Raises
         ------
@@ -113,13 +120,16 @@ class Filler:
         self._fetch([name for name, step in self.held.items() if everything or step.identity], environment.parent)
         round_ = 0
         while True:
-            self.installer.make_environment(environment, timeout=self.timeout)
+            make_environment(environment, self.base.python, self.base.environment.interpreter)
             try:
-                self._install(environment, final)
-                more = self._other_builds(environment)
-                if not more:
-                    break
-                self._fetch_builds(more, environment.parent)
+                installed_here = self._install(environment, final)
+                if installed_here is not None:
+                    more = self._other_builds(installed_here)
+                    if not more:
+                        return installed_here, tuple(self.notes)
+                    if self.asks_index:
+                        self._fetch_builds(more, environment.parent)
+                self.asks_index = True
             except LayerError as error:
                 round_ += 1
                 more = self._ask_client_for(error, round_)
@@ -130,14 +140,15 @@ class Filler:
                 except LayerError as client_error:
                     raise _both(error, client_error) from None
             shutil.rmtree(environment)
-        self._write_origins(environment)
-        return tuple(self.notes)
 
-    def _other_builds(self, environment: Path) -> list[str]:
+    def _other_builds(self, found: Mapping[str, Listed]) -> list[str]:
         """Return the pins of which the index has given another build than the client's, except those told of."""
-        found = dist_infos(site_packages_of(environment))
         wanted = {name: step for name, step in self.held.items() if step.content and step.name not in self.other_builds}
-        differing = [name for name, step in wanted.items() if content_of(str(found[step.name])).digest != step.content]
+        differing = [
+            name
+            for name, step in wanted.items()
+            if (one := found.get(step.name)) is not None and one.content != step.content
+        ]
         if from_client := [name for name in differing if name in self.wheels]:
             raise LayerError(
                 "install",
@@ -167,13 +178,22 @@ class Filler:
             self.other_builds.append(self.held[name].name)
             self.notes.append(f"{error.problem}: it has the build of the index")
 
-    def _install(self, environment: Path, final: Path) -> None:
+    def _install(self, environment: Path, final: Path) -> dict[str, Listed] | None:
+        """Install everything, and return what is installed; None if the installer's cache alone did not have it."""
         requirements = [
             f"{name.partition('==')[0]} @ {self.wheels[name].as_uri()}" if name in self.wheels else name
             for name in sorted(self.held)
         ]
         indexes = self.sources.indexes.nowhere() if self.sources.transport == "client" else self.sources.indexes
-        self.installer.install(environment, requirements, final=final, timeout=self.timeout, indexes=indexes)
+        if self.asks_index:
+            self.installer.install(environment, requirements, final=final, timeout=self.timeout, indexes=indexes)
+        elif not self.installer.install_cached(
+            environment, requirements, final=final, timeout=self.timeout, indexes=indexes
+        ):
+            return None
+        found = listed(environment / SITE_PACKAGES)
+        self._write_origins(found)
+        return found
 
     def _ask_client_for(self, error: LayerError, round_: int) -> list[str]:
         """Return the pins to get from the client after the index failed: those that the error names, later all."""
@@ -232,15 +252,14 @@ class Filler:
                 packages=(f"{request.name}=={request.version}",),
             )
 
-    def _write_origins(self, environment: Path) -> None:
+    def _write_origins(self, found: Mapping[str, Listed]) -> None:
         """Record the client's origin (PEP 610) for each distribution from a wheel, so that scans find the same one."""
-        installed_here = dist_infos(site_packages_of(environment))
         for name in self.wheels:
             step = self.held[name]
             theirs = self.sources.target.get(step.name)
             data = direct_url_of(theirs.origin) if theirs is not None and step.identity else None
-            if (dist_info := installed_here.get(step.name)) is not None:
-                _write_origin(dist_info, None if data is None else json.dumps(data))
+            if (one := found.get(step.name)) is not None:
+                _write_origin(one.dist_info, None if data is None else json.dumps(data))
 
 
 def _write_origin(dist_info: Path, text: str | None) -> None:
@@ -249,14 +268,14 @@ def _write_origin(dist_info: Path, text: str | None) -> None:
     No file is changed in place: it may be a hard link into the installer's cache.
     """
     path, record = dist_info / "direct_url.json", dist_info / "RECORD"
-    line = f"{dist_info.name}/direct_url.json"
-    kept = [row for row in record.read_text(encoding="utf-8").splitlines() if not row.startswith(f"{line},")]
+    place = f"{dist_info.name}/{path.name}"
+    kept = [entry for entry in entries(dist_info) if entry.path != place]
     path.unlink(missing_ok=True)
     if text is not None:
         path.write_text(text, encoding="utf-8")
-        kept.append(recorded(line, text.encode()))
+        kept.append(entry_of(place, text.encode()))
     aside = record.with_name("RECORD.new")
-    aside.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    aside.write_text(text_of(kept), encoding="utf-8")
     os.replace(aside, record)  # noqa: PTH105
 
 

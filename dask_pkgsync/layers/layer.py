@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.plan import Plan
 
 
-FORMAT = 5
+FORMAT = 6
 """A number that changes whenever a new release would build another layer from the same pins."""
 BASE_LINK = "zzz_dask_pkgsync_base.pth"
 """The .pth file of a delta that adds the base behind the layer; its name makes Python read it last."""

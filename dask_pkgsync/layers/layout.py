@@ -9,6 +9,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+LIBRARY = f"python{sys.version_info[0]}.{sys.version_info[1]}{'t' if 't' in getattr(sys, 'abiflags', '') else ''}"
+"""The directory in ``lib`` of a prefix that holds its site-packages; ``t`` is for Pythons without a global lock."""
+
+SITE_PACKAGES = f"lib/{LIBRARY}/site-packages"
+"""The directory of the distributions in a prefix."""
+
+
 class VirtualEnvironment:
     """A virtual environment, by its directory."""
 
@@ -28,4 +35,4 @@ class VirtualEnvironment:
     @property
     def site_packages(self) -> Path:
         """Directory of its distributions."""
-        return self.root / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+        return self.root / SITE_PACKAGES

@@ -1,28 +1,26 @@
 """The manifest of a layer: what was published, to be compared with what is there.
 
 It holds path, size and time of change of every file. To compare it costs one `lstat` for each file, so that it can be
-done at each start of a worker. Bytecode is not in it: Python writes that while the layer is in use.
+done at each start of a worker: the text of an unchanged layer is the same, and only that of another one is read line by
+line. Bytecode is not in it: Python writes that while the layer is in use.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.cache.directory import MARKER
-from dask_pkgsync.cache.trees import BYTECODE
+from dask_pkgsync.cache.trees import Tree
 from dask_pkgsync.model.text import printable, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import TypeAlias
 
-    Files: TypeAlias = dict[str, tuple[int, int]]
-
-MANIFEST = "pkgsync-files.json"
-"""The file of a layer that holds its manifest."""
+MANIFEST = "pkgsync-files"
+"""The file of a layer that holds its manifest: size, time of change and path of each file, in the order of the paths,
+with a NUL character behind each, as no path holds one."""
 _SHOWN = 5
 """Files of each kind that a text for people names."""
 
@@ -53,50 +51,55 @@ class Changes:
         return "; ".join([*parts, *(_listed(*kind) for kind in kinds if kind[0])])
 
 
-def write_manifest(root: Path) -> None:
+def write_manifest(tree: Tree) -> None:
     """Write the manifest of a layer that is about to be published."""
-    (root / MANIFEST).write_text(json.dumps(_files(root)))
+    with open(f"{tree.root}/{MANIFEST}", "wb") as file:  # noqa: PTH123  # paths may hold any bytes
+        file.write(_text(tree))
 
 
 def compare_with_manifest(root: Path) -> Changes:
     """Return how the files of a published layer differ from its manifest. Blocks."""
     try:
-        published = {
-            path: (size, changed) for path, (size, changed) in json.loads((root / MANIFEST).read_text()).items()
-        }
+        published = (root / MANIFEST).read_bytes()
     except FileNotFoundError:
         return Changes(whole="has no list of its files any more" if (root / MARKER).exists() else "is gone")
-    except (OSError, ValueError, AttributeError, TypeError):
-        return Changes(whole="has no readable list of its files any more")
+    except OSError:
+        return Changes(whole=_NOT_READABLE)
     try:
-        found = _files(root)
+        found = _text(Tree(str(root)))
     except OSError as error:  # somebody removes it right now
         return Changes(whole=f"cannot be read: {error.strerror}")
-    if found == published:
-        return Changes()
+    return Changes() if found == published else _compared(published, found)
+
+
+_NOT_READABLE = "has no readable list of its files any more"
+
+
+def _compared(published: bytes, found: bytes) -> Changes:
+    try:
+        before, now = _read(published), _read(found)
+    except ValueError:
+        return Changes(whole=_NOT_READABLE)
     return Changes(
-        missing=tuple(sorted(published.keys() - found)),
-        replaced=tuple(sorted(path for path in published.keys() & found if published[path] != found[path])),
-        added=tuple(sorted(found.keys() - published)),
+        missing=tuple(sorted(before.keys() - now)),
+        replaced=tuple(sorted(path for path in before.keys() & now if before[path] != now[path])),
+        added=tuple(sorted(now.keys() - before)),
     )
 
 
-def _files(root: Path) -> Files:
-    """Return size and time of change of each file below a directory, without bytecode; links are not followed."""
-    files: Files = {}
-    ours, pending = {MARKER, MANIFEST}, [""]
-    while pending:
-        directory = pending.pop()
-        with os.scandir(f"{root}/{directory}") as listing:
-            for entry in listing:
-                path = f"{directory}{entry.name}"
-                if entry.is_dir(follow_symlinks=False):
-                    if entry.name != BYTECODE:
-                        pending.append(f"{path}/")
-                elif path not in ours:
-                    facts = entry.stat(follow_symlinks=False)
-                    files[path] = facts.st_size, facts.st_mtime_ns
-    return files
+def _text(tree: Tree) -> bytes:
+    files = sorted(tree.files.items())
+    lines = [f"{facts.st_size} {facts.st_mtime_ns} {path}\0" for path, facts in files if path not in (MARKER, MANIFEST)]
+    return os.fsencode("".join(lines))
+
+
+def _read(manifest: bytes) -> dict[str, tuple[int, int]]:
+    """Return size and time of change of each file; raise `ValueError` if the text is no whole manifest."""
+    *lines, rest = os.fsdecode(manifest).split("\0")
+    if rest or not lines:
+        raise ValueError(rest)
+    rows = (line.split(" ", 2) for line in lines)
+    return {path: (int(size), int(changed)) for size, changed, path in rows}
 
 
 def _listed(paths: tuple[str, ...], one: str, several: str) -> str:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from dask_pkgsync.scanning.records import dist_infos, entries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from dask_pkgsync.layers.layer import Base, Layer
-    from dask_pkgsync.scanning.records import Entry
+    from dask_pkgsync.model.record import Entry
 
 
 _SITE_PACKAGES = "lib/python/site-packages/"
@@ -55,13 +55,19 @@ def below_prefix(path: str) -> str:
     return "" if place.startswith(("../", "lib/python")) else place
 
 
-def link_data(layer: Layer, base: Base) -> None:
+def link_data(layer: Layer, base: Base, own: Container[str]) -> None:
     """Link the data files of the base into a layer, so that a process in the layer finds them below its `sys.prefix`.
 
     The layer's own files come first. What a distribution of the base has put there is left out if the layer has this
     distribution in another version, or, if the layer is complete, at all: the layer has its own then.
+
+    Parameters
+    ----------
+    layer : Layer
+    base : Base
+    own : container of str
+        The canonical names of the distributions in the layer.
     """
-    own = dist_infos(layer.site_packages)
     hidden = {
         str(site_packages.parents[2] / place)
         for site_packages in base.site_packages

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from dask_pkgsync.layers.layer import Layer
     from dask_pkgsync.model.environments.environment import Environment
+    from dask_pkgsync.model.record import Entry
     from dask_pkgsync.model.target import Target
-    from dask_pkgsync.scanning.records import Entry
 
 Modules = dict[str, frozenset[str]]
 """The names of modules, by the canonical name of their distribution."""

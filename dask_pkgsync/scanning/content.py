@@ -7,21 +7,21 @@ dist-info, bytecode that they compile, and scripts, whose first line names an in
 
 from __future__ import annotations
 
-import base64
-import csv
 import hashlib
 import os
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from dask_pkgsync.model.record import encoded, parse
 from dask_pkgsync.scanning.small_files import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from dask_pkgsync.model.environments.distribution import Distribution
+    from dask_pkgsync.model.record import Entry
 
 OF_INSTALLER = frozenset(
     {
@@ -34,9 +34,10 @@ _SCRIPT = re.compile(r"(?:\.\./)+(?:bin|Scripts)/[^/]*")
 _HEADER = re.compile(r"(?:\.\./)+[Ii]nclude/(?:site/)?(?:python\d[^/]*/)?")
 _DATA = re.compile(r"(?:\.\./)+")
 _FOR_EVERY_PLATFORM = re.compile(r"^Tag:\s*\S+-none-any\s*$", re.MULTILINE | re.IGNORECASE)
-_ALGORITHMS = frozenset({"sha256", "sha384", "sha512"})
+ALGORITHMS = frozenset({"sha256", "sha384", "sha512"})
 """The algorithms of digests in RECORD (PEP 376, PEP 427)."""
 _CHUNK = 1 << 20
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,7 @@ class Content:
     """Whether the wheel was for every platform, by its tags (PEP 425)."""
 
 
-@dataclass(frozen=True, slots=True)
-class OwnFile:
+class OwnFile(NamedTuple):
     """A file of a distribution that was in its wheel."""
 
     place: str
@@ -85,8 +85,7 @@ def content_of(dist_info: str) -> Content:
 
 @lru_cache(maxsize=20_000)
 def _content_of(dist_info: str, _mtime_ns: int, _size: int, _inode: int) -> Content:
-    digest = _digest((file.place, file.digest) for file in own_files(dist_info))
-    return Content(digest, bool(_FOR_EVERY_PLATFORM.search(text_of(f"{dist_info}{os.sep}WHEEL"))))
+    return Content(content_digest(dist_info), bool(_FOR_EVERY_PLATFORM.search(text_of(f"{dist_info}{os.sep}WHEEL"))))
 
 
 def _digest(rows: Iterable[tuple[str, str]]) -> str:
@@ -97,11 +96,20 @@ def _digest(rows: Iterable[tuple[str, str]]) -> str:
     return hashlib.sha256("\n".join(ordered).encode()).hexdigest()
 
 
-def own_files(dist_info: str) -> Iterator[OwnFile]:
-    """Yield the files that RECORD lists and that were in the wheel, in the order of RECORD."""
-    lines = text_of(f"{dist_info}{os.sep}RECORD").replace("\r", "").split("\n")
+def own_files(dist_info: str, entries: Iterable[Entry] | None = None) -> Iterator[OwnFile]:
+    """Yield the files that RECORD lists and that were in the wheel, in the order of RECORD.
+
+    Parameters
+    ----------
+    dist_info : str
+        Path of the dist-info directory.
+    entries : iterable of Entry, optional
+        What its RECORD lists; by default RECORD is read.
+    """
+    if entries is None:
+        entries = parse(text_of(f"{dist_info}{os.sep}RECORD"))
     of_installer = {f"{os.path.basename(dist_info)}/{name}" for name in OF_INSTALLER}  # noqa: PTH119
-    for path, digest, size in _rows(lines):
+    for path, digest, size in entries:
         if path in of_installer or is_compiled_here(path, digest):
             continue
         if not path.startswith("../"):
@@ -109,6 +117,11 @@ def own_files(dist_info: str) -> Iterator[OwnFile]:
         elif not _SCRIPT.fullmatch(path):
             place = _HEADER.sub("headers:", path)
             yield OwnFile(place if place != path else _DATA.sub("data:", path), path, digest, size)
+
+
+def content_digest(dist_info: str, entries: Iterable[Entry] | None = None) -> str:
+    """Return the content digest of a distribution (see `Content`); the parameters are those of `own_files`."""
+    return _digest((file.place, file.digest) for file in own_files(dist_info, entries))
 
 
 def is_compiled_here(path: str, digest: str) -> bool:
@@ -119,19 +132,6 @@ def is_compiled_here(path: str, digest: str) -> bool:
     Elsewhere bytecode with a digest is a module without source.
     """
     return path.endswith((".pyc", ".pyo")) and (not digest or "__pycache__/" in path)
-
-
-def _rows(lines: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield path, digest and size of each line of RECORD; the csv module, which is slower, reads quoted lines alone."""
-    for line in lines:
-        if '"' in line:
-            row = next(csv.reader([line]))
-            path, digest, size, *_ = (*row, "", "", "")
-        else:
-            path, _, rest = line.partition(",")
-            digest, _, size = rest.partition(",")
-        if path:
-            yield path.replace("\\", "/"), digest, size
 
 
 def owner(one: str, other: str) -> str | None:
@@ -196,9 +196,28 @@ def _digest_now(path: str, recorded: str) -> str:
 
 @lru_cache(maxsize=20_000)
 def _digest_of_file(path: str, algorithm: str, _mtime_ns: int, _size: int, _inode: int) -> str:
-    algorithm = algorithm if algorithm in _ALGORITHMS else "sha256"  # then the file counts as modified
+    return digest_of_file(path, algorithm if algorithm in ALGORITHMS else "sha256")  # then it counts as modified
+
+
+def digest_of_file(path: str, algorithm: str) -> str:
+    """Return the digest of a file as RECORD has it. Blocks, but other threads run meanwhile.
+
+    Parameters
+    ----------
+    path : str
+    algorithm : str
+        One of `ALGORITHMS`.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
     digest = hashlib.new(algorithm)
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
-        while chunk := file.read(_CHUNK):
+    descriptor = os.open(path, _READ)
+    try:
+        while chunk := os.read(descriptor, _CHUNK):
             digest.update(chunk)
-    return f"{algorithm}={base64.urlsafe_b64encode(digest.digest()).rstrip(b'=').decode()}"
+    finally:
+        os.close(descriptor)
+    return f"{algorithm}={encoded(digest.digest())}"

@@ -1,21 +1,22 @@
-"""Reads RECORD, the list of the files of an installed distribution (PEP 376, PEP 427)."""
+"""Finds the installed distributions of directories, and what their RECORDs list (`model.record`)."""
 
 from __future__ import annotations
 
-import base64
-import csv
-import hashlib
 import os
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from dask_pkgsync.scanning.content import owner
+from dask_pkgsync.model.record import parse
+from dask_pkgsync.scanning.content import content_digest, owner
+from dask_pkgsync.scanning.small_files import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
+
+    from dask_pkgsync.model.record import Entry
 
 
 EXTENSIONS = (".so", ".pyd", ".dylib")
@@ -24,35 +25,66 @@ FIRST = "_dask_pkgsync_first"
 before the directory in which it lies."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line of RECORD."""
+class Listed:
+    """An installed distribution, and what its RECORD lists, which is read once.
 
-    path: str
-    """Path relative to the directory that holds the dist-info, with ``/``."""
-    size: int | None
-    """Size in bytes; None if it is not recorded."""
-    digest: str = ""
-    """For example ``sha256=…``; empty if it is not recorded."""
+    Parameters
+    ----------
+    dist_info : Path
+        Its dist-info directory.
+    """
+
+    def __init__(self, dist_info: Path) -> None:
+        self.dist_info = dist_info
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        """The lines of RECORD; none if there is no RECORD."""
+        return entries(self.dist_info)
+
+    @cached_property
+    def content(self) -> str:
+        """Its content digest; empty if it is not known (see `content.Content`)."""
+        return content_digest(str(self.dist_info), self.entries)
+
+    @cached_property
+    def top_levels(self) -> dict[str, bool]:
+        """Its top-level names; true for a module or a regular package, false for (its part of) a namespace package."""
+        regular = {top for top, is_regular in self._tops.values() if is_regular}
+        return {top: top in regular for top, _ in self._tops.values() if top is not None}
+
+    def below(self, tops: frozenset[str]) -> list[tuple[str, Entry]]:
+        """Return top-level name and entry of each file below one of some top-level names."""
+        if tops.isdisjoint(self.top_levels):
+            return []
+        known = {first: top for first, (top, _) in self._tops.items() if top in tops}
+        firsts = ((entry.path.partition("/")[0], entry) for entry in self.entries)
+        return [(known[first], entry) for first, entry in firsts if first in known]
+
+    @cached_property
+    def _tops(self) -> dict[str, tuple[str | None, bool]]:
+        """By the first part of paths, the top-level name, and whether it is a module or a regular package."""
+        tops: dict[str, tuple[str | None, bool]] = {}
+        for path, _, _ in self.entries:
+            first, slash, rest = path.partition("/")
+            if first not in tops:
+                tops[first] = top_level(path), not slash
+            if rest == "__init__.py":
+                tops[first] = tops[first][0], True
+        return tops
 
 
-def entries(dist_info: Path) -> Iterator[Entry]:
-    """Yield the lines of a distribution's RECORD; none if it has no RECORD."""
+def listed(directory: Path | str) -> dict[str, Listed]:
+    """Return the distributions of one directory, by canonical name."""
+    return {name: Listed(dist_info) for name, dist_info in dist_infos(directory).items()}
+
+
+def entries(dist_info: Path) -> list[Entry]:
+    """Return the lines of a distribution's RECORD; none if it has no RECORD."""
     try:
-        text = (dist_info / "RECORD").read_text(encoding="utf-8")
+        return parse(text_of(f"{dist_info}{os.sep}RECORD"))
     except OSError:
-        return
-    for row in csv.reader(text.splitlines()):
-        if row and row[0]:
-            path, digest, size, *_ = *row, "", ""
-            yield Entry(path, int(size) if size.isdigit() else None, digest)
-
-
-def recorded(path: str, content: bytes) -> str:
-    """Return the line of RECORD for a file with this path and content."""
-    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-    quoted = '"' + path.replace('"', '""') + '"' if "," in path or '"' in path else path
-    return f"{quoted},sha256={digest},{len(content)}"
+        return []
 
 
 def module_names(dist_info: Path) -> frozenset[str]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from packaging.tags import sys_tags
 
 from dask_pkgsync.model.errors import WheelError
-from dask_pkgsync.scanning.records import EXTENSIONS, FIRST, recorded
+from dask_pkgsync.model.record import recorded
+from dask_pkgsync.scanning.records import EXTENSIONS, FIRST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

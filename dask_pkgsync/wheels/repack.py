@@ -7,11 +7,8 @@ their digests in RECORD differ; those that are missing here are missing in the w
 
 from __future__ import annotations
 
-import base64
 import configparser
-import csv
 import hashlib
-import io
 import os
 import re
 import sysconfig
@@ -22,8 +19,10 @@ from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.environments.origin import FromDirectory
 from dask_pkgsync.model.errors import WheelError
+from dask_pkgsync.model.record import Entry, encoded, text_of
 from dask_pkgsync.scanning.content import OF_INSTALLER, is_compiled_here
 from dask_pkgsync.scanning.direct_url import parse_direct_url
+from dask_pkgsync.scanning.records import entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,16 +88,17 @@ def repack(dist_info: Path, directory: Path) -> Repacked:
     aside = wheel.with_suffix(".part")
     try:
         with zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as bundle:
-            lines, differing = [], []
+            listed: list[Entry] = []
+            differing: list[str] = []
             for member in members:
                 if not member.is_metadata and not member.path.exists():
                     differing.append(member.place)
                     continue
-                line, same = _write(bundle, member)
-                lines.append(line)
+                entry, same = _write(bundle, member)
+                listed.append(entry)
                 differing += [] if same else [member.place]
-            lines.append(_csv_line(f"{stem}.dist-info/RECORD", "", ""))
-            bundle.writestr(_entry(f"{stem}.dist-info/RECORD", 0o644), "".join(lines))
+            listed.append(Entry(f"{stem}.dist-info/RECORD"))
+            bundle.writestr(_entry(f"{stem}.dist-info/RECORD", 0o644), text_of(listed))
         aside.rename(wheel)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise WheelError(label, f"its file {error.filename} is gone", advice=_REINSTALL) from None
@@ -156,11 +156,7 @@ def _members(dist_info: Path, stem: str, label: str) -> Iterator[_Member]:
 
 def _recorded(dist_info: Path, label: str) -> Iterator[tuple[str, str]]:
     """Yield path and digest of each file in RECORD."""
-    try:
-        rows = list(csv.reader((dist_info / "RECORD").read_text(encoding="utf-8").splitlines()))
-    except (OSError, ValueError, csv.Error):
-        rows = []
-    found = [(row[0].replace("\\", "/"), row[1] if len(row) > 1 else "") for row in rows if row and row[0]]
+    found = entries(dist_info)
     if not found:
         raise WheelError(
             label, "nothing records which files are its own (no RECORD: installed by the system?)", advice=_REINSTALL
@@ -171,7 +167,7 @@ def _recorded(dist_info: Path, label: str) -> Iterator[tuple[str, str]]:
             "it is installed in editable mode",
             advice="Install it without the editable mode, or name it in ignore.",
         )
-    yield from found
+    yield from ((entry.path, entry.digest) for entry in found)
 
 
 def _is_editable(dist_info: Path) -> bool:
@@ -223,7 +219,7 @@ def _refuse_tied(dist_info: Path, members: list[_Member], label: str) -> None:
         )
 
 
-def _write(bundle: zipfile.ZipFile, member: _Member) -> tuple[str, bool]:
+def _write(bundle: zipfile.ZipFile, member: _Member) -> tuple[Entry, bool]:
     """Write one file into the wheel; return its line for RECORD, and whether it had the digest that was recorded."""
     mode = 0o755 if member.path.stat().st_mode & 0o111 else 0o644
     before, after, size = hashlib.sha256(), hashlib.sha256(), 0
@@ -237,18 +233,8 @@ def _write(bundle: zipfile.ZipFile, member: _Member) -> tuple[str, bool]:
             target.write(chunk)
             after.update(chunk)
             size += len(chunk)
-    same = not member.digest.startswith("sha256=") or member.digest == f"sha256={_encoded(before.digest())}"
-    return _csv_line(member.place, f"sha256={_encoded(after.digest())}", str(size)), same
-
-
-def _encoded(digest: bytes) -> str:
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-
-
-def _csv_line(*row: str) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(row)
-    return text.getvalue()
+    same = not member.digest.startswith("sha256=") or member.digest == f"sha256={encoded(before.digest())}"
+    return Entry(member.place, f"sha256={encoded(after.digest())}", str(size)), same
 
 
 def _entry(place: str, mode: int) -> zipfile.ZipInfo:

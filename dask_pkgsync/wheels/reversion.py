@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from dask_pkgsync.scanning.records import recorded
+from dask_pkgsync.model.record import recorded
 
 if TYPE_CHECKING:
     from pathlib import Path

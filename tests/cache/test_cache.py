@@ -255,3 +255,54 @@ def test_without_a_choice_another_directory_is_found(tmp_path: Path, monkeypatch
     found = open_cache().root
     assert found == tmp_path / f"dask-pkgsync-{os.getuid()}"
     assert found.stat().st_mode & 0o777 == 0o700
+
+
+def test_what_builds_gets_an_empty_directory_whose_path_returns(tmp_path: Path) -> None:
+    """Two that build at once have two; what a killed one left behind is gone, and nothing is left after a failure."""
+    cache = open_cache(str(tmp_path / "cache"))
+    with cache.slot() as one, cache.slot() as two:
+        assert one != two
+        (one / "left").mkdir()
+        (one / "left").chmod(0o500)
+    assert not list(cache.building.iterdir())
+    one.mkdir()
+    (one / "left").write_text("by a process that was killed")
+    with cache.slot() as again:
+        assert again == one
+        assert not list(again.iterdir())
+    with pytest.raises(LayerError, match="of the build"), cache.slot():
+        raise LayerError("install", "of the build")
+    assert not list(cache.building.iterdir())
+
+
+def test_any_number_may_build_at_once(tmp_path: Path) -> None:
+    """Those for whom no path returns have a new one."""
+    cache = open_cache(str(tmp_path / "cache"))
+    with contextlib.ExitStack() as held:
+        places = {held.enter_context(cache.slot()) for _ in range(caches.SLOTS + 2)}
+        assert len(places) == caches.SLOTS + 2
+    assert not list(cache.building.iterdir())
+
+
+IN_A_SLOT = """
+import sys
+from dask_pkgsync.cache.directory import open_cache
+with open_cache(sys.argv[1]).slot() as place:
+    print(place, flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_the_directory_of_another_process_is_not_taken(tmp_path: Path) -> None:
+    """Until that process has ended, however it ends."""
+    cache = open_cache(str(tmp_path / "cache"))
+    argv = [sys.executable, "-c", IN_A_SLOT, str(cache.root)]
+    env = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as process:
+        assert process.stdout is not None
+        theirs = process.stdout.readline().strip()
+        with cache.slot() as mine:
+            assert str(mine) != theirs
+        process.kill()
+    with cache.slot() as mine:
+        assert str(mine) == theirs

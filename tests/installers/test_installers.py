@@ -16,9 +16,11 @@ from dask_pkgsync.installers import find
 from dask_pkgsync.installers.calls import blamed, call, explain, last_words
 from dask_pkgsync.installers.pip import Pip
 from dask_pkgsync.installers.uv import Uv
+from dask_pkgsync.layers.environment import make_environment
 from dask_pkgsync.model.indexes import Indexes
 from dask_pkgsync.scanning.configured_indexes import configured_indexes
 from dask_pkgsync.scanning.configured_trust import configured_trust
+from dask_pkgsync.scanning.installed import this_interpreter
 
 UV = Uv(Path("/bin/uv"), Path("/base/bin/python"), Path("/cache/uv"))
 PIP = Pip(("/base/bin/python", "-m", "pip"), Path("/base/bin/python"), Path("/cache/pip"))
@@ -28,10 +30,10 @@ COMMON = ["/bin/uv", "--no-config", "--no-progress", "--color", "never", "--cach
 def test_uv_is_called_with_exactly_this() -> None:
     """The argument vectors of uv: no configuration of a directory, our cache, no dependencies."""
     environment = Path("/cache/building/x/layer")
-    venv = ["venv", "--no-project", "--relocatable", "--python", "/base/bin/python", str(environment)]
-    assert UV.environment_argv(environment) == [*COMMON, *venv]
     install = ["pip", "install", "--no-deps", "--python", f"{environment}/bin/python", "-r", "/r.txt"]
     assert UV.install_argv(environment, Path("/r.txt")) == [*COMMON, *install]
+    install.insert(3, "--offline")
+    assert UV.install_argv(environment, Path("/r.txt"), offline=True) == [*COMMON, *install]
     options = ["--python", "/base/bin/python", "--no-header", "--no-annotate", "--no-strip-markers", "--quiet"]
     resolve = ["pip", "compile", "/r.in", "-c", "/c.txt", *options]
     assert UV.resolve_argv(Path("/r.in"), Path("/c.txt")) == [*COMMON, *resolve]
@@ -40,7 +42,6 @@ def test_uv_is_called_with_exactly_this() -> None:
 def test_pip_is_called_with_exactly_this() -> None:
     """The argument vectors of pip: run by the base for an environment without pip, our cache, no dependencies."""
     environment = Path("/cache/building/x/layer")
-    assert PIP.environment_argv(environment) == ["/base/bin/python", "-m", "venv", "--without-pip", str(environment)]
     quiet = ["--disable-pip-version-check", "--no-input", "--cache-dir", "/cache/pip"]
     options = ["--no-deps", "--no-compile", "--quiet", "--no-warn-script-location"]
     start = ["/base/bin/python", "-m", "pip"]
@@ -136,7 +137,7 @@ def test_pip_does_it_all_where_uv_cannot_be_had(tmp_path: Path, monkeypatch: pyt
     installer, indexes = Pip(pip, Path(bare.python), tmp_path / "pip", configured_trust()), configured_indexes()
     aside = tmp_path / "aside"
     aside.mkdir()
-    installer.make_environment(aside / "layer", timeout=120)
+    make_environment(aside / "layer", Path(bare.python), this_interpreter())
     pins = ["tabulate==0.9.0", "six==1.17.0"]
     installer.install(aside / "layer", pins, final=tmp_path / "final", timeout=300, indexes=indexes)
     (aside / "layer").rename(tmp_path / "final")

@@ -22,8 +22,10 @@ from dask_pkgsync.installers.settings import build_environment, installer_enviro
 from dask_pkgsync.installers.uv import Uv
 from dask_pkgsync.installers.uv import index_options as uv_options
 from dask_pkgsync.installers.uv import index_variables as uv_variables
+from dask_pkgsync.layers.environment import make_environment
 from dask_pkgsync.model.indexes import OWN, Indexes
 from dask_pkgsync.scanning.configured_trust import configured_trust
+from dask_pkgsync.scanning.installed import this_interpreter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -221,7 +223,7 @@ def test_a_node_with_settings_of_all_kinds_installs_exact_pins(
     indexes = Indexes(index.url.replace("://", f"://{index.user}@"))
     installer, layer = installer_of(which, tmp_path), tmp_path / "aside" / "layer"
     layer.parent.mkdir()
-    installer.make_environment(layer, timeout=120)
+    make_environment(layer, Path(sys.executable), this_interpreter())
     installer.install(layer, ["sample==1.0", "built==1.0"], final=tmp_path / "final", timeout=300, indexes=indexes)
     assert {path.name for path in layer.glob("lib/python*/site-packages/*.py")} >= {"sample.py", "built.py"}
     assert installer.resolve(["sample"], [], timeout=300, indexes=indexes) == ("sample==1.0",)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from clusters import SOURCE, Venv, base_python, environment_with, surroundings, uv
+from installed_packages import write_package
+from package_index import Index, serving
 from uv import find_uv_bin
 
 from dask_pkgsync import LayerError
@@ -19,6 +21,7 @@ from dask_pkgsync.cache.directory import MARKER, open_cache
 from dask_pkgsync.installers.uv import Uv
 from dask_pkgsync.layers.build import build
 from dask_pkgsync.layers.clashes import clashes
+from dask_pkgsync.layers.fill import Sources
 from dask_pkgsync.layers.layer import (
     BASE_LINK,
     Base,
@@ -30,14 +33,14 @@ from dask_pkgsync.layers.layer import (
     other_builds_in,
 )
 from dask_pkgsync.layers.leaks import find_leak
-from dask_pkgsync.layers.verify import verify
 from dask_pkgsync.model.environments.distribution import Distribution
 from dask_pkgsync.model.environments.origin import FromModules
 from dask_pkgsync.model.errors import MessageError
+from dask_pkgsync.model.indexes import Indexes
 from dask_pkgsync.model.plan import Install, Keep, Plan, make_plan
 from dask_pkgsync.model.reports.sync import NodeReport, report_from_wire, report_to_wire
 from dask_pkgsync.scanning.installed import scan_installed
-from dask_pkgsync.scanning.records import dist_infos, entries, installed, module_name, module_names, recorded
+from dask_pkgsync.scanning.records import dist_infos, installed, listed, module_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,6 +110,29 @@ def say(layer: Layer, code: str) -> str:
     return subprocess.run(argv, capture_output=True, text=True, check=True, env=surroundings()).stdout.strip()
 
 
+def test_what_uv_has_in_its_cache_is_installed_without_asking_an_index(small: Venv, tmp_path: Path) -> None:
+    """If it is the client's build by its content; else the index is asked, which may have that build by now."""
+    base, installer = base_of(small), Uv(Path(find_uv_bin()), base_of(small).python, tmp_path / "uv")
+
+    def built(content: str) -> Layer:
+        cache = open_cache(str(tmp_path / f"cache-{len(list(tmp_path.iterdir()))}"))
+        plan = Plan((Install("sample", "1.0", content=content),))
+        sources = Sources(indexes=Indexes(index.url))
+        return build(plan, base, cache, lambda: installer, timeout=300, sources=sources)
+
+    with serving(Index()) as index:
+        index.add("sample", "1.0")
+        first = listed(built("").site_packages)["sample"].content
+        assert any(path.endswith(".whl") for path in index.served)
+        index.served.clear()
+        assert listed(built(first).site_packages)["sample"].content == first
+        assert not index.served
+        index.add("sample", "1.0", payload=10)
+        with pytest.raises(LayerError, match="the index has other builds of sample"):
+            built("0" * 64)
+        assert any(path.endswith(".whl") for path in index.served)
+
+
 def test_a_delta_goes_in_front_of_the_base(small: Venv, cache: Cache) -> None:
     """In a delta's interpreter the layer comes first, then the base; scripts work after the rename; namespaces join."""
     (small.root / "share").mkdir(exist_ok=True)
@@ -161,13 +187,16 @@ class InstallerKilledHalfway:
     def __init__(self, inner: Uv) -> None:
         self.inner = inner
 
-    def make_environment(self, directory: Path, *, timeout: float) -> None:
-        self.inner.make_environment(directory, timeout=timeout)
-
     def install(self, environment: Path, pins: Sequence[str], *, final: Path, timeout: float, **rest: Any) -> None:
         self.inner.install(environment, pins, final=final, timeout=timeout)
         site = next(environment.glob("lib/python*/site-packages"))
         (site / "six.py").unlink()
+
+    def install_cached(self, environment: Path, requirements: Sequence[str], **rest: Any) -> bool:
+        raise NotImplementedError
+
+    def forget(self, names: Sequence[str], *, work: Path, timeout: float) -> None:
+        assert names == ["six"]
 
     def resolve(self, requirements: Sequence[str], constraints: Sequence[str], *, timeout: float) -> tuple[str, ...]:
         raise NotImplementedError
@@ -228,19 +257,6 @@ def test_four_processes_build_one_layer_once(small: Venv, cache: Cache) -> None:
     assert len(list(cache.layers.iterdir())) == 1
 
 
-def write_package(site: Path, name: str, **files: str) -> None:
-    """Write an installed distribution by hand."""
-    info = f"{name}-1.0.dist-info"
-    contents = dict(files)
-    contents[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
-    contents[f"{info}/INSTALLER"] = "hand\n"
-    lines = [*(recorded(path, text.encode()) for path, text in contents.items()), f"{info}/RECORD,,"]
-    contents[f"{info}/RECORD"] = "\n".join(lines) + "\n"
-    for path, text in contents.items():
-        (site / path).parent.mkdir(parents=True, exist_ok=True)
-        (site / path).write_text(text)
-
-
 class InstallsByHand(InstallerKilledHalfway):
     """Installs packages that no index has."""
 
@@ -285,19 +301,20 @@ def test_a_loose_module_hides_what_only_the_base_has(tmp_path: Path) -> None:
     base_site, layer_site = tmp_path / "base", tmp_path / "layer" / "lib" / LIB / "site-packages"
     write_package(base_site, "other", **{"helpers/__init__.py": "", "plain.py": ""})
     write_package(layer_site, "module-helpers", **{"helpers/__init__.py": "", "helpers/mine.py": ""})
-    layer = Layer("x", tmp_path / "layer", complete=False, pins=())
     base = Base(Path(sys.executable), (base_site,), scan_installed([str(base_site)]))
     loose = Distribution("module-helpers", "1.0", FromModules("file:///x", "source=1"))
     plan = Plan((Install("module-helpers", "1.0", "source=1"), Keep("other", "1.0")))
-    assert find_leak(layer, plan, base, {"module-helpers": loose}) is None
+    assert find_leak(listed(layer_site), plan, base, {"module-helpers": loose}) is None
     there = {"module-helpers": loose, "other": Distribution("other", "1.0")}
-    assert "helpers is partly in the layer" in str(find_leak(layer, plan, base, there))
-    assert "helpers is partly" in str(find_leak(layer, plan, base, {"module-helpers": Distribution("x", "1.0")}))
+    assert "helpers is partly in the layer" in str(find_leak(listed(layer_site), plan, base, there))
+    assert "helpers is partly" in str(
+        find_leak(listed(layer_site), plan, base, {"module-helpers": Distribution("x", "1.0")})
+    )
     (layer_site / "helpers" / "__init__.py").unlink()
     write_package(layer_site, "module-helpers", **{"helpers/mine.py": ""})  # a namespace, behind the base's package
-    assert "helpers is partly" in str(find_leak(layer, plan, base, {"module-helpers": loose}))
+    assert "helpers is partly" in str(find_leak(listed(layer_site), plan, base, {"module-helpers": loose}))
     write_package(layer_site, "module-helpers", **{"plain.py": "mine"})
-    assert "plain is partly" in str(find_leak(layer, plan, base, there))
+    assert "plain is partly" in str(find_leak(listed(layer_site), plan, base, there))
 
 
 @pytest.mark.parametrize(
@@ -342,7 +359,7 @@ def test_of_loose_modules_nothing_is_there_by_accident(tmp_path: Path) -> None:
     """Distributions leave their tests at the top, and nobody imports them; beside a script somebody may."""
     write_package(tmp_path / "a", "module-tests", **{"tests/__init__.py": "1"})
     write_package(tmp_path / "b", "other", **{"tests/__init__.py": "2"})
-    both = {**dist_infos(tmp_path / "a"), **dist_infos(tmp_path / "b")}
+    both = {**listed(tmp_path / "a"), **listed(tmp_path / "b")}
     assert clashes(both) == ()
     (clash,) = clashes(both, loose={"module-tests"})
     assert (clash.one, clash.other, clash.path) == ("module-tests", "other", "tests/__init__.py")
@@ -353,31 +370,15 @@ def test_a_namespace_that_both_have_a_file_in_is_no_delta(tmp_path: Path) -> Non
     base_site, layer_site = tmp_path / "base", tmp_path / "layer" / "lib" / LIB / "site-packages"
     write_package(base_site, "kept", **{"ns/helpers.py": "x = 1", "ns/kept.py": ""})
     write_package(layer_site, "new", **{"ns/new.py": ""})
-    layer = Layer("x", tmp_path / "layer", complete=False, pins=())
     base = Base(Path(sys.executable), (base_site,), scan_installed([str(base_site)]))
     plan = Plan((Install("new", "1.0"), Keep("kept", "1.0")))
     target = {name: Distribution(name, "1.0") for name in ("new", "kept")}
-    assert find_leak(layer, plan, base, target) is None
+    assert find_leak(listed(layer_site), plan, base, target) is None
     write_package(layer_site, "new", **{"ns/new.py": "", "ns/helpers.py": "x = 2"})
-    assert find_leak(layer, plan, base, target) == "ns/helpers.py is both in the layer and in the base"
-    assert find_leak(layer, plan, base, {"new": target["new"]}) is None  # nobody wants what only the base has
-
-
-def test_what_somebody_else_wrote_over_is_no_clash(tmp_path: Path) -> None:
-    """A size that is neither of those that were recorded is one that nobody installed; missing digests go by size."""
-    write_package(tmp_path, "one", **{"shared.py": "x = 1"})
-    write_package(tmp_path, "two", **{"shared.py": "x = 22"})
-    pins = ["one==1.0", "two==1.0"]
-    assert verify(tmp_path, pins) > 0
-    (tmp_path / "shared.py").write_text("x = 333")
-    with pytest.raises(LayerError, match=r"shared\.py has 7 bytes instead of 5"):
-        verify(tmp_path, pins)
-    for name in ("one", "two"):
-        record = tmp_path / f"{name}-1.0.dist-info" / "RECORD"
-        record.write_text("shared.py,,4\n" if name == "one" else "shared.py,sha256=x,5\n")
-    assert clashes(dist_infos(tmp_path))
-    (tmp_path / "one-1.0.dist-info" / "RECORD").write_text("shared.py,,5\n")
-    assert not clashes(dist_infos(tmp_path))
+    assert find_leak(listed(layer_site), plan, base, target) == "ns/helpers.py is both in the layer and in the base"
+    assert (
+        find_leak(listed(layer_site), plan, base, {"new": target["new"]}) is None
+    )  # nobody wants what only the base has
 
 
 def test_an_editable_in_the_base_makes_the_layer_complete(tmp_path: Path, cache: Cache) -> None:
@@ -441,32 +442,6 @@ def test_the_base_of_this_process_is_what_it_imports_from() -> None:
 def test_modules_are_told_by_their_files(path: str, module: str | None) -> None:
     """Source and extension files are modules; data, bytecode, scripts and libraries are none."""
     assert module_name(path) == module
-
-
-def test_records_are_held_against_the_files(tmp_path: Path) -> None:
-    """Short and missing files, a missing INSTALLER, RECORD or distribution are all found, in one error."""
-    for name in ("short", "gone", "bare", "unrecorded", "good"):
-        write_package(tmp_path, name, **{f"{name}.py": "x = 1\n"})
-    (tmp_path / "short.py").write_text("x")
-    (tmp_path / "gone.py").unlink()
-    (tmp_path / "bare-1.0.dist-info" / "INSTALLER").unlink()
-    (tmp_path / "unrecorded-1.0.dist-info" / "RECORD").unlink()
-    names = ("short", "gone", "bare", "unrecorded", "good", "absent")
-    with pytest.raises(LayerError) as caught:
-        verify(tmp_path, [f"{name}==1.0" for name in names])
-    text = str(caught.value)
-    for part in (
-        "short.py has 1 bytes instead of 6",
-        "gone.py is missing",
-        "bare==1.0: not completely",
-        "no RECORD",
-        "absent==1.0: not installed",
-    ):
-        assert part in text
-    assert "good" not in text
-    assert verify(tmp_path, ["good==1.0"]) > 0
-    assert module_names(tmp_path / "good-1.0.dist-info") == {"good"}
-    assert not list(entries(tmp_path / "nothing"))
 
 
 def test_the_first_on_the_path_counts(tmp_path: Path) -> None:

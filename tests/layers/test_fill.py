@@ -13,6 +13,7 @@ from package_index import wheel
 
 from dask_pkgsync.layers.fill import FROM_INDEX, Filler, Sources
 from dask_pkgsync.layers.layer import Base
+from dask_pkgsync.layers.layout import SITE_PACKAGES
 from dask_pkgsync.model.blobs import BlobRequest
 from dask_pkgsync.model.environments.distribution import Distribution
 from dask_pkgsync.model.environments.environment import Environment
@@ -38,9 +39,6 @@ class Recorder:
         self.asked: list[list[str]] = []
         self.indexes: list[Any] = []
 
-    def make_environment(self, directory: Path, *, timeout: float) -> None:
-        (directory / "lib" / "python3.11" / "site-packages").mkdir(parents=True)
-
     def install(
         self, environment: Path, requirements: Sequence[str], *, final: Path, timeout: float, indexes: Any
     ) -> None:
@@ -50,10 +48,14 @@ class Recorder:
             raise self.failures.pop(0)
         for requirement in requirements:
             name = requirement.partition(" @ ")[0].partition("==")[0]
-            info = environment / "lib" / "python3.11" / "site-packages" / f"{name}-1.0.dist-info"
+            info = environment / SITE_PACKAGES / f"{name}-1.0.dist-info"
             info.mkdir()
             (info / "RECORD").write_text(f"{info.name}/RECORD,,\n{info.name}/direct_url.json,sha256=x,2\n")
             (info / "direct_url.json").write_text("{}")
+
+    def install_cached(self, environment: Path, requirements: Sequence[str], **rest: Any) -> bool:
+        (environment / SITE_PACKAGES / "half-installed.py").write_text("")
+        return False
 
     def resolve(self, *args: Any, **rest: Any) -> tuple[str, ...]:
         raise NotImplementedError
@@ -92,7 +94,8 @@ def fill(tmp_path: Path, installer: Recorder, client: Client, transport: str, pl
     base = Base(Path(sys.executable), (tmp_path / "base",), Environment.of(this_interpreter(), []))
     sources = Sources(transport, client, target=TARGET)
     (tmp_path / "work").mkdir()
-    return Filler(plan, base, installer, sources, 60).fill(tmp_path / "work" / "layer", tmp_path / "final")
+    _, notes = Filler(plan, base, installer, sources, 60).fill(tmp_path / "work" / "layer", tmp_path / "final")
+    return notes
 
 
 def test_only_what_no_index_can_have_comes_from_the_client(tmp_path: Path) -> None:
@@ -104,7 +107,7 @@ def test_only_what_no_index_can_have_comes_from_the_client(tmp_path: Path) -> No
     ((local, pinned),) = installer.asked
     assert pinned == "one==1.0"
     assert local.startswith("four @ file://")
-    info = dist_infos(tmp_path / "work" / "layer" / "lib" / "python3.11" / "site-packages")["four"]
+    info = dist_infos(tmp_path / "work" / "layer" / SITE_PACKAGES)["four"]
     assert json.loads((info / "direct_url.json").read_text())["vcs_info"]["commit_id"] == "c0ffee"
     lines = (info / "RECORD").read_text().splitlines()
     assert [line.partition(",")[0] for line in lines] == [f"{info.name}/RECORD", f"{info.name}/direct_url.json"]
@@ -252,7 +255,8 @@ class Builds(Recorder):
 
     def install(self, environment: Path, requirements: Sequence[str], **rest: Any) -> None:
         super().install(environment, requirements, **rest)
-        site_packages = environment / "lib" / "python3.11" / "site-packages"
+        assert not (environment / SITE_PACKAGES / "half-installed.py").exists()
+        site_packages = environment / SITE_PACKAGES
         for requirement in requirements:
             name, _, url = requirement.partition(" @ ")
             build = self.client if url else "index"
@@ -279,6 +283,58 @@ def test_where_the_index_has_another_build_the_client_gives_its_own(tmp_path: Pa
     assert second[1] == "two==1.0"
 
 
+class HasThemInItsCache(Builds):
+    """An installer that has everything in its cache, in a build that the client had or not."""
+
+    def __init__(self, build: str) -> None:
+        super().__init__()
+        self.build = build
+        self.asked_cache: list[list[str]] = []
+
+    def install_cached(self, environment: Path, requirements: Sequence[str], **rest: Any) -> bool:
+        self.asked_cache.append(list(requirements))
+        Recorder.install(Recorder(), environment, requirements, **rest)
+        for info in (environment / SITE_PACKAGES).glob("*.dist-info"):
+            (info / "RECORD").write_text(f"{info.name}/RECORD,,\nmodule.py,sha256={self.build},2\n")
+        return True
+
+
+THREE = Plan(tuple(Install(name, "1.0", content=digest("index")) for name in ("one", "two", "three")))
+
+
+def test_what_the_installer_has_in_its_cache_is_taken_without_asking_an_index(tmp_path: Path) -> None:
+    """If it is the client's build of everything, as its content shows."""
+    installer = HasThemInItsCache("index")
+    assert fill(tmp_path, installer, Client(tmp_path), "auto", THREE) == ()
+    assert installer.asked_cache == [["one==1.0", "three==1.0", "two==1.0"]]
+    assert not installer.asked
+
+
+def test_another_build_in_the_cache_is_no_answer(tmp_path: Path) -> None:
+    """The index may have the client's build by now, so it is asked before the client is."""
+    installer, client = HasThemInItsCache("earlier"), Client(tmp_path, "one")
+    assert fill(tmp_path, installer, client, "auto", THREE) == ()
+    assert len(installer.asked_cache) == len(installer.asked) == 1
+    assert not client.asked
+
+
+@pytest.mark.parametrize(
+    ("transport", "plan"),
+    [
+        ("auto", Plan((*THREE.steps, Install("four", "1.0")))),
+        ("client", Plan((Install("one", "1.0", content=digest("client")),))),
+    ],
+)
+def test_what_cannot_be_verified_by_its_content_is_not_taken_from_the_cache(
+    tmp_path: Path, transport: str, plan: Plan
+) -> None:
+    """Without a digest nobody could tell what it is; and what the client gives needs no cache."""
+    installer = HasThemInItsCache("index")
+    fill(tmp_path, installer, Client(tmp_path, "one"), transport, plan)
+    assert not installer.asked_cache
+    assert len(installer.asked) == 1
+
+
 def test_a_build_that_cannot_run_here_is_told_and_that_of_the_index_stays(tmp_path: Path) -> None:
     """Its wheel is for another platform: the layer names it, so that workers do not look for it."""
     plan = Plan((Install("one", "1.0", content=digest("client")),))
@@ -286,7 +342,7 @@ def test_a_build_that_cannot_run_here_is_told_and_that_of_the_index_stays(tmp_pa
     sources = Sources("auto", Client(tmp_path, "one", tag="cp39-cp39-win_amd64"), target=TARGET)
     filler = Filler(plan, base, Builds(), sources, 60)
     (tmp_path / "work").mkdir()
-    (note,) = filler.fill(tmp_path / "work" / "layer", tmp_path / "final")
+    _, (note,) = filler.fill(tmp_path / "work" / "layer", tmp_path / "final")
     assert "one 1.0 is built for cp39-cp39-win_amd64" in note
     assert note.endswith("it has the build of the index")
     assert filler.other_builds == ["one"]

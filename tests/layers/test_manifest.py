@@ -137,6 +137,32 @@ def test_a_layer_that_was_changed_is_built_anew(
     assert not list(cache.building.iterdir())
 
 
+def lengthen(file: Path) -> None:
+    """Write more into a file."""
+    file.write_text(file.read_text() + "#")
+
+
+def keep_the_size(file: Path) -> None:
+    """Write as much into a file as it had, but other text."""
+    file.write_text(file.read_text().replace("1.17.0", "9.99.0"))
+
+
+@pytest.mark.parametrize("spoil", [lengthen, keep_the_size, Path.unlink])
+def test_a_spoilt_file_of_the_cache_of_uv_never_reaches_a_layer(
+    base: Base, cache: Cache, spoil: Callable[[Path], None]
+) -> None:
+    """Whoever changed it, and in which layer: uv gets the package anew."""
+    layer = make(base, cache)
+    in_cache = next(path for path in cache.uv.glob("archive-v0/*/six.py"))
+    assert in_cache.samefile(layer.site_packages / "six.py")
+    expected = in_cache.read_text()
+    shutil.rmtree(writable(layer).root)
+    spoil(in_cache)
+    again = make(base, cache)
+    assert (again.site_packages / "six.py").read_text() == expected
+    assert not changes_in(again)
+
+
 @pytest.mark.parametrize("gone", ["marker", "layer"])
 def test_what_is_gone_as_a_whole_is_built_again(base: Base, cache: Cache, gone: str) -> None:
     """A layer without its marker, and one that is not there, are built as if for the first time."""

@@ -10,8 +10,9 @@ import pytest
 from dask_pkgsync.layers.layer import Base, Layer
 from dask_pkgsync.layers.prefix_data import below_prefix, data_files, link_data
 from dask_pkgsync.model.environments.environment import Environment
+from dask_pkgsync.model.record import recorded
 from dask_pkgsync.scanning.installed import this_interpreter
-from dask_pkgsync.scanning.records import recorded
+from dask_pkgsync.scanning.records import dist_infos
 
 LIB = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
 
@@ -38,7 +39,8 @@ def linked(tmp_path: Path, *, complete: bool = False) -> Path:
     prefix = tmp_path / "base"
     write(prefix, "pyvenv.cfg")
     base = Base(prefix / "bin" / "python", (prefix / LIB,), Environment.of(this_interpreter(), ()))
-    link_data(Layer("layer", tmp_path / "layer", complete=complete, pins=()), base)
+    layer = Layer("layer", tmp_path / "layer", complete=complete, pins=())
+    link_data(layer, base, dist_infos(layer.site_packages))
     return tmp_path / "layer"
 
 

@@ -15,8 +15,8 @@ import psutil
 import pytest
 from clusters import SOURCE, Venv, base_python, surroundings
 
+from dask_pkgsync.model.record import recorded
 from dask_pkgsync.process.live import Step
-from dask_pkgsync.scanning.records import recorded
 
 LIB = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
 

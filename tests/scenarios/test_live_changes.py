@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from clusters import Person, running
 
+from dask_pkgsync.model.record import recorded
 from dask_pkgsync.node.nanny import LACKS
-from dask_pkgsync.scanning.records import recorded
 from dask_pkgsync.scheduler.rollout import own_node
 
 if TYPE_CHECKING:
