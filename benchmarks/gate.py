@@ -28,7 +28,7 @@ from benchmarks.race import Measured, Race, Scale
 from benchmarks.schedulers import STOCK, scheduler
 from dask_pkgsync import scan
 from dask_pkgsync.model.environments.environment import environment_to_wire
-from dask_pkgsync.scanning.records import recorded
+from dask_pkgsync.model.record import recorded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence

@@ -92,8 +92,6 @@ class Controller:
         """Write mode and target into the scheduler's metadata; a client reads them before it registers its plugin."""
         if self.operator_policy.has_critical_levels:  # these packages are compared with the target's
             self.acquaintances.forget()
-        if self.asked is not None:  # its environment was judged before it was set
-            self.acquaintances.remember(self.asked.environment)
         if self.asked is None and not self.is_permanent:
             forget_metadata(self.scheduler, TOPIC)
             return
@@ -225,6 +223,7 @@ class Controller:
 
     async def _sync(self, claim: Claim) -> SyncReport:
         report = await self._sync_or_join(claim)
+        await self.gate.get_acquainted(claim.client)
         connected = {name: earlier for name, earlier in self.reports.items() if name in self.scheduler.clients}
         self.reports = {**connected, claim.client: report}
         return report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from dataclasses import dataclass
 from time import time
@@ -167,6 +168,20 @@ class Gate:
         )
         self._log("refused", "worker", message, comm.peer_address, reason)
         await refuse_worker(comm, reason)
+
+    async def get_acquainted(self, client: str) -> None:
+        """Remember the environment of a client that has synced, which it may have presented before the gate was closed.
+
+        Parameters
+        ----------
+        client : str
+            Dask's name of the client.
+        """
+        state = self.scheduler.clients.get(client)
+        message = {"versions": state.versions if state is not None else None}
+        with contextlib.suppress(MessageError, ReleaseMismatchError):
+            if (environment := await self._in_thread(presented, message)) is not None:
+                self.acquaintances.remember(environment)
 
     async def judge_connected(self) -> None:
         """Judge the clients and workers that registered before the gate was closed.
