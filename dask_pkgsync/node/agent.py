@@ -62,7 +62,7 @@ class NodeAgent:
         """Plan, and build the layer that is missing; answer with a report or a failure."""
         started = monotonic()
         try:
-            checked = target_from_wire(target)
+            checked = await asyncio.to_thread(target_from_wire, target)
             prepared = await self.prepare(checked)
         except (LayerError, MessageError) as error:
             return {"failure": failure_to_wire(failure_of(self.server.address, error))}

@@ -62,7 +62,7 @@ class NannySync(NannyPlugin):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle together with the source of this package."""
-        return carried(f"{__name__}:nanny_sync", target_to_wire(self.target))
+        return carried("nanny", f"{__name__}:nanny_sync", target_to_wire(self.target))
 
     async def setup(self, nanny: Nanny) -> None:
         """Answer the scheduler's calls; in a nanny that is starting, also prepare the target for its worker."""
@@ -134,7 +134,7 @@ class NannyAgent(NodeAgent):
 
     async def _ask_worker(self, worker: str, target: Target, prepared: Prepared) -> str | None:
         """Ask the worker to take the target live; return why it cannot, or None if it did."""
-        plugin = pickled(_worker_sync(target, prepared))
+        plugin = await asyncio.to_thread(pickled, _worker_sync(target, prepared))
         try:
             exception = await add_plugin_to_worker(self.server, worker, plugin, NAME)
         except OSError as error:  # the worker died; the nanny starts it again in the target

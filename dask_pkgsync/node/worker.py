@@ -61,7 +61,7 @@ class WorkerSync(WorkerPlugin):
         """Pickle together with the source of this package."""
         layer = layer_to_wire(self.layer) if self.layer else None
         state = {"target": target_to_wire(self.target), "layer": layer, "sent-by": self.sent_by}
-        return carried(f"{__name__}:worker_sync", state)
+        return carried("worker", f"{__name__}:worker_sync", state)
 
     async def setup(self, worker: Worker) -> None:
         """Verify this process against the target; activate the target first, where it is not active."""
