@@ -8,7 +8,6 @@ thread looks at the stack every few milliseconds: a step counts as ours for that
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,67 +16,57 @@ if TYPE_CHECKING:
 ROLES = ("scheduler", "nanny", "worker")
 """The processes that are watched, as the watcher names them."""
 
-WATCHER = '''
+WATCHER = """
 import json, os, sys, threading, time
 
 WHERE = {where!r}
-command = " ".join(sys.orig_argv)
-role = "scheduler" if " scheduler " in command else "worker" if "spawn_main" in command else "nanny" if " worker " in command else ""
+COMMAND = " ".join(sys.orig_argv)
+ROLES = {{" scheduler ": "scheduler", "spawn_main": "worker", " worker ": "nanny"}}
 
 
-def watch():
+def watch(role):
     from asyncio.events import Handle
-    run, loops, looks = Handle._run, {{}}, {{}}
 
-    def sample():
+    run, steps = Handle._run, {{}}
+
+    def place_of_ours(frame):
+        while frame is not None:
+            if "dask_pkgsync" in frame.f_code.co_filename:
+                return f"{{frame.f_code.co_filename}}:{{frame.f_lineno}}"
+            frame = frame.f_back
+
+    def look():
         while True:
             time.sleep(0.002)
-            for thread, step in list(loops.items()):
-                frame, names = sys._current_frames().get(thread), []
-                while frame is not None:
-                    names.append(frame)
-                    frame = frame.f_back
-                step[0] += 1
-                ours = [one for one in names if "dask_pkgsync" in one.f_code.co_filename]
-                step[1] += bool(ours)
-                if ours:
-                    place = ours[0]
-                    step[2].append(f"{{os.path.basename(place.f_code.co_filename)}}:{{place.f_lineno}} {{place.f_code.co_name}}")
+            for thread, looks in list(steps.items()):
+                looks.append(place_of_ours(sys._current_frames().get(thread)))
 
     def timed(handle):
-        thread = threading.get_ident()
-        step = loops[thread] = [0, 0, []]
+        looks = steps[threading.get_ident()] = []
         started = time.thread_time()
         try:
             run(handle)
         finally:
             seconds = time.thread_time() - started
-            loops.pop(thread, None)
-            if step[1] and seconds > 0.003:
+            steps.pop(threading.get_ident(), None)
+            places = [place for place in looks if place]
+            if places and seconds > 0.001:
+                ours = seconds * len(places) / len(looks)
+                hold = {{"ours": ours, "step": seconds, "places": [places[0], places[-1]]}}
                 with open(os.path.join(WHERE, f"{{role}}-{{os.getpid()}}"), "a") as file:
-                    print(json.dumps([seconds * step[1] / step[0], seconds, step[2][0], step[2][-1]]), file=file)
+                    print(json.dumps(hold), file=file)
 
     sys.setswitchinterval(0.001)
     Handle._run = timed
-    threading.Thread(target=sample, daemon=True).start()
+    threading.Thread(target=look, daemon=True).start()
 
 
-if role:
-    watch()
-'''
+for part, role in ROLES.items():
+    if part in COMMAND:
+        watch(role)
+        break
+"""
 """The text of the module, with the directory into which it writes."""
-
-
-@dataclass(frozen=True)
-class Hold:
-    """A step of an event loop that our code has held."""
-
-    seconds: float
-    """Processor time of our code."""
-    step: float
-    """Processor time of the whole step."""
-    places: tuple[str, str]
-    """Where our code was at the first look, and at the last."""
 
 
 def watched(site_packages: Path, where: Path) -> None:
@@ -87,8 +76,12 @@ def watched(site_packages: Path, where: Path) -> None:
     (site_packages / "bench_watcher.pth").write_text("import bench_watcher\n")
 
 
-def holds(where: Path, role: str) -> list[Hold]:
-    """Return what the processes of a role have written, the longest hold first."""
-    lines = [line for path in where.glob(f"{role}-*") for line in path.read_text().splitlines()]
-    found = [Hold(ours, step, (first, last)) for ours, step, first, last in map(json.loads, lines)]
-    return sorted(found, key=lambda hold: hold.seconds, reverse=True)
+def take_longest(where: Path) -> dict[str, float]:
+    """Return the longest hold of each role, in seconds of processor time, and forget what was written."""
+    longest = dict.fromkeys(ROLES, 0.0)
+    for path in where.iterdir():
+        role = path.name.partition("-")[0]
+        holds = [json.loads(line)["ours"] for line in path.read_text().splitlines()]
+        longest[role] = max(longest[role], *holds)
+        path.unlink()
+    return longest

@@ -33,7 +33,7 @@ The preload is not among them: workers may have a client's configuration, which 
 
 @dataclass(frozen=True)
 class Copy:
-    """This package's source as it travels."""
+    """The source of this package as it travels."""
 
     compressed: bytes
     """A zip of the source, compressed once more as a whole."""

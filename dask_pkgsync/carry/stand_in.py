@@ -73,16 +73,18 @@ class WorkerStandIn(StandIn, WorkerPlugin):
         """Become the plugin, and set it up."""
         try:
             await self.become()
-        except Exception:
+        except Exception as error:
             if worker.status == Status.running and not worker.periodic_callbacks["heartbeat"].is_running():
-                await _leave(worker)  # it has just registered: Dask would only log the error, and let it take tasks
+                await _leave(
+                    worker, error
+                )  # it has just registered: Dask would only log the error, and let it take tasks
             raise
         await self.setup(worker)
 
 
-async def _leave(worker: Worker) -> None:
+async def _leave(worker: Worker, error: Exception) -> None:
     """Close a worker that has registered, and cannot be verified."""
-    logging.getLogger("distributed.pkgsync").exception("this worker could not be verified, and leaves")
+    logging.getLogger("distributed.pkgsync").error("this worker could not be verified, and leaves: %s", error)
     if worker.nanny:
         os._exit(1)  # its nanny waits for the start: with Worker.close the two would wait for each other
     await worker.close(nanny=False, executor_wait=False, reason="pkgsync-not-verified")

@@ -20,6 +20,7 @@ from dask_pkgsync.model.target import Target, target_from_wire, target_to_wire
 from dask_pkgsync.node.agent import NodeAgent, expected, failure_of, inspected, is_own_process
 from dask_pkgsync.node.dask_internals import (
     add_plugin_to_worker,
+    answer_calls,
     before_restarts,
     has_process,
     pickled,
@@ -29,15 +30,19 @@ from dask_pkgsync.node.dask_internals import (
     set_plugins_at_start,
 )
 from dask_pkgsync.node.log import log_in_sentences, logger
+from dask_pkgsync.node.successor import Successor, discard_of, turn_of, why_none
 from dask_pkgsync.node.worker import NAME, WorkerSync
 from dask_pkgsync.process import activation, spawning
 from dask_pkgsync.process.live import take_partly
 from dask_pkgsync.process.preparation import TOO_LATE, Prepared, prepare_running
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from distributed import Nanny
+
+    from dask_pkgsync.node.worker import Sender
 
 RESTART_TIMEOUT = 120.0
 """Seconds in which a worker process must have stopped and started again."""
@@ -81,6 +86,7 @@ class NannySync(NannyPlugin):
 
     async def teardown(self, nanny: Nanny) -> None:
         """Let the next worker process start in the base."""
+        await discard_of(nanny)
         await NannyAgent(nanny).unconfigure()
 
 
@@ -101,6 +107,15 @@ class NannyAgent(NodeAgent):
         super().__init__(server)
         self.own: Prepared | LayerError = Prepared(Plan(()), None)
         """What this process itself takes of the target that was prepared last, or why it can take nothing."""
+
+    def listen(self) -> None:
+        """Answer the calls of the scheduler, and of a successor of the worker, from now on."""
+        super().listen()
+        answer_calls(self.server, pkgsync_turn=self.handle_turn)
+
+    async def handle_turn(self, pid: int) -> bool:
+        """Answer a successor that is ready to register, once it may, or must not."""
+        return await turn_of(self.server, pid)
 
     async def prepared(self, target: Target) -> Prepared:
         """Prepare a target for the worker, and what this process itself takes of it, for plugins of nannies."""
@@ -126,11 +141,26 @@ class NannyAgent(NodeAgent):
         if reply is None:
             outcome = "left alone" if is_own_process(target) else "live" if prepared.layer else "matched"
             return outcome, ""
-        drained = await self._drain()
-        if not drained["go"]:
-            return "waiting", f"{reply}; it has {drained['lost']}"
-        await self._restart(reply)
+        async with self._successor(target, prepared) as successor:
+            drained = await self._drain()
+            if not drained["go"]:
+                return "waiting", f"{reply}; it has {drained['lost']}"
+            if successor is None or await successor.take_over(f"pkgsync: {reply}") == "failed":
+                await self._restart(reply)
         return "restarted", "; ".join(filter(None, (reply, _recomputed(drained))))
+
+    @contextlib.asynccontextmanager
+    async def _successor(self, target: Target, prepared: Prepared) -> AsyncIterator[Successor | None]:
+        """Start the next worker beside the present one, up to where it would register; None where that cannot be."""
+        if reason := await why_none(self.server, NAME):
+            logger.info("the worker is restarted, and none is started beside it before that: %s", reason)
+            yield None
+            return
+        successor = Successor(self.server, NAME, _worker_sync(target, prepared, waits=True))
+        try:
+            yield successor if await successor.wait_until_ready() else None
+        finally:
+            await successor.discard()
 
     async def _ask_worker(self, worker: str, target: Target, prepared: Prepared) -> str | None:
         """Ask the worker to take the target live; return why it cannot, or None if it did."""
@@ -279,6 +309,7 @@ def _recomputed(drained: dict[str, Any]) -> str:
     return f"computed again, where Dask can: {drained['lost']}" if drained["lost"] else ""
 
 
-def _worker_sync(target: Target, prepared: Prepared | None) -> WorkerSync:
+def _worker_sync(target: Target, prepared: Prepared | None, *, waits: bool = False) -> WorkerSync:
     layer = prepared.layer if prepared else None
-    return WorkerSync(target, layer, sent_by="client's nanny" if is_own_process(target) else "nanny")
+    sent_by: Sender = "client's nanny" if is_own_process(target) else "nanny"
+    return WorkerSync(target, layer, sent_by=sent_by, waits=waits)

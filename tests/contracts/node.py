@@ -18,6 +18,11 @@ from contracts.surroundings import OP, a_moment, client_of, raising, scheduler_h
 from distributed import Nanny, NannyPlugin, Scheduler, SchedulerPlugin, Status, Worker, WorkerPlugin
 from distributed.versions import get_versions
 
+from dask_pkgsync.carry.stand_in import NannyStandIn, SchedulerStandIn, WorkerStandIn
+from dask_pkgsync.carry.travel import carried
+from dask_pkgsync.model.environments.environment import Environment
+from dask_pkgsync.model.policy import Policy
+from dask_pkgsync.model.target import Target
 from dask_pkgsync.node.dask_internals import (
     add_plugin_to_worker,
     answer_calls,
@@ -38,6 +43,7 @@ from dask_pkgsync.node.dask_internals import (
 from dask_pkgsync.node.log import log_in_sentences
 from dask_pkgsync.node.nanny import NannySync
 from dask_pkgsync.node.worker import WorkerSync
+from dask_pkgsync.scanning.installed import this_interpreter
 from dask_pkgsync.scheduler.dask_internals import add_plugin_at, end_node, remove_plugin_at
 from dask_pkgsync.scheduler.rollout.node_rpc import NodeRpc
 
@@ -138,6 +144,49 @@ async def _idle_nanny(scheduler: Scheduler) -> Any:
         yield nanny
     finally:
         await nanny.close()
+
+
+class Unloadable:
+    """Travels as a plugin of ours that cannot be loaded where it arrives."""
+
+    def __init__(self, role: Any) -> None:
+        self.role = role
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as our plugins are pickled."""
+        return carried(self.role, "dask_pkgsync.nowhere:nothing", None)
+
+
+@relied_on_by(SchedulerStandIn, NannyStandIn, WorkerStandIn)
+async def a_plugin_may_become_another_object_while_it_is_set_up() -> None:
+    """Dask keeps the object that it has unpickled, awaits what sets it up, and answers or raises what that raises."""
+    target = Target(Environment.of(this_interpreter(), ()), Policy())
+    async with scheduler_here() as scheduler, _idle_nanny(scheduler) as nanny, worker_of(scheduler) as worker:
+        plugin = pickled(WorkerSync(target, sent_by="client's nanny"))
+        assert await add_plugin_at(scheduler, worker.address, plugin, OP, nanny=False) == ""
+        assert type(worker.plugins[OP]) is WorkerSync
+        assert "nowhere" in await add_plugin_at(scheduler, worker.address, _unloadable("worker"), OP, nanny=False)
+        assert "nowhere" in (await nanny.plugin_add(plugin=_unloadable("nanny")))["exception_text"]
+        with raising(ModuleNotFoundError, "nowhere"):
+            await scheduler.register_scheduler_plugin(plugin=_unloadable("scheduler"), idempotent=False)
+        assert worker.status == Status.running, "where Dask tells of the error, the worker goes on"
+
+
+@relied_on_by(WorkerStandIn)
+async def a_worker_may_close_while_it_sets_up_the_schedulers_plugins() -> None:
+    """A worker that closes while it sets up what came with the scheduler's answer runs no task."""
+    async with scheduler_here() as scheduler, client_of(scheduler) as client:
+        scheduler.worker_plugins[OP] = _unloadable("worker")
+        worker = Worker(scheduler.address, nthreads=1, dashboard=False, dashboard_address=":0")
+        future = client.submit(sum, [1, 2])
+        with contextlib.suppress(Exception):  # whatever the start of a closed worker raises
+            await worker
+        await until(lambda: worker.status == Status.closed and not scheduler.workers)
+        assert future.status == "pending"
+
+
+def _unloadable(role: str) -> bytes:
+    return pickled(Unloadable(role))  # type: ignore[arg-type]
 
 
 @relied_on_by(plugin_loggers, log_in_sentences)
