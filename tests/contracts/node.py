@@ -27,21 +27,29 @@ from dask_pkgsync.node.dask_internals import (
     add_plugin_to_worker,
     answer_calls,
     before_restarts,
+    end_process,
     forget_versions,
+    has_fixed_name,
     has_process,
     is_at_work,
     is_before_registration,
+    is_running,
+    kill_process,
     pickled,
     plugin_loggers,
     plugins_at_start,
+    put_in_place,
     restart_worker,
     running_worker,
+    second_process,
     send_heartbeat,
     set_plugins_at_start,
     tell_at_registration,
+    why_not_two_workers,
 )
 from dask_pkgsync.node.log import log_in_sentences
 from dask_pkgsync.node.nanny import NannySync
+from dask_pkgsync.node.successor import Successor
 from dask_pkgsync.node.worker import WorkerSync
 from dask_pkgsync.scanning.installed import this_interpreter
 from dask_pkgsync.scheduler.dask_internals import add_plugin_at, end_node, remove_plugin_at
@@ -330,6 +338,112 @@ async def a_nanny_starts_its_worker_again_by_instantiate() -> None:
             await until(lambda: "second" in calls and nanny.process.status == Status.running)
             before_restarts(nanny, None)
             assert "instantiate" not in vars(nanny)
+
+
+class Waits(WorkerPlugin):
+    """Waits in a worker that has not registered, until its nanny answers."""
+
+    name = OP
+
+    async def setup(self, worker: Worker) -> None:
+        """Wait."""
+        await worker.rpc(str(worker.nanny)).contract_turn()
+
+
+@contextlib.asynccontextmanager
+async def _two_processes(scheduler: Scheduler, **rest: Any) -> Any:
+    """Run a nanny, and a second process of its, which waits before it registers until an event is set."""
+    asked, turn = asyncio.Event(), asyncio.Event()
+
+    async def contract_turn() -> None:
+        asked.set()
+        await turn.wait()
+
+    async with Nanny(scheduler.address, nthreads=1, dashboard=False, dashboard_address=":0", **rest) as nanny:
+        answer_calls(nanny, contract_turn=contract_turn)
+        process = second_process(nanny, OP, [Waits()])
+        starting = asyncio.ensure_future(process.start())
+        try:
+            await until(lambda: asked.is_set() or starting.done())
+            yield nanny, process, starting, turn
+        finally:
+            await kill_process(process)
+            await asyncio.wait({starting})
+
+
+@relied_on_by(second_process, put_in_place, is_running, end_process, why_not_two_workers, Successor)
+async def a_nanny_goes_on_with_another_process_that_is_put_in_place_of_its_own() -> None:
+    """A second `WorkerProcess` with a nanny's arguments registers beside the first, and may take its place."""
+    async with scheduler_here() as scheduler, _two_processes(scheduler) as (nanny, process, starting, turn):
+        former, first = nanny.process, str(nanny.worker_address)
+        assert list(scheduler.workers) == [first], "the second one waits"
+        assert not is_running(process)
+        turn.set()
+        assert await starting == Status.running
+        assert is_running(process)
+        assert scheduler.workers[process.worker_address].nanny == nanny.address
+        set_plugins_at_start(nanny, OP, [OfWorker("again")])
+        put_in_place(nanny, process)
+        await end_process(former, 5, OP)
+        await until(lambda: list(scheduler.workers) == [nanny.worker_address])
+        assert (nanny.status, former.status) == (Status.running, Status.stopped)
+        second = nanny.pid
+        assert why_not_two_workers(nanny, OP) == ""
+        os.kill(second, signal.SIGKILL)
+        await until(lambda: nanny.pid not in (None, second) and nanny.process.status == Status.running)
+        assert told(scheduler, nanny.worker_address) == ("again", True, False), "the plugins are the nanny's"
+
+
+@relied_on_by(second_process, kill_process, Successor)
+async def a_second_process_of_a_nanny_can_be_killed_while_it_waits() -> None:
+    """A `WorkerProcess` that has not registered ends when its process is killed; the nanny and its worker go on."""
+    async with scheduler_here() as scheduler, _two_processes(scheduler) as (nanny, process, starting, _):
+        first = nanny.pid
+        await kill_process(process)
+        with contextlib.suppress(Exception):  # an old one has nothing to read from any more
+            assert await starting != Status.running
+        assert not is_running(process)
+        await kill_process(process)
+        assert (nanny.pid, nanny.status, len(scheduler.workers)) == (first, Status.running, 1)
+
+
+@relied_on_by(has_fixed_name, Successor)
+async def a_scheduler_refuses_a_second_worker_of_one_name() -> None:
+    """A worker whose name another one has does not start, and that other one goes on."""
+    async with scheduler_here() as scheduler, _two_processes(scheduler, name="one") as (nanny, _, starting, turn):
+        assert has_fixed_name(nanny)
+        turn.set()
+        with raising(RuntimeError, "failed to start"):
+            await starting
+        assert list(scheduler.workers) == [nanny.worker_address]
+
+
+@relied_on_by(why_not_two_workers, has_fixed_name)
+async def a_worker_process_keeps_the_arguments_of_its_workers() -> None:
+    """`worker_kwargs` of a `WorkerProcess` has what a nanny was given for its workers, by the names of `Worker`."""
+    given = {"worker_port": 0, "contact_address": None, "resources": {"GPU": 1}, "preload": ["json"], "services": None}
+    async with scheduler_here() as scheduler:
+        async with Nanny(scheduler.address, nthreads=1, dashboard_address=":0", name="x", **given) as nanny:
+            assert has_fixed_name(nanny)
+            kwargs = nanny.process.worker_kwargs
+            assert "resources" in why_not_two_workers(nanny, OP)
+            kwargs["resources"] = None
+            assert "preloads" in why_not_two_workers(nanny, OP)
+            kwargs["preload"] = ["dask_pkgsync.preload"]
+            assert why_not_two_workers(nanny, OP) == ""
+            for name, value in {
+                "port": 4321,
+                "dashboard_address": "127.0.0.1:8787",
+                "contact_address": "tcp://x",
+            }.items():
+                assert name in kwargs
+                before, kwargs[name] = kwargs[name], value
+                assert name in why_not_two_workers(nanny, OP)
+                kwargs[name] = before
+            kwargs["plugins"] = [Waits()]
+            assert why_not_two_workers(nanny, OP) == ""
+            assert "plugins" in why_not_two_workers(nanny, "another name")
+        assert why_not_two_workers(nanny, OP) == "no worker runs"
 
 
 # -- a worker ---------------------------------------------------------------------------------------------------------
