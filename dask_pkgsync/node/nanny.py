@@ -121,16 +121,24 @@ class NannyAgent(NodeAgent):
         """Prepare a target for the worker, and what this process itself takes of it, for plugins of nannies."""
         prepared = await super().prepared(target)
         if not is_own_process(target):
+            asking = asyncio.create_task(asyncio.to_thread(spawning.ask_for_paths, prepared.layer))
             try:
-                self.own = await self.prepare_with(partial(prepare_running, children=prepared), target)
+                function = partial(prepare_running, children=prepared)
+                self.own = await self.prepare_together("this process", function, target)
             except LayerError as error:
                 self.own = error
+            finally:
+                await asking
         return prepared
 
     async def take(self, target: Target, prepared: Prepared) -> tuple[str, str]:
         """Activate the target in the worker: live if the worker can take it, else by one restart."""
-        note = await self.configure(target, prepared)
-        outcome, detail = await self._take_in_worker(target, prepared)
+        await self._configure_children(target, prepared)
+        own = asyncio.create_task(self._configure_this_process(target))
+        try:
+            outcome, detail = await self._take_in_worker(target, prepared)
+        finally:
+            note = await own
         return outcome, "; ".join(filter(None, (detail, note)))
 
     async def _take_in_worker(self, target: Target, prepared: Prepared) -> tuple[str, str]:
@@ -198,6 +206,11 @@ class NannyAgent(NodeAgent):
         str
             What this process itself does not have of the target, for the user; empty if it has all.
         """
+        await self._configure_children(target, prepared)
+        return await self._configure_this_process(target)
+
+    async def _configure_children(self, target: Target, prepared: Prepared) -> None:
+        """Let the next worker of this nanny start in the target."""
         self.let_workers_verify(target, prepared)
         self.in_force = target, prepared
         before_restarts(self.server, self.prepare_again)
@@ -206,6 +219,9 @@ class NannyAgent(NodeAgent):
         else:
             path = await asyncio.to_thread(spawning.path_in_layer, prepared.layer, prepared.site_packages)
             self._start_children_in(prepared.layer.python, path)
+
+    async def _configure_this_process(self, target: Target) -> str:
+        """Let this process import from the target; return what it does not have of it, as `configure` does."""
         if is_own_process(target):
             return ""
         lacks = await asyncio.to_thread(self._take_in_this_process, target)

@@ -224,13 +224,16 @@ class Rollout:
         # verification, instead of being brought to the target below. With the old one, a worker that started in the new
         # target would be verified against the old one.
         give_new_workers(self.scheduler, NAME, None)
-        await self.steps.activate_scheduler(target)
-        for _ in range(ROUNDS):
-            await started_nannies(self.scheduler)  # they may have asked for their plugins before ours was set
-            nodes = [node for node in self.nodes.unverified(target) if node.address not in self.nodes.failures]
-            if not nodes:
-                break
-            await asyncio.gather(*(self.steps.prepare_and_activate(node, target) for node in nodes))
+        own = asyncio.create_task(self.steps.activate_scheduler(target))
+        try:
+            for _ in range(ROUNDS):
+                await started_nannies(self.scheduler)  # they may have asked for their plugins before ours was set
+                nodes = [node for node in self.nodes.unverified(target) if node.address not in self.nodes.failures]
+                if not nodes:
+                    break
+                await asyncio.gather(*(self.steps.prepare_and_activate(node, target) for node in nodes))
+        finally:
+            await own
         while unverified := self.nodes.unverified(target):
             for node in unverified:
                 await self.steps.expel(node)
