@@ -23,6 +23,7 @@ from dask_pkgsync.node.dask_internals import (
     answer_calls,
     before_restarts,
     has_process,
+    is_running,
     pickled,
     plugins_at_start,
     restart_worker,
@@ -31,7 +32,7 @@ from dask_pkgsync.node.dask_internals import (
 )
 from dask_pkgsync.node.log import log_in_sentences, logger
 from dask_pkgsync.node.successor import Successor, discard_of, turn_of, why_none
-from dask_pkgsync.node.worker import NAME, WorkerSync
+from dask_pkgsync.node.worker import NAME, WorkerLoads, WorkerSync
 from dask_pkgsync.process import activation, spawning
 from dask_pkgsync.process.live import take_partly
 from dask_pkgsync.process.preparation import TOO_LATE, Prepared, prepare_running
@@ -107,6 +108,8 @@ class NannyAgent(NodeAgent):
         super().__init__(server)
         self.own: Prepared | LayerError = Prepared(Plan(()), None)
         """What this process itself takes of the target that was prepared last, or why it can take nothing."""
+        self.loading: asyncio.Task[None] | None = None
+        """Lets the worker import what it needs, while the layer is built."""
 
     def listen(self) -> None:
         """Answer the calls of the scheduler, and of a successor of the worker, from now on."""
@@ -119,17 +122,28 @@ class NannyAgent(NodeAgent):
 
     async def prepared(self, target: Target) -> Prepared:
         """Prepare a target for the worker, and what this process itself takes of it, for plugins of nannies."""
+        if is_own_process(target):
+            return await super().prepared(target)
+        self.loading = asyncio.create_task(self._load_in_worker())  # nobody waits for it
         prepared = await super().prepared(target)
-        if not is_own_process(target):
-            asking = asyncio.create_task(asyncio.to_thread(spawning.ask_for_paths, prepared.layer))
-            try:
-                function = partial(prepare_running, children=prepared)
-                self.own = await self.prepare_together("this process", function, target)
-            except LayerError as error:
-                self.own = error
-            finally:
-                await asking
+        asking = asyncio.create_task(asyncio.to_thread(spawning.ask_for_paths, prepared.layer))
+        try:
+            function = partial(prepare_running, children=prepared)
+            self.own = await self.prepare_together("this process", function, target)
+        except LayerError as error:
+            self.own = error
+        finally:
+            await asking
         return prepared
+
+    async def _load_in_worker(self) -> None:
+        """Let the worker, if it runs, import this package while the layer is built."""
+        process = self.server.process
+        worker = self.server.worker_address if process is not None and is_running(process) else None
+        if worker is not None:
+            plugin = await asyncio.to_thread(pickled, WorkerLoads())
+            with contextlib.suppress(Exception):  # when it is asked to take the target, its errors are told
+                await add_plugin_to_worker(self.server, worker, plugin, NAME)
 
     async def take(self, target: Target, prepared: Prepared) -> tuple[str, str]:
         """Activate the target in the worker: live if the worker can take it, else by one restart."""
@@ -166,7 +180,10 @@ class NannyAgent(NodeAgent):
             return
         successor = Successor(self.server, NAME, _worker_sync(target, prepared, waits=True))
         try:
-            yield successor if await successor.wait_until_ready() else None
+            is_ready = await successor.wait_until_ready()
+            if not is_ready:
+                await successor.discard()
+            yield successor if is_ready else None
         finally:
             await successor.discard()
 

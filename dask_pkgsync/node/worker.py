@@ -127,6 +127,27 @@ class WorkerSync(WorkerPlugin):
         await worker.scheduler.pkgsync_report(report=report_to_wire(report), target=self.target.id)
 
 
+class WorkerLoads(WorkerPlugin):
+    """Does nothing: a running worker that gets it imports, in a thread, what it needs when `WorkerSync` comes.
+
+    Its nanny sends it while the layer is built.
+    """
+
+    name = NAME
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle together with the source of this package."""
+        return carried("worker", f"{__name__}:worker_loads", None)
+
+    async def setup(self, worker: Worker) -> None:
+        """Do nothing."""
+
+
+def worker_loads(_state: None) -> WorkerLoads:
+    """Rebuild the plugin in the worker."""
+    return WorkerLoads()
+
+
 class WorkerAgent(NodeAgent):
     """Answers the scheduler's calls for a worker without a nanny, which takes layers live or not at all."""
 

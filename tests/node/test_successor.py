@@ -14,9 +14,6 @@ from dask_pkgsync.process.memory import available_memory, used_memory
 if TYPE_CHECKING:
     from pathlib import Path
 
-LIMITED = "1000000000\n"
-USED = "700000000\n"
-
 
 class PlainNanny:
     """A nanny in whose way nothing stands but memory, as `why_not_two_workers` sees it."""
@@ -24,37 +21,35 @@ class PlainNanny:
     pid = os.getpid()
 
 
-def group(root: Path, names: tuple[str, str, str], limit: str, statistics: str) -> Path:
+def group(directory: Path, version: int, limit: str) -> None:
     """Write the files of a control group."""
-    for name, text in zip(names, (limit, USED, statistics), strict=True):
-        (root / name).parent.mkdir(exist_ok=True)
-        (root / name).write_text(text)
-    return root
+    directory.mkdir(parents=True, exist_ok=True)
+    names = ("memory.max", "memory.current") if version == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    for name, text in zip(names, (limit, "700000000\n"), strict=True):
+        (directory / name).write_text(text)
+    cached = "inactive_file" if version == 2 else "total_inactive_file"
+    (directory / "memory.stat").write_text(f"anon 500000000\n{cached} 200000000\n")
 
 
-@pytest.mark.parametrize(
-    ("names", "cached"),
-    [
-        (("memory.max", "memory.current", "memory.stat"), "inactive_file"),
-        (
-            ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
-            "total_inactive_file",
-        ),
-    ],
-)
-def test_a_container_has_what_its_limit_leaves(tmp_path: Path, names: Any, cached: str) -> None:
-    """What a container may still take is its limit less what it uses, without files that are only cached."""
-    statistics = f"anon 500000000\n{cached} 200000000\n"
-    assert available_memory(group(tmp_path, names, LIMITED, statistics)) == 500_000_000
-    assert available_memory(group(tmp_path, names, "0\n", statistics)) == 0
+@pytest.mark.parametrize(("version", "line", "top"), [(2, "0::", "."), (1, "5:cpuset,memory:", "memory")])
+def test_a_container_has_what_its_limit_leaves(tmp_path: Path, version: int, line: str, top: str) -> None:
+    """What a container or job may still take is the limit less the usage, without files that are only cached."""
+    membership = tmp_path / "membership"
+    membership.write_text(f"7:pids:/elsewhere\n{line}/job/step\n")
+    everything = available_memory(tmp_path, membership)
+    group(tmp_path / top / "elsewhere", version, "0\n")
+    assert available_memory(tmp_path, membership) > 500_000_000
+    group(tmp_path / top / "job", version, "1000000000\n")
+    group(tmp_path / top / "job" / "step", version, "max\n")
+    assert available_memory(tmp_path, membership) == 500_000_000
+    group(tmp_path / top / "job" / "step", version, "0\n")
+    assert available_memory(tmp_path, membership) == 0
+    assert everything > 500_000_000
 
 
 def test_without_a_container_the_machine_decides(tmp_path: Path) -> None:
-    """A control group without a limit, and none at all, leave what the machine has."""
-    names = ("memory.max", "memory.current", "memory.stat")
-    everything = available_memory(tmp_path)
-    assert everything > 500_000_000
-    assert available_memory(group(tmp_path, names, "max\n", "anon 1\n")) > 500_000_000
+    """Where the system has no control groups, what the machine has is available."""
+    assert available_memory(tmp_path, tmp_path / "nothing") > 500_000_000
 
 
 def test_a_process_that_has_ended_holds_no_memory() -> None:
