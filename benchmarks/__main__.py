@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
     from benchmarks.table import Table
 
-NAMES = ("scan", "environments", "handshakes", "startup", "layers", "sync", "local_code", "gate", "memory", "fuzz")
+NAMES = (
+    *("scan", "environments", "handshakes", "startup", "restarts", "layers", "sync", "local_code", "gate"),
+    *("memory", "fuzz"),
+)
 """The modules, the quickest first. Each has a function ``benchmark``, which yields what is to be timed, or was."""
 
 

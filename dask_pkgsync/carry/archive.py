@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import threading
 import zipfile
 import zlib
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
 
 CLIENT_ONLY = (
@@ -30,23 +31,51 @@ The preload is not among them: workers may have a client's configuration, which 
 """
 
 
-@cache
-def archive() -> bytes:
-    """Return a zip of this package's source, whose bytes depend on the source alone.
+@dataclass(frozen=True)
+class Copy:
+    """The source of this package as it travels."""
+
+    compressed: bytes
+    """A zip of the source, compressed once more as a whole."""
+    digest: str
+    """SHA-256 of the zip, 64 hexadecimal digits."""
+    bootstrap: str
+    """The text of `carry.bootstrap`."""
+    stand_in: str
+    """The text of `carry.stand_in`."""
+
+
+_guard = threading.Lock()
+_copies: list[Copy] = []
+"""The copy, once it was made, or was received."""
+
+
+def copy() -> Copy:
+    """Return this package's source as it travels. Reads and compresses all of it when it is called first. Blocks."""
+    with _guard:
+        if not _copies:
+            archive = zipped(Path(__file__).parents[1])
+            _copies.append(_copy(archive, zlib.compress(archive)))
+        return _copies[0]
+
+
+def receive(archive: bytes, compressed: bytes) -> None:
+    """Keep the copy with which this package has come to this process, so that it travels on as it is."""
+    with _guard:
+        _copies[:] = [_copy(archive, compressed)]
+
+
+def source_digest() -> str:
+    """Return the digest of `copy`: the name of this package's source. Blocks."""
+    return copy().digest
+
+
+def zipped(package: Path) -> bytes:
+    """Return a zip of a package's source, whose bytes depend on the source alone.
 
     So its files are stored without compression, in the order of their names, and with one fixed date. The copy that a
     process has unpacked from an archive (`carry.bootstrap`) gives the same archive again.
     """
-    return _zipped(Path(__file__).parents[1])
-
-
-@cache
-def compressed() -> bytes:
-    """Return `archive` in the form in which it travels."""
-    return zlib.compress(archive())
-
-
-def _zipped(package: Path) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as bundle:
         for path in sorted(package.rglob("*")):
@@ -57,7 +86,7 @@ def _zipped(package: Path) -> bytes:
     return buffer.getvalue()
 
 
-@cache
-def source_digest() -> str:
-    """Return the SHA-256 of `archive`, 64 hexadecimal digits."""
-    return hashlib.sha256(archive()).hexdigest()
+def _copy(archive: bytes, compressed: bytes) -> Copy:
+    with zipfile.ZipFile(io.BytesIO(archive)) as bundle:
+        texts = [bundle.read(f"dask_pkgsync/carry/{name}.py").decode() for name in ("bootstrap", "stand_in")]
+    return Copy(compressed, hashlib.sha256(archive).hexdigest(), *texts)

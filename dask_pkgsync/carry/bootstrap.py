@@ -1,8 +1,9 @@
 """Makes dask-pkgsync importable in a process where it is not installed. This file travels as text, by itself.
 
-A plugin pickles itself as a call to `load` in this source (see `carry.travel`). So this file may import nothing of
-ours, and must run on every Python that Dask runs on. Text means the same to all versions of Python, unlike the code
-objects that cloudpickle sends; so a client with another version of Python gets an error message, not a crash.
+A plugin arrives with this text, and its stand-in calls `load` in a thread (see `carry.stand_in`). So this file may
+import nothing of ours, and must run on every Python that Dask runs on. Text means the same to all versions of Python,
+unlike the code objects that cloudpickle sends; so a client with another version of Python gets an error message, not a
+crash.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import zipfile
     from collections.abc import Iterator
+    from typing import Any
 
 PACKAGE = "dask_pkgsync"
 
@@ -34,21 +36,38 @@ def load(compressed: bytes, digest: str, factory: str, state: object, *, yields:
     """
     import importlib
 
-    if not _is_importable(digest):
-        if yields:
-            _refuse_where_guarded()
-        _forget()
-        _put_on_path(compressed, digest)
     module, _, name = factory.partition(":")
-    return getattr(importlib.import_module(module), name)(state)
+    with _one_at_a_time():
+        if not _is_importable(digest):
+            if yields:
+                _refuse_where_guarded()
+            archive = _decompressed(compressed, digest)
+            _replace_by(_unpack(archive, "%s-%s" % (PACKAGE, digest[:32])))
+            importlib.import_module(PACKAGE + ".carry.archive").receive(archive, compressed)
+        function = getattr(importlib.import_module(module), name)
+    return function(state)
+
+
+def _one_at_a_time() -> Any:
+    """Return a lock of this process: plugins can arrive at the same time, for several nannies or from several clients.
+
+    It lies in a module of its own, as our own modules may be replaced.
+    """
+    import sys
+    import threading
+    import types
+
+    holder = types.ModuleType("_dask_pkgsync_loading", "Holds the lock of dask-pkgsync's bootstrap.")
+    holder.lock = threading.Lock()  # type: ignore[attr-defined]
+    return sys.modules.setdefault(holder.__name__, holder).lock
 
 
 def _is_importable(digest: str) -> bool:
     import importlib
 
     try:
-        carry = importlib.import_module(PACKAGE + ".carry.travel")
-        return bool(carry.source_digest() == digest)
+        travel = importlib.import_module(PACKAGE + ".carry.travel")
+        return bool(travel.source_digest() == digest)
     except (ImportError, AttributeError):  # not installed, or an old release without that function
         return False
 
@@ -66,14 +85,17 @@ def _refuse_where_guarded() -> None:
         raise ImportError(message)
 
 
-def _forget() -> None:
-    """Remove every module of the package from this process, and every carried copy of it from `sys.path`."""
+def _replace_by(directory: str) -> None:
+    """Import the package from a directory from now on, in place of every other copy.
+
+    Nothing that blocks happens meanwhile, as the event loop may import modules of ours at any time.
+    """
     import importlib
     import sys
 
     for name in [name for name in sys.modules if name == PACKAGE or name.startswith(PACKAGE + ".")]:
         del sys.modules[name]
-    sys.path[:] = [entry for entry in sys.path if not _is_carried(entry)]
+    sys.path[:] = [directory, *(entry for entry in sys.path if not _is_carried(entry))]
     importlib.invalidate_caches()
 
 
@@ -84,10 +106,8 @@ def _is_carried(entry: object) -> bool:
     return isinstance(entry, str) and re.search(r"\b%s-[0-9a-f]{32}(\.zip)?$" % PACKAGE, entry) is not None
 
 
-def _put_on_path(compressed: bytes, digest: str) -> None:
+def _decompressed(compressed: bytes, digest: str) -> bytes:
     import hashlib
-    import importlib
-    import sys
     import zlib
 
     try:
@@ -97,8 +117,7 @@ def _put_on_path(compressed: bytes, digest: str) -> None:
     if hashlib.sha256(archive).hexdigest() != digest:
         message = "the copy of dask-pkgsync that came with this plugin is damaged; register the plugin again"
         raise ImportError(message)
-    sys.path.insert(0, _unpack(archive, "%s-%s" % (PACKAGE, digest[:32])))
-    importlib.invalidate_caches()
+    return archive
 
 
 def _unpack(archive: bytes, name: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from distributed import Client
 
-from dask_pkgsync.carry.archive import archive
+from dask_pkgsync.carry.archive import copy
 from dask_pkgsync.client import recognition
 from dask_pkgsync.client.dask_internals import ask_scheduler, scheduler_id, scheduler_versions
 from dask_pkgsync.client.handshake import presented_snapshot
@@ -172,7 +172,7 @@ async def _sync(
     try:
         report = await join(client, plugin, presented)
         if report is None:
-            await asyncio.to_thread(archive)  # cached, so that pickling the plugin does not block the event loop
+            await asyncio.to_thread(copy)  # cached, so that pickling the plugin does not block the event loop
             async with events_reported_to(client, reporter):
                 report = await register(client, plugin, plugin.name, idempotent=False)
         if report.target != plugin.target.id:  # where a target is enforced

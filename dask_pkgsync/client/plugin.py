@@ -119,7 +119,7 @@ class PackageSync(Registrable):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as this package's source and a call that makes the `RegisteredPlugin` on the scheduler."""
         state = {"target": target_to_wire(self.target), "client": self.client}
-        return carried("dask_pkgsync.scheduler.plugin:registered_plugin", state, yields=True)
+        return carried("scheduler", "dask_pkgsync.scheduler.plugin:registered_plugin", state, yields=True)
 
 
 def make_target(environment: Environment, options: Options) -> Target:

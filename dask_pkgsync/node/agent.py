@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -33,6 +34,9 @@ _in_force: WeakKeyDictionary[Server, tuple[Target, Prepared]] = WeakKeyDictionar
 agents, of which every sync makes a new one."""
 
 
+_preparations: dict[Any, asyncio.Task[Prepared]] = {}
+"""The preparations that are under way in this process."""
+
 _inspections: dict[Any, asyncio.Task[tuple[str, ...]]] = {}
 """The inspections that are under way in this process."""
 
@@ -62,7 +66,7 @@ class NodeAgent:
         """Plan, and build the layer that is missing; answer with a report or a failure."""
         started = monotonic()
         try:
-            checked = target_from_wire(target)
+            checked = await asyncio.to_thread(target_from_wire, target)
             prepared = await self.prepare(checked)
         except (LayerError, MessageError) as error:
             return {"failure": failure_to_wire(failure_of(self.server.address, error))}
@@ -95,13 +99,36 @@ class NodeAgent:
         """Prepare a target: plan, and build the layer that is missing."""
         if is_own_process(target):
             return Prepared(Plan(()), None)
-        return await self.prepare_with(prepare, target)
+        return await self.prepare_together("children", prepare, target)
 
     async def prepare_with(self, function: Callable[..., Prepared], target: Target) -> Prepared:
         """Call a function of `process.preparation` with this node's settings, in a thread."""
         settings = node_settings()
         fetch = BlobFetcher(self.server.scheduler, settings, target.install_timeout)
         return await asyncio.to_thread(function, target, settings, fetch)
+
+    async def prepare_together(self, what: str, function: Callable[..., Prepared], target: Target) -> Prepared:
+        """Do what `prepare_with` does, once for all nannies of this process that ask at the same time.
+
+        Where it fails, each of the others does it by itself: only the first one may have lost its scheduler.
+
+        Parameters
+        ----------
+        what : str
+            Tells functions apart.
+        function, target
+            As for `prepare_with`.
+        """
+        options = target.install_timeout, target.transport, target.store, target.indexes
+        key = asyncio.get_running_loop(), what, target.id, options
+        if (preparation := _preparations.get(key)) is not None:
+            with contextlib.suppress(Exception):
+                return await asyncio.shield(preparation)
+            return await self.prepare_with(function, target)
+        preparation = asyncio.create_task(self.prepare_with(function, target))
+        preparation.add_done_callback(lambda _: _preparations.pop(key, None))
+        _preparations[key] = preparation
+        return await asyncio.shield(preparation)
 
     @property
     def in_force(self) -> tuple[Target, Prepared] | None:

@@ -8,10 +8,11 @@ release of Dask breaks a function, the test that fails names it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from distributed import Status, versions
+from distributed import Status, Worker, versions
 from distributed.core import clean_exception
 from distributed.metrics import time
 from distributed.protocol.pickle import dumps
@@ -19,7 +20,7 @@ from distributed.protocol.pickle import dumps
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from distributed import Nanny, NannyPlugin, Worker, WorkerPlugin
+    from distributed import Nanny, NannyPlugin, WorkerPlugin
     from distributed.core import Server
 
 
@@ -160,6 +161,147 @@ def before_restarts(nanny: Nanny, function: Callable[[], Awaitable[None]] | None
         return await instantiate()
 
     vars(nanny)["instantiate"] = function_then_instantiate
+
+
+def why_not_two_workers(nanny: Nanny, name: str) -> str:
+    """Return why two workers of a nanny cannot run at the same time; empty if they can.
+
+    They cannot where they would have the same port or device, or where code of others, which may rely on being alone,
+    runs when a worker starts.
+
+    Parameters
+    ----------
+    nanny : Nanny
+    name : str
+        The plugins of this name do not count.
+
+    Notes
+    -----
+    Uses ``Worker``, the class, and ``worker_kwargs`` of the ``WorkerProcess`` in ``Nanny.process``, with the arguments
+    of `Worker`: distributed 2024.6.0 and 2026.8.0.
+    If it changes: return a reason, so that workers are restarted as by ``Nanny.restart``.
+    """
+    process = nanny.process
+    if process is None or process.status != Status.running:
+        return "no worker runs"
+    kwargs = process.worker_kwargs
+    fixed = [key for key in ("port", "dashboard_address") if _is_fixed(kwargs.get(key))]
+    given = [key for key in ("contact_address", "resources", "services") if kwargs.get(key)]
+    preloads = [one for one in _as_list(kwargs.get("preload")) if one != "dask_pkgsync.preload"]
+    plugins = [one for one in kwargs.get("plugins") or () if getattr(one, "name", None) != name]
+    if process.Worker is not Worker:
+        return f"its workers are of the class {process.Worker.__name__}"
+    if fixed or given:
+        return f"its workers have been given: {', '.join((*fixed, *given))}"
+    if preloads or plugins:
+        return "its workers have preloads or plugins of their own"
+    return ""
+
+
+def _is_fixed(address: object) -> bool:
+    """Whether a port, or an address with a port, leaves no choice; 0 does."""
+    return address is not None and str(address).rpartition(":")[2] not in ("", "0")
+
+
+def _as_list(value: object) -> list[object]:
+    return list(value) if isinstance(value, (list, tuple)) else [value] if value else []
+
+
+def has_fixed_name(nanny: Nanny) -> bool:
+    """Whether all workers of a nanny have the same name, of which the scheduler registers one worker at a time.
+
+    Notes
+    -----
+    Uses ``name`` in ``worker_kwargs`` of the ``WorkerProcess`` in ``Nanny.process``; without a name, a worker is called
+    by its address: distributed 2024.6.0 and 2026.8.0.
+    If it changes: return True.
+    """
+    return nanny.process is not None and nanny.process.worker_kwargs.get("name") is not None
+
+
+def second_process(nanny: Nanny, name: str, plugins: Sequence[WorkerPlugin]) -> Any:
+    """Return a further worker process like that of a nanny, which is not started, and of which the nanny knows nothing.
+
+    Parameters
+    ----------
+    nanny : Nanny
+    name : str
+    plugins : sequence of WorkerPlugin
+        What it sets up before it registers, in place of all plugins of that name.
+
+    Notes
+    -----
+    Makes a ``WorkerProcess`` as ``Nanny.instantiate`` does, from the attributes that the one in ``Nanny.process`` keeps
+    of its own arguments: distributed 2024.6.0 and 2026.8.0.
+    If it changes: see how ``Nanny.instantiate`` makes it.
+    """
+    present = nanny.process
+    assert present is not None  # noqa: S101  # `why_not_two_workers` has looked
+    others = [one for one in present.worker_kwargs.get("plugins") or () if getattr(one, "name", None) != name]
+    return type(present)(
+        worker_kwargs={**present.worker_kwargs, "plugins": [*others, *plugins]},
+        silence_logs=present.silence_logs,
+        on_exit=None,
+        worker=present.Worker,
+        env=present.env,
+        pre_spawn_env=present.pre_spawn_env,
+        config=present.config,
+    )
+
+
+def put_in_place(nanny: Nanny, process: Any) -> None:
+    """Make a process of `second_process` the nanny's own, which starts it again when it ends.
+
+    The former process is no longer the nanny's, and still runs.
+
+    Notes
+    -----
+    Sets ``Nanny.process``, and ``worker_kwargs`` and ``on_exit`` of the two ``WorkerProcess``; each calls ``on_exit``
+    when it has ended: distributed 2024.6.0 and 2026.8.0.
+    If it changes: see what ``Nanny.instantiate`` gives a ``WorkerProcess``.
+    """
+    former = nanny.process
+    assert former is not None  # noqa: S101  # `why_not_two_workers` has looked
+    process.worker_kwargs = former.worker_kwargs  # those of all further workers
+    process.on_exit, former.on_exit = former.on_exit, None
+    nanny.process = process
+
+
+def is_running(process: Any) -> bool:
+    """Whether the worker of a worker process has registered, and has not ended.
+
+    Notes
+    -----
+    Uses ``WorkerProcess.status``: distributed 2024.6.0 and 2026.8.0.
+    If it changes: see what ``WorkerProcess.start`` returns.
+    """
+    return bool(process.status == Status.running)
+
+
+async def end_process(process: Any, timeout: float, reason: str) -> None:
+    """Let the worker of a worker process close, and kill it if it has not after some seconds.
+
+    Notes
+    -----
+    Uses ``WorkerProcess.kill`` as ``Nanny.kill`` does: distributed 2024.6.0 and 2026.8.0.
+    If it changes: see ``Nanny.kill``.
+    """
+    await process.kill(timeout=timeout, reason=reason)
+
+
+async def kill_process(process: Any) -> None:
+    """Kill a worker process at once, also one whose worker has not registered; nothing is raised if it has ended.
+
+    Notes
+    -----
+    Uses the ``AsyncProcess`` in ``WorkerProcess.process``, which is None once the process has ended.
+    ``WorkerProcess.kill`` would wait until the worker has registered: distributed 2024.6.0 and 2026.8.0.
+    If it changes: send SIGKILL to ``WorkerProcess.pid``.
+    """
+    if (child := process.process) is not None:
+        with contextlib.suppress(ValueError):  # it has ended meanwhile
+            await child.kill()
+            await child.join()
 
 
 async def add_plugin_to_worker(nanny: Nanny, worker: str, plugin: bytes, name: str) -> BaseException | None:

@@ -20,8 +20,10 @@ from dask_pkgsync.model.target import Target, target_from_wire, target_to_wire
 from dask_pkgsync.node.agent import NodeAgent, expected, failure_of, inspected, is_own_process
 from dask_pkgsync.node.dask_internals import (
     add_plugin_to_worker,
+    answer_calls,
     before_restarts,
     has_process,
+    is_running,
     pickled,
     plugins_at_start,
     restart_worker,
@@ -29,15 +31,19 @@ from dask_pkgsync.node.dask_internals import (
     set_plugins_at_start,
 )
 from dask_pkgsync.node.log import log_in_sentences, logger
-from dask_pkgsync.node.worker import NAME, WorkerSync
+from dask_pkgsync.node.successor import Successor, discard_of, turn_of, why_none
+from dask_pkgsync.node.worker import NAME, WorkerLoads, WorkerSync
 from dask_pkgsync.process import activation, spawning
 from dask_pkgsync.process.live import take_partly
 from dask_pkgsync.process.preparation import TOO_LATE, Prepared, prepare_running
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from distributed import Nanny
+
+    from dask_pkgsync.node.worker import Sender
 
 RESTART_TIMEOUT = 120.0
 """Seconds in which a worker process must have stopped and started again."""
@@ -62,7 +68,7 @@ class NannySync(NannyPlugin):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle together with the source of this package."""
-        return carried(f"{__name__}:nanny_sync", target_to_wire(self.target))
+        return carried("nanny", f"{__name__}:nanny_sync", target_to_wire(self.target))
 
     async def setup(self, nanny: Nanny) -> None:
         """Answer the scheduler's calls; in a nanny that is starting, also prepare the target for its worker."""
@@ -81,6 +87,7 @@ class NannySync(NannyPlugin):
 
     async def teardown(self, nanny: Nanny) -> None:
         """Let the next worker process start in the base."""
+        await discard_of(nanny)
         await NannyAgent(nanny).unconfigure()
 
 
@@ -101,21 +108,51 @@ class NannyAgent(NodeAgent):
         super().__init__(server)
         self.own: Prepared | LayerError = Prepared(Plan(()), None)
         """What this process itself takes of the target that was prepared last, or why it can take nothing."""
+        self.loading: asyncio.Task[None] | None = None
+        """Lets the worker import what it needs, while the layer is built."""
+
+    def listen(self) -> None:
+        """Answer the calls of the scheduler, and of a successor of the worker, from now on."""
+        super().listen()
+        answer_calls(self.server, pkgsync_turn=self.handle_turn)
+
+    async def handle_turn(self, pid: int) -> bool:
+        """Answer a successor that is ready to register, once it may, or must not."""
+        return await turn_of(self.server, pid)
 
     async def prepared(self, target: Target) -> Prepared:
         """Prepare a target for the worker, and what this process itself takes of it, for plugins of nannies."""
+        if is_own_process(target):
+            return await super().prepared(target)
+        self.loading = asyncio.create_task(self._load_in_worker())  # nobody waits for it
         prepared = await super().prepared(target)
-        if not is_own_process(target):
-            try:
-                self.own = await self.prepare_with(partial(prepare_running, children=prepared), target)
-            except LayerError as error:
-                self.own = error
+        asking = asyncio.create_task(asyncio.to_thread(spawning.ask_for_paths, prepared.layer))
+        try:
+            function = partial(prepare_running, children=prepared)
+            self.own = await self.prepare_together("this process", function, target)
+        except LayerError as error:
+            self.own = error
+        finally:
+            await asking
         return prepared
+
+    async def _load_in_worker(self) -> None:
+        """Let the worker, if it runs, import this package while the layer is built."""
+        process = self.server.process
+        worker = self.server.worker_address if process is not None and is_running(process) else None
+        if worker is not None:
+            plugin = await asyncio.to_thread(pickled, WorkerLoads())
+            with contextlib.suppress(Exception):  # when it is asked to take the target, its errors are told
+                await add_plugin_to_worker(self.server, worker, plugin, NAME)
 
     async def take(self, target: Target, prepared: Prepared) -> tuple[str, str]:
         """Activate the target in the worker: live if the worker can take it, else by one restart."""
-        note = await self.configure(target, prepared)
-        outcome, detail = await self._take_in_worker(target, prepared)
+        await self._configure_children(target, prepared)
+        own = asyncio.create_task(self._configure_this_process(target))
+        try:
+            outcome, detail = await self._take_in_worker(target, prepared)
+        finally:
+            note = await own
         return outcome, "; ".join(filter(None, (detail, note)))
 
     async def _take_in_worker(self, target: Target, prepared: Prepared) -> tuple[str, str]:
@@ -126,15 +163,33 @@ class NannyAgent(NodeAgent):
         if reply is None:
             outcome = "left alone" if is_own_process(target) else "live" if prepared.layer else "matched"
             return outcome, ""
-        drained = await self._drain()
-        if not drained["go"]:
-            return "waiting", f"{reply}; it has {drained['lost']}"
-        await self._restart(reply)
+        async with self._successor(target, prepared) as successor:
+            drained = await self._drain()
+            if not drained["go"]:
+                return "waiting", f"{reply}; it has {drained['lost']}"
+            if successor is None or await successor.take_over(f"pkgsync: {reply}") == "failed":
+                await self._restart(reply)
         return "restarted", "; ".join(filter(None, (reply, _recomputed(drained))))
+
+    @contextlib.asynccontextmanager
+    async def _successor(self, target: Target, prepared: Prepared) -> AsyncIterator[Successor | None]:
+        """Start the next worker beside the present one, up to where it would register; None where that cannot be."""
+        if reason := await why_none(self.server, NAME):
+            logger.info("the worker is restarted, and none is started beside it before that: %s", reason)
+            yield None
+            return
+        successor = Successor(self.server, NAME, _worker_sync(target, prepared, waits=True))
+        try:
+            is_ready = await successor.wait_until_ready()
+            if not is_ready:
+                await successor.discard()
+            yield successor if is_ready else None
+        finally:
+            await successor.discard()
 
     async def _ask_worker(self, worker: str, target: Target, prepared: Prepared) -> str | None:
         """Ask the worker to take the target live; return why it cannot, or None if it did."""
-        plugin = pickled(_worker_sync(target, prepared))
+        plugin = await asyncio.to_thread(pickled, _worker_sync(target, prepared))
         try:
             exception = await add_plugin_to_worker(self.server, worker, plugin, NAME)
         except OSError as error:  # the worker died; the nanny starts it again in the target
@@ -168,6 +223,11 @@ class NannyAgent(NodeAgent):
         str
             What this process itself does not have of the target, for the user; empty if it has all.
         """
+        await self._configure_children(target, prepared)
+        return await self._configure_this_process(target)
+
+    async def _configure_children(self, target: Target, prepared: Prepared) -> None:
+        """Let the next worker of this nanny start in the target."""
         self.let_workers_verify(target, prepared)
         self.in_force = target, prepared
         before_restarts(self.server, self.prepare_again)
@@ -176,6 +236,9 @@ class NannyAgent(NodeAgent):
         else:
             path = await asyncio.to_thread(spawning.path_in_layer, prepared.layer, prepared.site_packages)
             self._start_children_in(prepared.layer.python, path)
+
+    async def _configure_this_process(self, target: Target) -> str:
+        """Let this process import from the target; return what it does not have of it, as `configure` does."""
         if is_own_process(target):
             return ""
         lacks = await asyncio.to_thread(self._take_in_this_process, target)
@@ -279,6 +342,7 @@ def _recomputed(drained: dict[str, Any]) -> str:
     return f"computed again, where Dask can: {drained['lost']}" if drained["lost"] else ""
 
 
-def _worker_sync(target: Target, prepared: Prepared | None) -> WorkerSync:
+def _worker_sync(target: Target, prepared: Prepared | None, *, waits: bool = False) -> WorkerSync:
     layer = prepared.layer if prepared else None
-    return WorkerSync(target, layer, sent_by="client's nanny" if is_own_process(target) else "nanny")
+    sent_by: Sender = "client's nanny" if is_own_process(target) else "nanny"
+    return WorkerSync(target, layer, sent_by=sent_by, waits=waits)

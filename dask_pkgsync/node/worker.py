@@ -47,21 +47,29 @@ class WorkerSync(WorkerPlugin):
     """The worker plugin: lets no worker take tasks before its environment has been verified.
 
     A nanny gives it to a worker that has not registered, where an exception ends the start, and to a running worker
-    that is to take a layer live, where an exception asks for a restart. The scheduler gives it to each worker that
+    that is to take a layer live, where an exception asks for a restart. A successor (`node.successor`) also waits until
+    its nanny lets it register. The scheduler gives it to each worker that
     registers: in a worker with a nanny it verifies once more, and in a worker without a nanny it prepares, activates
     and verifies. Dask assigns such a worker no task before ``setup`` returns.
     """
 
     name = NAME
 
-    def __init__(self, target: Target, layer: Layer | None = None, *, sent_by: Sender = "scheduler") -> None:
-        self.target, self.layer, self.sent_by = target, layer, sent_by
+    def __init__(
+        self, target: Target, layer: Layer | None = None, *, sent_by: Sender = "scheduler", waits: bool = False
+    ) -> None:
+        self.target, self.layer, self.sent_by, self.waits = target, layer, sent_by, waits
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle together with the source of this package."""
         layer = layer_to_wire(self.layer) if self.layer else None
-        state = {"target": target_to_wire(self.target), "layer": layer, "sent-by": self.sent_by}
-        return carried(f"{__name__}:worker_sync", state)
+        state = {
+            "target": target_to_wire(self.target),
+            "layer": layer,
+            "sent-by": self.sent_by,
+            "waits": self.waits,
+        }
+        return carried("worker", f"{__name__}:worker_sync", state)
 
     async def setup(self, worker: Worker) -> None:
         """Verify this process against the target; activate the target first, where it is not active."""
@@ -90,6 +98,12 @@ class WorkerSync(WorkerPlugin):
         except Exception as error:
             await _report_failure(worker, expected(error))  # Dask only logs the error, on the node
             raise
+        if self.waits and not await worker.rpc(str(worker.nanny)).pkgsync_turn(pid=os.getpid()):
+            raise LayerError(
+                "restart",
+                "this worker was to take the place of another one, which is not to be replaced any more",
+                advice="Nothing needs to be done.",
+            )
 
     async def _verify_registered(self, worker: Worker) -> None:
         try:
@@ -111,6 +125,27 @@ class WorkerSync(WorkerPlugin):
                 await _leave(worker, expected(error))
         report = node_report(worker.address, "worker", prepared.plan, outcome="started")
         await worker.scheduler.pkgsync_report(report=report_to_wire(report), target=self.target.id)
+
+
+class WorkerLoads(WorkerPlugin):
+    """Does nothing: a running worker that gets it imports, in a thread, what it needs when `WorkerSync` comes.
+
+    Its nanny sends it while the layer is built.
+    """
+
+    name = NAME
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle together with the source of this package."""
+        return carried("worker", f"{__name__}:worker_loads", None)
+
+    async def setup(self, worker: Worker) -> None:
+        """Do nothing."""
+
+
+def worker_loads(_state: None) -> WorkerLoads:
+    """Rebuild the plugin in the worker."""
+    return WorkerLoads()
 
 
 class WorkerAgent(NodeAgent):
@@ -158,7 +193,7 @@ class WorkerAgent(NodeAgent):
 def worker_sync(state: dict[str, Any]) -> WorkerSync:
     """Rebuild the plugin in the worker from the plain data that it travelled as."""
     layer = layer_from_wire(state["layer"]) if state["layer"] else None
-    return WorkerSync(target_from_wire(state["target"]), layer, sent_by=state["sent-by"])
+    return WorkerSync(target_from_wire(state["target"]), layer, sent_by=state["sent-by"], waits=state["waits"])
 
 
 def _presented(_worker: Worker) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
@@ -190,7 +191,24 @@ def live_change(
 
 def _modules(dist_infos: Iterable[Path]) -> frozenset[str]:
     """Return the modules of distributions, except those that the standard library has, which comes before them."""
-    names = chain.from_iterable(map(module_names, dist_infos))
+    return frozenset(chain.from_iterable(map(_own_modules, dist_infos)))
+
+
+def _own_modules(dist_info: Path) -> frozenset[str]:
+    """Return the modules of one distribution; its RECORD is read again only when that has changed.
+
+    A process asks at least twice, and for each nanny in it.
+    """
+    try:
+        status = (dist_info / "RECORD").stat()
+    except OSError:
+        return frozenset()  # as if it were empty
+    return _modules_by(dist_info, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=10_000)
+def _modules_by(dist_info: Path, _time: int, _size: int) -> frozenset[str]:
+    names = module_names(dist_info)
     return frozenset(name for name in names if name.partition(".")[0] not in sys.stdlib_module_names)
 
 

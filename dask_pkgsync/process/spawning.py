@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import threading
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.installers.programs import run
@@ -29,14 +28,30 @@ _users: dict[object, tuple[str, list[str]]] = {}
 _undo: Callable[[], None] | None = None
 """Restores how children start without any user; None while there are no users."""
 
+_asking = threading.Lock()
+_own_paths: dict[str, tuple[str, ...]] = {}
+"""By interpreter, its own search path."""
+
 _PRINT_PATH = "import json, sys; print(json.dumps(sys.path))"
 
 
-@cache
 def own_path(python: str) -> tuple[str, ...]:
-    """Return an interpreter's search path in isolated mode, without PYTHONPATH or the user's directories. Blocks."""
-    finished = run([python, "-I", "-c", _PRINT_PATH], timeout=60, env=child_environment(os.environ))
-    return tuple(json.loads(finished.stdout.strip().splitlines()[-1]))
+    """Return an interpreter's search path in isolated mode, without PYTHONPATH or the user's directories. Blocks.
+
+    Each interpreter is asked once, also where several nannies of a process need its path at the same time.
+    """
+    with _asking:
+        if python not in _own_paths:
+            finished = run([python, "-I", "-c", _PRINT_PATH], timeout=60, env=child_environment(os.environ))
+            _own_paths[python] = tuple(json.loads(finished.stdout.strip().splitlines()[-1]))
+        return _own_paths[python]
+
+
+def ask_for_paths(layer: Layer | None) -> None:
+    """Ask the interpreters for their paths that `path_in_layer` needs, so that it has them at once. Blocks."""
+    if layer is not None:
+        own_path(this_process().python)
+        own_path(str(layer.python))
 
 
 def path_in_layer(layer: Layer, base_site_packages: tuple[Path, ...]) -> list[str]:

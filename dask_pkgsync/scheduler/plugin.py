@@ -9,22 +9,22 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from dask_pkgsync.model.reports.failure import SyncError
 from dask_pkgsync.model.target import Target, target_from_wire
 from dask_pkgsync.model.wire.fields import Field
+from dask_pkgsync.scheduler.dask_internals import extension_of
+from dask_pkgsync.scheduler.extension import EXTENSION, controller_of
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from distributed import Scheduler
 
-    from dask_pkgsync.scheduler.controller import Controller
 
-
-def _controller(scheduler: Scheduler) -> Controller:
-    """Return the controller of a scheduler, of the copy of this package that is loaded by now.
+def _controller(scheduler: Scheduler) -> Any:
+    """Return the controller that a scheduler has, of whatever copy of this package.
 
     The plugin of one client may still be on the scheduler when another client's copy of the package has taken its
-    place. So the module is looked up at each call: this plugin's own copy would replace the newer controller.
+    place: this plugin's own copy must not replace the newer controller.
     """
-    from dask_pkgsync.scheduler.extension import controller_of
-
-    return controller_of(scheduler)
+    return extension_of(scheduler, EXTENSION)
 
 
 class SessionHooks(SchedulerPlugin):
@@ -70,7 +70,7 @@ class RegisteredPlugin(SessionHooks):
 
     async def start(self, scheduler: Scheduler) -> None:
         """Sync the cluster to the target; an error that is raised here reaches the caller on the client."""
-        controller = _controller(scheduler)
+        controller = controller_of(scheduler)
         try:
             await controller.register(self.target, self.client)
         except SyncError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import json
@@ -12,31 +13,44 @@ import sys
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 import dask_pkgsync
-from dask_pkgsync.carry import archive, bootstrap
-from dask_pkgsync.carry import travel as carry
+from dask_pkgsync.carry import archive, bootstrap, stand_in
+from dask_pkgsync.model.environments.environment import Environment
+from dask_pkgsync.model.policy import Policy
+from dask_pkgsync.model.target import Target
+from dask_pkgsync.node.nanny import NannySync
 from dask_pkgsync.process.state import this_process
+from dask_pkgsync.scanning.installed import this_interpreter
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 SOURCE = Path(dask_pkgsync.__file__).parents[1]
+ARCHIVE = zlib.decompress(archive.copy().compressed)
 
 UNPICKLE = """
-import json, pickle, sys
-value = pickle.loads(sys.stdin.buffer.read())
-module = sys.modules["dask_pkgsync.model.policy"]
-print(json.dumps([str(value), module.__file__]))
+import asyncio, json, pickle, sys
+plugin = pickle.loads(sys.stdin.buffer.read())
+asyncio.run(plugin.become())
+module = sys.modules["dask_pkgsync.node.nanny"]
+print(json.dumps([plugin.target.id, module.__file__]))
 """
 
 
-def unpickle_elsewhere(data: bytes, tmp_path: Path, **env: str) -> subprocess.CompletedProcess[bytes]:
+def unpickle_elsewhere(
+    data: bytes, tmp_path: Path, script: str = UNPICKLE, **env: str
+) -> subprocess.CompletedProcess[bytes]:
     """Load a pickle in a process that has Dask and, unless the environment says otherwise, not this package."""
     hide = f"import sys; sys.path[:] = [p for p in sys.path if p != {str(SOURCE)!r}]\n"
     finder = "sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n"
     surroundings = {**os.environ, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), **env}
     surroundings.pop("PYTHONPATH", None)
     return subprocess.run(
-        [sys.executable, "-c", hide + finder + UNPICKLE],
+        [sys.executable, "-c", hide + finder + script],
         input=data,
         capture_output=True,
         env=surroundings,
@@ -46,11 +60,8 @@ def unpickle_elsewhere(data: bytes, tmp_path: Path, **env: str) -> subprocess.Co
     )
 
 
-class TravellingPolicy:
-    """A policy made at the other end."""
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return carry.carried("dask_pkgsync.model.policy:policy_from_wire", STATE)
+TARGET = Target(Environment.of(this_interpreter(), ()), Policy())
+PLUGIN = NannySync(TARGET)
 
 
 class Call:
@@ -63,19 +74,16 @@ class Call:
         return self.call
 
 
-STATE = {"ignore": ["numpy"], "only": None, "extra": [], "strict": False, "platform-specific": [], "levels": []}
-
-
 def test_the_archive_is_the_same_for_the_same_source() -> None:
     """Making the archive twice gives the same bytes, so that its digest names the source."""
     package = SOURCE / "dask_pkgsync"
-    assert archive._zipped(package) == archive._zipped(package)
-    assert archive.source_digest() == hashlib.sha256(archive.archive()).hexdigest()
+    assert archive.zipped(package) == archive.zipped(package)
+    assert archive.source_digest() == hashlib.sha256(zlib.decompress(archive.copy().compressed)).hexdigest()
 
 
 def test_only_what_nodes_need_travels() -> None:
     """The command line and the demo stay at home; plugins, core and defaults travel."""
-    names = set(zipfile.ZipFile(io.BytesIO(archive.archive())).namelist())
+    names = set(zipfile.ZipFile(io.BytesIO(ARCHIVE)).namelist())
     assert {"dask_pkgsync/__init__.py", "dask_pkgsync/pkgsync.yaml", "dask_pkgsync/scheduler/clients/gate.py"} <= names
     assert not names & {"dask_pkgsync/cli/group.py", "dask_pkgsync/cli/sync.py", "dask_pkgsync/demo/story.py"}
     assert not any("__pycache__" in name for name in names)
@@ -83,21 +91,21 @@ def test_only_what_nodes_need_travels() -> None:
 
 def test_a_process_without_the_package_imports_the_carried_copy(tmp_path: Path) -> None:
     """Unpickling in a process that lacks the package imports it from the archive, kept in our own cache."""
-    finished = unpickle_elsewhere(pickle.dumps(TravellingPolicy()), tmp_path)
+    finished = unpickle_elsewhere(pickle.dumps(PLUGIN), tmp_path)
     assert finished.returncode == 0, finished.stderr.decode()
-    text, file = json.loads(finished.stdout)
-    assert "numpy" in text
+    target, file = json.loads(finished.stdout)
+    assert target == TARGET.id
     stored = tmp_path / "cache" / "dask-pkgsync" / "carried" / f"dask_pkgsync-{archive.source_digest()[:32]}"
     assert file.startswith(str(stored))
-    assert archive._zipped(stored / "dask_pkgsync") == archive.archive()
+    assert archive.zipped(stored / "dask_pkgsync") == ARCHIVE
 
 
 def test_the_copy_is_unpacked_once_and_keeps_its_bytecode(tmp_path: Path) -> None:
     """A second process finds the copy in place, and the bytecode of the modules that the first one has imported."""
-    data = pickle.dumps(TravellingPolicy())
+    data = pickle.dumps(PLUGIN)
     assert unpickle_elsewhere(data, tmp_path, PYTHONDONTWRITEBYTECODE="").returncode == 0
     (stored,) = (tmp_path / "cache" / "dask-pkgsync" / "carried").iterdir()
-    assert list(stored.rglob("__pycache__/policy.*.pyc"))
+    assert list(stored.rglob("__pycache__/nanny.*.pyc"))
     files = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in stored.rglob("*") if path.is_file()}
     assert unpickle_elsewhere(data, tmp_path, PYTHONDONTWRITEBYTECODE="").returncode == 0
     assert {
@@ -107,19 +115,19 @@ def test_the_copy_is_unpacked_once_and_keeps_its_bytecode(tmp_path: Path) -> Non
 
 def test_a_copy_of_which_a_file_is_gone_is_unpacked_anew(tmp_path: Path) -> None:
     """As after a cleaner of temporary directories; nothing else is left beside it."""
-    data = pickle.dumps(TravellingPolicy())
+    data = pickle.dumps(PLUGIN)
     assert unpickle_elsewhere(data, tmp_path).returncode == 0
     (stored,) = (tmp_path / "cache" / "dask-pkgsync" / "carried").iterdir()
-    (stored / "dask_pkgsync" / "model" / "policy.py").unlink()
+    (stored / "dask_pkgsync" / "node" / "nanny.py").unlink()
     assert unpickle_elsewhere(data, tmp_path).returncode == 0
-    assert archive._zipped(stored / "dask_pkgsync") == archive.archive()
+    assert archive.zipped(stored / "dask_pkgsync") == ARCHIVE
     assert list(stored.parent.iterdir()) == [stored]
 
 
 def test_a_configured_cache_directory_is_used(tmp_path: Path) -> None:
     """The carried copy goes where the operator wants our cache to be."""
     chosen = tmp_path / "chosen"
-    finished = unpickle_elsewhere(pickle.dumps(TravellingPolicy()), tmp_path, DASK_PKGSYNC__CACHE_DIRECTORY=str(chosen))
+    finished = unpickle_elsewhere(pickle.dumps(PLUGIN), tmp_path, DASK_PKGSYNC__CACHE_DIRECTORY=str(chosen))
     assert finished.returncode == 0, finished.stderr.decode()
     assert json.loads(finished.stdout)[1].startswith(str(chosen / "carried"))
 
@@ -127,21 +135,22 @@ def test_a_configured_cache_directory_is_used(tmp_path: Path) -> None:
 def test_a_cache_that_cannot_be_written_is_passed_over(tmp_path: Path) -> None:
     """Where the cache cannot be written the carried copy goes to a temporary directory that nobody else may write."""
     (tmp_path / "cache").write_text("a file in the place of the directory")
-    finished = unpickle_elsewhere(pickle.dumps(TravellingPolicy()), tmp_path, TMPDIR=str(tmp_path))
+    finished = unpickle_elsewhere(pickle.dumps(PLUGIN), tmp_path, TMPDIR=str(tmp_path))
     assert finished.returncode == 0, finished.stderr.decode()
     private = tmp_path / f"dask-pkgsync-{os.getuid()}"
     assert json.loads(finished.stdout)[1].startswith(str(private))
     assert private.stat().st_mode & 0o777 == 0o700
     (private / "carried").chmod(0o777)
-    finished = unpickle_elsewhere(pickle.dumps(TravellingPolicy()), tmp_path, TMPDIR=str(tmp_path))
+    finished = unpickle_elsewhere(pickle.dumps(PLUGIN), tmp_path, TMPDIR=str(tmp_path))
     assert f"other users may write to {private / 'carried'}" in finished.stderr.decode()
 
 
 def test_a_damaged_copy_is_refused(tmp_path: Path) -> None:
     """An archive whose bytes are not those of its digest is not imported."""
-    for damage in (b"no archive at all", zlib.compress(archive.archive()[:-1] + b"x")):
-        expression, names = carry.carried("dask_pkgsync.model.policy:policy_from_wire", STATE)[1]
-        finished = unpickle_elsewhere(pickle.dumps(Call(eval, (expression, {**names, "compressed": damage}))), tmp_path)
+    for damage in (b"no archive at all", zlib.compress(ARCHIVE[:-1] + b"x")):
+        expression, names = PLUGIN.__reduce__()[1]
+        names["arguments"]["compressed"] = damage
+        finished = unpickle_elsewhere(pickle.dumps(Call(eval, (expression, names))), tmp_path)
         assert finished.returncode != 0
         assert b"damaged; register the plugin again" in finished.stderr
 
@@ -154,7 +163,7 @@ def test_another_version_gives_way(tmp_path: Path) -> None:
     code = f"import sys; sys.path.insert(0, {str(old.parent)!r}); import dask_pkgsync\n" + UNPICKLE
     finished = subprocess.run(
         [sys.executable, "-c", code],
-        input=pickle.dumps(TravellingPolicy()),
+        input=pickle.dumps(PLUGIN),
         capture_output=True,
         env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")},
         check=False,
@@ -168,16 +177,74 @@ def test_another_version_gives_way(tmp_path: Path) -> None:
 def test_the_same_version_is_used_as_it_is() -> None:
     """Where the same source is imported already nothing is replaced."""
     before = sys.modules["dask_pkgsync"]
-    policy = pickle.loads(pickle.dumps(TravellingPolicy()))
-    assert policy.ignore == {"numpy"}
+    plugin = pickle.loads(pickle.dumps(PLUGIN))
+    asyncio.run(plugin.become())
+    assert type(plugin) is NannySync
+    assert plugin.target == TARGET
     assert sys.modules["dask_pkgsync"] is before
 
 
-def test_the_bootstrap_imports_nothing_of_ours() -> None:
-    """The bootstrap runs before the package is there, so it stands alone."""
-    text = Path(bootstrap.__file__).read_text()
+@pytest.mark.parametrize("module", [bootstrap, stand_in])
+def test_what_travels_as_text_imports_nothing_of_ours(module: ModuleType) -> None:
+    """The stand-in and the bootstrap run before the package is there, so they stand alone."""
+    text = Path(str(module.__file__)).read_text()
     assert "from dask_pkgsync" not in text
     assert "import dask_pkgsync" not in text
+
+
+def test_what_has_travelled_travels_on_as_it_came(tmp_path: Path) -> None:
+    """A process that took a carried copy sends the same bytes on, and does not read the source for it again."""
+    script = """
+import asyncio, hashlib, pickle, shutil, sys
+plugin = pickle.loads(sys.stdin.buffer.read())
+asyncio.run(plugin.become())
+shutil.rmtree(sys.path[0])
+again = pickle.dumps(plugin)
+print(hashlib.sha256(again).hexdigest())
+"""
+    data = pickle.dumps(PLUGIN)
+    finished = unpickle_elsewhere(data, tmp_path, script)
+    assert finished.stdout.decode().strip() == hashlib.sha256(data).hexdigest(), finished.stderr.decode()
+
+
+def test_plugins_that_arrive_together_share_one_copy(tmp_path: Path) -> None:
+    """Several plugins that are loaded in threads at the same time are all of one copy of the package."""
+    script = """
+import asyncio, pickle, sys
+data = sys.stdin.buffer.read()
+plugins = [pickle.loads(data) for _ in range(8)]
+
+async def load():
+    await asyncio.gather(*(plugin.become() for plugin in plugins))
+
+asyncio.run(load())
+print(len({type(plugin) for plugin in plugins}), sum("carried" in entry for entry in sys.path))
+"""
+    finished = unpickle_elsewhere(pickle.dumps(PLUGIN), tmp_path, script)
+    assert finished.stdout.split() == [b"1", b"1"], finished.stderr.decode()
+
+
+def test_unpickling_imports_nothing_of_ours(tmp_path: Path) -> None:
+    """Dask unpickles plugins on an event loop, where nothing is imported: that is done in a thread."""
+    script = """
+import asyncio, pickle, sys, threading
+from distributed.diagnostics.plugin import NannyPlugin
+plugin = pickle.loads(sys.stdin.buffer.read())
+assert isinstance(plugin, NannyPlugin) and plugin.name == "pkgsync"
+print([name for name in sys.modules if name.startswith("dask_pkgsync")])
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("dask_pkgsync"):
+            threads.add(threading.current_thread() is threading.main_thread())
+
+threads = set()
+sys.meta_path.insert(0, Finder())
+asyncio.run(plugin.become())
+print(threads)
+"""
+    finished = unpickle_elsewhere(pickle.dumps(PLUGIN), tmp_path, script)
+    assert finished.stdout.splitlines() == [b"[]", b"{False}"], finished.stderr.decode()
 
 
 def test_the_state_of_a_process_survives_a_newer_copy() -> None:

@@ -18,26 +18,40 @@ from contracts.surroundings import OP, a_moment, client_of, raising, scheduler_h
 from distributed import Nanny, NannyPlugin, Scheduler, SchedulerPlugin, Status, Worker, WorkerPlugin
 from distributed.versions import get_versions
 
+from dask_pkgsync.carry.stand_in import NannyStandIn, SchedulerStandIn, WorkerStandIn
+from dask_pkgsync.carry.travel import carried
+from dask_pkgsync.model.environments.environment import Environment
+from dask_pkgsync.model.policy import Policy
+from dask_pkgsync.model.target import Target
 from dask_pkgsync.node.dask_internals import (
     add_plugin_to_worker,
     answer_calls,
     before_restarts,
+    end_process,
     forget_versions,
+    has_fixed_name,
     has_process,
     is_at_work,
     is_before_registration,
+    is_running,
+    kill_process,
     pickled,
     plugin_loggers,
     plugins_at_start,
+    put_in_place,
     restart_worker,
     running_worker,
+    second_process,
     send_heartbeat,
     set_plugins_at_start,
     tell_at_registration,
+    why_not_two_workers,
 )
 from dask_pkgsync.node.log import log_in_sentences
 from dask_pkgsync.node.nanny import NannySync
+from dask_pkgsync.node.successor import Successor
 from dask_pkgsync.node.worker import WorkerSync
+from dask_pkgsync.scanning.installed import this_interpreter
 from dask_pkgsync.scheduler.dask_internals import add_plugin_at, end_node, remove_plugin_at
 from dask_pkgsync.scheduler.rollout.node_rpc import NodeRpc
 
@@ -138,6 +152,49 @@ async def _idle_nanny(scheduler: Scheduler) -> Any:
         yield nanny
     finally:
         await nanny.close()
+
+
+class Unloadable:
+    """Travels as a plugin of ours that cannot be loaded where it arrives."""
+
+    def __init__(self, role: Any) -> None:
+        self.role = role
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as our plugins are pickled."""
+        return carried(self.role, "dask_pkgsync.nowhere:nothing", None)
+
+
+@relied_on_by(SchedulerStandIn, NannyStandIn, WorkerStandIn)
+async def a_plugin_may_become_another_object_while_it_is_set_up() -> None:
+    """Dask keeps the object that it has unpickled, awaits what sets it up, and answers or raises what that raises."""
+    target = Target(Environment.of(this_interpreter(), ()), Policy())
+    async with scheduler_here() as scheduler, _idle_nanny(scheduler) as nanny, worker_of(scheduler) as worker:
+        plugin = pickled(WorkerSync(target, sent_by="client's nanny"))
+        assert await add_plugin_at(scheduler, worker.address, plugin, OP, nanny=False) == ""
+        assert type(worker.plugins[OP]) is WorkerSync
+        assert "nowhere" in await add_plugin_at(scheduler, worker.address, _unloadable("worker"), OP, nanny=False)
+        assert "nowhere" in (await nanny.plugin_add(plugin=_unloadable("nanny")))["exception_text"]
+        with raising(ModuleNotFoundError, "nowhere"):
+            await scheduler.register_scheduler_plugin(plugin=_unloadable("scheduler"), idempotent=False)
+        assert worker.status == Status.running, "where Dask tells of the error, the worker goes on"
+
+
+@relied_on_by(WorkerStandIn)
+async def a_worker_may_close_while_it_sets_up_the_schedulers_plugins() -> None:
+    """A worker that closes while it sets up what came with the scheduler's answer runs no task."""
+    async with scheduler_here() as scheduler, client_of(scheduler) as client:
+        scheduler.worker_plugins[OP] = _unloadable("worker")
+        worker = Worker(scheduler.address, nthreads=1, dashboard=False, dashboard_address=":0")
+        future = client.submit(sum, [1, 2])
+        with contextlib.suppress(Exception):  # whatever the start of a closed worker raises
+            await worker
+        await until(lambda: worker.status == Status.closed and not scheduler.workers)
+        assert future.status == "pending"
+
+
+def _unloadable(role: str) -> bytes:
+    return pickled(Unloadable(role))  # type: ignore[arg-type]
 
 
 @relied_on_by(plugin_loggers, log_in_sentences)
@@ -281,6 +338,112 @@ async def a_nanny_starts_its_worker_again_by_instantiate() -> None:
             await until(lambda: "second" in calls and nanny.process.status == Status.running)
             before_restarts(nanny, None)
             assert "instantiate" not in vars(nanny)
+
+
+class Waits(WorkerPlugin):
+    """Waits in a worker that has not registered, until its nanny answers."""
+
+    name = OP
+
+    async def setup(self, worker: Worker) -> None:
+        """Wait."""
+        await worker.rpc(str(worker.nanny)).contract_turn()
+
+
+@contextlib.asynccontextmanager
+async def _two_processes(scheduler: Scheduler, **rest: Any) -> Any:
+    """Run a nanny, and a second process of its, which waits before it registers until an event is set."""
+    asked, turn = asyncio.Event(), asyncio.Event()
+
+    async def contract_turn() -> None:
+        asked.set()
+        await turn.wait()
+
+    async with Nanny(scheduler.address, nthreads=1, dashboard=False, dashboard_address=":0", **rest) as nanny:
+        answer_calls(nanny, contract_turn=contract_turn)
+        process = second_process(nanny, OP, [Waits()])
+        starting = asyncio.ensure_future(process.start())
+        try:
+            await until(lambda: asked.is_set() or starting.done())
+            yield nanny, process, starting, turn
+        finally:
+            await kill_process(process)
+            await asyncio.wait({starting})
+
+
+@relied_on_by(second_process, put_in_place, is_running, end_process, why_not_two_workers, Successor)
+async def a_nanny_goes_on_with_another_process_that_is_put_in_place_of_its_own() -> None:
+    """A second `WorkerProcess` with a nanny's arguments registers beside the first, and may take its place."""
+    async with scheduler_here() as scheduler, _two_processes(scheduler) as (nanny, process, starting, turn):
+        former, first = nanny.process, str(nanny.worker_address)
+        assert list(scheduler.workers) == [first], "the second one waits"
+        assert not is_running(process)
+        turn.set()
+        assert await starting == Status.running
+        assert is_running(process)
+        assert scheduler.workers[process.worker_address].nanny == nanny.address
+        set_plugins_at_start(nanny, OP, [OfWorker("again")])
+        put_in_place(nanny, process)
+        await end_process(former, 5, OP)
+        await until(lambda: list(scheduler.workers) == [nanny.worker_address])
+        assert (nanny.status, former.status) == (Status.running, Status.stopped)
+        second = nanny.pid
+        assert why_not_two_workers(nanny, OP) == ""
+        os.kill(second, signal.SIGKILL)
+        await until(lambda: nanny.pid not in (None, second) and nanny.process.status == Status.running)
+        assert told(scheduler, nanny.worker_address) == ("again", True, False), "the plugins are the nanny's"
+
+
+@relied_on_by(second_process, kill_process, Successor)
+async def a_second_process_of_a_nanny_can_be_killed_while_it_waits() -> None:
+    """A `WorkerProcess` that has not registered ends when its process is killed; the nanny and its worker go on."""
+    async with scheduler_here() as scheduler, _two_processes(scheduler) as (nanny, process, starting, _):
+        first = nanny.pid
+        await kill_process(process)
+        with contextlib.suppress(Exception):  # an old one has nothing to read from any more
+            assert await starting != Status.running
+        assert not is_running(process)
+        await kill_process(process)
+        assert (nanny.pid, nanny.status, len(scheduler.workers)) == (first, Status.running, 1)
+
+
+@relied_on_by(has_fixed_name, Successor)
+async def a_scheduler_refuses_a_second_worker_of_one_name() -> None:
+    """A worker whose name another one has does not start, and that other one goes on."""
+    async with scheduler_here() as scheduler, _two_processes(scheduler, name="one") as (nanny, _, starting, turn):
+        assert has_fixed_name(nanny)
+        turn.set()
+        with raising(RuntimeError, "failed to start"):
+            await starting
+        assert list(scheduler.workers) == [nanny.worker_address]
+
+
+@relied_on_by(why_not_two_workers, has_fixed_name)
+async def a_worker_process_keeps_the_arguments_of_its_workers() -> None:
+    """`worker_kwargs` of a `WorkerProcess` has what a nanny was given for its workers, by the names of `Worker`."""
+    given = {"worker_port": 0, "contact_address": None, "resources": {"GPU": 1}, "preload": ["json"], "services": None}
+    async with scheduler_here() as scheduler:
+        async with Nanny(scheduler.address, nthreads=1, dashboard_address=":0", name="x", **given) as nanny:
+            assert has_fixed_name(nanny)
+            kwargs = nanny.process.worker_kwargs
+            assert "resources" in why_not_two_workers(nanny, OP)
+            kwargs["resources"] = None
+            assert "preloads" in why_not_two_workers(nanny, OP)
+            kwargs["preload"] = ["dask_pkgsync.preload"]
+            assert why_not_two_workers(nanny, OP) == ""
+            for name, value in {
+                "port": 4321,
+                "dashboard_address": "127.0.0.1:8787",
+                "contact_address": "tcp://x",
+            }.items():
+                assert name in kwargs
+                before, kwargs[name] = kwargs[name], value
+                assert name in why_not_two_workers(nanny, OP)
+                kwargs[name] = before
+            kwargs["plugins"] = [Waits()]
+            assert why_not_two_workers(nanny, OP) == ""
+            assert "plugins" in why_not_two_workers(nanny, "another name")
+        assert why_not_two_workers(nanny, OP) == "no worker runs"
 
 
 # -- a worker ---------------------------------------------------------------------------------------------------------

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -58,3 +61,38 @@ def test_a_nanny_builds_no_second_layer_where_one_will_do() -> None:
     own = prepare_running(Target(late, Policy()), nothing, nothing, children=Prepared(plan, COMPLETE, base=base))
     assert own.plan.skipped == (Skip("pytest", "0.1", TOO_LATE),)
     assert own.layer is None
+
+
+class CountedPreparations:
+    """Prepares nothing, once all have asked for it; fails as often as it is told to, and counts."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.calls, self.failures = 0, failures
+        self.has_begun, self.may_go_on = threading.Event(), threading.Event()
+
+    def __call__(self, *_: Any) -> Prepared:
+        self.calls += 1
+        number = self.calls
+        self.has_begun.set()
+        self.may_go_on.wait(60)
+        if number <= self.failures:
+            raise LayerError("install", "no space left", advice="")
+        return Prepared(Plan(()), None)
+
+
+@pytest.mark.parametrize(("failures", "calls", "succeed"), [(0, 1, 4), (1, 4, 3)])
+def test_nannies_of_a_process_prepare_once(failures: int, calls: int, succeed: int) -> None:
+    """What one nanny prepares is that of all that ask meanwhile; where it fails, each of the others tries by itself."""
+    server: Any = SimpleNamespace(scheduler=None)
+    prepare = CountedPreparations(failures)
+
+    async def run() -> list[Any]:
+        agents = [NannyAgent(server) for _ in range(4)]
+        tasks = [asyncio.create_task(agent.prepare_together("test", prepare, TARGET)) for agent in agents]
+        await asyncio.to_thread(prepare.has_begun.wait)
+        prepare.may_go_on.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    found = asyncio.run(run())
+    assert prepare.calls == calls
+    assert sum(isinstance(one, Prepared) for one in found) == succeed

@@ -58,7 +58,7 @@ def test_a_hostile_target_is_refused_by_every_node(
             from dask_pkgsync.carry.travel import carried
 
             state = {"target": self.wire, "client": ""}
-            return carried("dask_pkgsync.scheduler.plugin:registered_plugin", state)
+            return carried("scheduler", "dask_pkgsync.scheduler.plugin:registered_plugin", state)
 
     plugin = Hostile(environment_with(base_environment, {"six": "1.17.0"}))
     good = target_to_wire(plugin.target)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from clusters import environment_with, imported_version, on_workers
+from contracts.surroundings import client_of, scheduler_here, until, worker_of
 
 import dask_pkgsync as pkgsync
+from dask_pkgsync.scheduler.rollout.drain import Drain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -211,3 +214,23 @@ def test_an_empty_cluster_and_an_impatient_operator_do_not_wait(
         pkgsync.sync(client, other_six(base_environment), restart="now", progress=False)
         assert "drained" not in [event["action"] for _, event in client.get_events("pkgsync")]
         future.cancel()
+
+
+def test_an_idle_worker_gets_no_task_before_it_is_restarted() -> None:
+    """From the answer of the scheduler on that it may be restarted, a worker is given no tasks, until it is freed."""
+
+    async def look() -> None:
+        async with scheduler_here() as scheduler, worker_of(scheduler) as worker, client_of(scheduler) as client:
+            state = scheduler.workers[worker.address]
+            state.nanny = "tcp://nanny"
+            drain = Drain(scheduler, lambda _: None)
+            drain.begin("drained")
+            assert await drain.handle_drain(worker.address, "tcp://nanny") == {"go": True, "lost": ""}
+            assert state not in scheduler.running
+            future = client.submit(sum, [1, 2])
+            await until(lambda: future.key in scheduler.tasks)
+            assert not state.processing
+            drain.free(worker.address)
+            assert await future == 3
+
+    asyncio.run(look())

@@ -14,7 +14,6 @@ from dask_pkgsync.scheduler.dask_internals import free_worker, hold_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeGuard
 
     from distributed import Scheduler
     from distributed.scheduler import WorkerState
@@ -28,8 +27,8 @@ _LONG_PAUSE = 1.0
 class Drain:
     """Drains workers that hold results or run tasks, a few at a time; idle workers may be restarted at once.
 
-    A worker that cannot be drained is held: it finishes its tasks, its peers can fetch its results, and it gets no new
-    tasks.
+    An idle worker is held until it is restarted, and so is a worker that cannot be drained: it finishes its tasks, its
+    peers can fetch its results, and it gets no new tasks.
 
     Parameters
     ----------
@@ -90,7 +89,10 @@ class Drain:
             ``go``: whether the worker may be restarted. ``lost``: the results and tasks that it still has, as text.
         """
         state = self.scheduler.workers.get(Field(worker, "worker").text())
-        if (self.at_once and not self.timeout) or not _is_busy(state) or Field(node, "node").text() != state.nanny:
+        if (self.at_once and not self.timeout) or state is None or Field(node, "node").text() != state.nanny:
+            return {"go": True, "lost": ""}
+        if not (state.has_what or state.processing):
+            self._hold(state)  # in the same moment, so that it gets no task before another worker has its place
             return {"go": True, "lost": ""}
         await self.places.acquire()
         self.taken.add(node)
@@ -161,10 +163,6 @@ class Drain:
 
 def _stimulus() -> str:
     return f"pkgsync-drain-{monotonic()}"
-
-
-def _is_busy(state: WorkerState | None) -> TypeGuard[WorkerState]:
-    return state is not None and bool(state.has_what or state.processing)
 
 
 def _has_running_peers(scheduler: Scheduler, state: WorkerState) -> bool:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.reports.failure import NodeFailure, failure_from_wire
 from dask_pkgsync.model.reports.sync import NodeReport, outcome_of, report_from_wire
-from dask_pkgsync.model.target import target_to_wire
 from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.node.worker import NAME
 from dask_pkgsync.scheduler.dask_internals import add_plugin_at, end_node, remove_plugin_at
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.reports.sync import Outcome
     from dask_pkgsync.model.target import Target
     from dask_pkgsync.scheduler.rollout.nodes import Node
+    from dask_pkgsync.scheduler.rollout.parcels import Parcels
 
 
 class NodeRpc:
@@ -27,14 +27,15 @@ class NodeRpc:
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
 
-    async def prepare(self, node: Node, target: Target, plugin: bytes) -> NodeReport | NodeFailure:
+    async def prepare(self, node: Node, parcels: Parcels) -> NodeReport | NodeFailure:
         """Give a node our plugin, and let it build the layer that it needs for the target."""
         try:
             is_nanny = node.role == "nanny"
+            plugin = parcels.nanny if is_nanny else parcels.worker
             if raised := await add_plugin_at(self.scheduler, node.address, plugin, NAME, nanny=is_nanny):
                 problem = f"dask-pkgsync's plugin could not be set up on this node: {raised}"
                 return NodeFailure(node.address, "prepare", problem[:2000], _SEE_LOG)
-            answer = await self.scheduler.rpc(node.address).pkgsync_prepare(target=target_to_wire(target))
+            answer = await self.scheduler.rpc(node.address).pkgsync_prepare(target=parcels.target)
             return failure_from_wire(answer["failure"]) if "failure" in answer else report_from_wire(answer["report"])
         except Exception as error:  # noqa: BLE001  # a lost node, or any error that it raised while it unpickled our plugin
             return _lost_node(node.address, "prepare", error)

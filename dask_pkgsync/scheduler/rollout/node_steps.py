@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -9,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 from dask_pkgsync.model.reports.failure import NodeFailure
 from dask_pkgsync.model.reports.status import LEFT_ALONE
 from dask_pkgsync.node.agent import expected, failure_of
-from dask_pkgsync.node.dask_internals import pickled
 from dask_pkgsync.node.log import logger
-from dask_pkgsync.node.nanny import NannySync
-from dask_pkgsync.node.worker import WorkerSync
 from dask_pkgsync.scheduler.rollout.node_rpc import NodeRpc
+from dask_pkgsync.scheduler.rollout.parcels import parcels_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.scheduler.rollout.drain import Drain
     from dask_pkgsync.scheduler.rollout.nodes import Node, Nodes
     from dask_pkgsync.scheduler.rollout.own_node import SchedulerNode
+    from dask_pkgsync.scheduler.rollout.parcels import Parcels
 
 WAITS = "; not restarted yet, and takes no tasks until it is"
 """The end of the note about a node whose worker could not be drained, after the reason and what the worker has."""
@@ -56,21 +56,21 @@ class NodeSteps:
     ) -> None:
         self.own_node, self.nodes, self.drain, self.log_event = own_node, nodes, drain, log_event
         self.rpc = NodeRpc(scheduler)
-        self.plugins: tuple[Target | None, dict[str, bytes]] = None, {}
-        """A target, and the pickled plugins that bring it to nannies and to workers without a nanny, by role."""
+        self.making = asyncio.Lock()
+        self.made: tuple[Target, Parcels] | None = None
+        """The target that was sent last, and what brings it to nodes."""
 
-    def plugin(self, role: str, target: Target) -> bytes:
-        """Return the pickled plugin that brings a target to nannies, or to workers without a nanny."""
-        pickled_for, plugins = self.plugins
-        if pickled_for is not target:
-            plugins = {"nanny": pickled(NannySync(target)), "worker": pickled(WorkerSync(target))}
-            self.plugins = target, plugins
-        return plugins[role]
+    async def parcels(self, target: Target) -> Parcels:
+        """Return what brings a target to nodes; it is made in a thread, and once for all nodes."""
+        async with self.making:
+            if self.made is None or self.made[0] is not target:
+                self.made = target, await asyncio.to_thread(parcels_of, target)
+            return self.made[1]
 
     async def prepare(self, node: Node, target: Target) -> None:
         """Let a node plan, and build the layer that it needs; its running processes do not change."""
         self.nodes.step(node.address, node.role, "prepare", "started")
-        answer = await self.rpc.prepare(node, target, self.plugin(node.role, target))
+        answer = await self.rpc.prepare(node, await self.parcels(target))
         if isinstance(answer, NodeFailure):
             self.nodes.fail(answer, node.role)
             return

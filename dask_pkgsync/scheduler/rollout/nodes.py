@@ -128,11 +128,17 @@ class Nodes:
 
     def is_verified(self, node: Node, target: Target) -> bool:
         """Whether the present worker of a node registered in the target."""
-        return any(
-            self._registered_in(ws, target)
-            for ws in self.scheduler.workers.values()
-            if _node_of(ws).address == node.address
-        )
+        return node.address in self._verified(target)
+
+    def _verified(self, target: Target) -> set[str]:
+        """Return the addresses of the nodes whose workers registered in the target.
+
+        For a moment, a worker and its successor are both registered, before the worker closes.
+        """
+        found = {True: set[str](), False: set[str]()}
+        for ws in self.scheduler.workers.values():
+            found[self._registered_in(ws, target)].add(_node_of(ws).address)
+        return found[True] - found[False]
 
     def _registered_in(self, ws: WorkerState, target: Target) -> bool:
         """Whether a worker registered in the target, and its node has not activated another one since."""
@@ -186,8 +192,7 @@ class Nodes:
         changes : mapping of str to sequence of str
             By address, what has changed on nodes since they took the target, a line each.
         """
-        workers = self.scheduler.workers.values()
-        verified = {_node_of(ws).address for ws in workers if target is not None and self._registered_in(ws, target)}
+        verified = self._verified(target) if target is not None else set()
         default = BASE if target is None else "unknown"
         statuses = [self.states.get(self.scheduler_address, NodeStatus(self.scheduler_address, "scheduler", default))]
         for node in self.connected():

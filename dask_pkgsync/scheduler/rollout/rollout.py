@@ -137,13 +137,14 @@ class Rollout:
 
     async def _adopt(self, target: Target, restart: str) -> None:
         """Let new nodes start in the target, and bring all others to it."""
+        parcels = await self.steps.parcels(target)
         self.adopting = True
         self._cancel_deferred()
         self.drain.begin(restart)
         try:
-            await self._activate_all(target)
+            await self._activate_all(target, parcels.nanny)
         finally:  # after an unexpected error, too: only this plugin verifies a worker without a nanny
-            give_new_workers(self.scheduler, NAME, self.steps.plugin("worker", target))
+            give_new_workers(self.scheduler, NAME, parcels.worker)
             self.adopting = False
 
     async def _roll_back(self, before: Target | None) -> None:
@@ -208,21 +209,31 @@ class Rollout:
         self.log_event({"action": "sync-failed", "failed": sorted(failures)})
         return SyncError(failures)
 
-    async def _activate_all(self, target: Target) -> None:
-        """Activate the target on every node, also on those that join meanwhile; remove the nodes where that fails."""
+    async def _activate_all(self, target: Target, plugin: bytes) -> None:
+        """Activate the target on every node, also on those that join meanwhile; remove the nodes where that fails.
+
+        Parameters
+        ----------
+        target : Target
+        plugin : bytes
+            Our pickled plugin for nannies.
+        """
         self.target = target
-        give_new_nannies(self.scheduler, NAME, self.steps.plugin("nanny", target))
+        give_new_nannies(self.scheduler, NAME, plugin)
         # New workers get no plugin yet. With the new one, a worker whose nanny started before this point would fail its
         # verification, instead of being brought to the target below. With the old one, a worker that started in the new
         # target would be verified against the old one.
         give_new_workers(self.scheduler, NAME, None)
-        await self.steps.activate_scheduler(target)
-        for _ in range(ROUNDS):
-            await started_nannies(self.scheduler)  # they may have asked for their plugins before ours was set
-            nodes = [node for node in self.nodes.unverified(target) if node.address not in self.nodes.failures]
-            if not nodes:
-                break
-            await asyncio.gather(*(self.steps.prepare_and_activate(node, target) for node in nodes))
+        own = asyncio.create_task(self.steps.activate_scheduler(target))
+        try:
+            for _ in range(ROUNDS):
+                await started_nannies(self.scheduler)  # they may have asked for their plugins before ours was set
+                nodes = [node for node in self.nodes.unverified(target) if node.address not in self.nodes.failures]
+                if not nodes:
+                    break
+                await asyncio.gather(*(self.steps.prepare_and_activate(node, target) for node in nodes))
+        finally:
+            await own
         while unverified := self.nodes.unverified(target):
             for node in unverified:
                 await self.steps.expel(node)
