@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import pathlib
     import zipfile
     from collections.abc import Iterator
     from typing import Any
@@ -24,7 +25,7 @@ def load(compressed: bytes, digest: str, factory: str, state: object, *, yields:
     Parameters
     ----------
     compressed : bytes
-        A zip of the package's source, compressed with `zlib.compress`.
+        A zip of the package's source, compressed with `zlib.compress`; empty where this host has it (`is_here`).
     digest : str
         SHA-256 of the zip; a package with the same digest that is importable already is used instead.
     factory : str
@@ -41,11 +42,66 @@ def load(compressed: bytes, digest: str, factory: str, state: object, *, yields:
         if not _is_importable(digest):
             if yields:
                 _refuse_where_guarded()
-            archive = _decompressed(compressed, digest)
-            _replace_by(_unpack(archive, "%s-%s" % (PACKAGE, digest[:32])))
-            importlib.import_module(PACKAGE + ".carry.archive").receive(archive, compressed)
+            if compressed:
+                archive = _decompressed(compressed, digest)
+                _replace_by(_unpack(archive, _name(digest)))
+                importlib.import_module(PACKAGE + ".carry.archive").receive(archive, compressed)
+            else:
+                _replace_by(_unpacked(digest))
         function = getattr(importlib.import_module(module), name)
     return function(state)
+
+
+def is_here(digest: str) -> bool:
+    """Whether this process can import the package of this digest without anything that has to travel."""
+    return _is_importable(digest) or bool(_unpacked(digest))
+
+
+def _name(digest: str) -> str:
+    return "%s-%s" % (PACKAGE, digest[:32])
+
+
+def _unpacked(digest: str) -> str:
+    """Return the directory in which another process of this host has unpacked the package; empty if there is none."""
+    import hashlib
+    import os
+    import pathlib
+
+    for directory in _directories():
+        path = os.path.join(directory, _name(digest))
+        try:
+            _refuse_planted(directory)
+            package = pathlib.Path(path, PACKAGE)
+            if package.is_dir() and hashlib.sha256(zipped(package)).hexdigest() == digest:
+                return path
+        except OSError:  # not readable, or another user's: look into the next one
+            continue
+    return ""
+
+
+def zipped(package: pathlib.Path, left_out: tuple[str, ...] = ()) -> bytes:
+    """Return a zip of a package's source, whose bytes depend on the source alone.
+
+    So its files are stored without compression, in the order of their names, and with one fixed date. The copy that a
+    process has unpacked from an archive gives the same archive again.
+
+    Parameters
+    ----------
+    package : Path
+    left_out : tuple of str
+        Beginnings of the paths of files that are left out, relative to the package.
+    """
+    import io
+    import zipfile
+
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as bundle:
+        for path in sorted(package.rglob("*")):
+            name = path.relative_to(package).as_posix()
+            if path.suffix in (".py", ".yaml") and not name.startswith(left_out):
+                entry = zipfile.ZipInfo("%s/%s" % (package.name, name), date_time=(1980, 1, 1, 0, 0, 0))
+                bundle.writestr(entry, path.read_bytes())
+    return buffer.getvalue()
 
 
 def _one_at_a_time() -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from distributed import Status
@@ -27,25 +28,61 @@ class StandIn:
     Parameters
     ----------
     bootstrap : str
-        The text of `carry.bootstrap`.
+        The text of `carry.bootstrap`; empty if it has to be asked for.
     arguments : dict
-        The arguments of its function `load`, which returns the plugin.
+        The arguments of its function `load`, which returns the plugin. If they have to be asked for, only ``target``.
     """
 
     name = "pkgsync"
+    role = ""
 
     def __init__(self, bootstrap: str, arguments: dict[str, Any]) -> None:
         self.bootstrap, self.arguments = bootstrap, arguments
 
-    async def become(self) -> None:
-        """Load the plugin in a thread, and become it: Dask keeps this object among its plugins."""
+    async def become(self, ask: Any = None) -> bool:
+        """Load the plugin in a thread, and become it: Dask keeps this object among its plugins.
+
+        Parameters
+        ----------
+        ask : callable, optional
+            The scheduler's handler that gives what this object only refers to.
+
+        Returns
+        -------
+        bool
+            False if the cluster has no target any more, so that there is nothing to become.
+        """
+        if not self.bootstrap and not await self._receive(ask):
+            return False
         plugin = await asyncio.to_thread(self._load)
         self.__class__, self.__dict__ = type(plugin), vars(plugin)
+        return True
+
+    async def _receive(self, ask: Any) -> bool:
+        """Ask the scheduler for the content of this plugin, and for the source where this host does not have it."""
+        target = self.arguments["target"]
+        for with_source in (False, True):
+            parcel = await ask(role=self.role, target=target, with_source=with_source)
+            if parcel is None:
+                message = "the scheduler has sent a plugin of dask-pkgsync, and does not answer what is in it"
+                raise ImportError(message)
+            if not parcel:
+                return False
+            self.bootstrap, self.arguments = parcel["bootstrap"], parcel["arguments"]
+            if with_source or await asyncio.to_thread(self._has_source):
+                break
+        return True
+
+    def _has_source(self) -> bool:
+        return bool(self._bootstrap()["is_here"](self.arguments["digest"]))
 
     def _load(self) -> Any:
+        return self._bootstrap()["load"](**self.arguments)
+
+    def _bootstrap(self) -> dict[str, Any]:
         names: dict[str, Any] = {"__name__": "dask_pkgsync_bootstrap"}
         exec(compile(self.bootstrap, "dask_pkgsync/carry/bootstrap.py", "exec"), names)  # noqa: S102  # our own text
-        return names["load"](**self.arguments)
+        return names
 
 
 class SchedulerStandIn(StandIn, SchedulerPlugin):
@@ -60,26 +97,39 @@ class SchedulerStandIn(StandIn, SchedulerPlugin):
 class NannyStandIn(StandIn, NannyPlugin):
     """Stands in for a plugin of a nanny; where loading fails, the scheduler's gate lets no worker of it register."""
 
+    role = "nanny"
+
     async def setup(self, nanny: Nanny) -> None:
         """Become the plugin, and set it up."""
-        await self.become()
-        await self.setup(nanny)
+        if await self.become(nanny.scheduler.pkgsync_parcel):
+            await self.setup(nanny)
 
 
 class WorkerStandIn(StandIn, WorkerPlugin):
     """Stands in for a plugin of a worker; where loading fails, the worker takes no tasks."""
 
+    role = "worker"
+
     async def setup(self, worker: Worker) -> None:
-        """Become the plugin, and set it up."""
+        """Become the plugin, and set it up; a worker that its nanny has verified against the same target needs none."""
+        if worker.nanny and not self.bootstrap and _verified_against() == self.arguments["target"]:
+            return
         try:
-            await self.become()
+            is_there = await self.become(worker.scheduler.pkgsync_parcel)
         except Exception as error:
             if worker.status == Status.running and not worker.periodic_callbacks["heartbeat"].is_running():
                 await _leave(
                     worker, error
                 )  # it has just registered: Dask would only log the error, and let it take tasks
             raise
-        await self.setup(worker)
+        if is_there:
+            await self.setup(worker)
+
+
+def _verified_against() -> str:
+    """Return the name of the target that this process was verified against (`process.state`); empty if none."""
+    state = getattr(sys.modules.get("_dask_pkgsync_process"), "state", None)
+    return getattr(state, "target", "")
 
 
 async def _leave(worker: Worker, error: Exception) -> None:

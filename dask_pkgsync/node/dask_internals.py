@@ -20,7 +20,7 @@ from distributed.protocol.pickle import dumps
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from distributed import Nanny, NannyPlugin, WorkerPlugin
+    from distributed import Nanny, WorkerPlugin
     from distributed.core import Server
 
 
@@ -39,8 +39,8 @@ def answer_calls(server: Server, **handlers: Callable[..., Any]) -> None:
     server.handlers.update(handlers)
 
 
-def pickled(plugin: NannyPlugin | WorkerPlugin) -> bytes:
-    """Return a plugin pickled as Dask sends it to nannies and workers.
+def pickled(plugin: object) -> bytes:
+    """Return a plugin, or what unpickles as one, pickled as Dask sends it to nannies and workers.
 
     Notes
     -----

@@ -68,7 +68,7 @@ class NannySync(NannyPlugin):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle together with the source of this package."""
-        return carried("nanny", f"{__name__}:nanny_sync", target_to_wire(self.target))
+        return carried("nanny", *nanny_parcel(target_to_wire(self.target)))
 
     async def setup(self, nanny: Nanny) -> None:
         """Answer the scheduler's calls; in a nanny that is starting, also prepare the target for its worker."""
@@ -89,6 +89,11 @@ class NannySync(NannyPlugin):
         """Let the next worker process start in the base."""
         await discard_of(nanny)
         await NannyAgent(nanny).unconfigure()
+
+
+def nanny_parcel(target: dict[str, Any]) -> tuple[str, object]:
+    """Return the function that makes the plugin, as ``module:name``, and its argument, for a target as plain data."""
+    return f"{__name__}:nanny_sync", target
 
 
 def nanny_sync(state: object) -> NannySync:

@@ -62,14 +62,13 @@ class WorkerSync(WorkerPlugin):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle together with the source of this package."""
-        layer = layer_to_wire(self.layer) if self.layer else None
-        state = {
-            "target": target_to_wire(self.target),
-            "layer": layer,
+        factory, state = worker_parcel(target_to_wire(self.target))
+        state |= {
+            "layer": layer_to_wire(self.layer) if self.layer else None,
             "sent-by": self.sent_by,
             "waits": self.waits,
         }
-        return carried("worker", f"{__name__}:worker_sync", state)
+        return carried("worker", factory, state)
 
     async def setup(self, worker: Worker) -> None:
         """Verify this process against the target; activate the target first, where it is not active."""
@@ -188,6 +187,14 @@ class WorkerAgent(NodeAgent):
         still = f"the worker still has modules of the released environment: {', '.join(modules[:5])}; restart it"
         note = still if modules else ""
         return {"outcome": "live" if modules else "matched", "detail": note}
+
+
+def worker_parcel(target: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the function that makes the plugin, as ``module:name``, and its argument, for a target as plain data.
+
+    The plugin is that of the scheduler.
+    """
+    return f"{__name__}:worker_sync", {"target": target, "layer": None, "sent-by": "scheduler", "waits": False}
 
 
 def worker_sync(state: dict[str, Any]) -> WorkerSync:

@@ -37,6 +37,7 @@ class Handlers:
     def by_name(self) -> dict[str, Any]:
         """Return every handler, by the name under which nodes and clients call it."""
         return {
+            "pkgsync_parcel": self.handle_parcel,
             "pkgsync_failed": self.handle_failed,
             "pkgsync_report": self.handle_report,
             "pkgsync_status": self.handle_status,
@@ -50,6 +51,11 @@ class Handlers:
         }
 
     # -- nodes --------------------------------------------------------------------------------------------------------
+
+    async def handle_parcel(self, role: object, target: object, with_source: object = False, **_: object) -> Any:  # noqa: FBT002  # as nodes send it
+        """Return what a node needs to become the plugin that it has a reference to; empty if there is no target."""
+        wanted = Field(role, "role").text(20), Field(target, "target").text(100)
+        return await self.controller.rollout.steps.content(*wanted, with_source=with_source is True)
 
     async def handle_failed(self, failure: object, **_: object) -> None:
         """Note that a node could not be verified."""

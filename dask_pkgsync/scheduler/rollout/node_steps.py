@@ -59,6 +59,8 @@ class NodeSteps:
         self.making = asyncio.Lock()
         self.made: tuple[Target, Parcels] | None = None
         """The target that was sent last, and what brings it to nodes."""
+        self.in_force: tuple[Target, Parcels] | None = None
+        """The same of the target that new nodes start in."""
 
     async def parcels(self, target: Target) -> Parcels:
         """Return what brings a target to nodes; it is made in a thread, and once for all nodes."""
@@ -66,6 +68,35 @@ class NodeSteps:
             if self.made is None or self.made[0] is not target:
                 self.made = target, await asyncio.to_thread(parcels_of, target)
             return self.made[1]
+
+    async def adopt(self, target: Target | None) -> Parcels | None:
+        """Answer new nodes with a target from now on, or with none; return what brings it to nodes."""
+        parcels = await self.parcels(target) if target is not None else None
+        self.in_force = (target, parcels) if target is not None and parcels is not None else None
+        return parcels
+
+    async def content(self, role: str, target: str, *, with_source: bool) -> dict[str, Any]:
+        """Return what a node needs that has a reference to a target (`carry.travel.parcel`).
+
+        Parameters
+        ----------
+        role : str
+            ``nanny`` or ``worker``.
+        target : str
+            Name of the target. If it is not to be had any more, the content is that of the target in force.
+        with_source : bool
+            Whether the node needs the source of this package.
+
+        Returns
+        -------
+        dict
+            Empty if the cluster has no target.
+        """
+        known = [one for one in (self.in_force, self.made) if one is not None]
+        found = next((parcels for one, parcels in known if one.id == target), None)
+        if found is None and self.in_force is not None:
+            found = self.in_force[1]
+        return await asyncio.to_thread(found.content, role, with_source=with_source) if found is not None else {}
 
     async def prepare(self, node: Node, target: Target) -> None:
         """Let a node plan, and build the layer that it needs; its running processes do not change."""
