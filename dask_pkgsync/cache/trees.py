@@ -37,7 +37,9 @@ class Tree:
         self.root = root
         self.files: dict[str, os.stat_result] = {}
         """By path relative to the root, with ``/``. What lies in places for bytecode is left out."""
-        self._directories: list[str] = []
+        self.directories: list[str] = []
+        """Their paths relative to the root, with ``/`` behind each; that of the root is empty. Places for bytecode are
+        left out."""
         self._of_modules: list[str] = []
         """The directories that hold modules, and have no place for their bytecode."""
         pending = [""]
@@ -56,7 +58,7 @@ class Tree:
                     has_bytecode = True
                 else:
                     pending.append(f"{directory}{name}/")
-        self._directories.append(directory)
+        self.directories.append(directory)
         if has_modules and not has_bytecode:
             self._of_modules.append(directory)
 
@@ -69,7 +71,7 @@ class Tree:
         for directory in self._of_modules:
             if _TESTS.isdisjoint(directory.split("/")):
                 os.mkdir(f"{self.root}/{directory}{BYTECODE}")  # noqa: PTH102
-        for directory in filter(None, self._directories):
+        for directory in filter(None, self.directories):
             make_read_only(f"{self.root}/{directory}")
 
 

@@ -41,9 +41,21 @@ class Uv:
     def install_argv(
         self, environment: Path, requirements: Path, indexes: Indexes = OWN, *, offline: bool = False
     ) -> list[str]:
-        """Return the argument vector that installs exact versions and wheels."""
+        """Return the argument vector that installs exact versions and wheels.
+
+        By default uv 0.13 clones files where the file system can do that. Links are made faster, share memory between
+        the processes of all layers, and show that a file was verified before (`cache.verified`).
+        """
         python = environment / "bin" / "python"
-        options = ["--no-deps", *index_options(indexes), *(["--offline"] if offline else []), "--python", str(python)]
+        options = [
+            "--no-deps",
+            "--link-mode",
+            "hardlink",
+            *index_options(indexes),
+            *(["--offline"] if offline else []),
+            "--python",
+            str(python),
+        ]
         return [*self.common(), "pip", "install", *options, "-r", str(requirements)]
 
     def resolve_argv(self, requirements: Path, constraints: Path, indexes: Indexes = OWN) -> list[str]:

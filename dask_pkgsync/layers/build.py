@@ -276,15 +276,15 @@ def _complete_instead(
 
 
 def _publish(tree: Tree, final: Path, facts: dict[str, Any]) -> None:
-    """Write manifest and marker, as the last files, make the layer read-only, and rename it into place.
+    """Make the layer read-only, write manifest and marker, as the last files, and rename it into place.
 
     Nothing is forced to the disk: after a crash, a layer without a readable marker does not exist, and one whose files
     are not those in its manifest is built anew.
     """
     built = Path(tree.root)
+    tree.make_read_only()
     write_manifest(tree)
     (built / MARKER).write_text(json.dumps({"format": FORMAT, "created": time(), **facts}))
-    tree.make_read_only()
     if final.exists():  # something has changed it
         trees.move(final, built.parent / "set-aside")
     built.rename(final)

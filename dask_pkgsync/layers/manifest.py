@@ -1,8 +1,9 @@
 """The manifest of a layer: what was published, to be compared with what is there.
 
-It holds path, size and time of change of every file. To compare it costs one `lstat` for each file, so that it can be
-done at each start of a worker: the text of an unchanged layer is the same, and only that of another one is read line by
-line. Bytecode is not in it: Python writes that while the layer is in use.
+It holds path, size and time of change of every file, and the time of change of every directory. To compare it costs one
+`lstat` for each of them, so that it can be done at each start of a worker: a directory is only listed if something was
+added to it or removed from it, which changes its time. Bytecode is not in it: Python writes that while the layer is in
+use.
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.cache.directory import MARKER
-from dask_pkgsync.cache.trees import Tree
+from dask_pkgsync.cache.trees import BYTECODE
 from dask_pkgsync.model.text import printable, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Container, Iterator
     from pathlib import Path
 
+    from dask_pkgsync.cache.trees import Tree
+
 MANIFEST = "pkgsync-files"
-"""The file of a layer that holds its manifest: size, time of change and path of each file, in the order of the paths,
-with a NUL character behind each, as no path holds one."""
+"""The file of a layer that holds its manifest: size, time of change and path of each file and directory, with a NUL
+character behind each, as no path holds one. In place of the size of a directory is ``-``."""
 _SHOWN = 5
 """Files of each kind that a text for people names."""
 
@@ -52,54 +56,83 @@ class Changes:
 
 
 def write_manifest(tree: Tree) -> None:
-    """Write the manifest of a layer that is about to be published."""
+    """Write the manifest of a layer that is about to be published, and whose directories do not change any more.
+
+    The root is left out: manifest and marker are still to be written there.
+    """
+    files = [(facts.st_size, facts.st_mtime_ns, path) for path, facts in tree.files.items()]
+    places = [path.removesuffix("/") for path in tree.directories if path]
+    directories = [(_DIRECTORY, os.lstat(f"{tree.root}/{path}").st_mtime_ns, path) for path in places]
+    text = "".join(f"{size} {changed} {path}\0" for size, changed, path in (*files, *directories))
     with open(f"{tree.root}/{MANIFEST}", "wb") as file:  # noqa: PTH123  # paths may hold any bytes
-        file.write(_text(tree))
+        file.write(os.fsencode(text))
 
 
 def compare_with_manifest(root: Path) -> Changes:
     """Return how the files of a published layer differ from its manifest. Blocks."""
     try:
-        published = (root / MANIFEST).read_bytes()
+        rows = _rows((root / MANIFEST).read_bytes())
     except FileNotFoundError:
         return Changes(whole="has no list of its files any more" if (root / MARKER).exists() else "is gone")
-    except OSError:
-        return Changes(whole=_NOT_READABLE)
+    except (OSError, ValueError):
+        return Changes(whole="has no readable list of its files any more")
     try:
-        found = _text(Tree(str(root)))
+        return _compared(f"{root}/", rows)
     except OSError as error:  # somebody removes it right now
         return Changes(whole=f"cannot be read: {error.strerror}")
-    return Changes() if found == published else _compared(published, found)
 
 
-_NOT_READABLE = "has no readable list of its files any more"
-
-
-def _compared(published: bytes, found: bytes) -> Changes:
-    try:
-        before, now = _read(published), _read(found)
-    except ValueError:
-        return Changes(whole=_NOT_READABLE)
-    return Changes(
-        missing=tuple(sorted(before.keys() - now)),
-        replaced=tuple(sorted(path for path in before.keys() & now if before[path] != now[path])),
-        added=tuple(sorted(now.keys() - before)),
-    )
-
-
-def _text(tree: Tree) -> bytes:
-    files = sorted(tree.files.items())
-    lines = [f"{facts.st_size} {facts.st_mtime_ns} {path}\0" for path, facts in files if path not in (MARKER, MANIFEST)]
-    return os.fsencode("".join(lines))
-
-
-def _read(manifest: bytes) -> dict[str, tuple[int, int]]:
-    """Return size and time of change of each file; raise `ValueError` if the text is no whole manifest."""
+def _rows(manifest: bytes) -> list[list[str]]:
+    """Return size, time of change and path of all that a manifest lists; raise `ValueError` if it is not whole."""
     *lines, rest = os.fsdecode(manifest).split("\0")
-    if rest or not lines:
+    rows = [line.split(" ", 2) for line in lines]
+    if rest or not rows or any(len(row) != _COLUMNS for row in rows):
         raise ValueError(rest)
-    rows = (line.split(" ", 2) for line in lines)
-    return {path: (int(size), int(changed)) for size, changed, path in rows}
+    return rows
+
+
+_COLUMNS, _DIRECTORY = 3, "-"
+
+
+def _compared(root: str, rows: list[list[str]]) -> Changes:
+    missing: list[str] = []
+    replaced: list[str] = []
+    touched, lstat = [""], os.lstat
+    for size, changed, path in rows:
+        try:
+            facts = lstat(root + path)
+        except (FileNotFoundError, NotADirectoryError):
+            if size != _DIRECTORY:
+                missing.append(path)
+            continue
+        if str(facts.st_mtime_ns) != changed:
+            (touched if size == _DIRECTORY else replaced).append(path)
+        elif size not in (_DIRECTORY, str(facts.st_size)):
+            replaced.append(path)
+    known = {path for _, _, path in rows} | {MARKER, MANIFEST}
+    added = {path for directory in touched for path in _unknown(root, directory, known)}
+    return Changes(tuple(sorted(missing)), tuple(sorted(replaced)), tuple(sorted(added)))
+
+
+def _unknown(root: str, directory: str, known: Container[str]) -> Iterator[str]:
+    """Yield the files in a directory that are not in the manifest, and all files of directories that are not."""
+    try:
+        is_link = os.path.islink(root + directory)  # noqa: PTH114
+        names = None if is_link and directory else os.scandir(root + directory)
+    except NotADirectoryError:
+        names = None
+    if names is None:  # something else is in its place
+        yield directory
+        return
+    with names as listing:
+        for entry in listing:
+            path = f"{directory}/{entry.name}" if directory else entry.name
+            if path in known or (entry.name == BYTECODE and entry.is_dir(follow_symlinks=False)):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from _unknown(root, path, known)
+            else:
+                yield path
 
 
 def _listed(paths: tuple[str, ...], one: str, several: str) -> str:

@@ -30,9 +30,10 @@ COMMON = ["/bin/uv", "--no-config", "--no-progress", "--color", "never", "--cach
 def test_uv_is_called_with_exactly_this() -> None:
     """The argument vectors of uv: no configuration of a directory, our cache, no dependencies."""
     environment = Path("/cache/building/x/layer")
-    install = ["pip", "install", "--no-deps", "--python", f"{environment}/bin/python", "-r", "/r.txt"]
+    options = ["--no-deps", "--link-mode", "hardlink"]
+    install = ["pip", "install", *options, "--python", f"{environment}/bin/python", "-r", "/r.txt"]
     assert UV.install_argv(environment, Path("/r.txt")) == [*COMMON, *install]
-    install.insert(3, "--offline")
+    install.insert(5, "--offline")
     assert UV.install_argv(environment, Path("/r.txt"), offline=True) == [*COMMON, *install]
     options = ["--python", "/base/bin/python", "--no-header", "--no-annotate", "--no-strip-markers", "--quiet"]
     resolve = ["pip", "compile", "/r.in", "-c", "/c.txt", *options]

@@ -14,17 +14,20 @@ from uv import find_uv_bin
 
 from dask_pkgsync.cache.collection import collect
 from dask_pkgsync.cache.directory import MARKER, Cache, open_cache
-from dask_pkgsync.cache.trees import BYTECODE
+from dask_pkgsync.cache.trees import BYTECODE, Tree
 from dask_pkgsync.installers.programs import run
 from dask_pkgsync.installers.uv import Uv
 from dask_pkgsync.layers.build import MAX_ALTERED, build, changes_in
 from dask_pkgsync.layers.layer import Base, Layer, layer_from_wire, layer_to_wire
-from dask_pkgsync.layers.manifest import MANIFEST, Changes
+from dask_pkgsync.layers.manifest import MANIFEST, Changes, compare_with_manifest, write_manifest
 from dask_pkgsync.model.plan import make_plan
 from dask_pkgsync.scanning.installed import scan_installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+UNREADABLE = "has no readable list of its files any more"
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +138,85 @@ def test_a_layer_that_was_changed_is_built_anew(
     assert reused.reused
     assert not any("built anew" in note for note in reused.notes), "it is told again, though it was told already"
     assert not list(cache.building.iterdir())
+
+
+def add_in_depth(root: Path) -> None:
+    """Add files to a directory, and in new directories."""
+    (root / "pkg" / "sub" / "new.py").write_text("")
+    (root / "pkg" / "more" / "inner").mkdir(parents=True)
+    (root / "pkg" / "more" / "inner" / "new.py").write_text("")
+    (root / "empty").mkdir()
+
+
+def add_bytecode(root: Path) -> None:
+    """Let Python write bytecode where it has no place yet."""
+    (root / "pkg" / "sub" / BYTECODE).mkdir()
+    (root / "pkg" / "sub" / BYTECODE / "a.pyc").write_text("")
+
+
+def add_and_remove(root: Path) -> None:
+    """Touch a directory, which holds the same afterwards."""
+    (root / "pkg" / "sub" / "new.py").write_text("")
+    (root / "pkg" / "sub" / "new.py").unlink()
+
+
+def link_instead_of_a_directory(root: Path) -> None:
+    """Put a link in the place of a directory."""
+    (root / "pkg" / "sub").rename(root.parent / "elsewhere")
+    (root / "pkg" / "sub").symlink_to(root.parent / "elsewhere")
+
+
+def file_instead_of_a_directory(root: Path) -> None:
+    """Put a file in the place of a directory."""
+    shutil.rmtree(root / "pkg" / "sub")
+    (root / "pkg" / "sub").write_text("")
+
+
+def directory_instead_of_a_file(root: Path) -> None:
+    """Put a directory in the place of a file."""
+    (root / "pkg" / "b.py").unlink()
+    (root / "pkg" / "b.py").mkdir()
+
+
+def other_target(root: Path) -> None:
+    """Let a link lead elsewhere."""
+    (root / "link").unlink()
+    (root / "link").symlink_to("pkg/sub/a.py")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (add_in_depth, Changes(added=("pkg/more/inner/new.py", "pkg/sub/new.py"))),
+        (add_bytecode, Changes()),
+        (add_and_remove, Changes()),
+        (link_instead_of_a_directory, Changes(added=("pkg/sub",))),
+        (file_instead_of_a_directory, Changes(missing=("pkg/sub/a.py",), added=("pkg/sub",))),
+        (directory_instead_of_a_file, Changes(replaced=("pkg/b.py",))),
+        (other_target, Changes(replaced=("link",))),
+        (lambda root: shutil.rmtree(root / "pkg"), Changes(missing=("pkg/b.py", "pkg/sub/a.py"))),
+        (lambda root: (root / MANIFEST).write_bytes((root / MANIFEST).read_bytes()[:-1]), Changes(whole=UNREADABLE)),
+        (lambda root: (root / MANIFEST).write_bytes(b""), Changes(whole=UNREADABLE)),
+        (lambda root: (root / MANIFEST).write_bytes(b"1 2\0"), Changes(whole=UNREADABLE)),
+        (shutil.rmtree, Changes(whole="is gone")),
+    ],
+)
+def test_changes_of_files_and_directories_are_named(
+    tmp_path: Path, change: Callable[[Path], None], expected: Changes
+) -> None:
+    """Whatever was added, removed, replaced, or is of another kind now; places for bytecode do not count."""
+    root = tmp_path / "layer"
+    (root / "pkg" / "sub").mkdir(parents=True)
+    for path in ("pkg/b.py", "pkg/sub/a.py", "a file.py"):
+        (root / path).write_text(path)
+        os.utime(root / path, (1, 1))
+    (root / "link").symlink_to("pkg/b.py")
+    for directory in (root / "pkg" / "sub", root / "pkg"):
+        os.utime(directory, (1, 1))
+    write_manifest(Tree(str(root)))
+    assert compare_with_manifest(root) == Changes()
+    change(root)
+    assert compare_with_manifest(root) == expected
 
 
 def lengthen(file: Path) -> None:
