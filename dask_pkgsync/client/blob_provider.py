@@ -9,12 +9,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.client.dask_internals import is_closing, listen_for
-from dask_pkgsync.model.blobs import blob_to_wire, requests_from_wire, requests_to_wire, wheel_error_to_wire
+from dask_pkgsync.model.blobs import CHUNK, blob_to_wire, requests_from_wire, requests_to_wire, wheel_error_to_wire
 from dask_pkgsync.model.errors import WheelError
 from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.model.wire.protocol import WANTED
 from dask_pkgsync.options.person import age_in_store, packer
-from dask_pkgsync.wheels.blob_store import CHUNK
 from dask_pkgsync.wheels.fsspec_store import put, remove_expired
 
 if TYPE_CHECKING:

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 
     from dask_pkgsync.model.environments.distribution import Distribution
 
+CHUNK = 8 << 20
+"""Bytes of a blob in one message; who sends or receives one holds not much more in memory. It is part of the protocol:
+the chunks of a blob begin at its multiples."""
+PEER_DEADLINE = 5.0
+"""Seconds in which a peer must have sent a chunk; after that the host fetches it elsewhere."""
+MAX_FAILED = 20
+"""The most peers in one `ChunkRequest` that have failed."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class BlobRequest:
@@ -68,6 +76,88 @@ class BlobLocation:
     blob: Blob
     store: str = ""
     """URL of the client's store (`wheels.fsspec_store`); empty if the bytes are on the scheduler's disk."""
+
+
+def chunk_count(blob: Blob) -> int:
+    """Return the number of chunks of a blob."""
+    return -(-blob.size // CHUNK)
+
+
+def chunk_size(blob: Blob, chunk: int) -> int:
+    """Return the bytes of a chunk, by its number: `CHUNK`, except for the last one."""
+    return min(CHUNK, blob.size - chunk * CHUNK)
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRequest:
+    """A host asks the scheduler for the next chunk of a blob, or for another host (a *peer*) that has it."""
+
+    blob: Blob
+    node: str
+    """The address of the asking node, at which other nodes can ask it for the chunks that it has."""
+    have: int
+    """The chunks that the host has: the bit with the value ``1 << number`` is set for each."""
+    pending: int = 0
+    """The chunks, as in ``have``, that the host is still fetching or writing."""
+    failed: tuple[str, ...] = ()
+    """The peers that have failed since the last request: out of reach, too slow, or with wrong bytes."""
+    may_wait: bool = True
+    """Whether the host can do nothing until it gets an answer, so that the scheduler may wait for a chunk."""
+
+    @property
+    def missing(self) -> int:
+        """The chunks, as in ``have``, that the host neither has nor fetches."""
+        return ~(self.have | self.pending) & ((1 << chunk_count(self.blob)) - 1)
+
+
+def chunk_request_to_wire(request: ChunkRequest) -> dict[str, Any]:
+    """Return a chunk request as plain data: the keywords of ``pkgsync_get``.
+
+    A scheduler of release 0.2 knows only the first two, and answers with the chunk at this offset.
+    """
+    length = (chunk_count(request.blob) + 7) // 8
+    missing = request.missing
+    first = (missing & -missing).bit_length() - 1
+    return {
+        "blob": blob_to_wire(request.blob),
+        "offset": first * CHUNK if missing else request.blob.size,
+        "node": request.node,
+        "have": request.have.to_bytes(length, "big"),
+        "pending": request.pending.to_bytes(length, "big"),
+        "failed": list(request.failed),
+        "may-wait": request.may_wait,
+    }
+
+
+def chunk_request_from_wire(blob: Blob, data: object, place: str = "request") -> ChunkRequest:
+    """Check and read what `chunk_request_to_wire` wrote, of a blob that has been read already."""
+    field, count = Field(data, place), chunk_count(blob)
+    return ChunkRequest(
+        blob,
+        field.key("node").text(500),
+        _chunks(field.key("have"), count),
+        _chunks(field.key("pending"), count),
+        tuple(entry.text(500) for entry in field.optional("failed", ()).items(MAX_FAILED)),
+        field.optional("may-wait", default=True).flag(),
+    )
+
+
+def _chunks(field: Field, count: int) -> int:
+    """Return a set of chunks, sent as bytes, as a number with one bit for each."""
+    if not isinstance(field.value, bytes | bytearray | memoryview) or len(field.value) != (count + 7) // 8:
+        raise MessageError(field.place, f"{(count + 7) // 8} bytes, with one bit for each chunk", field.value)
+    chunks = int.from_bytes(field.value, "big")
+    if chunks >> count:
+        raise MessageError(field.place, f"bits for {count} chunks", f"{chunks.bit_length()} bits")
+    return chunks
+
+
+def check_chunk(field: Field) -> int:
+    """Return the number of the chunk that begins at the offset in a field, else raise `MessageError`."""
+    offset = field.count()
+    if offset % CHUNK:
+        raise MessageError(field.place, f"a multiple of {CHUNK}", offset)
+    return offset // CHUNK
 
 
 def check_digest(field: Field) -> str:

@@ -15,6 +15,7 @@ from dask_pkgsync.model.reports.sync import node_report, report_to_wire
 from dask_pkgsync.model.target import Target, target_from_wire
 from dask_pkgsync.model.wire.texts import one_line, several_lines
 from dask_pkgsync.node.blob_fetcher import BlobFetcher
+from dask_pkgsync.node.chunk_server import ChunkServer
 from dask_pkgsync.node.dask_internals import answer_calls
 from dask_pkgsync.options.node import node_settings
 from dask_pkgsync.process.preparation import Prepared, changes_since, prepare
@@ -60,6 +61,7 @@ class NodeAgent:
             pkgsync_inspect=self.handle_inspect,
             pkgsync_activate=self.handle_activate,
             pkgsync_release=self.handle_release,
+            pkgsync_chunk=ChunkServer(node_settings).handle_chunk,
         )
 
     async def handle_prepare(self, target: object) -> dict[str, Any]:
@@ -104,7 +106,7 @@ class NodeAgent:
     async def prepare_with(self, function: Callable[..., Prepared], target: Target) -> Prepared:
         """Call a function of `process.preparation` with this node's settings, in a thread."""
         settings = node_settings()
-        fetch = BlobFetcher(self.server.scheduler, settings, target.install_timeout)
+        fetch = BlobFetcher(self.server, settings, target.install_timeout)
         return await asyncio.to_thread(function, target, settings, fetch)
 
     async def prepare_together(self, what: str, function: Callable[..., Prepared], target: Target) -> Prepared:

@@ -1,4 +1,4 @@
-"""The blob fetcher of a node: gets wheels of clients from the scheduler, one process for all processes of its host."""
+"""The blob fetcher of a node: gets wheels of clients onto its host, one process for all processes of the host."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.cache.directory import open_cache
-from dask_pkgsync.model.blobs import blob_to_wire, location_from_wire, requests_to_wire
+from dask_pkgsync.model.blobs import PEER_DEADLINE, location_from_wire, requests_to_wire
 from dask_pkgsync.model.reports.failure import LayerError, failure_from_wire
+from dask_pkgsync.node.chunk_download import ChunkDownload
 from dask_pkgsync.wheels.blob_store import BlobStore
 from dask_pkgsync.wheels.fsspec_store import GoneError, fetch_into
 
@@ -15,8 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
     from pathlib import Path
 
+    from distributed import Nanny, Worker
+
     from dask_pkgsync.model.blobs import BlobLocation, BlobRequest
     from dask_pkgsync.process.preparation import NodeSettings
+    from dask_pkgsync.wheels.incoming_blob import IncomingBlob
 
 
 class BlobFetcher:
@@ -24,15 +28,21 @@ class BlobFetcher:
 
     Parameters
     ----------
-    scheduler : rpc
-        The node's connection to the scheduler.
+    server : distributed.core.Server
+        The nanny, or the worker without a nanny, with its connection to the scheduler.
     settings : NodeSettings
     timeout : float
         Seconds to wait for another process of this host that fetches the same blob.
+    deadline : float
+        Seconds in which another host must have sent a chunk.
     """
 
-    def __init__(self, scheduler: Any, settings: NodeSettings, timeout: float) -> None:
-        self.scheduler, self.settings, self.timeout = scheduler, settings, timeout
+    def __init__(
+        self, server: Nanny | Worker, settings: NodeSettings, timeout: float, *, deadline: float = PEER_DEADLINE
+    ) -> None:
+        self.server, self.settings, self.timeout, self.deadline = server, settings, timeout, deadline
+        self.scheduler: Any = server.scheduler
+        self.address = str(server.address)
         self.loop = asyncio.get_running_loop()
 
     def __call__(self, requests: Sequence[BlobRequest]) -> dict[BlobRequest, tuple[Path, str]]:
@@ -83,17 +93,13 @@ class BlobFetcher:
         with blobs.cache.lock(f"blob-{blob.digest}", self.timeout):
             if location.store:
                 fetch_into(blobs, location.store, blob)
-            offset = blobs.expect(blob)
-            while offset < blob.size:
-                answer = self._call(self.scheduler.pkgsync_get(blob=blob_to_wire(blob), offset=offset))
-                if not answer.get("data"):
-                    raise LayerError(
-                        "receive",
-                        answer.get("failure", "the scheduler sent an empty part of it"),
-                        advice="Run the sync again.",
-                    )
-                offset = blobs.append(blob, offset, answer["data"])
-            return blobs.verify(blob)
+            if not blobs.has_verified(blob):
+                with blobs.incoming(blob) as incoming:
+                    self._call(self._download(incoming).run())
+            return blobs.path(blob)
+
+    def _download(self, incoming: IncomingBlob) -> ChunkDownload:
+        return ChunkDownload(self.scheduler, self.server.rpc, self.address, incoming, self.deadline)
 
     def _call(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()

@@ -10,8 +10,10 @@ import threading
 from time import time
 from typing import TYPE_CHECKING, Any
 
+from dask_pkgsync.model.blobs import CHUNK
 from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.scanning.sources import sha256_of
+from dask_pkgsync.wheels.incoming_blob import IncomingBlob, storing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,8 +22,9 @@ if TYPE_CHECKING:
     from dask_pkgsync.cache.directory import Cache
     from dask_pkgsync.model.blobs import Blob
 
-CHUNK = 8 << 20
-"""Bytes of a blob in one message; an upload or a fetch holds not much more in memory."""
+
+_incoming: dict[Path, IncomingBlob] = {}
+"""By the directory that they will have, the blobs that this process is fetching for its host."""
 
 
 class BlobStore:
@@ -53,6 +56,14 @@ class BlobStore:
             return self.path(blob).stat().st_size == blob.size
         return False
 
+    def has_verified(self, blob: Blob) -> bool:
+        """Whether the store has a blob with its digest; one that is damaged is removed. Blocks."""
+        if self.has(blob):
+            with contextlib.suppress(LayerError, FileNotFoundError):
+                self.verify(blob)
+                return True
+        return False
+
     def verify(self, blob: Blob) -> Path:
         """Return the path of a blob after checking its digest; if it is damaged, remove it and raise `LayerError`."""
         path = self.path(blob)
@@ -73,10 +84,8 @@ class BlobStore:
             If there is no room for the blob.
         """
         with self._lock:
-            if self.has(blob):
-                with contextlib.suppress(LayerError):
-                    self.verify(blob)
-                    return blob.size
+            if self.has_verified(blob):
+                return blob.size
             known = self._partial.get(blob.digest)
             if known is None:
                 self._make_room(blob)
@@ -111,30 +120,84 @@ class BlobStore:
             if offset != partial.size:
                 return partial.size
             try:
-                partial.append(data)
-                if partial.size < blob.size:
-                    return partial.size
-                self._publish(blob, partial)
-            except OSError as error:
+                with storing(blob):
+                    partial.append(data)
+                    if partial.size < blob.size:
+                        return partial.size
+                    self._publish(blob, partial)
+            except LayerError:
                 self._drop(blob.digest)
-                raise LayerError(
-                    "store", f"{blob.filename} could not be stored: {error.strerror}", advice=_ADVICE
-                ) from None
+                raise
             return blob.size
 
     def _publish(self, blob: Blob, partial: _Partial) -> None:
         if partial.size != blob.size or partial.digest.hexdigest() != blob.digest:
-            self._drop(blob.digest)
             raise _damaged(blob)
-        directory = partial.path.with_name(f"{partial.path.name}-done")
+        self._move_in(blob, partial.path)
+        del self._partial[blob.digest]
+
+    def _move_in(self, blob: Blob, path: Path) -> None:
+        """Give a verified file its place among the blobs, whole or not at all."""
+        directory = path.with_name(f"{path.name}-done")
         try:
             directory.mkdir()
-            partial.path.rename(directory / blob.filename)
+            path.rename(directory / blob.filename)
             shutil.rmtree(self.path(blob).parent, ignore_errors=True)
             directory.rename(self.path(blob).parent)
         finally:
             shutil.rmtree(directory, ignore_errors=True)
-        del self._partial[blob.digest]
+
+    @contextlib.contextmanager
+    def incoming(self, blob: Blob) -> Iterator[IncomingBlob]:
+        """Receive a blob whose chunks arrive in any order; at the end it is verified and published. Blocks.
+
+        The caller holds the lock of the blob against other processes. Until the end, `read_chunk` of this process finds
+        the chunks that are there.
+
+        Raises
+        ------
+        LayerError
+            If there is no room for the blob, it cannot be written, or its bytes do not have its digest. Nothing of it
+            is kept.
+        """
+        with self._lock:
+            self._make_room(blob)
+        path, place = self.cache.aside("blob"), self.path(blob).parent
+        with storing(blob):
+            incoming = IncomingBlob(path, blob)
+        _incoming[place] = incoming
+        try:
+            yield incoming
+            with storing(blob):
+                if sha256_of(path) != blob.digest:
+                    raise _damaged(blob)
+                self._move_in(blob, path)
+        finally:
+            del _incoming[place]
+            incoming.close()
+            path.unlink(missing_ok=True)
+
+    def read_chunk(self, digest: str, chunk: int) -> bytes | None:
+        """Return a chunk of a blob that this host has, or that this process is fetching; None if it is not there.
+
+        The chunk is not verified: who asks for it knows its digest.
+
+        Parameters
+        ----------
+        digest : str
+            SHA-256 of the whole blob, 64 hexadecimal digits, as `model.blobs.check_digest` has checked.
+        chunk : int
+            The number of the chunk.
+        """
+        place = self.cache.blobs / digest
+        if (incoming := _incoming.get(place)) is not None and (data := incoming.read(chunk)) is not None:
+            return data
+        with contextlib.suppress(OSError, ValueError):  # not there, or about to be removed
+            (path,) = place.iterdir()
+            with path.open("rb", buffering=0) as file:
+                file.seek(chunk * CHUNK)
+                return file.read(CHUNK) or None
+        return None
 
     def read(self, blob: Blob, offset: int, length: int = CHUNK) -> bytes:
         """Return at most ``length`` bytes of a blob, from an offset on."""
@@ -178,9 +241,6 @@ class BlobStore:
             with contextlib.suppress(OSError):  # another process removed it
                 size = sum(file.stat().st_size for file in directory.iterdir())
                 yield directory.stat().st_mtime, size, directory
-
-
-_ADVICE = "Free space there, or set pkgsync.cache-directory on that node to a larger file system."
 
 
 class _Partial:

@@ -16,9 +16,9 @@ from time import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from dask_pkgsync.model.blobs import CHUNK
 from dask_pkgsync.model.errors import PolicyError, WheelError
 from dask_pkgsync.model.reports.failure import LayerError
-from dask_pkgsync.wheels.blob_store import CHUNK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

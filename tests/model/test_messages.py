@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 import pytest
@@ -12,6 +13,16 @@ from hypothesis import strategies as st
 from made_up_environments import environments, junk, policies, texts
 from packaging.requirements import InvalidRequirement, Requirement
 
+from dask_pkgsync.model.blobs import (
+    CHUNK,
+    MAX_FAILED,
+    Blob,
+    BlobRequest,
+    ChunkRequest,
+    blob_from_wire,
+    chunk_request_from_wire,
+    chunk_request_to_wire,
+)
 from dask_pkgsync.model.environments.distribution import Distribution
 from dask_pkgsync.model.environments.environment import Environment, environment_from_wire, environment_to_wire
 from dask_pkgsync.model.environments.interpreter import Interpreter
@@ -25,10 +36,27 @@ from dask_pkgsync.model.wire import fields
 from dask_pkgsync.model.wire.fields import MAX_LONG_TEXT, Field
 from dask_pkgsync.model.wire.protocol import OLDEST, SCHEMA
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 targets = st.builds(
     Target, environments(), policies, st.sampled_from(["warn", "refuse"]), st.floats(0, 1e6), st.just("token")
 )
-READERS = [
+
+LARGE = Blob(BlobRequest("large", "1.0"), "large-1.0-py3-none-any.whl", "0" * 64, 20 * CHUNK + 1)
+chunks = st.integers(0, (1 << 21) - 1)
+addresses = st.from_regex(r"(tcp|tls)://[a-z0-9.]{1,20}:[0-9]{1,5}", fullmatch=True)
+chunk_requests = st.builds(
+    ChunkRequest,
+    st.just(LARGE),
+    addresses,
+    chunks,
+    chunks,
+    st.lists(addresses, max_size=MAX_FAILED).map(tuple),
+    st.booleans(),
+)
+READERS: list[Callable[[object], object]] = [
+    lambda data: chunk_request_from_wire(LARGE, data),
     environment_from_wire,
     policy_from_wire,
     target_from_wire,
@@ -51,6 +79,36 @@ def test_an_environment_survives_the_wire(environment: Environment) -> None:
         assert again == environment
         assert again.faults == environment.faults
         assert again.fingerprint == environment.fingerprint
+
+
+@given(chunk_requests)
+def test_a_chunk_request_survives_the_wire(request: ChunkRequest) -> None:
+    """What a host has and lacks of a blob is the same after msgpack, and release 0.2 reads its beginning."""
+    data: Any = over_the_wire(chunk_request_to_wire(request))
+    assert chunk_request_from_wire(blob_from_wire(data["blob"]), data) == request
+    first = data["offset"] // CHUNK
+    assert data["offset"] == LARGE.size or (data["offset"] % CHUNK == 0 and request.missing >> first & 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"have": b""},
+        {"have": b"\xff" * 3},
+        {"have": b"\0" * 4},
+        {"pending": 7},
+        {"node": "two\nlines"},
+        {"node": "x" * 501},
+        {"failed": ["tcp://x:1"] * (MAX_FAILED + 1)},
+        {"failed": "tcp://x:1"},
+        {"may-wait": 1},
+    ],
+)
+def test_a_chunk_request_is_checked(change: dict[str, object]) -> None:
+    """Sets of chunks have one bit for each chunk of the blob; texts and lists are bounded."""
+    data = chunk_request_to_wire(ChunkRequest(LARGE, "tcp://x:1", 1))
+    with pytest.raises(MessageError):
+        chunk_request_from_wire(LARGE, {**data, **change})
 
 
 @given(targets)

@@ -159,8 +159,9 @@ print(json.dumps([offsets, sizes, again, [event for event in events if event["ac
     assert min(offsets) >= 8_000_000  # what was there was not sent again
     assert sizes == [DATA_SIZE] * 4
     assert again is False
-    large = [event for event in events if event["bytes"] > DATA_SIZE]
+    large = [event for event in events if event["package"].startswith("module_large")]
     assert sorted(event["action"] for event in large) == ["served", "served", "uploaded"]
+    assert DATA_SIZE < sum(event["bytes"] for event in large if event["action"] == "served") < 2 * DATA_SIZE
     assert not list((tmp_path / "scheduler-cache" / "building").iterdir())
 
 

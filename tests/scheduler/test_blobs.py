@@ -361,7 +361,9 @@ def test_what_was_removed_from_a_store_is_put_there_again(
         await until(lambda: len(scheduler.sent) == 1)
         await upload(blob_service, TWO, store)  # and somebody removes it
         await waiting
-        asked = SimpleNamespace(pkgsync_blobs=blob_service.handle_blobs)
+        asked: Any = SimpleNamespace(
+            scheduler=SimpleNamespace(pkgsync_blobs=blob_service.handle_blobs), address="tcp://127.0.0.1:1"
+        )
         settings = NodeSettings(str(tmp_path / "node"))
         fetch = blob_service.own_fetch() if node == "the scheduler" else BlobFetcher(asked, settings, 60)
         fetching = asyncio.create_task(asyncio.to_thread(fetch, [TWO]))

@@ -15,7 +15,7 @@ import pytest
 from dask_pkgsync.cache.collection import collect
 from dask_pkgsync.cache.directory import Cache, open_cache
 from dask_pkgsync.cache.host import this_host
-from dask_pkgsync.model.blobs import Blob, BlobRequest, blob_from_wire, blob_to_wire, requests_from_wire
+from dask_pkgsync.model.blobs import CHUNK, Blob, BlobRequest, blob_from_wire, blob_to_wire, requests_from_wire
 from dask_pkgsync.model.errors import MessageError, PolicyError, WheelError
 from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.wheels import fsspec_store
@@ -302,3 +302,49 @@ def test_requests_are_checked() -> None:
     for wrong in ({**wire, "name": "../six"}, {**wire, "version": "latest"}, ["six", "1.0", ""]):
         with pytest.raises(MessageError):
             requests_from_wire([wrong])
+
+
+def test_chunks_come_in_any_order_and_only_with_their_digest(cache: Cache) -> None:
+    """What is too short, too long, of another type, or has another digest is not written; the whole is verified."""
+    content = CONTENT * 900  # two chunks
+    store, one = blobs_in(cache, max_bytes=1 << 30), blob(content)
+    first, second = content[:CHUNK], content[CHUNK:]
+    with store.incoming(one) as incoming:
+        assert incoming.write(1, second, hashlib.sha256(second).hexdigest())
+        for wrong in (second, first[:-1], first + b"x", "text", None):
+            assert not incoming.write(0, wrong)
+        assert not incoming.write(0, first, "0" * 64)
+        assert (incoming.have, incoming.is_complete) == (2, False)
+        assert (store.read_chunk(one.digest, 0), store.read_chunk(one.digest, 1)) == (None, second)
+        assert incoming.write(0, memoryview(first))
+        assert incoming.is_complete
+        assert not store.has(one)
+    assert store.has_verified(one)
+    assert store.path(one).read_bytes() == content
+    assert [store.read_chunk(one.digest, chunk) for chunk in range(3)] == [first, second, None]
+    assert incoming.read(0) is None
+    assert not list(cache.building.iterdir())
+
+
+def test_nothing_stays_of_chunks_that_make_another_blob_or_break_off(cache: Cache) -> None:
+    """Also where there is no room, or the disk fails when the file is to get its place."""
+    store, one = blobs_in(cache), blob()
+    wrong = CONTENT[:-1] + b"x"
+
+    def fetch(content: bytes | None, into: BlobStore = store) -> None:
+        with into.incoming(one) as incoming:
+            if content is None:
+                raise ConnectionError("the connection broke")
+            assert incoming.write(0, content)
+
+    with pytest.raises(LayerError, match="does not have the bytes"):
+        fetch(wrong)
+    with pytest.raises(ConnectionError):
+        fetch(None)
+    with pytest.raises(LayerError, match="does not fit"):
+        fetch(CONTENT, blobs_in(cache, max_bytes=10))
+    with pytest.raises(LayerError, match="could not be stored"), store.incoming(one) as incoming:
+        incoming.write(0, CONTENT)
+        cache.blobs.rmdir()
+        cache.blobs.write_text("a file where the directory should be")
+    assert not list(cache.building.iterdir())

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import hashlib
+from collections import deque
 from dataclasses import dataclass
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.cache.directory import open_cache
 from dask_pkgsync.model.blobs import (
+    CHUNK,
     BlobLocation,
     blob_from_wire,
+    chunk_request_from_wire,
     location_to_wire,
     requests_from_wire,
     wheel_error_from_wire,
@@ -19,6 +24,7 @@ from dask_pkgsync.model.reports.failure import LayerError, failure_to_wire
 from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.node.agent import failure_of
 from dask_pkgsync.options.node import node_settings
+from dask_pkgsync.scheduler.blobs.peers import Complete, FromPeer, FromScheduler, Later, Peers
 from dask_pkgsync.wheels.blob_store import BlobStore
 from dask_pkgsync.wheels.fsspec_store import GoneError, fetch_into
 
@@ -27,9 +33,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dask_pkgsync.layers.fill import Fetch
-    from dask_pkgsync.model.blobs import Blob, BlobRequest
+    from dask_pkgsync.model.blobs import Blob, BlobRequest, ChunkRequest
     from dask_pkgsync.model.errors import WheelError
     from dask_pkgsync.model.target import Target
+    from dask_pkgsync.scheduler.blobs.peers import Spread, Step
     from dask_pkgsync.scheduler.blobs.providers import BlobProviders
     from dask_pkgsync.scheduler.clients.claims import Claim
 
@@ -37,6 +44,12 @@ IDLE = 600.0
 """Seconds without a new part after which an incomplete upload is removed."""
 MAX_OFFERED = 100
 """The most blobs, and the most errors, in one message of a client."""
+SMALL = 1_000_000
+"""Bytes below which the scheduler sends a blob to each host itself: asking another host would take as long."""
+POLL = 1.0
+"""The most seconds that a host waits for its turn before it asks again."""
+WOKEN = 4
+"""How many waiting hosts are answered when another host has got a chunk, or has nothing more to send."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,10 @@ class BlobService:
         """Wheels that clients could not provide in this sync: a build that fails is not tried again for each host."""
         self.writing: dict[str, asyncio.Task[int]] = {}
         """By digest, the task that writes the last received part of a blob."""
+        self.peers = Peers()
+        """Which hosts have which chunks."""
+        self.waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        """By digest, the hosts that wait for a chunk that is on its way to another host."""
 
     @functools.cached_property
     def blobs(self) -> BlobStore:
@@ -93,6 +110,7 @@ class BlobService:
         """Ask this client first from now on; return the state before, for `serve_again`."""
         before = ServiceState(self.providers.newest, dict(self.locations))
         self.providers.newest, self.failed = claim, {}
+        self.peers.forgive()
         self.providers.note_message(claim.client)
         self.locations = {
             request: location
@@ -128,6 +146,8 @@ class BlobService:
     async def _end_leases(self, dropped: Iterable[BlobLocation]) -> None:
         """End the leases of blobs on disk that no remaining location uses, so that they can be collected."""
         digests = _digests_on_disk(dropped) - _digests_on_disk(self.locations.values())
+        for digest in digests:
+            self.peers.forget(digest)
         if digests:
             await asyncio.to_thread(self.blobs.cache.end_leases, digests)
 
@@ -178,15 +198,77 @@ class BlobService:
             return {"failure": failure_to_wire(failure_of("", error))}
         return {"locations": [location_to_wire(location) for location in found]}
 
-    async def handle_get(self, blob: object, offset: object, **_: object) -> Any:
-        """Return a part of a blob to a node."""
+    async def handle_get(self, blob: object, offset: object, **rest: object) -> Any:
+        """Return a chunk of a blob to a node, or the address of a node on another host that has it.
+
+        Returns
+        -------
+        dict
+            ``data`` and ``offset`` of a chunk; or its ``offset``, its SHA-256 ``digest``, and the ``peer`` to ask for
+            it; or ``later``; or ``complete``; or a ``failure``. A node of release 0.2 sends no ``node``, and gets the
+            data from the offset on.
+        """
         checked, start = blob_from_wire(blob), Field(offset, "offset").count()
-        if self.locations.get(checked.request) != BlobLocation(checked):
-            return {"failure": f"{checked.filename} is not served any more, as another sync or a release has begun"}
+        if not self._serves(checked):
+            return _not_served(checked)
+        if "node" in rest and checked.size >= SMALL:
+            return await self._answer(chunk_request_from_wire(checked, rest))
         data = await asyncio.to_thread(self.blobs.read, checked, start)
         if start + len(data) >= checked.size:
             self.log_event({"action": "served", "package": checked.filename, "bytes": checked.size})
         return {"data": data}
+
+    def _serves(self, blob: Blob) -> bool:
+        return self.locations.get(blob.request) == BlobLocation(blob)
+
+    async def _answer(self, request: ChunkRequest) -> dict[str, Any]:
+        """Answer the request of a host for its next chunk."""
+        blob, spread = request.blob, self.peers.spread(request.blob)
+        match await self._next_step(request):
+            case FromScheduler(chunk):
+                return {"offset": chunk * CHUNK, "data": await asyncio.to_thread(self._read, spread, chunk)}
+            case FromPeer(chunk, peer):
+                if chunk not in spread.digests:  # the host had it before this scheduler knew of it
+                    await asyncio.to_thread(self._read, spread, chunk)
+                return {"offset": chunk * CHUNK, "peer": peer, "digest": spread.digests[chunk]}
+            case Complete(sent):
+                self.log_event({"action": "served", "package": blob.filename, "bytes": sent})
+                return {"complete": True}
+            case Later():
+                return {"later": True} if self._serves(blob) else _not_served(blob)
+
+    async def _next_step(self, request: ChunkRequest) -> Step:
+        """Return what a host is to do next; wait for a moment if that is nothing, and the host can wait."""
+        digest = request.blob.digest
+        if self.peers.note(request, monotonic()):
+            self._wake(digest)
+        step = self.peers.choose(request, monotonic())
+        if isinstance(step, Later) and request.may_wait:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.waiting.setdefault(digest, deque()).append(turn)
+            await asyncio.wait([turn], timeout=POLL)
+            turn.cancel()
+            if self._serves(request.blob):
+                self.peers.note(request, monotonic())  # again, as everything may have been forgotten meanwhile
+                step = self.peers.choose(request, monotonic())
+        return step
+
+    def _wake(self, digest: str) -> None:
+        """Let the hosts that have waited longest for a blob look again whether there is a chunk for them."""
+        waiting, woken = self.waiting.get(digest, deque()), 0
+        while waiting and woken < WOKEN:
+            if not (turn := waiting.popleft()).done():
+                turn.set_result(None)
+                woken += 1
+        if not waiting:
+            self.waiting.pop(digest, None)
+
+    def _read(self, spread: Spread, chunk: int) -> bytes:
+        """Return a chunk from the scheduler's disk, and remember its digest. Blocks."""
+        data = self.blobs.read(spread.blob, chunk * CHUNK)
+        if chunk not in spread.digests:
+            spread.digests[chunk] = hashlib.sha256(data).hexdigest()
+        return data
 
     # -- for clients --------------------------------------------------------------------------------------------------
 
@@ -330,6 +412,10 @@ def _layer_error(error: WheelError) -> LayerError:
         last_words=error.last_words,
         packages=(error.package,),
     )
+
+
+def _not_served(blob: Blob) -> dict[str, Any]:
+    return {"failure": f"{blob.filename} is not served any more, as another sync or a release has begun"}
 
 
 def _digests_on_disk(locations: Iterable[BlobLocation]) -> set[str]:
