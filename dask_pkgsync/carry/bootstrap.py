@@ -36,6 +36,7 @@ def load(compressed: bytes, digest: str, factory: str, state: object, *, yields:
         Whether a process that our preload guards keeps its own copy of the package and refuses this one.
     """
     import importlib
+    import zlib
 
     module, _, name = factory.partition(":")
     with _one_at_a_time():
@@ -44,25 +45,30 @@ def load(compressed: bytes, digest: str, factory: str, state: object, *, yields:
                 _refuse_where_guarded()
             if compressed:
                 archive = _decompressed(compressed, digest)
-                _replace_by(_unpack(archive, _name(digest)))
-                importlib.import_module(PACKAGE + ".carry.archive").receive(archive, compressed)
+                directory = _unpack(archive, _name(digest))
             else:
-                _replace_by(_unpacked(digest))
+                directory, archive = _unpacked(digest)
+                compressed = zlib.compress(archive)
+            _replace_by(directory)
+            importlib.import_module(PACKAGE + ".carry.archive").receive(archive, compressed)
         function = getattr(importlib.import_module(module), name)
     return function(state)
 
 
 def is_here(digest: str) -> bool:
     """Whether this process can import the package of this digest without anything that has to travel."""
-    return _is_importable(digest) or bool(_unpacked(digest))
+    return _is_importable(digest) or bool(_unpacked(digest)[0])
 
 
 def _name(digest: str) -> str:
     return "%s-%s" % (PACKAGE, digest[:32])
 
 
-def _unpacked(digest: str) -> str:
-    """Return the directory in which another process of this host has unpacked the package; empty if there is none."""
+def _unpacked(digest: str) -> tuple[str, bytes]:
+    """Return the directory in which another process of this host has unpacked the package, and the archive of it.
+
+    Both are empty if there is none.
+    """
     import hashlib
     import os
     import pathlib
@@ -71,12 +77,12 @@ def _unpacked(digest: str) -> str:
         path = os.path.join(directory, _name(digest))
         try:
             _refuse_planted(directory)
-            package = pathlib.Path(path, PACKAGE)
-            if package.is_dir() and hashlib.sha256(zipped(package)).hexdigest() == digest:
-                return path
+            archive = zipped(pathlib.Path(path, PACKAGE)) if os.path.isdir(path) else b""
+            if hashlib.sha256(archive).hexdigest() == digest:
+                return path, archive
         except OSError:  # not readable, or another user's: look into the next one
             continue
-    return ""
+    return "", b""
 
 
 def zipped(package: pathlib.Path, left_out: tuple[str, ...] = ()) -> bytes:

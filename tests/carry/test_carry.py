@@ -13,9 +13,11 @@ import sys
 import zipfile
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from distributed.diagnostics.plugin import WorkerPlugin
 
 import dask_pkgsync
 from dask_pkgsync.carry import archive, bootstrap, stand_in
@@ -25,6 +27,7 @@ from dask_pkgsync.model.target import Target
 from dask_pkgsync.node.nanny import NannySync
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.scanning.installed import this_interpreter
+from dask_pkgsync.scheduler.rollout.parcels import parcels_of
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -265,3 +268,84 @@ def test_the_state_of_a_process_gets_what_a_newer_release_adds() -> None:
         "!= ('old', '/layers/a', {}, ''))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+# -- references ------------------------------------------------------------------------------------------------------
+
+
+REFERENCE = """
+import asyncio, json, pickle, sys
+asked = []
+data, answers = pickle.loads(sys.stdin.buffer.read())
+plugin = pickle.loads(data)
+
+async def ask(**arguments):
+    asked.append(arguments)
+    return answers[arguments["with_source"]]
+
+found = asyncio.run(plugin.become(ask))
+module = sys.modules.get("dask_pkgsync.node.nanny")
+print(json.dumps([found, type(plugin).__name__, [call["with_source"] for call in asked], module and module.__file__]))
+print(asked[0], file=sys.stderr)
+"""
+
+
+def refer(tmp_path: Path, answers: dict[bool, Any], before: str = "") -> list[Any]:
+    """Let a nanny become what it has a reference to, in a process of its own."""
+    data = pickle.dumps((PARCELS.nanny, answers))
+    finished = unpickle_elsewhere(data, tmp_path, before + REFERENCE)
+    assert finished.returncode == 0, finished.stderr.decode()
+    assert f"'role': 'nanny', 'target': '{TARGET.id}'" in finished.stderr.decode()
+    found: list[Any] = json.loads(finished.stdout)
+    return found
+
+
+PARCELS = parcels_of(TARGET)
+ANSWERS = {flag: PARCELS.content("nanny", with_source=flag) for flag in (False, True)}
+
+
+def test_the_source_travels_once_to_each_host(tmp_path: Path) -> None:
+    """The first process of a host asks for it, the others find it; a copy that was changed does not count."""
+    assert len(PARCELS.nanny) < 20_000
+    assert len(ANSWERS[True]["arguments"]["compressed"]) > 100_000 > len(pickle.dumps(ANSWERS[False]))
+    first = refer(tmp_path, ANSWERS)
+    assert first[:3] == [True, "NannySync", [False, True]]
+    assert refer(tmp_path, ANSWERS) == [True, "NannySync", [False], first[3]]
+    Path(first[3]).write_text(Path(first[3]).read_text() + "# changed\n")
+    assert refer(tmp_path, ANSWERS)[2] == [False, True]
+    assert refer(tmp_path, ANSWERS)[2] == [False]
+
+
+def test_a_process_that_has_the_package_needs_no_source(tmp_path: Path) -> None:
+    """Where the same source is installed, nothing is unpacked."""
+    found = refer(tmp_path, ANSWERS, f"sys.path.insert(0, {str(SOURCE)!r})\n")
+    assert found[:3] == [True, "NannySync", [False]]
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_reference_to_nothing_becomes_nothing(tmp_path: Path) -> None:
+    """The cluster was released meanwhile; but a scheduler that does not know what it has sent is no such cluster."""
+    assert refer(tmp_path, {False: {}, True: {}}) == [False, "NannyStandIn", [False], None]
+    with pytest.raises(AssertionError, match="does not answer what is in it"):
+        refer(tmp_path, {False: None, True: None})
+
+
+@pytest.mark.parametrize(
+    ("nanny", "verified", "asks"), [("tcp://a:1", True, 0), ("tcp://a:1", False, 1), ("", True, 1)]
+)
+def test_a_worker_that_its_nanny_has_verified_asks_for_nothing(
+    nanny: str, verified: bool, asks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scheduler sends its reference to each worker that registers, of which most have been verified before."""
+    asked: list[str] = []
+
+    async def parcel(*, role: str, target: str, with_source: bool) -> dict[str, Any]:
+        asked.append(role)
+        return {}
+
+    monkeypatch.setattr(this_process(), "target", TARGET.id if verified else "another")
+    worker: Any = SimpleNamespace(nanny=nanny, scheduler=SimpleNamespace(pkgsync_parcel=parcel))
+    plugin = pickle.loads(PARCELS.worker)
+    assert isinstance(plugin, WorkerPlugin)
+    asyncio.run(plugin.setup(worker))
+    assert asked == ["worker"] * asks
