@@ -366,6 +366,10 @@ async def say(address: str, op: str, message: dict[str, Any]) -> str:
 def left_behind(scheduler: Scheduler) -> dict[str, Any]:
     """Return what messages could leave on a scheduler: of Dask's state the names, of ours how much there is."""
     controller: Any = scheduler.extensions["pkgsync"]
+    ours = _sizes(controller)
+    del ours[
+        "Acquaintances.environments"
+    ]  # these stay on purpose, up to a limit (tests/scheduler/test_acquaintances.py)
     return {
         "clients": sorted(scheduler.clients),
         "client_comms": sorted(scheduler.client_comms),
@@ -381,7 +385,7 @@ def left_behind(scheduler: Scheduler) -> dict[str, Any]:
         "memory": getattr(scheduler, "total_memory", 0),  # newer than Dask 2024.6.0
         "handlers": sorted(scheduler.handlers),
         "partial blobs": len(controller.blob_service.blobs._partial),
-        **_sizes(controller),
+        **ours,
     }
 
 

@@ -83,13 +83,13 @@ class CountedPreparations:
 @pytest.mark.parametrize(("failures", "calls", "succeed"), [(0, 1, 4), (1, 4, 3)])
 def test_nannies_of_a_process_prepare_once(failures: int, calls: int, succeed: int) -> None:
     """What one nanny prepares is that of all that ask meanwhile; where it fails, each of the others tries by itself."""
-    server: Any = SimpleNamespace(scheduler=None)
+    server: Any = SimpleNamespace(scheduler=None, address="tcp://127.0.0.1:9")
     prepare = CountedPreparations(failures)
 
     async def run() -> list[Any]:
         agents = [NannyAgent(server) for _ in range(4)]
         tasks = [asyncio.create_task(agent.prepare_together("test", prepare, TARGET)) for agent in agents]
-        await asyncio.to_thread(prepare.has_begun.wait)
+        assert await asyncio.to_thread(prepare.has_begun.wait, 60)
         prepare.may_go_on.set()
         return await asyncio.gather(*tasks, return_exceptions=True)
 

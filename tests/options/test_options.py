@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import pickle
 import re
@@ -194,6 +195,7 @@ def test_what_an_option_may_be_gets_to_the_scheduler(option: Option[Any], word: 
     """The protocol's own bounds let every word of a choice through."""
     plugin = PackageSync(ENVIRONMENT, **{option.name: word})
     arrived = pickle.loads(pickle.dumps(plugin))
+    asyncio.run(arrived.become())
     holder = arrived.target if hasattr(arrived.target, option.name) else arrived.target.policy
     assert getattr(holder, option.name) == word
 

@@ -307,7 +307,7 @@ def test_the_status_of_a_client_says_whose_version_is_which() -> None:
     state = SimpleNamespace(client_key="Client-1", versions={"packages": {}, "pkgsync": shown})
     scheduler: Any = SimpleNamespace(clients={"Client-1": state}, client_comms={"Client-1": object()})
     claims = Claims(scheduler, lambda _: None)
-    (found,) = asyncio.run(Sessions(scheduler).status(target(numpy="2.1", six="1.0"), claims))
+    (found,) = asyncio.run(Sessions(scheduler).status(target(numpy="2.1", six="1.0"), claims, {}))
     assert (found.person, found.state, found.detail) == ("ben@desk", "differs", "numpy: cluster 2.1, client 2.0")
 
 
