@@ -33,7 +33,6 @@ from dask_pkgsync.options.person import (
 )
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.scanning.consistency import conflicts
-from dask_pkgsync.scanning.own_needs import only_ours
 from dask_pkgsync.scanning.snapshot import Snapshot, missing_files, verified
 
 if TYPE_CHECKING:
@@ -42,11 +41,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from dask_pkgsync.model.environments.environment import Environment
-    from dask_pkgsync.model.policy import Policy
     from dask_pkgsync.options.keywords import Options
-
-INSTALLERS = frozenset({"uv"})
-"""Canonical names of the packages that nodes use as installers."""
 
 
 @takes_options
@@ -103,9 +98,7 @@ class PackageSync(Registrable):
             self.discrepancies = (*discrepancies, *missing_files(snapshot, policy), *self.discrepancies)
         policy.refuse_unknown_only(snapshot.environment.distributions)
         self.snapshot = snapshot
-        environment = without_own_needs(snapshot, policy) if is_scanned else snapshot.environment
-        tools = tuple(one for name, one in snapshot.environment.distributions.items() if name in INSTALLERS)
-        self.target = replace(make_target(environment, options), tools=tools)
+        self.target = make_target(snapshot.environment, options)
         self.client = ""
         if is_scanned:
             _refuse_unreadable_sources(self.target)
@@ -138,16 +131,6 @@ def make_target(environment: Environment, options: Options) -> Target:
         keep(options),
         this_person(),
     )
-
-
-def without_own_needs(snapshot: Snapshot, policy: Policy) -> Environment:
-    """Return a scanned environment without what only dask-pkgsync needs in it, except what the user names."""
-    environment = snapshot.environment
-    if policy.only is not None:
-        return environment
-    left_out = only_ours(snapshot) - policy.extra_names - {name for name, _ in policy.levels}
-    kept = [one for one in environment.distributions.values() if one.name not in left_out]
-    return type(environment).of(environment.interpreter, kept, environment.faults) if left_out else environment
 
 
 def _refuse_unreadable_sources(target: Target) -> None:

@@ -42,8 +42,6 @@ LACKING = ("rich", "markdown-it-py", "mdurl")
 """Packages that the cluster's environment lacks; Dask does not need them."""
 DIFFERENT = "pygments"
 """The package that the cluster's environment has in another version."""
-NAMED = dict.fromkeys((*LACKING, DIFFERENT), "exact")
-"""The option ``levels``: packages that dask-pkgsync alone needs are shipped only if they are named."""
 OTHER_CRITICAL = "cloudpickle"
 """The critical package that the refused client has in another version."""
 A_FEW = 40
@@ -92,8 +90,8 @@ def synchronise(narration: Narration, client: Client, here: Environment) -> None
     from dask_pkgsync import sync
 
     policy = demo_policy(client, here)
-    options: dict[str, Any] = {"levels": NAMED} if policy.only is None else {"only": sorted(policy.only)}
-    call = "sync(client, levels={…})" if policy.only is None else "sync(client, only=[…])  # to keep the demo small"
+    options: dict[str, Any] = {} if policy.only is None else {"only": sorted(policy.only)}
+    call = "sync(client)" if not options else "sync(client, only=[…])  # to keep the demo small"
     with narration.step(f"Sync: {call}"):
         report = sync(client, **options)
         narration.say(f"\n{report}")
@@ -191,7 +189,7 @@ def environment_from(facts: dict[str, Any]) -> Environment:
 
 def demo_policy(client: Client, here: Environment) -> Policy:
     """Return the policy of the demo: the whole environment, or few packages if the whole would take long."""
-    whole = Policy.of(levels=NAMED)
+    whole = Policy.of()
     count = max(len(comparison) for comparison in differences(client, here, whole))
     return whole if count <= A_FEW else Policy.of(only=[*LACKING, DIFFERENT])
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.model.environments.distribution import distribution_from_wire, distribution_to_wire
 from dask_pkgsync.model.environments.environment import environment_from_wire, environment_to_wire
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.indexes import OWN, indexes_from_wire, indexes_to_wire
@@ -22,14 +21,11 @@ from dask_pkgsync.model.wire.protocol import SCHEMA
 if TYPE_CHECKING:
     from typing import Any
 
-    from dask_pkgsync.model.environments.distribution import Distribution
     from dask_pkgsync.model.environments.environment import Environment
     from dask_pkgsync.model.indexes import Indexes
     from dask_pkgsync.model.policy import Policy
 
 
-MAX_TOOLS = 10
-"""The most installers that a client offers."""
 TRANSPORTS = ("auto", "index", "client")
 """The values of ``transport``: where nodes get packages from."""
 
@@ -62,9 +58,6 @@ class Target:
     """Whether the cluster keeps the target when its last client has disconnected."""
     owner: str = ""
     """User and host of the client that made the target, for example ``ann@laptop``; only a text for people."""
-    tools: tuple[Distribution, ...] = ()
-    """The installers of the client's own environment, for example uv, which are no part of the target: a node of the
-    same platform that has none gets the client's."""
 
     @property
     def id(self) -> str:
@@ -128,7 +121,6 @@ def own_to_wire(target: Target) -> dict[str, Any]:
         "on-conflict": target.on_conflict,
         "keep": target.keep,
         "owner": target.owner,
-        "tools": [{"name": tool.name, **distribution_to_wire(tool)} for tool in target.tools],
     }
 
 
@@ -141,10 +133,6 @@ def own_from_wire(data: object, place: str = "own") -> dict[str, Any]:
         "on_conflict": _one_of(field.key("on-conflict"), ON_CONFLICT),
         "keep": field.key("keep").flag(),
         "owner": field.key("owner").text(200),
-        "tools": tuple(
-            distribution_from_wire(tool.key("name").value, tool)
-            for tool in field.optional("tools", []).items(MAX_TOOLS)
-        ),
     }
 
 

@@ -179,7 +179,7 @@ def installer(cache: Cache, target: Target, settings: NodeSettings, fetch: Fetch
     """Return the best installer for this node: its own, or uv from the client or from an index."""
 
     def wheel() -> Path | None:
-        uv = next((tool for tool in target.tools if tool.name == "uv"), target.environment.distributions.get("uv"))
+        uv = target.environment.distributions.get("uv")
         if uv is None or fetch is None or not target.environment.interpreter.same_platform(this_interpreter()):
             return None
         request = request_for(uv)

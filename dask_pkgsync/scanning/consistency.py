@@ -44,7 +44,7 @@ def _conflicts(environment: Environment, places: tuple[str, ...], watch: Watch) 
     for name, distribution in environment.distributions.items():
         if not distribution.content and name in directories:
             watch.state(str(directories[name] / "METADATA"))
-        for requirement in requirements(directories[name]) if name in directories else ():
+        for requirement in _requirements(directories[name]) if name in directories else ():
             have = environment.distributions.get(str(canonicalize_name(requirement.name)))
             wants = f"{name} {distribution.version} requires {requirement.name}{requirement.specifier}"
             if have is None:
@@ -54,7 +54,7 @@ def _conflicts(environment: Environment, places: tuple[str, ...], watch: Watch) 
     return tuple(unmet)
 
 
-def requirements(dist_info: Path) -> Iterator[Requirement]:
+def _requirements(dist_info: Path) -> Iterator[Requirement]:
     """Yield the requirements of a distribution that apply to this interpreter, without those of its extras."""
     try:
         with (dist_info / "METADATA").open(encoding="utf-8", errors="replace") as file:

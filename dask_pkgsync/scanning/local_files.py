@@ -15,21 +15,19 @@ if TYPE_CHECKING:
     from dask_pkgsync.scanning.snapshot import Snapshot
 
 
-def local_files(snapshot: Snapshot, *, but: str = "") -> Iterator[str]:
+def local_files(snapshot: Snapshot) -> Iterator[str]:
     """Yield the path of each file of editable projects and loose modules, and of each archive that holds some. Blocks.
 
     Parameters
     ----------
     snapshot : Snapshot
         The result of a scan of this machine.
-    but : str, optional
-        Canonical name of an editable project to leave out.
     """
     for module in snapshot.modules.values():
         for file in module.files:
             yield str(file.archive.path) if isinstance(file, ZippedFile) else str(file.full)
     for distribution in snapshot.environment.distributions.values():
         match distribution.origin:
-            case FromDirectory(editable=True) as origin if origin.digest and distribution.name != but:
+            case FromDirectory(editable=True) as origin if origin.digest:
                 with contextlib.suppress(OSError):
                     yield from (str(file.full) for file in project_sources(source_directory(origin)).files)

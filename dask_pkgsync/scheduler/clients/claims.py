@@ -48,11 +48,8 @@ class Claim:
     target: Target
 
     def has(self, request: BlobRequest) -> bool:
-        """Whether the client has the requested distribution, in its environment or among its installers."""
-        found = self.target.environment.distributions.get(request.name)
-        return any(
-            request.is_met_by(one) for one in (found, *self.target.tools) if one is None or one.name == request.name
-        )
+        """Whether the client's environment has the requested distribution."""
+        return request.is_met_by(self.target.environment.distributions.get(request.name))
 
 
 @dataclass(frozen=True)
