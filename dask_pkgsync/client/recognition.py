@@ -55,10 +55,13 @@ class Memory:
 
     def is_of_now(self) -> bool:
         """Whether nothing has changed since, as far as times and sizes tell."""
+        look = os.stat
         try:
-            return all(_times_of(path) == known for path, known in self.files.items()) and all(
-                _is_unchanged(path, *known) for path, known in self.directories.items()
-            )
+            for path, (changed, size) in self.files.items():
+                facts = look(path)
+                if facts.st_mtime_ns != changed or facts.st_size != size:
+                    return False
+            return all(_is_unchanged(path, *known) for path, known in self.directories.items())
         except OSError:
             return False
 
