@@ -141,7 +141,8 @@ def another(running: Running, path: Path, **env: str) -> Measured:
 
 def whole_clients(stock: Running, gated: Running, sizes: Sequence[int]) -> Iterator[Race]:
     """Tell what ``Client()`` costs that presents, and syncs if configured, where everything matches."""
-    env = {"DASK_DISTRIBUTED__CLIENT__PRELOAD": '["dask_pkgsync.preload"]'}
+    # (One module, and not all of this checkout, which is on PYTHONPATH.)
+    env = {"DASK_DISTRIBUTED__CLIENT__PRELOAD": '["dask_pkgsync.preload"]', "DASK_PKGSYNC__MODULES": '["beside"]'}
     for more in sizes:
         title = (
             f"Client(), everything matches, an editable project, a module, {more:,} packages more than the scheduler's"
