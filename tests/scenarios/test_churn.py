@@ -104,6 +104,7 @@ def test_workers_that_join_during_a_sync_get_it_too(run_cluster: Run, target: En
         assert set(on_workers(client, imported_version, "six").values()) == {LIGHT["six"]}
 
 
+@pytest.mark.slow
 def test_adaptive_workers_start_in_the_target(run_cluster: Run, target: Environment) -> None:
     """Workers that scale up under load have the environment before they get their first task."""
     with run_cluster(workers=1) as cluster, cluster.client(workers=1) as client:

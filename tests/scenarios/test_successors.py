@@ -183,6 +183,7 @@ def test_a_worker_that_is_killed_meanwhile_comes_back_verified(waiting: Any) -> 
     assert has_six(client) == {"1.17.0"}
 
 
+@pytest.mark.slow
 def test_a_nanny_that_is_killed_takes_both_along(waiting: Any) -> None:
     """No process outlives its nanny, and the person is told that the node was lost."""
     cluster, _, sync, present, following, end = waiting

@@ -265,6 +265,7 @@ def test_a_private_package_arrives_and_its_password_does_not(person: Person, tmp
     assert not written
 
 
+@pytest.mark.slow
 def test_a_full_store_is_told(data: Person, tmp_path: Path, venvs: Venvs) -> None:
     """A blob that does not fit on the scheduler fails the sync with the way out, and changes nothing."""
     (tmp_path / "cluster").mkdir()
