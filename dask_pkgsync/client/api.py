@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import warnings
 from dataclasses import replace
@@ -27,6 +28,7 @@ from dask_pkgsync.model.mismatch import EnvironmentMismatchWarning
 from dask_pkgsync.model.policy import Policy, policy_to_wire
 from dask_pkgsync.model.presentation import Presentation, short_presentation
 from dask_pkgsync.model.reports.discrepancies import DiscrepancyWarning
+from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.model.reports.progress import OnlyIfNeeded, Reporter
 from dask_pkgsync.model.reports.status import status_from_wire
 from dask_pkgsync.model.reports.sync import sync_report_from_wire
@@ -150,7 +152,8 @@ async def sync_connected(client: Client, presented: Presented | None) -> None:
     if report.discrepancies:
         warnings.warn(DiscrepancyWarning(report.discrepancies), stacklevel=2)
     if presented is not None:
-        await _remember(client, snapshot, plugin, presented.situation)
+        with contextlib.suppress(LayerError, OSError):  # no cache directory can be used, or the connection broke
+            await _remember(client, snapshot, plugin, presented.situation)
 
 
 async def _remember(client: Client, snapshot: Snapshot, plugin: PackageSync, situation: str) -> None:

@@ -47,7 +47,6 @@ async def connected(client: Client) -> None:
 
 
 async def _verify(client: Client, presented: Presented) -> None:
-    api = await asyncio.to_thread(
-        importlib.import_module, "dask_pkgsync.client.api"
-    )  # off the event loop: it takes long
+    # In a thread, because the import takes long.
+    api = await asyncio.to_thread(importlib.import_module, "dask_pkgsync.client.api")
     await api.sync_connected(client, presented)

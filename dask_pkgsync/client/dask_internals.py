@@ -427,8 +427,7 @@ def change_handshake(
     -----
     Replaces ``distributed.versions.get_versions``, which ``Client._ensure_connected`` looks up in its module and calls
     without arguments, as schedulers do, and that method itself, to know which client calls; after a refusal it can be
-    called again. Workers have imported the
-    function by name and keep the original: distributed 2024.6.0 and 2026.8.0.
+    called again. Workers have imported the function by name and keep the original: distributed 2024.6.0 and 2026.8.0.
     If it changes: replace whatever makes the ``versions`` of the message ``register-client``.
     """
     get_versions = versions.get_versions

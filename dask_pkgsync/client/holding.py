@@ -64,13 +64,18 @@ class Hold:
     def send(self, send: Callable[[Any], None], message: Any) -> None:
         """Send a message of the client, or hold it."""
         client = self.client()
-        if _passes.get() or client is None or is_closing(client):
+        if _passes.get() or client is None or is_closing(client) or self.is_verified:
             send(message)
         elif self.error is None:
             self.held.append(message)
             self.begin()
         else:
             fail_futures(client, self.error)
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether the verification has ended well: messages that were on their way to `send` then need not wait."""
+        return self.verification is not None and self.verification.done() and self.error is None
 
     async def wait(self) -> None:
         """Wait until a call of the client may be made.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dask
 import pytest
 from clusters import Person
-from contracts.surroundings import until
+from contracts.surroundings import OP, heard_by, until
 from distributed import Client, Scheduler, Worker
 
 import dask_pkgsync as pkgsync
@@ -176,6 +176,35 @@ def test_nothing_is_sent_before_the_verification(monkeypatch: pytest.MonkeyPatch
                 await until(lambda: steps.count("verified") == 2)
 
     asyncio.run(clients())
+
+
+def test_a_message_that_was_on_its_way_when_the_verification_ended_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dask hands the function that sends to the event loop, which may call it after it was replaced again."""
+
+    async def clients() -> None:
+        async with guarded(mode="enforce") as scheduler:
+            await connect(scheduler, monkeypatch)
+            async with client_of(scheduler, monkeypatch) as (client, _):
+                held = client._send_to_scheduler_safe
+                assert await client.submit(int, 5) == 5
+                assert client._send_to_scheduler_safe != held
+                heard = heard_by(scheduler)
+                held({"op": OP, "number": 7})
+                await until(lambda: heard == [7])
+
+    asyncio.run(clients())
+
+
+def test_a_cache_that_cannot_be_used_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then only this process's next client is not recognised."""
+    (tmp_path / "file").write_text("")
+
+    async def clients() -> list[bool]:
+        async with guarded(mode="enforce") as scheduler:
+            with dask.config.set({"pkgsync.cache-directory": str(tmp_path / "file" / "cache")}):
+                return [await connect(scheduler, monkeypatch) for _ in range(2)]
+
+    assert asyncio.run(clients()) == [False, False]
 
 
 def test_a_client_that_cannot_be_verified_raises_our_error(monkeypatch: pytest.MonkeyPatch) -> None:
