@@ -60,7 +60,7 @@ class NodeSteps:
         self.made: tuple[Target, Parcels] | None = None
         """The target that was sent last, and what brings it to nodes."""
         self.in_force: tuple[Target, Parcels] | None = None
-        """The same of the target that new nodes start in."""
+        """The same of the target that new nodes start in; None for their base."""
 
     async def parcels(self, target: Target) -> Parcels:
         """Return what brings a target to nodes; it is made in a thread, and once for all nodes."""
@@ -69,10 +69,10 @@ class NodeSteps:
                 self.made = target, await asyncio.to_thread(parcels_of, target)
             return self.made[1]
 
-    async def adopt(self, target: Target | None) -> Parcels | None:
-        """Answer new nodes with a target from now on, or with none; return what brings it to nodes."""
-        parcels = await self.parcels(target) if target is not None else None
-        self.in_force = (target, parcels) if target is not None and parcels is not None else None
+    async def adopt(self, target: Target) -> Parcels:
+        """Answer new nodes with a target from now on; return what brings it to nodes."""
+        parcels = await self.parcels(target)
+        self.in_force = target, parcels
         return parcels
 
     async def content(self, role: str, target: str, *, with_source: bool) -> dict[str, Any]:

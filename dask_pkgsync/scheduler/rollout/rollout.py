@@ -138,7 +138,6 @@ class Rollout:
     async def _adopt(self, target: Target, restart: str) -> None:
         """Let new nodes start in the target, and bring all others to it."""
         parcels = await self.steps.adopt(target)
-        assert parcels is not None  # noqa: S101  # there is a target
         self.adopting = True
         self._cancel_deferred()
         self.drain.begin(restart)
@@ -251,7 +250,7 @@ class Rollout:
             for all workers, they take tasks.
         """
         self.target = None
-        await self.steps.adopt(None)
+        self.steps.in_force = None
         self._cancel_deferred()
         give_new_nannies(self.scheduler, NAME, None)
         give_new_workers(self.scheduler, NAME, None)
