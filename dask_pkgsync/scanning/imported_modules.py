@@ -19,7 +19,6 @@ from weakref import ref
 
 import psutil
 
-from dask_pkgsync.model.environments.environment import Environment
 from dask_pkgsync.model.errors import PolicyError
 from dask_pkgsync.model.reports.discrepancies import Discrepancy
 from dask_pkgsync.model.wire.names import canonical
@@ -117,7 +116,7 @@ def _with_modules(snapshot: Snapshot, added: Mapping[str, LooseModule]) -> Snaps
         return snapshot
     environment = snapshot.environment
     distributions = {**environment.distributions, **{name: module.distribution for name, module in added.items()}}
-    whole = Environment(environment.interpreter, distributions, environment.faults)
+    whole = environment.with_distributions(distributions.values())
     return replace(snapshot, environment=whole, modules={**snapshot.modules, **added})
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.environments.distribution import Fault
-from dask_pkgsync.model.environments.environment import Environment
 from dask_pkgsync.model.environments.origin import FromDirectory
 from dask_pkgsync.model.errors import PolicyError
 from dask_pkgsync.model.text import human_bytes, printable
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dask_pkgsync.model.environments.distribution import Distribution
+    from dask_pkgsync.model.environments.environment import Environment
     from dask_pkgsync.scanning.sources import Sources
 
 
@@ -52,7 +52,7 @@ def read_projects(
         If the source of all projects together exceeds the limit. Nothing was read but sizes.
     """
     distributions = dict(environment.distributions)
-    faults = list(environment.faults)
+    faults: list[Fault] = []
     sources: dict[str, Sources] = {}
     for name, origin in _unread(environment, only):
         found = _sources(name, origin)
@@ -69,7 +69,7 @@ def read_projects(
         else:
             distributions[name] = digested
     left_out = {name: found.left_out for name, found in sources.items() if found.left_out}
-    return Projects(known(Environment.of(environment.interpreter, distributions.values(), faults)), left_out)
+    return Projects(known(environment.with_distributions(distributions.values(), faults)), left_out)
 
 
 def _unread(environment: Environment, only: Container[str] | None) -> Iterator[tuple[str, FromDirectory]]:

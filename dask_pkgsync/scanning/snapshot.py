@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.environments.distribution import Fault
-from dask_pkgsync.model.environments.environment import Environment
 from dask_pkgsync.model.environments.origin import FromDirectory
 from dask_pkgsync.model.text import printable
 from dask_pkgsync.scanning.content import looked_at
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
     from pathlib import Path
 
+    from dask_pkgsync.model.environments.environment import Environment
     from dask_pkgsync.model.policy import Policy
     from dask_pkgsync.model.reports.discrepancies import Discrepancy
     from dask_pkgsync.scanning.loose_modules import LooseModule
@@ -118,7 +118,7 @@ def snapshot(
     of_modules = {module.distribution: module for module in loose.modules}
     by_name = {distribution.name: module for distribution, module in of_modules.items()}
     everything = [*installed.distributions.values(), *of_modules]
-    environment = known(Environment.of(installed.interpreter, everything, installed.faults))
+    environment = known(installed.with_distributions(everything))
     return Snapshot(environment, by_name, loose.left_out, {**projects.left_out, **loose.incomplete})
 
 
@@ -163,7 +163,7 @@ def verified(
     """
     directories = dist_infos_on([entry for entry in (sys.path if path is None else path) if isinstance(entry, str)])
     distributions = dict(environment.distributions)
-    faults = list(environment.faults)
+    faults: list[Fault] = []
     for name, dist_info in directories.items():
         if name in distributions and distributions[name].content and (only is None or name in only):
             try:
@@ -172,4 +172,4 @@ def verified(
             except OSError as error:
                 detail = printable(f"{error.filename} cannot be read: {error.strerror}")
                 faults.append(Fault("unreadable", printable(str(dist_info)), detail, name))
-    return known(Environment.of(environment.interpreter, distributions.values(), faults))
+    return known(environment.with_distributions(distributions.values(), faults))

@@ -9,6 +9,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from dask_pkgsync.model.environments.conda import conda_package_from_wire, conda_package_to_wire
 from dask_pkgsync.model.environments.distribution import (
     distribution_from_wire,
     distribution_to_wire,
@@ -26,12 +27,15 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
     from typing import Any
 
+    from dask_pkgsync.model.environments.conda import CondaPackage
     from dask_pkgsync.model.environments.distribution import Distribution, Fault
     from dask_pkgsync.model.environments.interpreter import Interpreter
 
 
 _IMPLEMENTATIONS = {"cpython": "CPython", "pypy": "PyPy"}
 """The usual spelling of the names in `sys.implementation.name`."""
+HARMLESS = frozenset({"stray", "stale"})
+"""The kinds of faults after which the distribution of that name is still known for what it is."""
 _FORM = 1
 """Version of the canonical form, of which the fingerprint is the digest."""
 
@@ -49,10 +53,13 @@ class Environment:
     """Distributions by canonical name (PEP 503), read-only, sorted by name."""
     faults: tuple[Fault, ...] = field(default=(), compare=False)
     """Defects that the scan found, for example a package whose metadata cannot be read."""
+    conda: Mapping[str, CondaPackage] = field(default_factory=dict)
+    """The conda packages in the interpreter's prefix by name, read-only, sorted by name; empty if no conda made it."""
 
     def __post_init__(self) -> None:
-        ordered = dict(sorted(self.distributions.items()))
-        object.__setattr__(self, "distributions", MappingProxyType(ordered))
+        for name in ("distributions", "conda"):
+            ordered = dict(sorted(getattr(self, name).items()))
+            object.__setattr__(self, name, MappingProxyType(ordered))
 
     def __hash__(self) -> int:
         """Hash the fingerprint: equal environments have equal fingerprints."""
@@ -60,23 +67,28 @@ class Environment:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle with a plain dictionary: a mapping proxy cannot be pickled."""
-        return Environment, (self.interpreter, dict(self.distributions), self.faults)
+        return Environment, (self.interpreter, dict(self.distributions), self.faults, dict(self.conda))
 
     @classmethod
     def of(
-        cls, interpreter: Interpreter, distributions: Iterable[Distribution], faults: Iterable[Fault] = ()
+        cls,
+        interpreter: Interpreter,
+        distributions: Iterable[Distribution],
+        faults: Iterable[Fault] = (),
+        conda: Iterable[CondaPackage] = (),
     ) -> Environment:
         """Make an environment from distributions; of several with one name it takes the first, as importing does."""
         by_name: dict[str, Distribution] = {}
         for distribution in distributions:
             by_name.setdefault(distribution.name, distribution)
-        return cls(interpreter, by_name, tuple(faults))
+        return cls(interpreter, by_name, tuple(faults), {package.name: package for package in conda})
 
     def __repr__(self) -> str:
         """Return fingerprint, interpreter and number of distributions on one line."""
         interpreter = self.interpreter
         name = _IMPLEMENTATIONS.get(interpreter.implementation, interpreter.implementation)
         packages = counted(len(self.distributions), "distribution")
+        packages += f", {counted(len(self.conda), 'conda package')}" if self.conda else ""
         return (
             f"<Environment {self.fingerprint[:12]}…: {name} {interpreter.version}, {interpreter.platform}, {packages}>"
         )
@@ -86,8 +98,8 @@ class Environment:
         """SHA-256 of the canonical form, 64 hexadecimal digits.
 
         It covers the interpreter, and name, version and build of each distribution: the commit, or the digest of its
-        source or content. It does not cover the installer, path or URL of a distribution: the same wheel from a mirror
-        is the same package.
+        source or content. Of each conda package it covers the build string and the digest of the archive. It does not
+        cover the installer, path or URL of a distribution: the same wheel from a mirror is the same package.
         """
         interpreter = self.interpreter
         rows = [(d.name, canonical_version(d.version), d.build) for d in self.distributions.values()]
@@ -95,13 +107,18 @@ class Environment:
             _FORM,
             [interpreter.implementation, interpreter.version, interpreter.platform],
             rows,
+            *([[[*package.key, package.identity] for package in self.conda.values()]] if self.conda else []),
         ]
         return hashlib.sha256(json.dumps(canonical, separators=(",", ":")).encode()).hexdigest()
 
     def with_any_build(self, names: Container[str]) -> Environment:
         """Return the environment without the content digests of some packages, so that any build matches them."""
         changed = [replace(d, content="") if d.name in names else d for d in self.distributions.values()]
-        return Environment.of(self.interpreter, changed, self.faults)
+        return self.with_distributions(changed)
+
+    def with_distributions(self, distributions: Iterable[Distribution], faults: Iterable[Fault] = ()) -> Environment:
+        """Return the environment with other distributions, and further faults; its conda packages stay."""
+        return Environment.of(self.interpreter, distributions, (*self.faults, *faults), self.conda.values())
 
     def faulty(self, name: str) -> Fault | None:
         """Return the fault of the distribution with this canonical name; None if it has none."""
@@ -109,7 +126,7 @@ class Environment:
 
     @cached_property
     def _faults_by_name(self) -> dict[str, Fault]:
-        return {fault.name: fault for fault in reversed(self.faults) if fault.kind != "stray"}
+        return {fault.name: fault for fault in reversed(self.faults) if fault.kind not in HARMLESS}
 
     def to_json(self) -> str:
         """Return the environment as JSON, which `from_json` reads."""
@@ -137,6 +154,7 @@ class Environment:
 
 def environment_to_wire(environment: Environment) -> dict[str, Any]:
     """Return an environment as plain data."""
+    conda = {name: conda_package_to_wire(package) for name, package in environment.conda.items()}
     return {
         "schema": SCHEMA,
         "interpreter": interpreter_to_wire(environment.interpreter),
@@ -144,6 +162,7 @@ def environment_to_wire(environment: Environment) -> dict[str, Any]:
             name: distribution_to_wire(distribution) for name, distribution in environment.distributions.items()
         },
         "faults": [fault_to_wire(fault) for fault in environment.faults],
+        **({"conda": conda} if conda else {}),
     }
 
 
@@ -155,4 +174,5 @@ def environment_from_wire(data: object, place: str = "environment") -> Environme
     entries = field.key("distributions").entries(MAX_ITEMS)
     distributions = [distribution_from_wire(name, entry) for name, entry in entries]
     faults = [fault_from_wire(entry) for entry in field.optional("faults", []).items()]
-    return Environment.of(interpreter, distributions, faults)
+    conda = [conda_package_from_wire(name, entry) for name, entry in field.optional("conda", {}).entries(MAX_ITEMS)]
+    return Environment.of(interpreter, distributions, faults, conda)

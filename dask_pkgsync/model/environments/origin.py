@@ -75,7 +75,15 @@ class Unrecorded:
     these if no index has the distribution."""
 
 
-Origin: TypeAlias = FromIndex | FromArchive | FromVcs | FromDirectory | FromModules | Unrecorded
+@dataclass(frozen=True, slots=True)
+class FromConda:
+    """Part of a conda package (`model.environments.conda`)."""
+
+    package: str
+    """The name of the conda package."""
+
+
+Origin: TypeAlias = FromIndex | FromConda | FromArchive | FromVcs | FromDirectory | FromModules | Unrecorded
 
 
 def identity(origin: Origin) -> str:
@@ -94,11 +102,13 @@ def content_identity(content: str) -> str:
     return f"content={content}"
 
 
-def origin_to_wire(origin: Origin) -> dict[str, Any]:
+def origin_to_wire(origin: Origin) -> dict[str, Any]:  # noqa: PLR0911  # one for each kind
     """Return an origin as plain data."""
     match origin:
         case FromIndex():
             return {"kind": "index"}
+        case FromConda(package):
+            return {"kind": "conda", "package": package}
         case FromArchive(url, digest):
             return {"kind": "archive", "url": url, "digest": digest}
         case FromVcs(url, commit, vcs, subdirectory):
@@ -111,12 +121,14 @@ def origin_to_wire(origin: Origin) -> dict[str, Any]:
             return {"kind": "unrecorded", **({"modules": list(modules)} if modules else {})}
 
 
-def origin_from_wire(field: Field) -> Origin:
+def origin_from_wire(field: Field) -> Origin:  # noqa: PLR0911  # one for each kind
     """Check and read what `origin_to_wire` wrote."""
     kind = field.key("kind")
     match kind.text(20):
         case "index":
             return FromIndex()
+        case "conda":
+            return FromConda(field.key("package").text(200))
         case "archive":
             return FromArchive(field.key("url").text(), field.optional("digest", "").text(200))
         case "vcs":

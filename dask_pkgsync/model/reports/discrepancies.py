@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dask_pkgsync.model.environments.environment import HARMLESS
 from dask_pkgsync.model.text import counted, harmless
 
 if TYPE_CHECKING:
@@ -78,5 +79,5 @@ def faults_of(environment: Environment, policy: Policy) -> tuple[Discrepancy, ..
             matters=bool(fault.name),
         )
         for fault in environment.faults
-        if fault.kind != "stray" and not (fault.name and policy.ignores(fault.name))
+        if fault.kind not in HARMLESS and not (fault.name and policy.ignores(fault.name))
     )
