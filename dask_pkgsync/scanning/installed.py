@@ -29,6 +29,7 @@ from dask_pkgsync.model.environments.origin import (
 )
 from dask_pkgsync.model.text import printable
 from dask_pkgsync.model.wire.names import NORMAL, canonical
+from dask_pkgsync.scanning.conda_meta import prefix_on
 from dask_pkgsync.scanning.content import Content, content_of, owner
 from dask_pkgsync.scanning.direct_url import parse_direct_url
 from dask_pkgsync.scanning.file_states import Remembered
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dask_pkgsync.model.environments.origin import Origin
+    from dask_pkgsync.scanning.conda_meta import CondaPrefix
     from dask_pkgsync.scanning.file_states import Watch
 
 
@@ -77,10 +79,12 @@ def scan_installed(path: Sequence[str] | None = None) -> Environment:
     working = _working_directory()
     if path is None:  # the import system ignores entries that are no texts
         path = [entry for entry in sys.path if isinstance(entry, str)]
+    conda = prefix_on(path)
     for place in dict.fromkeys(path):
         if directory := place or working:  # '' means the current directory
-            _scan_directory(directory, working, distributions, faults)
-    return known(Environment.of(this_interpreter(), distributions.values(), faults))
+            _scan_directory(directory, working, distributions, faults, conda)
+    packages, more = conda.packages(distributions) if conda is not None else ([], [])
+    return known(Environment.of(this_interpreter(), distributions.values(), [*faults, *more], packages))
 
 
 @cache
@@ -98,7 +102,9 @@ def _working_directory() -> str:
         return ""
 
 
-def _scan_directory(directory: str, working: str, distributions: dict[str, Distribution], faults: list[Fault]) -> None:
+def _scan_directory(
+    directory: str, working: str, distributions: dict[str, Distribution], faults: list[Fault], conda: CondaPrefix | None
+) -> None:
     """Add the distributions in one entry of the search path, except those that an earlier entry has."""
     here: dict[str, tuple[Distribution, str]] = {}
     try:
@@ -115,6 +121,8 @@ def _scan_directory(directory: str, working: str, distributions: dict[str, Distr
             faults.append(Fault("stray", printable(full), detail, _name_of(name)))
             continue
         entry = _READ.of(full, partial(_read, full, name))
+        if conda is not None and isinstance(entry, Distribution):
+            entry = conda.claim(entry, full)
         if entry.name in distributions:
             continue  # an earlier entry of the path hides this distribution
         if isinstance(entry, Fault):

@@ -90,8 +90,8 @@ class Fault:
     """A defect of an environment. A distribution with a fault matches no other distribution."""
 
     kind: str
-    """``duplicate``, ``broken``, ``stray``, ``unreadable``, or ``stale``: a record of conda for a package that pip or uv
-    has replaced."""
+    """``duplicate``, ``broken``, ``stray``, ``unreadable``, or ``stale``: a record of conda for a package that pip has
+    replaced."""
     place: str
     """Path of the faulty metadata or directory."""
     detail: str
