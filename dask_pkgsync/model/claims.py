@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.model.comparison import Comparison, Difference, compare
+from dask_pkgsync.model.comparison import MISSING, Comparison, Difference, compare
 from dask_pkgsync.model.errors import PkgsyncError
 from dask_pkgsync.model.policy import Level, Policy
 from dask_pkgsync.model.text import harmless
@@ -76,6 +76,7 @@ def conflict(current: Target, asked: Target, file_conflicts: Iterable[FileConfli
     labels = {"expected_label": "cluster", "found_label": "yours"}
     shared = current.environment.distributions.keys() & asked.environment.distributions.keys()
     differences = compare(current.environment, asked.environment, asked.policy, **labels).without_critical_builds
+    shared |= {row.name for row in differences if row.name in current.environment.conda and row.found != MISSING}
     rows = [row for row in differences if asked.policy.strict or row.name in shared or row.name == INTERPRETER]
     rows += _differing_options(current.policy, asked.policy)
     rows += filter(None, (file_conflict.between(current, asked) for file_conflict in file_conflicts))
@@ -109,7 +110,8 @@ def _option_text(value: object, other: object) -> str:
 def merge(current: Target, asked: Target) -> Target:
     """Return a target with the distributions of two targets that do not conflict (see `conflict`)."""
     both = [*current.environment.distributions.values(), *asked.environment.distributions.values()]
-    return asked.with_environment(type(asked.environment).of(asked.environment.interpreter, both))
+    conda = {**asked.environment.conda, **current.environment.conda}
+    return asked.with_environment(type(asked.environment).of(asked.environment.interpreter, both, (), conda.values()))
 
 
 class ConflictError(PkgsyncError):

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.model.environments.origin import FromDirectory, FromModules, FromVcs
+from dask_pkgsync.model.conda_comparison import conda_differences, owner_of
+from dask_pkgsync.model.environments.origin import FromConda, FromDirectory, FromModules, FromVcs
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.policy import CRITICAL, Level, Policy
 from dask_pkgsync.model.text import counted, html_table, text_table
+from dask_pkgsync.model.versions import compatible, same_version
 from dask_pkgsync.model.wire.fields import MAX_LONG_TEXT
 from dask_pkgsync.model.wire.texts import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Container, Iterator, Mapping
     from typing import Any
 
     from dask_pkgsync.model.environments.distribution import Distribution
@@ -151,6 +152,7 @@ def compare(
     policy = policy or Policy()
     same_platform = expected.interpreter.same_platform(found.interpreter)
     rows = list(_interpreter_differences(expected, found))
+    rows += _conda_differences(expected, found, policy, without={row.name for row in rows})
     for name in sorted({*expected.distributions, *found.distributions, *CRITICAL}):
         rule = policy.rule(name, same_platform=same_platform)
         want, have = expected.distributions.get(name), found.distributions.get(name)
@@ -161,6 +163,8 @@ def compare(
         if (fault := found.faulty(name)) is not None:
             shown = f"{have.version if have else '?'} ({fault.kind})"
             rows.append(Difference(name, rule.level, want.version if want else MISSING, shown, fault.detail))
+        elif name not in CRITICAL and owner_of(name, expected) is not None:
+            continue  # its conda package has been compared
         elif want is None and have is None:
             rows.append(Difference(name, rule.level, MISSING, MISSING, rule.reason))
         elif want is None:
@@ -225,6 +229,16 @@ def _interpreter_differences(expected: Environment, found: Environment) -> Itera
         )
 
 
+def _conda_differences(
+    expected: Environment, found: Environment, policy: Policy, without: Container[str]
+) -> Iterator[Difference]:
+    """Yield a difference for each conda package of the expected environment that is not found so."""
+    for one in conda_differences(expected, found, policy):
+        if one.package.name not in without:
+            reason = OTHER_BUILD if one.only_build else one.rule.reason
+            yield Difference(one.package.name, one.rule.level, one.package.label, one.found or MISSING, reason)
+
+
 def satisfied(want: Distribution, have: Distribution, level: Level) -> bool:
     """Whether an installed distribution matches a wanted one at a level, apart from its build (see `is_other_build`).
 
@@ -245,7 +259,8 @@ def is_other_build(want: Distribution, have: Distribution, *, same_platform: boo
     """Whether an installed distribution of the wanted version has other contents.
 
     Distributions of the same commit, or from the same archive, are the same build, even if their files differ: they
-    were built of the same source. Distributions with compiled code have other contents on another platform.
+    were built of the same source. Distributions with compiled code have other contents on another platform, and in a
+    conda package. Of two conda packages, the packages are compared (`model.conda_comparison`).
 
     Parameters
     ----------
@@ -257,6 +272,8 @@ def is_other_build(want: Distribution, have: Distribution, *, same_platform: boo
         return False
     if want.identity and want.identity == have.identity:
         return False
+    if isinstance(have.origin, FromConda) and not isinstance(want.origin, FromConda):
+        return same_platform and bool(want.content) and not want.is_pure  # linked against other libraries
     if not want.content or not have.content:
         return have.modified > 0
     return same_platform or want.is_pure
@@ -267,30 +284,6 @@ def _is_checkout(distribution: Distribution) -> bool:
         case FromVcs() | FromModules() | FromDirectory(editable=True):
             return True
     return False
-
-
-def compatible(want: str, have: str) -> bool:
-    """Whether the version ``have`` equals the version ``want`` or is a compatible release of it (``~=``, PEP 440)."""
-    if same_version(want, have):
-        return True
-    from packaging.specifiers import InvalidSpecifier, SpecifierSet  # imported here because it is slow to import
-    from packaging.version import InvalidVersion, Version
-
-    try:
-        return SpecifierSet(f"~={Version(want).public}").contains(have, prereleases=True)
-    except (InvalidSpecifier, InvalidVersion):  # ~= needs at least two numbers, and versions as PEP 440 has them
-        return False
-
-
-@lru_cache(maxsize=10_000)
-def same_version(want: str, have: str) -> bool:
-    """Whether two versions are equal by PEP 440; a text that is no version equals nothing."""
-    from packaging.version import InvalidVersion, Version
-
-    try:
-        return Version(want) == Version(have)
-    except InvalidVersion:
-        return False
 
 
 def _feature(version: str) -> tuple[str, ...]:

@@ -11,14 +11,13 @@ from dask_pkgsync.model.comparison import (
     Comparison,
     Difference,
     compare,
-    compatible,
     is_other_build,
-    same_version,
 )
 from dask_pkgsync.model.errors import WarnsOnlyError
 from dask_pkgsync.model.handshake import is_of_worker, may_be_on
 from dask_pkgsync.model.mismatch import EnvironmentMismatchError
 from dask_pkgsync.model.policy import CRITICAL, Level, Policy
+from dask_pkgsync.model.versions import compatible, same_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -15,7 +15,6 @@ from dask_pkgsync.model.comparison import (
     Difference,
     compare,
     compare_critical,
-    compatible,
     critical_versions,
 )
 from dask_pkgsync.model.environments.distribution import Distribution, Fault
@@ -33,6 +32,7 @@ from dask_pkgsync.model.environments.origin import (
 from dask_pkgsync.model.errors import PolicyError
 from dask_pkgsync.model.plan import Hide, Install, Keep, Plan, Replace, Skip, make_plan
 from dask_pkgsync.model.policy import CRITICAL, Level, Policy
+from dask_pkgsync.model.versions import compatible
 
 HERE = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311-cp311-linux_x86_64")
 MAC = Interpreter("cpython", "3.11.7", "macosx-11.0-arm64", "cp311-cp311-macosx_11_0_arm64")
