@@ -22,6 +22,13 @@ class VirtualEnvironment:
     root: Path
     """Its directory."""
 
+    @staticmethod
+    def at(root: Path) -> VirtualEnvironment:
+        """Return the environment in a directory."""
+        environment = VirtualEnvironment()
+        environment.root = root
+        return environment
+
     @property
     def bin(self) -> Path:
         """Directory of its scripts."""

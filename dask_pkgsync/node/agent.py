@@ -82,7 +82,7 @@ class NodeAgent:
         return node_report(
             self.server.address,
             self.role,
-            prepared.plan,
+            prepared.told,
             outcome=outcome,
             notes=layer.notes if layer else (),
             seconds=seconds,

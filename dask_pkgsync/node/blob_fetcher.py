@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from distributed import Nanny, Worker
 
     from dask_pkgsync.model.blobs import BlobLocation, BlobRequest
-    from dask_pkgsync.process.preparation import NodeSettings
+    from dask_pkgsync.process.node_settings import NodeSettings
     from dask_pkgsync.wheels.incoming_blob import IncomingBlob
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from dask_pkgsync.process.preparation import NodeSettings
+    from dask_pkgsync.process.node_settings import NodeSettings
 
 MOST = 4
 """The most chunks that this process reads and sends at the same time; further hosts are told to ask elsewhere."""

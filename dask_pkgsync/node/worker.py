@@ -122,7 +122,7 @@ class WorkerSync(WorkerPlugin):
                 await agent.take(self.target, prepared)
             except Exception as error:  # noqa: BLE001  # Dask only logs an error, and lets the worker take tasks
                 await _leave(worker, expected(error))
-        report = node_report(worker.address, "worker", prepared.plan, outcome="started")
+        report = node_report(worker.address, "worker", prepared.told, outcome="started")
         await worker.scheduler.pkgsync_report(report=report_to_wire(report), target=self.target.id)
 
 

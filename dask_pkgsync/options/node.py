@@ -12,12 +12,12 @@ from dask_pkgsync.options.values import chosen, read
 
 if TYPE_CHECKING:
     from dask_pkgsync.model.indexes import Indexes
-    from dask_pkgsync.process.preparation import NodeSettings
+    from dask_pkgsync.process.node_settings import NodeSettings
 
 
 def node_settings() -> NodeSettings:
     """Return the settings that the operator of this node has configured."""
-    from dask_pkgsync.process.preparation import NodeSettings  # imported here because clients do not need it
+    from dask_pkgsync.process.node_settings import NodeSettings  # imported here because clients do not need it
 
     return NodeSettings(
         read(definitions.CACHE_DIRECTORY),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.layers.layer import BASE_LINK, Layer
+from dask_pkgsync.layers.layout import VirtualEnvironment
 from dask_pkgsync.process.imports import base_path, distributions_imported_from, is_below
 from dask_pkgsync.process.own_environment import own_environment
 from dask_pkgsync.process.state import this_process
@@ -40,12 +41,13 @@ def switch_to(layer: Layer | None, place: Path | None = None, *, programs: bool 
     """
     state = this_process()
     before, built, target, lacks = state.layer, state.built, state.target, state.lacks
+    whole = state.beneath or state.whole
     if is_active(layer):
         return lambda: None
 
     def undo() -> None:
         if before:
-            former = Layer(Path(before).name, Path(before), complete=False, pins=(), built=built)
+            former = Layer(Path(before).name, Path(before), complete=False, pins=(), built=built, whole=whole)
             activate(former, place, programs=programs)
         else:
             deactivate()
@@ -66,7 +68,16 @@ def path_with(layer: Layer | None) -> list[str]:
     """Return `sys.path` with a layer in place of the active one; None for the base alone."""
     base = base_path()
     position = _first_site_directory(base)
-    return [*base[:position], *([str(layer.site_packages)] if layer else []), *base[position:]]
+    return [*base[:position], *_entries(layer), *base[position:]]
+
+
+def _entries(layer: Layer | None) -> list[str]:
+    """Return the directories of a layer, and of what it stands on, if that is not what this process runs on."""
+    if layer is None:
+        return []
+    foreign = layer.whole not in ("", this_process().whole)
+    beneath = [str(VirtualEnvironment.at(Path(layer.whole)).site_packages)] if foreign else []
+    return [str(layer.site_packages), *beneath]
 
 
 def activate(layer: Layer, place: Path | None = None, *, programs: bool = True) -> None:
@@ -78,6 +89,7 @@ def activate(layer: Layer, place: Path | None = None, *, programs: bool = True) 
     state, directory = this_process(), str(layer.site_packages)
     sys.path[:] = path_with(layer)  # in one step, as other threads import meanwhile
     state.layer, state.built = str(layer.root), layer.built
+    state.beneath = layer.whole if layer.whole != state.whole else ""
     _add_links(layer, directory)
     if programs:
         _prefer(layer, place)
@@ -87,7 +99,7 @@ def activate(layer: Layer, place: Path | None = None, *, programs: bool = True) 
 def adopt(layer: Layer, place: Path | None = None) -> None:
     """Record that this process was started in a layer; ``place`` is as for `switch_to`."""
     state = this_process()
-    state.layer, state.built = str(layer.root), layer.built
+    state.layer, state.built, state.whole = str(layer.root), layer.built, layer.whole
     _prefer(layer, place)
 
 
@@ -98,7 +110,7 @@ def deactivate() -> None:
         return
     _leave_active()
     sys.path[:] = base_path()
-    state.layer = state.built = ""
+    state.layer = state.built = state.beneath = ""
     forget_caches()
 
 
@@ -113,7 +125,8 @@ def _leave_active() -> None:
     state.target, state.lacks = "", ()
     if not state.layer:
         return
-    state.leftovers.update(distributions_imported_from(state.layer))
+    for root in filter(None, (state.beneath, state.layer)):
+        state.leftovers.update(distributions_imported_from(root))
     roots = [root for root in (state.layer, state.own_environment) if root]
     paths = os.environ.get("PATH", "").split(os.pathsep)
     os.environ["PATH"] = os.pathsep.join(entry for entry in paths if not _is_in_any(entry, roots))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def base_path() -> list[str]:
     """Return `sys.path` without the entries of the active layer and of the process's own environment."""
     state = this_process()
-    roots = [root for root in (state.layer, state.own_environment) if root]
+    roots = [root for root in (state.layer, state.beneath, state.own_environment) if root]
     return [entry for entry in sys.path if not any(is_below(entry, root) for root in roots)]
 
 

@@ -68,6 +68,8 @@ class LiveChange:
 
     def why_restart(self) -> str | None:
         """Return why this process must restart to take the layer, or None if it can take the layer live."""
+        if (self.layer.whole if self.layer else "") != this_process().whole:
+            return "the environment has an interpreter and libraries of its own: only a new process can run on them"
         if self.layer is not None and self.layer.complete and self.active != str(self.layer.root):
             return "the layer stands alone (it is complete): only a new process can leave out the base"
         if late := self.imported():
@@ -97,7 +99,7 @@ class LiveChange:
 
     def _fits(self, name: str, module: str) -> bool:
         """Whether an imported module of a distribution is the target's, by the place of its file."""
-        if self.layer is not None and is_loaded_from(module, str(self.layer.root)):
+        if self.layer is not None and any(is_loaded_from(module, root) for root in self.layer.roots):
             return True
         if self.active and is_loaded_from(module, self.active):
             return name not in self.unlike_now

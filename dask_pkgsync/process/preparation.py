@@ -4,60 +4,44 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.cache.collection import collect
 from dask_pkgsync.cache.directory import open_cache
-from dask_pkgsync.installers.find import find_installer
 from dask_pkgsync.layers.build import build, changes_in
 from dask_pkgsync.layers.fill import Sources
-from dask_pkgsync.layers.layer import base_at
-from dask_pkgsync.model.blobs import request_for
 from dask_pkgsync.model.comparison import compare_critical, critical_versions
-from dask_pkgsync.model.indexes import OWN
 from dask_pkgsync.model.plan import make_plan
+from dask_pkgsync.model.prefix_plan import make_prefix_plan
 from dask_pkgsync.model.reports.failure import LayerError
+from dask_pkgsync.process.foundations import own_foundation, prefix_foundation
 from dask_pkgsync.process.imports import base_path, left_over, stays_whole
 from dask_pkgsync.process.live_change import live_change
-from dask_pkgsync.process.state import this_process
-from dask_pkgsync.scanning.configured_indexes import configured_indexes, pip_indexes
-from dask_pkgsync.scanning.configured_trust import configured_trust
-from dask_pkgsync.scanning.installed import scan_installed, this_interpreter
+from dask_pkgsync.process.tools import indexes_for, installer
+from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.snapshot import verified, with_digests
-from dask_pkgsync.wheels.inspection import inspect
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     from dask_pkgsync.cache.directory import Cache
-    from dask_pkgsync.installers import Installer
     from dask_pkgsync.layers.fill import Fetch
     from dask_pkgsync.layers.layer import Layer
     from dask_pkgsync.model.environments.environment import Environment
-    from dask_pkgsync.model.indexes import Indexes
     from dask_pkgsync.model.plan import Plan
+    from dask_pkgsync.model.prefix_plan import PrefixPlan, Step
     from dask_pkgsync.model.target import Target
+    from dask_pkgsync.process.foundations import Foundation
+    from dask_pkgsync.process.node_settings import NodeSettings
 
 
 SHOWN = 5
 """Differences of a base that a text for people names."""
 TOO_LATE = "this process has imported another version already; start it with this version"
 """The reason for which a running process skips a package."""
-
-
-@dataclass(frozen=True)
-class NodeSettings:
-    """Settings that the operator of a node decides, and no client."""
-
-    cache_directory: str | None = None
-    """Directory of layers and wheels; None for the user's cache directory."""
-    max_age: float = 24 * 3600.0
-    """Seconds after which an unused layer is removed."""
-    max_bytes: int = 50_000_000_000
-    """Bytes of all layers together; above it, the layers unused for the longest time are removed."""
-    store_bytes: int = 20_000_000_000
-    """Bytes that all wheels from clients together may take."""
-    indexes: Indexes = OWN
-    """Package indexes; if any are set, they replace those that uv, pip or the client are configured with."""
+NO_PART = "it belongs to a conda environment, of which this process cannot take a part; start it in that environment"
+"""The reason for which a running process skips what it could take only together with a conda prefix."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +55,21 @@ class Prepared:
     """The base's directories of distributions, which a complete layer keeps off the search path."""
     base: Environment | None = None
     """The base as it was when it was scanned; None where nothing was scanned, in the client's own process."""
+    foundation: Foundation | None = None
+    """What the layer stands on; None without a layer."""
+    kept: tuple[Step, ...] = ()
+    """The steps for conda packages of the base that stay as they are."""
+
+    @property
+    def told(self) -> Plan:
+        """The plan for reports: all that the node gets otherwise than its base has it, or keeps so."""
+        steps = self.foundation.steps if self.foundation else ()
+        return replace(self.plan, steps=(*steps, *self.kept, *self.plan.steps))
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """Environment variables that a process in the layer has otherwise."""
+        return self.foundation.variables if self.foundation else {}
 
 
 def prepare(target: Target, settings: NodeSettings, fetch: Fetch) -> Prepared:
@@ -91,14 +90,20 @@ def prepare(target: Target, settings: NodeSettings, fetch: Fetch) -> Prepared:
     """
     base = scan_base(target)
     refuse_critical(target, base)
-    return _build(make_plan(base, target.environment, target.policy), base, target, settings, fetch)
+    prefix = make_prefix_plan(base, target.environment, target.policy)
+    if prefix.packages:
+        return _build_on_prefix(prefix, base, target, settings, fetch)
+    prepared = _build(make_plan(base, target.environment, target.policy), base, target, settings, fetch)
+    return replace(prepared, kept=prefix.steps)
 
 
 def changes_since(target: Target, prepared: Prepared) -> tuple[str, ...]:
     """Return what has changed on this node since it was prepared, each on one line: its layer, or its base. Blocks."""
     found = []
-    if prepared.layer is not None and (changes := changes_in(prepared.layer)):
-        found.append(f"its layer was changed: {changes}")
+    prefix = prepared.foundation.prefix if prepared.foundation else None
+    for what, layer in (("layer", prepared.layer), ("conda prefix", prefix)):
+        if layer is not None and (changes := changes_in(layer)):
+            found.append(f"its {what} was changed: {changes}")
     if prepared.base is not None and (base := scan_base(target)).fingerprint != prepared.base.fingerprint:
         found.append(f"its base was changed: {_difference(prepared.base, base)}")
     return tuple(found)
@@ -146,79 +151,56 @@ def prepare_running(target: Target, settings: NodeSettings, fetch: Fetch, childr
     late = {*live_change(None, target, base, mixed=True).imported(), *left_over(target)}
     plan = make_plan(base, target.environment, target.policy)
     without_late = plan.without(late, TOO_LATE)
+    prefix = make_prefix_plan(base, target.environment, target.policy)
     if without_late.empty or not all(stays_whole(name) for name in late):
+        if prefix.packages:
+            without_late = without_late.without({step.name for step in without_late.changes}, NO_PART)
         return _build(without_late, base, target, settings, fetch)
-    if children is not None and children.plan == plan:
+    if children is not None and (children.plan == plan or (prefix.packages and children.layer is not None)):
         prepared = children
+    elif prefix.packages:
+        prepared = _build_on_prefix(prefix, base, target, settings, fetch)
     else:
         prepared = _build(plan, base, target, settings, fetch)
     late = {*live_change(prepared.layer, target, base, mixed=True).imported(), *left_over(target)}
-    return replace(prepared, plan=plan.without(late, TOO_LATE))  # what the layer has as it was imported is not late
+    late_plan = plan.without(late, TOO_LATE)  # what the layer has as it was imported is not late
+    return replace(prepared, plan=late_plan, foundation=None, base=base)
 
 
 def _build(plan: Plan, base: Environment, target: Target, settings: NodeSettings, fetch: Fetch) -> Prepared:
+    """Build or find the layer for a plan in front of the node's own base, if it needs one."""
     if plan.empty:
         return Prepared(plan, None, base=base)
     cache = open_cache(settings.cache_directory)
-    node_base = base_at(Path(this_process().python), base_path(), base)
-    sources = Sources(target.transport, fetch, indexes_for(target, settings), target.environment.distributions)
+    return replace(_in_front_of(own_foundation(base), plan, cache, target, settings, fetch), base=base)
+
+
+def _build_on_prefix(
+    prefix: PrefixPlan, base: Environment, target: Target, settings: NodeSettings, fetch: Fetch
+) -> Prepared:
+    """Build or find a conda prefix, and the layer in front of it, with what pip and uv have put on top."""
+    cache = open_cache(settings.cache_directory)
+    foundation = prefix_foundation(prefix, base, target, cache, settings, fetch)
+    plan = make_plan(foundation.base.environment, target.environment, target.policy)
+    return replace(_in_front_of(foundation, plan, cache, target, settings, fetch), base=base)
+
+
+def _in_front_of(
+    foundation: Foundation, plan: Plan, cache: Cache, target: Target, settings: NodeSettings, fetch: Fetch
+) -> Prepared:
     layer = build(
         plan,
-        node_base,
+        foundation.base,
         cache,
         lambda: installer(cache, target, settings, fetch),
         timeout=target.install_timeout,
-        sources=sources,
+        sources=Sources(target.transport, fetch, indexes_for(target, settings), target.environment.distributions),
     )
-    if not layer.reused:
+    if (prefix := foundation.prefix) is not None:
+        layer = replace(layer, notes=(*prefix.notes, *layer.notes), fetched=prefix.fetched + layer.fetched)
+    if layer.fetched:
         collect(cache, max_age=settings.max_age, max_bytes=settings.max_bytes)
-    return Prepared(plan, layer, node_base.site_packages, base)
-
-
-def installer(cache: Cache, target: Target, settings: NodeSettings, fetch: Fetch | None = None) -> Installer:
-    """Return the best installer for this node: its own, or uv from the client or from an index."""
-
-    def wheel() -> Path | None:
-        uv = target.environment.distributions.get("uv")
-        if uv is None or fetch is None or not target.environment.interpreter.same_platform(this_interpreter()):
-            return None
-        request = request_for(uv)
-        path, _ = fetch([request])[request]
-        inspect(path, name=uv.name, version=uv.version)
-        return path
-
-    timeout, python = target.install_timeout, Path(this_process().python)
-    may_fetch = target.transport != "client"
-    return find_installer(
-        cache,
-        python,
-        timeout=timeout,
-        may_fetch=may_fetch,
-        wheel=None if target.transport == "index" else wheel,
-        indexes=_indexes_for_uv(target, settings),
-        trust=configured_trust(),
-    )
-
-
-def _indexes_for_uv(target: Target, settings: NodeSettings) -> tuple[Indexes, ...]:
-    """Return where uv may be fetched from: this node's indexes, which may lack it, and those that pip here has."""
-    first = indexes_for(target, settings)
-    return (first,) if settings.indexes.configured else tuple(dict.fromkeys((first, pip_indexes())))
-
-
-def indexes_for(target: Target, settings: NodeSettings) -> Indexes:
-    """Return the indexes that this node uses: the operator's, else those of uv and pip here, else the client's."""
-    candidates = (settings.indexes, configured_indexes(), target.indexes)
-    return next((indexes for indexes in candidates if indexes.configured), OWN)
-
-
-def resolve_extra(target: Target, settings: NodeSettings) -> tuple[str, ...]:
-    """Resolve the extra requirements to exact pins that agree with the target. Blocks: call it in a thread."""
-    cache = open_cache(settings.cache_directory)
-    constraints = [f"{d.name}=={d.version}" for d in target.environment.distributions.values()]
-    return installer(cache, target, settings).resolve(
-        target.policy.extra, constraints, timeout=target.install_timeout, indexes=indexes_for(target, settings)
-    )
+    return Prepared(plan, layer, foundation.base.site_packages, foundation=foundation)
 
 
 def refuse_critical(target: Target, base: Environment) -> None:

@@ -6,9 +6,11 @@ import json
 import multiprocessing
 import os
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.installers.programs import run
+from dask_pkgsync.layers.layout import VirtualEnvironment
 from dask_pkgsync.model.child_environment import child_environment
 from dask_pkgsync.process.imports import base_path
 from dask_pkgsync.process.multiprocessing_internals import change_preparation_data
@@ -18,7 +20,6 @@ from dask_pkgsync.scanning.records import dist_infos
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from dask_pkgsync.layers.layer import Layer
 
@@ -74,7 +75,8 @@ def path_in_layer(layer: Layer, base_site_packages: tuple[Path, ...]) -> list[st
     position = next((index for index, entry in enumerate(here) if entry in native), 0)
     front = [entry for entry in added if here.index(entry) < position]
     path = [*front, *layered, *(entry for entry in added if entry not in front)]
-    return put_behind(path, dist_infos(layer.site_packages))
+    beneath = dist_infos(VirtualEnvironment.at(Path(layer.whole)).site_packages) if layer.whole else {}
+    return put_behind(path, {**beneath, **dist_infos(layer.site_packages)})
 
 
 def start_children_in(user: object, python: Path, path: list[str]) -> None:

@@ -27,6 +27,12 @@ class ProcessState:
     """Directory of the layer that is active here, or empty."""
     built: str = ""
     """The publication of that layer (`Layer.built`): a layer that was changed is built anew in the same directory."""
+    whole: str = ""
+    """Directory of the conda prefix on whose interpreter this process was started for a layer; empty if it runs on the
+    node's own."""
+    beneath: str = ""
+    """Directory of the conda prefix whose distributions are importable behind the active layer, although this process
+    runs on another interpreter; empty if there is none."""
     own_environment: str = ""
     """Directory of the process's own environment (`process.own_environment`); empty if it has never run in a layer."""
     virtual_env: str | None = None

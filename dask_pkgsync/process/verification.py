@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dask_pkgsync.layers.layer import other_builds_in
 from dask_pkgsync.model.plan import make_plan
+from dask_pkgsync.model.prefix_plan import make_prefix_plan
 from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.process.activation import forget_caches
 from dask_pkgsync.process.imports import editable_sources, importable_now, is_below
@@ -40,8 +41,10 @@ def verify(target: Target) -> None:
     found = importable_now(target)
     expected = target.environment.with_any_build(other_builds_in(Path(this_process().layer)))
     lacking = make_plan(found, expected, target.policy)
-    if not lacking.empty:
-        steps = [*(f"{step.name} {step.version} is not there" for step in lacking.changes)]
+    conda = make_prefix_plan(found, expected, target.policy)
+    if not lacking.empty or conda.packages:
+        steps = [f"the conda package {step.name} {step.version} is not there" for step in conda.steps[:_SHOWN]]
+        steps += [*(f"{step.name} {step.version} is not there" for step in lacking.changes)]
         steps += [f"{step.name} {step.version} is still importable" for step in lacking.hidden]
         raise LayerError(
             "verify",

@@ -33,7 +33,7 @@ from dask_pkgsync.model.blobs import (
 from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.node.blob_fetcher import BlobFetcher
 from dask_pkgsync.node.chunk_server import MOST, ChunkServer, chunk_threads
-from dask_pkgsync.process.preparation import NodeSettings
+from dask_pkgsync.process.node_settings import NodeSettings
 from dask_pkgsync.scheduler.blobs.peers import FAILURES
 from dask_pkgsync.scheduler.blobs.providers import BlobProviders
 from dask_pkgsync.scheduler.blobs.service import BlobService
@@ -241,7 +241,7 @@ import asyncio, os, signal, sys
 from distributed.core import Server
 from dask_pkgsync.node.chunk_download import ChunkDownload
 from dask_pkgsync.node.chunk_server import ChunkServer
-from dask_pkgsync.process.preparation import NodeSettings
+from dask_pkgsync.process.node_settings import NodeSettings
 
 fault = getattr(signal, sys.argv[2])
 served = 0

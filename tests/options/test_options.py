@@ -33,7 +33,7 @@ from dask_pkgsync.options.node import node_settings
 from dask_pkgsync.options.option import Option, Whose
 from dask_pkgsync.options.scheduler import operator_mode, stock_clients
 from dask_pkgsync.options.values import read
-from dask_pkgsync.process.preparation import NodeSettings
+from dask_pkgsync.process.node_settings import NodeSettings
 from dask_pkgsync.scanning.installed import this_interpreter
 from dask_pkgsync.scanning.snapshot import MODULES_LIMIT as LIMIT_OF_A_SCAN
 

@@ -15,7 +15,7 @@ from dask_pkgsync.model.indexes import OWN, Indexes, indexes_from_wire, indexes_
 from dask_pkgsync.model.target import target_to_wire
 from dask_pkgsync.options.node import node_settings
 from dask_pkgsync.process import preparation as prepare
-from dask_pkgsync.process.preparation import indexes_for
+from dask_pkgsync.process.tools import indexes_for
 from dask_pkgsync.scanning.configured_indexes import configured_indexes, for_nodes
 
 if TYPE_CHECKING:

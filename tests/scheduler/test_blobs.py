@@ -33,7 +33,7 @@ from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.model.target import Target
 from dask_pkgsync.model.wire.protocol import WANTED
 from dask_pkgsync.node.blob_fetcher import BlobFetcher
-from dask_pkgsync.process.preparation import NodeSettings
+from dask_pkgsync.process.node_settings import NodeSettings
 from dask_pkgsync.scanning.installed import this_interpreter
 from dask_pkgsync.scanning.snapshot import Snapshot
 from dask_pkgsync.scheduler.blobs.providers import BlobProviders

@@ -22,7 +22,7 @@ from dask_pkgsync.node.agent import failure_of
 from dask_pkgsync.node.log import logger
 from dask_pkgsync.node.worker import NAME
 from dask_pkgsync.options.node import node_settings
-from dask_pkgsync.process.preparation import resolve_extra
+from dask_pkgsync.process.tools import resolve_extra
 from dask_pkgsync.scheduler.dask_internals import give_new_nannies, give_new_workers, started_nannies
 from dask_pkgsync.scheduler.rollout.node_steps import WAITS, NodeSteps
 
