@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from dask_pkgsync.cache.collection import collect
 from dask_pkgsync.cache.directory import open_cache
 from dask_pkgsync.installers.find import find_installer
-from dask_pkgsync.layers.build import build, changes_in
+from dask_pkgsync.layers.build import build
 from dask_pkgsync.layers.fill import Sources
 from dask_pkgsync.layers.layer import base_at
+from dask_pkgsync.layers.publication import changes_in
 from dask_pkgsync.model.blobs import request_for
 from dask_pkgsync.model.comparison import compare_critical, critical_versions
 from dask_pkgsync.model.indexes import OWN
