@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from clusters import Cluster, Venvs
+    from conda_channel import Channel
 
     from dask_pkgsync import Environment
 
@@ -73,6 +74,15 @@ def venvs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Venvs]:
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a cache directory that is warm once the first test has used it."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def conda_channel(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Channel:
+    """Return the usual conda channel, which the first process of a test run makes for all of them."""
+    from conda_channel import shared_channel
+
+    here = tmp_path_factory.getbasetemp()
+    return shared_channel(here if worker_id == "master" else here.parent)
 
 
 @pytest.fixture(scope="session")

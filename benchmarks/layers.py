@@ -28,10 +28,11 @@ from dask_pkgsync.cache.directory import open_cache
 from dask_pkgsync.cache.trees import Tree
 from dask_pkgsync.cache.verified import VerifiedFiles
 from dask_pkgsync.installers.uv import Uv, index_options, index_variables
-from dask_pkgsync.layers.build import build, changes_in
+from dask_pkgsync.layers.build import build
 from dask_pkgsync.layers.fill import Sources
 from dask_pkgsync.layers.layer import Base
 from dask_pkgsync.layers.layout import SITE_PACKAGES
+from dask_pkgsync.layers.publication import changes_in
 from dask_pkgsync.layers.verify import verify
 from dask_pkgsync.model.environments.environment import Environment
 from dask_pkgsync.model.indexes import OWN, Indexes

@@ -77,13 +77,16 @@ class Filler:
     ----------
     plan : Plan
     base : Base
-    installer : Installer
+    installer : callable
+        Returns the installer; it is not called if nothing has to be installed.
     sources : Sources
     timeout : float
         Seconds that one run of the installer may take.
     """
 
-    def __init__(self, plan: Plan, base: Base, installer: Installer, sources: Sources, timeout: float) -> None:
+    def __init__(
+        self, plan: Plan, base: Base, installer: Callable[[], Installer], sources: Sources, timeout: float
+    ) -> None:
         self.plan, self.base, self.installer, self.timeout = plan, base, installer, timeout
         self.sources = sources
         self.held: dict[str, Step] = {pin(step): step for step in plan.held}
@@ -180,14 +183,16 @@ class Filler:
 
     def _install(self, environment: Path, final: Path) -> dict[str, Listed] | None:
         """Install everything, and return what is installed; None if the installer's cache alone did not have it."""
+        if not self.held:
+            return {}
         requirements = [
             f"{name.partition('==')[0]} @ {self.wheels[name].as_uri()}" if name in self.wheels else name
             for name in sorted(self.held)
         ]
         indexes = self.sources.indexes.nowhere() if self.sources.transport == "client" else self.sources.indexes
         if self.asks_index:
-            self.installer.install(environment, requirements, final=final, timeout=self.timeout, indexes=indexes)
-        elif not self.installer.install_cached(
+            self.installer().install(environment, requirements, final=final, timeout=self.timeout, indexes=indexes)
+        elif not self.installer().install_cached(
             environment, requirements, final=final, timeout=self.timeout, indexes=indexes
         ):
             return None

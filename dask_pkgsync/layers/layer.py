@@ -44,6 +44,8 @@ class Base:
     site_packages: tuple[Path, ...]
     """The directories of its search path that hold distributions."""
     environment: Environment
+    whole: str = ""
+    """Directory of the prefix that takes the place of the node's own environment; empty if it is that."""
 
     @property
     def prefix(self) -> Path:
@@ -76,6 +78,14 @@ class Layer(VirtualEnvironment):
     """A name for this publication of it: a layer that was changed is built anew under the same digest."""
     altered: tuple[str, ...] = ()
     """Files that had been replaced or added when earlier ones of this digest were set aside, relative to ``root``."""
+    whole: str = ""
+    """Directory of the prefix whose interpreter it runs on, that of the layer itself if it is one; empty if it runs on
+    the node's own."""
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """The directories from which its modules are loaded: its own, and that of its prefix."""
+        return (str(self.root), self.whole) if self.whole else (str(self.root),)
 
 
 def layer_to_wire(layer: Layer) -> dict[str, Any]:
@@ -87,6 +97,7 @@ def layer_to_wire(layer: Layer) -> dict[str, Any]:
         "pins": list(layer.pins),
         "built": layer.built,
         "altered": list(layer.altered),
+        **({"whole": layer.whole} if layer.whole else {}),
     }
 
 
@@ -100,7 +111,10 @@ def layer_from_wire(data: object) -> Layer:
     pins = tuple(entry.text() for entry in field.key("pins").items())
     altered = tuple(entry.long_text() for entry in field.optional("altered", []).items())
     built = field.optional("built", "").text(64)
-    return Layer(digest, path, field.key("complete").flag(), pins, built=built, altered=altered)
+    whole = field.optional("whole", "")
+    if whole.text() and not Path(whole.text()).is_absolute():
+        raise MessageError(whole.place, "the absolute path of a prefix", whole.value)
+    return Layer(digest, path, field.key("complete").flag(), pins, built=built, altered=altered, whole=whole.text())
 
 
 def base_at(python: Path, path: Sequence[str], environment: Environment) -> Base:

@@ -82,4 +82,4 @@ def _base_in(prefix: Layer, base: Environment) -> Base:
     python = found.conda.get("python")
     version = python.version if python is not None else base.interpreter.version
     environment = replace(found, interpreter=replace(base.interpreter, version=version))
-    return Base(prefix.python, (prefix.site_packages,), environment)
+    return Base(prefix.python, (prefix.site_packages,), environment, whole=str(prefix.root))

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from dask_pkgsync.cache.collection import collect
 from dask_pkgsync.cache.directory import open_cache
-from dask_pkgsync.layers.build import build, changes_in
+from dask_pkgsync.layers.build import build
 from dask_pkgsync.layers.fill import Sources
+from dask_pkgsync.layers.publication import changes_in
 from dask_pkgsync.model.comparison import compare_critical, critical_versions
 from dask_pkgsync.model.plan import make_plan
 from dask_pkgsync.model.prefix_plan import make_prefix_plan

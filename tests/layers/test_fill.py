@@ -94,7 +94,7 @@ def fill(tmp_path: Path, installer: Recorder, client: Client, transport: str, pl
     base = Base(Path(sys.executable), (tmp_path / "base",), Environment.of(this_interpreter(), []))
     sources = Sources(transport, client, target=TARGET)
     (tmp_path / "work").mkdir()
-    _, notes = Filler(plan, base, installer, sources, 60).fill(tmp_path / "work" / "layer", tmp_path / "final")
+    _, notes = Filler(plan, base, lambda: installer, sources, 60).fill(tmp_path / "work" / "layer", tmp_path / "final")
     return notes
 
 
@@ -340,7 +340,7 @@ def test_a_build_that_cannot_run_here_is_told_and_that_of_the_index_stays(tmp_pa
     plan = Plan((Install("one", "1.0", content=digest("client")),))
     base = Base(Path(sys.executable), (tmp_path / "base",), Environment.of(this_interpreter(), []))
     sources = Sources("auto", Client(tmp_path, "one", tag="cp39-cp39-win_amd64"), target=TARGET)
-    filler = Filler(plan, base, Builds(), sources, 60)
+    filler = Filler(plan, base, Builds, sources, 60)
     (tmp_path / "work").mkdir()
     _, (note,) = filler.fill(tmp_path / "work" / "layer", tmp_path / "final")
     assert "one 1.0 is built for cp39-cp39-win_amd64" in note

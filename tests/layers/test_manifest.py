@@ -17,9 +17,10 @@ from dask_pkgsync.cache.directory import MARKER, Cache, open_cache
 from dask_pkgsync.cache.trees import BYTECODE, Tree
 from dask_pkgsync.installers.programs import run
 from dask_pkgsync.installers.uv import Uv
-from dask_pkgsync.layers.build import MAX_ALTERED, build, changes_in
+from dask_pkgsync.layers.build import build
 from dask_pkgsync.layers.layer import Base, Layer, layer_from_wire, layer_to_wire
 from dask_pkgsync.layers.manifest import MANIFEST, Changes, compare_with_manifest, write_manifest
+from dask_pkgsync.layers.publication import MAX_ALTERED, changes_in
 from dask_pkgsync.model.plan import make_plan
 from dask_pkgsync.scanning.installed import scan_installed
 

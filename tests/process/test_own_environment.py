@@ -14,8 +14,9 @@ from uv import find_uv_bin
 from dask_pkgsync.cache.directory import open_cache
 from dask_pkgsync.installers.programs import run
 from dask_pkgsync.installers.uv import Uv
-from dask_pkgsync.layers.build import build, changes_in
+from dask_pkgsync.layers.build import build
 from dask_pkgsync.layers.layer import Base, Layer, layer_to_wire
+from dask_pkgsync.layers.publication import changes_in
 from dask_pkgsync.model.plan import make_plan
 from dask_pkgsync.process.own_environment import DIRECTORY
 from dask_pkgsync.scanning.installed import scan_installed
