@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from distributed import Status, Worker, versions
 from distributed.core import clean_exception
@@ -18,7 +19,7 @@ from distributed.metrics import time
 from distributed.protocol.pickle import dumps
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from distributed import Nanny, WorkerPlugin
     from distributed.core import Server
@@ -139,6 +140,29 @@ def set_plugins_at_start(nanny: Nanny, name: str, plugins: Sequence[WorkerPlugin
     for kwargs in (nanny.worker_kwargs, *([process.worker_kwargs] if process else [])):
         others = [other for other in kwargs.get("plugins") or () if getattr(other, "name", None) != name]
         kwargs["plugins"] = [*others, *plugins]
+
+
+_variables: WeakKeyDictionary[Nanny, frozenset[str]] = WeakKeyDictionary()
+"""By nanny, the names of the variables that `set_environment` has set."""
+
+
+def set_environment(nanny: Nanny, variables: Mapping[str, str]) -> None:
+    """Have the next workers of a nanny start with these environment variables, and no others that were set so before.
+
+    Variables that the nanny was given for its workers stay as they are.
+
+    Notes
+    -----
+    Changes the dictionary ``Nanny.env``, which the ``WorkerProcess`` in ``Nanny.process`` shares, and which each worker
+    adds to `os.environ` before it does anything else: distributed 2024.6.0 and 2026.8.0.
+    If it changes: find what ``WorkerProcess._run`` does with ``env``.
+    """
+    env = nanny.env
+    for name in _variables.pop(nanny, frozenset()):
+        env.pop(name, None)
+    new = {name: value for name, value in variables.items() if name not in env}
+    _variables[nanny] = frozenset(new)
+    env.update(new)
 
 
 def before_restarts(nanny: Nanny, function: Callable[[], Awaitable[None]] | None) -> None:

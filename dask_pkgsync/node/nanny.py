@@ -28,6 +28,7 @@ from dask_pkgsync.node.dask_internals import (
     plugins_at_start,
     restart_worker,
     running_worker,
+    set_environment,
     set_plugins_at_start,
 )
 from dask_pkgsync.node.log import log_in_sentences, logger
@@ -236,6 +237,7 @@ class NannyAgent(NodeAgent):
         self.let_workers_verify(target, prepared)
         self.in_force = target, prepared
         before_restarts(self.server, self.prepare_again)
+        set_environment(self.server, prepared.variables)
         if prepared.layer is None:
             self._start_children_here()
         else:
@@ -317,6 +319,7 @@ class NannyAgent(NodeAgent):
         """Undo `configure`: let the next worker of this nanny start in the base, and this process import from it."""
         set_plugins_at_start(self.server, NAME, [])
         before_restarts(self.server, None)
+        set_environment(self.server, {})
         self.in_force = None
         if self._start_children_here():
             await asyncio.to_thread(activation.deactivate)

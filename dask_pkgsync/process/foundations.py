@@ -6,12 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.conda.activation import activated
-from dask_pkgsync.conda.prefix import CondaSources, build_prefix
 from dask_pkgsync.layers.layer import Base, base_at
 from dask_pkgsync.process.imports import base_path
 from dask_pkgsync.process.state import this_process
-from dask_pkgsync.process.tools import conda_tool
 from dask_pkgsync.scanning.installed import scan_installed
 
 if TYPE_CHECKING:
@@ -61,6 +58,11 @@ def prefix_foundation(
     LayerError
         If it cannot be built.
     """
+    # Imported here because only targets with conda packages need it.
+    from dask_pkgsync.conda.activation import activated
+    from dask_pkgsync.conda.prefix import CondaSources, build_prefix
+    from dask_pkgsync.process.tools import conda_tool
+
     prefix = build_prefix(
         plan.packages,
         cache,
