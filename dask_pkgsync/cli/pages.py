@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.model.environments.origin import FromArchive, FromDirectory, FromIndex, FromModules, FromVcs
+from dask_pkgsync.model.environments.origin import (
+    FromArchive,
+    FromConda,
+    FromDirectory,
+    FromIndex,
+    FromModules,
+    FromVcs,
+)
 from dask_pkgsync.model.policy import Level
 from dask_pkgsync.model.text import counted, human_bytes, printable, text_table
 from dask_pkgsync.scanning.direct_url import source_directory
@@ -14,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from dask_pkgsync.model.environments.conda import CondaPackage
     from dask_pkgsync.model.environments.environment import Environment
     from dask_pkgsync.model.environments.origin import Origin
     from dask_pkgsync.model.policy import Policy
@@ -23,8 +31,12 @@ if TYPE_CHECKING:
 
 
 def scan_page(environment: Environment) -> str:
-    """Return a table of the distributions, followed by the interpreter, the fingerprint and the faults."""
+    """Return a table of the packages, followed by the interpreter, the fingerprint and the faults.
+
+    A conda package and its distributions are one row.
+    """
     interpreter = environment.interpreter
+    of_conda = {name for package in environment.conda.values() for name in package.distributions}
     rows = [
         [
             distribution.name,
@@ -34,11 +46,17 @@ def scan_page(environment: Environment) -> str:
             distribution.installer,
         ]
         for distribution in environment.distributions.values()
+        if distribution.name not in of_conda or not isinstance(distribution.origin, FromConda)
     ]
+    rows += [
+        [_name(package), package.version, package.build, package.channel or package.url, "conda"]
+        for package in environment.conda.values()
+    ]
+    rows.sort()
+    packages = [(one.name, one.version, one.modified) for one in environment.distributions.values()]
+    packages += [(one.name, one.version, one.modified) for one in environment.conda.values()]
     modified = [
-        f"  {distribution.name} {distribution.version}: {counted(distribution.modified, 'file')} modified here"
-        for distribution in environment.distributions.values()
-        if distribution.modified
+        f"  {name} {version}: {counted(count, 'file')} modified here" for name, version, count in packages if count
     ]
     faults = [f"  {fault.kind}: {fault.detail} ({fault.place})" for fault in environment.faults]
     about = (
@@ -54,11 +72,19 @@ def scan_page(environment: Environment) -> str:
     return "\n\n".join(parts)
 
 
-def origin_text(origin: Origin) -> str:
+def _name(package: CondaPackage) -> str:
+    """Return the name of a conda package, with those of its distributions if they are called otherwise."""
+    others = [name for name in package.distributions if name != package.name]
+    return f"{package.name} ({', '.join(others)})" if others else package.name
+
+
+def origin_text(origin: Origin) -> str:  # noqa: PLR0911  # one for each kind
     """Return the origin of a distribution in a few words."""
     match origin:
         case FromIndex():
             return "index"
+        case FromConda(package=package):
+            return f"conda package {package}"
         case FromArchive(url=url):
             return url
         case FromVcs(url=url, commit=commit, vcs=vcs):

@@ -183,7 +183,7 @@ class Rollout:
         self.nodes.step(address, "scheduler", "resolve", "finished", f"{len(pins)} packages")
         pairs = (pin.split("==", 1) for pin in pins)
         extra = [Distribution(name, version) for name, version in pairs if name not in environment.distributions]
-        extended = type(environment).of(environment.interpreter, [*environment.distributions.values(), *extra])
+        extended = environment.with_distributions([*environment.distributions.values(), *extra])
         return asked.with_environment(extended)
 
     async def _prepare_all(self, target: Target) -> None:
