@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
 
+from dask_pkgsync.model.environments.conda import CondaPackage
 from dask_pkgsync.model.environments.distribution import Distribution, Fault
 from dask_pkgsync.model.environments.environment import Environment
 from dask_pkgsync.model.environments.interpreter import Interpreter
 from dask_pkgsync.model.environments.origin import (
     FromArchive,
+    FromConda,
     FromDirectory,
     FromIndex,
     FromModules,
@@ -16,6 +20,7 @@ from dask_pkgsync.model.environments.origin import (
     Unrecorded,
 )
 from dask_pkgsync.model.policy import CRITICAL, Level, Policy
+from dask_pkgsync.model.wire.names import canonical
 
 texts = st.text(st.characters(categories=("L", "N", "P", "S", "Zs")), max_size=20).filter(str.isprintable)
 names = st.one_of(
@@ -55,6 +60,44 @@ def environments(
     distributions = st.lists(st.builds(Distribution, names, versions, origin, texts), max_size=8)
     faults = st.lists(st.builds(Fault, st.sampled_from(kinds), texts, texts, names), max_size=2)
     return st.builds(lambda i, d, f: Environment.of(i, [*critical, *d], f), interpreter, distributions, faults)
+
+
+conda_names = st.one_of(names, st.from_regex(r"_?[a-z][a-z0-9_.]{0,8}", fullmatch=True))
+hexadecimal = st.text("0123456789abcdef", min_size=64, max_size=64)
+conda_packages = st.builds(
+    CondaPackage,
+    name=conda_names,
+    version=st.one_of(versions, st.sampled_from(["2024a", "9e", "1.1.1w"])),
+    build=st.sampled_from(["0", "py311h0_0", "mkl_1"]),
+    build_number=st.integers(0, 9),
+    subdir=st.sampled_from(["linux-64", "noarch"]),
+    channel=st.sampled_from(["", "conda-forge", "https://conda.example/private"]),
+    sha256=st.just("") | hexadecimal,
+    noarch=st.sampled_from(["", "python", "generic"]),
+    depends=st.lists(conda_names, max_size=3).map(tuple),
+    installed_size=st.integers(0, 2**40),
+    placeholder=st.integers(0, 255),
+    modified=st.integers(0, 2),
+)
+
+
+def conda_environments() -> st.SearchStrategy[Environment]:
+    """Return environments with conda packages, some of which have a distribution of their name."""
+
+    def made(base: Environment, packages: list[CondaPackage]) -> Environment:
+        held = {}
+        for package in packages:
+            name = canonical(package.name).strip("-") or "x"
+            if name not in base.distributions and package.version[0].isdigit() and name not in held:
+                held[name] = Distribution(name, "1.0", FromConda(package.name), "conda")
+        by_package = {one.origin.package: one.name for one in held.values() if isinstance(one.origin, FromConda)}
+        conda = [
+            replace(one, distributions=(by_package[one.name],) if one.name in by_package else ())
+            for one in {one.name: one for one in packages}.values()
+        ]
+        return base.with_distributions([*base.distributions.values(), *held.values()]).with_conda(conda)
+
+    return st.builds(made, environments(one_interpreter, from_index), st.lists(conda_packages, max_size=5))
 
 
 PATTERNS = ["a*", "*-b", "?"]

@@ -45,7 +45,8 @@ def conda_rule(package: CondaPackage, policy: Policy) -> Rule:
 
 def is_ignored(name: str, policy: Policy) -> bool:
     """Whether a policy says that a package is ignored: it is not only a tool, or not named in ``only``."""
-    return name in policy.ignore or policy.rule(name).reason.startswith("levels:")
+    rule = policy.rule(name)
+    return rule.level is Level.IGNORE and (name in policy.ignore or rule.reason.startswith("levels:"))
 
 
 def conda_differences(expected: Environment, found: Environment, policy: Policy) -> Iterator[CondaDifference]:

@@ -120,6 +120,10 @@ class Environment:
         """Return the environment with other distributions, and further faults; its conda packages stay."""
         return Environment.of(self.interpreter, distributions, (*self.faults, *faults), self.conda.values())
 
+    def with_conda(self, packages: Iterable[CondaPackage]) -> Environment:
+        """Return the environment with other conda packages."""
+        return Environment.of(self.interpreter, self.distributions.values(), self.faults, packages)
+
     def faulty(self, name: str) -> Fault | None:
         """Return the fault of the distribution with this canonical name; None if it has none."""
         return self._faults_by_name.get(name)
