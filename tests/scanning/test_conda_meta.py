@@ -86,7 +86,7 @@ def test_a_distribution_names_the_package_that_it_belongs_to(prefix: Prefix) -> 
 
 
 def test_a_package_without_python_is_found(prefix: Prefix) -> None:
-    """Libraries, compilers and the interpreter itself are packages as any other, with all that a prefix needs to know."""
+    """Libraries, compilers and the interpreter itself are packages as any other."""
     library = entry("lib/libfoo.so", b"12345", file_mode="binary", prefix_placeholder="/p" * 40)
     text = entry("etc/foo.conf", b"123", file_mode="text", prefix_placeholder="/p")
     depends = ["__glibc >=2.17,<3.0.a0", "libbar"]
