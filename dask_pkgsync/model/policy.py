@@ -52,6 +52,13 @@ MAX_LEVELS = 200
 _PATTERN = re.compile(r"[A-Za-z0-9._*?\[\]!-]{1,200}")
 """The characters of a name (PEP 503) and of a pattern (`fnmatch`)."""
 
+_MATCH_SPEC = re.compile(
+    r"(?:(?P<channel>[A-Za-z0-9](?:[A-Za-z0-9._/-]|://|:\d){0,300})::(?P<name>[a-z0-9_][a-z0-9_.-]{0,199})|"
+    r"(?P<bare>[a-z0-9_][a-z0-9_.-]{0,199})(?==[^=]))(?P<versions>[ =<>!~][A-Za-z0-9 =<>!~.,|*_+-]{0,300})?"
+)
+"""Matches the match spec of a conda package, which a requirement (PEP 508) cannot be taken for; a channel in it has no
+credentials, which would need other characters."""
+
 
 class Level(enum.Enum):
     """How closely a package has to match."""
@@ -119,7 +126,8 @@ class Policy:
     """Canonical names of the only packages that are compared and shipped; None for all. Critical packages are compared
     in any case."""
     extra: tuple[str, ...] = ()
-    """Requirements (PEP 508), for example ``s3fs>=2024.6``, that the cluster gets although the client lacks them."""
+    """Requirements (PEP 508), for example ``s3fs>=2024.6``, and match specs of conda packages, for example
+    ``conda-forge::cuda-nvcc=12.4``, that the cluster gets although the client lacks them."""
     strict: bool = False
     """Whether only the client's packages are importable on the workers."""
     platform_specific: frozenset[str] = field(default=PLATFORM_SPECIFIC)
@@ -152,7 +160,8 @@ class Policy:
         only : iterable of str, optional
             The only packages that are compared and shipped; by default all.
         extra : iterable of str
-            Requirements (PEP 508) that the cluster gets although the client lacks them.
+            Requirements (PEP 508), and match specs of conda packages, that the cluster gets although the client lacks
+            them. A match spec names a channel (``channel::name``), or has a single ``=`` behind the name.
         strict : bool, optional
             Whether only the client's packages are importable on the workers; by default False.
         platform_specific : iterable of str
@@ -205,8 +214,18 @@ class Policy:
 
     @property
     def extra_names(self) -> frozenset[str]:
-        """Canonical names of the extra requirements."""
+        """Canonical names of the extra requirements and conda packages."""
         return _names_of(self.extra)
+
+    @property
+    def extra_requirements(self) -> tuple[str, ...]:
+        """Those of ``extra`` that are requirements (PEP 508), for an installer of distributions."""
+        return tuple(text for text in self.extra if not _MATCH_SPEC.fullmatch(text))
+
+    @property
+    def extra_conda(self) -> tuple[str, ...]:
+        """Those of ``extra`` that are match specs of conda packages."""
+        return tuple(text for text in self.extra if _MATCH_SPEC.fullmatch(text))
 
     def rule(self, name: str, *, same_platform: bool = True) -> Rule:
         """Return how closely a package has to match, and why.
@@ -269,7 +288,8 @@ def _names_of(requirements: tuple[str, ...]) -> frozenset[str]:
         return frozenset()
     from packaging.requirements import Requirement  # imported here because it is rarely needed and slow to import
 
-    return frozenset(canonical(Requirement(text).name) for text in requirements)
+    specs = {text: found["name"] or found["bare"] for text in requirements if (found := _MATCH_SPEC.fullmatch(text))}
+    return frozenset(canonical(specs.get(text) or Requirement(text).name) for text in requirements)
 
 
 def _levels(levels: Mapping[str, str]) -> tuple[tuple[str, Level], ...]:
@@ -308,6 +328,8 @@ def _requirement(text: str) -> str:
     """Check an extra requirement and return its normal form."""
     if not isinstance(text, str) or any(ord(character) < ord(" ") for character in text):
         raise PolicyError(f"extra: {text!r} is not a requirement")
+    if _MATCH_SPEC.fullmatch(text):
+        return text
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:

@@ -65,19 +65,21 @@ def switch_to(layer: Layer | None, place: Path | None = None, *, programs: bool 
 
 
 def path_with(layer: Layer | None) -> list[str]:
-    """Return `sys.path` with a layer in place of the active one; None for the base alone."""
-    base = base_path()
+    """Return `sys.path` with a layer in place of the active one; None for the base alone.
+
+    With a layer comes the conda prefix that it stands on, in place of the one that this process runs on, if it does.
+    """
+    base, own = base_path(), _modules_of(this_process().whole)
+    if layer is not None and layer.whole:
+        base = [entry for entry in base if entry != own]
+    entries = [str(layer.site_packages), _modules_of(layer.whole)] if layer is not None else []
     position = _first_site_directory(base)
-    return [*base[:position], *_entries(layer), *base[position:]]
+    return [*base[:position], *filter(None, entries), *base[position:]]
 
 
-def _entries(layer: Layer | None) -> list[str]:
-    """Return the directories of a layer, and of what it stands on, if that is not what this process runs on."""
-    if layer is None:
-        return []
-    foreign = layer.whole not in ("", this_process().whole)
-    beneath = [str(VirtualEnvironment.at(Path(layer.whole)).site_packages)] if foreign else []
-    return [str(layer.site_packages), *beneath]
+def _modules_of(prefix: str) -> str:
+    """Return the directory of the distributions of a conda prefix; empty for none."""
+    return str(VirtualEnvironment.at(Path(prefix)).site_packages) if prefix else ""
 
 
 def activate(layer: Layer, place: Path | None = None, *, programs: bool = True) -> None:

@@ -20,6 +20,7 @@ from dask_pkgsync.process.import_internals import being_imported
 from dask_pkgsync.process.imports import altered, base_path, is_below, is_loaded_from, left_over, remaining
 from dask_pkgsync.process.module_files import is_copy
 from dask_pkgsync.process.plugins import changed_groups, readers
+from dask_pkgsync.process.prefix_change import why_new_process
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.records import dist_infos, installed, module_names
@@ -68,8 +69,8 @@ class LiveChange:
 
     def why_restart(self) -> str | None:
         """Return why this process must restart to take the layer, or None if it can take the layer live."""
-        if (self.layer.whole if self.layer else "") != this_process().whole:
-            return "the environment has an interpreter and libraries of its own: only a new process can run on them"
+        if reason := why_new_process(self.layer):
+            return reason
         if self.layer is not None and self.layer.complete and self.active != str(self.layer.root):
             return "the layer stands alone (it is complete): only a new process can leave out the base"
         if late := self.imported():

@@ -66,5 +66,8 @@ def resolve_extra(target: Target, settings: NodeSettings) -> tuple[str, ...]:
     cache = open_cache(settings.cache_directory)
     constraints = [f"{d.name}=={d.version}" for d in target.environment.distributions.values()]
     return installer(cache, target, settings).resolve(
-        target.policy.extra, constraints, timeout=target.install_timeout, indexes=indexes_for(target, settings)
+        target.policy.extra_requirements,
+        constraints,
+        timeout=target.install_timeout,
+        indexes=indexes_for(target, settings),
     )
