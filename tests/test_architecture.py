@@ -15,8 +15,8 @@ import dask_pkgsync
 PACKAGE = Path(dask_pkgsync.__file__).parent
 ROOMS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists())
 FROM_BELOW = (
-    *("model", "cache", "scanning", "installers", "wheels", "layers", "process", "display"),
-    *("options", "carry", "node", "scheduler", "client", "demo", "cli"),
+    *("model", "cache", "scanning", "installers", "wheels", "layers", "conda", "process"),
+    *("display", "options", "carry", "node", "scheduler", "client", "demo", "cli"),
 )
 """A room imports none that stands after it."""
 

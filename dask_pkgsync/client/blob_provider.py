@@ -1,4 +1,4 @@
-"""On the client: makes wheels and uploads them when the scheduler asks, for as long as the client lives."""
+"""On the client: makes packages and uploads them when the scheduler asks, for as long as the client lives."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _PAUSES = (0.2, 1.0, 5.0)
 SIGN = 5.0
 """Seconds between two messages that say that this client is at work; see `scheduler.blobs.providers.PATIENCE`."""
 _REMEMBERED = 2
-"""How many of a client's newest snapshots are kept: nodes may still ask for wheels of an earlier one."""
+"""How many of a client's newest snapshots are kept: nodes may still ask for packages of an earlier one."""
 _TRIES = 3
 """How often a blob is sent if its bytes arrive damaged."""
 
 
 class BlobProvider:
-    """Packs and uploads the wheels that the scheduler asks for.
+    """Packs and uploads the packages that the scheduler asks for.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class BlobProvider:
     snapshot : Snapshot
         The environment that the client syncs, with its local code.
     store : str
-        URL of the store that wheels are written to; empty: they are sent to the scheduler.
+        URL of the store that packages are written to; empty: they are sent to the scheduler.
     sign : float
         Seconds, as `SIGN`.
     """
@@ -73,11 +73,11 @@ class BlobProvider:
             self.removal = asyncio.create_task(self._remove_expired())
 
     async def _remove_expired(self) -> None:
-        """Remove the wheels from the store that no client has needed for a time."""
+        """Remove the packages from the store that no client has needed for a time."""
         try:
             await asyncio.to_thread(remove_expired, self.store, keep=age_in_store())
         except Exception as error:  # noqa: BLE001  # each kind of store raises errors of its own; the sync goes on
-            message = "old wheels in the store %s could not be removed: %s: %s"
+            message = "old packages in the store %s could not be removed: %s: %s"
             logger.warning(message, self.store, type(error).__name__, error)
 
     def handle_wanted(self, requests: object, **_: object) -> None:
@@ -110,7 +110,7 @@ class BlobProvider:
             await self._refuse(request, error)
         except LayerError as error:
             await self._refuse(request, WheelError(request.name, error.problem, advice=error.advice))
-        except Exception as error:  # noqa: BLE001  # nodes wait for this wheel: any error must be sent to them
+        except Exception as error:  # noqa: BLE001  # nodes wait for this package: any error must be sent to them
             await self._refuse(request, WheelError(request.name, f"{type(error).__name__}: {error}"))
 
     async def _persist(self, function: Callable[..., Awaitable[None]], *arguments: Any) -> None:
@@ -124,9 +124,9 @@ class BlobProvider:
         return await function(*arguments)
 
     def _pack(self, request: BlobRequest) -> tuple[Blob, Path]:
-        """Pack from the snapshot that has the requested distribution; the newest makes the error if none has it."""
+        """Pack from the snapshot that has the requested package; the newest makes the error if none has it."""
         for snapshot in self.snapshots:
-            if request.is_met_by(snapshot.environment.distributions.get(request.name)):
+            if request.is_met_in(snapshot.environment):
                 return packer(snapshot).pack(request)
         return packer(self.snapshots[0]).pack(request)
 
@@ -139,7 +139,7 @@ class BlobProvider:
             except OSError:  # the connection is lost: the scheduler sees that this client is gone
                 return None
             except Exception:  # noqa: BLE001  # the text cannot be sent, or the scheduler rejects it
-                logger.warning("this error of a wheel could not be sent to the scheduler as it is: %a", str(shown))
+                logger.warning("this error of a package could not be sent to the scheduler as it is: %a", str(shown))
         return None
 
     async def _send_error(self, wire: dict[str, Any]) -> None:

@@ -84,7 +84,7 @@ async def join(client: Client, plugin: Registrable, presented: str = "") -> Sync
 
 
 async def register(client: Client, plugin: Registrable, name: str | None, idempotent: bool) -> SyncReport:  # noqa: FBT001  # as Dask calls it
-    """Sync the cluster with the plugin's target, while the client provides the wheels that no index has.
+    """Sync the cluster with the plugin's target, while the client provides the packages that no index has.
 
     When the target is set, the client's session begins: the client syncs again whenever it has reconnected.
 

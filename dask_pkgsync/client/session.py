@@ -79,7 +79,7 @@ class ClientSession:
     async def _sync_again(self) -> None:
         """Sync, then send what was held back; close the client if the sync fails.
 
-        Dask reads the client's stream meanwhile, so that the scheduler can ask the client for wheels.
+        Dask reads the client's stream meanwhile, so that the scheduler can ask the client for packages.
         """
         client = self.client
         try:

@@ -1,13 +1,18 @@
-"""Wheels that travel from a client to the nodes: what a node requests, and what the client provides."""
+"""Packages that travel from a client to the nodes: what a node requests, and what the client provides.
+
+A package is a wheel of a distribution, or the archive of a conda package.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
+from dask_pkgsync.model.environments.conda import CondaPackage, is_conda_name, is_conda_version
 from dask_pkgsync.model.environments.origin import content_identity, identity
 from dask_pkgsync.model.errors import MessageError, WheelError
 from dask_pkgsync.model.wire.fields import MAX_LONG_TEXT, Field
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dask_pkgsync.model.environments.distribution import Distribution
+    from dask_pkgsync.model.environments.environment import Environment
 
 CHUNK = 8 << 20
 """Bytes of a blob in one message; who sends or receives one holds not much more in memory. It is part of the protocol:
@@ -26,28 +32,55 @@ PEER_DEADLINE = 5.0
 """Seconds in which a peer must have sent a chunk; after that the host fetches it elsewhere."""
 MAX_FAILED = 20
 """The most peers in one `ChunkRequest` that have failed."""
+CONDA_SUFFIXES = (".conda", ".tar.bz2")
+"""The ends of the file names of archives of conda packages: both of its formats."""
+MAX_FILENAME = 255
+"""The most characters of the file name of a blob: no file system has longer names."""
+_CONDA_IDENTITY = re.compile(r"(?:[0-9a-f]{64}|[0-9a-f]{32})?")
+"""Matches `CondaPackage.identity`: a SHA-256, an MD5, or nothing."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class BlobRequest:
-    """A distribution whose wheel a node asks a client for."""
+    """A package that a node asks a client for: the wheel of a distribution, or the archive of a conda package."""
 
     name: str
-    """Canonical name (PEP 503)."""
+    """Canonical name (PEP 503) of the distribution; the conda package's own name, for example ``ruamel.yaml``."""
     version: str
+    """Its version; that of a conda package as conda spells it."""
     identity: str = ""
     """The commit or digest that tells it from other distributions of this name and version (`Distribution.identity`);
-    ``content=…`` asks for the build with this content digest; empty for any build."""
+    ``content=…`` asks for the build with this content digest; empty for any build. For a conda package the digest that
+    `CondaPackage.identity` is."""
+    build: str = ""
+    """Build string of the conda package, for example ``py312h1103770_0``; empty if a wheel is asked for."""
 
-    def is_met_by(self, distribution: Distribution | None) -> bool:
-        """Whether a distribution is the requested one."""
-        if distribution is None or not distribution.same_version(self.version):
+    def is_met_by(self, package: Distribution | CondaPackage | None) -> bool:
+        """Whether a package is the requested one."""
+        if package is None or isinstance(package, CondaPackage) != bool(self.build):
             return False
-        return self.identity in (
-            identity(distribution.origin),
-            distribution.identity,
-            content_identity(distribution.content),
+        if isinstance(package, CondaPackage):
+            is_version = (package.name, package.version, package.build) == (self.name, self.version, self.build)
+            return is_version and self.identity in _conda_identities(package)
+        return package.same_version(self.version) and self.identity in (
+            identity(package.origin),
+            package.identity,
+            content_identity(package.content),
         )
+
+    def is_met_in(self, environment: Environment) -> bool:
+        """Whether an environment has the requested package."""
+        return self.is_met_by((environment.conda if self.build else environment.distributions).get(self.name))
+
+    @property
+    def label(self) -> str:
+        """Name, version and build, for messages, for example ``numpy 2.1.0 py312h1103770_0``."""
+        return " ".join(filter(None, (self.name, self.version, self.build)))
+
+
+def _conda_identities(package: CondaPackage) -> tuple[str, ...]:
+    """Return the identities by which a conda package may be asked for; one with edited files only by its content."""
+    return ("", package.content) if package.content else ("", package.sha256, package.md5)
 
 
 def request_for(distribution: Distribution) -> BlobRequest:
@@ -55,23 +88,29 @@ def request_for(distribution: Distribution) -> BlobRequest:
     return BlobRequest(distribution.name, distribution.version, distribution.identity)
 
 
+def request_for_conda(package: CondaPackage) -> BlobRequest:
+    """Return the request for the archive of exactly this conda package."""
+    return BlobRequest(package.name, package.version, package.identity, package.build)
+
+
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A wheel that a client provides, identified by the digest of its bytes."""
+    """A wheel, or an archive of a conda package, that a client provides, identified by the digest of its bytes."""
 
     request: BlobRequest
     filename: str
+    """That of a wheel (PEP 427); or name, version and build of a conda package, and one of `CONDA_SUFFIXES`."""
     digest: str
     """SHA-256, 64 hexadecimal digits."""
     size: int
     """Size in bytes."""
     note: str = ""
-    """What the user should know about the wheel, for example that its files were changed after installation."""
+    """What the user should know about the package, for example that its files were changed after installation."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlobLocation:
-    """A wheel that a client provides, and where its bytes are."""
+    """A package that a client provides, and where its bytes are."""
 
     blob: Blob
     store: str = ""
@@ -169,8 +208,16 @@ def check_digest(field: Field) -> str:
 
 
 def requests_to_wire(requests: Iterable[BlobRequest]) -> list[dict[str, str]]:
-    """Return requests as plain data."""
-    return [{"name": request.name, "version": request.version, "identity": request.identity} for request in requests]
+    """Return requests as plain data. Only those for conda packages have a ``build``, which release 0.2 did not know."""
+    return [
+        {
+            "name": request.name,
+            "version": request.version,
+            "identity": request.identity,
+            **({"build": request.build} if request.build else {}),
+        }
+        for request in requests
+    ]
 
 
 def requests_from_wire(data: object, place: str = "requests") -> tuple[BlobRequest, ...]:
@@ -179,8 +226,19 @@ def requests_from_wire(data: object, place: str = "requests") -> tuple[BlobReque
 
 
 def _request(field: Field) -> BlobRequest:
-    identity = field.optional("identity", "").text(200)
-    return BlobRequest(field.key("name").name(), field.key("version").version(), identity)
+    identity, build = field.optional("identity", "").text(200), field.optional("build", "").text(200)
+    if not build:
+        return BlobRequest(field.key("name").name(), field.key("version").version(), identity)
+    name, version = field.key("name").text(200), field.key("version").text(200)
+    for key, is_right in (
+        ("name", is_conda_name(name)),
+        ("version", is_conda_version(version)),
+        ("build", is_conda_version(build)),
+        ("identity", _CONDA_IDENTITY.fullmatch(identity)),
+    ):
+        if not is_right:
+            raise MessageError(f"{field.place}.{key}", f"the {key} of a conda package", field.value[key])
+    return BlobRequest(name, version, identity, build)
 
 
 def blob_to_wire(blob: Blob) -> dict[str, Any]:
@@ -195,19 +253,35 @@ def blob_to_wire(blob: Blob) -> dict[str, Any]:
 
 
 def blob_from_wire(data: object, place: str = "blob") -> Blob:
-    """Check and read what `blob_to_wire` wrote; the file name must be that of a wheel of the requested distribution."""
+    """Check and read what `blob_to_wire` wrote; the file name must be that of the requested package."""
     field = Field(data, place)
     request = _request(field.key("request"))
-    filename = field.key("filename").text(500)
+    filename = _filename(field.key("filename"), request)
+    if not (size := field.key("size").count()):
+        raise MessageError(f"{place}.size", "the size of a package in bytes, more than 0", size)
+    return Blob(request, filename, check_digest(field.key("digest")), size, field.optional("note", "").text())
+
+
+def archive_name(request: BlobRequest, suffix: str) -> str:
+    """Return the file name that the archive of a requested conda package has as a blob."""
+    return f"{request.name}-{request.version}-{request.build}{suffix}"
+
+
+def _filename(field: Field, request: BlobRequest) -> str:
+    """Return a file name, which must be that of the requested package, and nothing that could be a path."""
+    if request.build:
+        filename, expected = field.text(MAX_FILENAME), [archive_name(request, suffix) for suffix in CONDA_SUFFIXES]
+        if filename not in expected:
+            raise MessageError(field.place, " or ".join(expected), filename)
+        return filename
+    filename = field.text(500)
     try:
         name, version, _, _ = parse_wheel_filename(filename)
     except InvalidWheelFilename:
-        raise MessageError(f"{place}.filename", "the file name of a wheel", filename) from None
+        raise MessageError(field.place, "the file name of a wheel", filename) from None
     if "/" in filename or "\\" in filename or name != request.name or version != Version(request.version):
-        raise MessageError(f"{place}.filename", f"a wheel of {request.name} {request.version}", filename)
-    if not (size := field.key("size").count()):
-        raise MessageError(f"{place}.size", "the size of a wheel in bytes, more than 0", size)
-    return Blob(request, filename, check_digest(field.key("digest")), size, field.optional("note", "").text())
+        raise MessageError(field.place, f"a wheel of {request.name} {request.version}", filename)
+    return filename
 
 
 def location_to_wire(location: BlobLocation) -> dict[str, Any]:

@@ -47,8 +47,7 @@ class FileConflict:
 
     def _in(self, target: Target) -> set[BlobRequest]:
         """Return which of the two distributions a target has."""
-        distributions = target.environment.distributions
-        return {request for request in (self.one, self.other) if request.is_met_by(distributions.get(request.name))}
+        return {request for request in (self.one, self.other) if request.is_met_in(target.environment)}
 
 
 def conflict(current: Target, asked: Target, file_conflicts: Iterable[FileConflict] = ()) -> Comparison:

@@ -1,4 +1,4 @@
-"""The blob fetcher of a node: gets wheels of clients onto its host, one process for all processes of the host."""
+"""The blob fetcher of a node: gets packages of clients onto its host, one process for all processes of the host."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class BlobFetcher:
         self.loop = asyncio.get_running_loop()
 
     def __call__(self, requests: Sequence[BlobRequest]) -> dict[BlobRequest, tuple[Path, str]]:
-        """Return for each request the verified wheel on this host's disk, and a note for the user.
+        """Return for each request the verified package on this host's disk, and a note for the user.
 
         Raises
         ------
@@ -63,12 +63,12 @@ class BlobFetcher:
         except OSError as error:
             raise LayerError(
                 "receive",
-                f"the connection to the scheduler broke while wheels were fetched: {error}",
+                f"the connection to the scheduler broke while packages were fetched: {error}",
                 advice="Run the sync again.",
             ) from None
 
     def _locate(self, requests: Sequence[BlobRequest], gone: Sequence[str] = ()) -> list[BlobLocation]:
-        """Return where the wheels are; those with the digests ``gone`` are asked for again, as no store has them."""
+        """Return where the packages are; those with the digests ``gone`` are asked for again, as no store has them."""
         answer = self._call(self.scheduler.pkgsync_blobs(requests=requests_to_wire(requests), gone=list(gone)))
         if "failure" in answer:
             failure = failure_from_wire(answer["failure"])

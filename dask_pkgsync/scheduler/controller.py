@@ -202,7 +202,7 @@ class Controller:
         ----------
         asked : Target
         client : str
-            Dask's name of the client that provides wheels which nodes cannot get elsewhere; empty: no client does.
+            Dask's name of the client that provides packages which nodes cannot get elsewhere; empty: no client does.
 
         Raises
         ------
@@ -244,7 +244,7 @@ class Controller:
         except BaseException:
             if self.target is target_before:
                 self.nodes.restore(nodes_before)
-                await self.blob_service.serve_again(blobs_before)  # nodes that join later still need its wheels
+                await self.blob_service.serve_again(blobs_before)  # nodes that join later still need its packages
             raise
         assert self.target is not None  # noqa: S101  # a rollout that returns has set it
         self.asked = asked

@@ -1,4 +1,4 @@
-"""Stores blobs (wheels from clients) on the disk of the scheduler and of each host, by the digest of their bytes."""
+"""Stores blobs (packages from clients) on the disk of the scheduler and of each host, by the digest of their bytes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class BlobStore:
         self._lock = threading.Lock()
 
     def path(self, blob: Blob) -> Path:
-        """Return the path of a blob, which need not exist. The file has the wheel's name, which installers parse."""
+        """Return the path of a blob, which need not exist. The file has the package's name, which installers parse."""
         return self.cache.blobs / blob.digest / blob.filename
 
     def has(self, blob: Blob) -> bool:

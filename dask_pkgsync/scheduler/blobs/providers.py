@@ -1,4 +1,4 @@
-"""The providers: which client is asked for a wheel that only clients have, and how long the scheduler waits for it."""
+"""The providers: which client is asked for a package that only clients have, and how long the scheduler waits for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 30.0
 """Seconds without a message from a client that was asked, after which another client is asked. A client at work sends
-one every `client.blob_provider.SIGN` seconds, so building a wheel may take far longer than this."""
+one every `client.blob_provider.SIGN` seconds, so making a package may take far longer than this."""
 PAUSE = 1.0
 """Seconds between two checks of the clients that were asked."""
 BATCH = 500
@@ -48,7 +48,7 @@ class BlobProviders:
     ----------
     scheduler : Scheduler
     owners : callable
-        Returns the claims of the clients whose environment has the requested distribution.
+        Returns the claims of the clients whose environment has the requested package.
     log_event : callable
         Receives an event (a dictionary) for every client that has not answered in time.
     patience, pause : float
@@ -77,7 +77,7 @@ class BlobProviders:
         self.timer: asyncio.TimerHandle | None = None
 
     async def ask(self, requests: Sequence[BlobRequest]) -> list[BlobLocation]:
-        """Return where the wheels for some requests are, once all of them are there.
+        """Return where the packages for some requests are, once all of them are there.
 
         Raises
         ------
@@ -195,7 +195,7 @@ class BlobProviders:
         """Return an error that says which users have a blob, and why it does not come."""
         claims = {claim.client: claim for claim in [*self.owners(request), *filter(None, [self.newest])]}
         having = [claim for claim in claims.values() if claim.has(request)] or list(claims.values())
-        label = f"{request.name} {request.version}"
+        label = request.label
         if silent := [claim for claim in having if claim.client in self.scheduler.clients]:
             users = _users(silent)
             return LayerError(

@@ -1,4 +1,4 @@
-"""The blob service: receives wheels from clients, keeps them on disk, and serves them to nodes."""
+"""The blob service: receives packages from clients, keeps them on disk, and serves them to nodes."""
 
 from __future__ import annotations
 
@@ -59,18 +59,18 @@ class ServiceState:
     newest: Claim | None
     """The claim of the client that is asked first."""
     locations: dict[BlobRequest, BlobLocation]
-    """Where the wheels of the target are."""
+    """Where the packages of the target are."""
 
 
 class BlobService:
-    """The wheels of one cluster: each is requested from a client once, uploaded once, and then served to every host.
+    """The packages of one cluster that clients have: each is requested from a client once, uploaded once, and then served to every host.
 
     Parameters
     ----------
     providers : BlobProviders
-        Asks the clients for wheels.
+        Asks the clients for packages.
     log_event : callable
-        Receives an event (a dictionary) for each wheel that was uploaded or served.
+        Receives an event (a dictionary) for each package that was uploaded or served.
     """
 
     def __init__(self, providers: BlobProviders, log_event: Callable[[dict[str, Any]], None]) -> None:
@@ -78,9 +78,9 @@ class BlobService:
         self.log_event = log_event
         self.timer: asyncio.TimerHandle | None = None
         self.locations: dict[BlobRequest, BlobLocation] = {}
-        """Where each wheel is: on disk, or in the store of the client that provided it, whichever client syncs next."""
+        """Where each package is: on disk, or in the store of the client that provided it, whichever client syncs next."""
         self.failed: dict[BlobRequest, LayerError] = {}
-        """Wheels that clients could not provide in this sync: a build that fails is not tried again for each host."""
+        """Packages that clients could not provide in this sync: a build that fails is not tried again for each host."""
         self.writing: dict[str, asyncio.Task[int]] = {}
         """By digest, the task that writes the last received part of a blob."""
         self.peers = Peers()
@@ -120,7 +120,7 @@ class BlobService:
         return before
 
     def _should_request_again(self, location: BlobLocation) -> bool:
-        """Whether to ask a client again for a wheel in a store, where it may have expired; only if a client has it."""
+        """Whether to ask a client again for a package in a store, where it may have expired; only if a client has it."""
         request = location.blob.request
         return (
             bool(location.store) and (claim := self.providers.claim_to_ask(request)) is not None and claim.has(request)
@@ -133,13 +133,12 @@ class BlobService:
         await self._end_leases(dropped.values())
 
     async def keep(self, target: Target) -> None:
-        """Forget the wheels that an adopted target does not have; their blobs stay on disk until they are too old."""
-        distributions = target.environment.distributions
-        unneeded = [request for request in self.locations if not request.is_met_by(distributions.get(request.name))]
+        """Forget the packages that an adopted target does not have; their blobs stay on disk until they are too old."""
+        unneeded = [request for request in self.locations if not request.is_met_in(target.environment)]
         await self._end_leases([self.locations.pop(request) for request in unneeded])
 
     async def drop(self) -> None:
-        """Forget all wheels."""
+        """Forget all packages."""
         dropped, self.locations = self.locations, {}
         await self._end_leases(dropped.values())
 
@@ -154,7 +153,7 @@ class BlobService:
     # -- for nodes ----------------------------------------------------------------------------------------------------
 
     async def obtain(self, requests: Sequence[BlobRequest], gone: Collection[str] = ()) -> list[BlobLocation]:
-        """Return where the wheels for some requests are, once all of them are there.
+        """Return where the packages for some requests are, once all of them are there.
 
         Parameters
         ----------
@@ -190,7 +189,7 @@ class BlobService:
         return bool(location.store) or self.blobs.has(location.blob)
 
     async def handle_blobs(self, requests: object, gone: object = (), **_: object) -> dict[str, Any]:
-        """Return where the wheels that a node asks for are, once all have arrived; or why one cannot be had."""
+        """Return where the packages that a node asks for are, once all have arrived; or why one cannot be had."""
         missed = [entry.text() for entry in Field(gone, "gone").items(MAX_OFFERED)]
         try:
             found = await self.obtain(await asyncio.to_thread(requests_from_wire, requests), missed)
@@ -378,14 +377,14 @@ class BlobService:
             self.failed[request] = reason
 
     def _verified_path(self, location: BlobLocation) -> Path:
-        """Return the verified wheel on the scheduler's disk, fetched from the client's store if it is there. Blocks."""
+        """Return the verified package on the scheduler's disk, fetched from the client's store if it is there. Blocks."""
         if location.store:
             with self.blobs.cache.lock(f"blob-{location.blob.digest}", IDLE):
                 fetch_into(self.blobs, location.store, location.blob)
         return self.blobs.verify(location.blob)
 
     def own_fetch(self) -> Fetch:
-        """Return the function by which `process.preparation`, in a thread, gets wheels for the scheduler as a node."""
+        """Return the function by which `process.preparation`, in a thread, gets packages for the scheduler as a node."""
         loop = asyncio.get_running_loop()
 
         def path_of(location: BlobLocation) -> Path:
@@ -404,7 +403,7 @@ class BlobService:
 
 
 def _layer_error(error: WheelError) -> LayerError:
-    """Return a client's error about a wheel that it cannot provide in the form that nodes receive."""
+    """Return a client's error about a package that it cannot provide in the form that nodes receive."""
     return LayerError(
         "pack",
         f"{error.package}: {error.problem}",

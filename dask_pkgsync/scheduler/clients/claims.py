@@ -48,8 +48,8 @@ class Claim:
     target: Target
 
     def has(self, request: BlobRequest) -> bool:
-        """Whether the client's environment has the requested distribution."""
-        return request.is_met_by(self.target.environment.distributions.get(request.name))
+        """Whether the client's environment has the requested package."""
+        return request.is_met_in(self.target.environment)
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Claims:
         self.claims = {name: known for name, known in self.claims.items() if name in self.scheduler.clients}
 
     def owners(self, request: BlobRequest) -> list[Claim]:
-        """Return the claims of the clients whose environment has the requested distribution."""
+        """Return the claims of the clients whose environment has the requested package."""
         return [claim for claim in self.claims.values() if claim.has(request)]
 
     def forget_all(self, client: str = "", person: str = "") -> None:

@@ -1,0 +1,224 @@
+"""The program that installs conda packages with py-rattler, in a process of its own.
+
+It imports nothing but the standard library and py-rattler: the text of this file is run by an isolated interpreter,
+also where dask-pkgsync is only there as an archive. It gets a request, a JSON file, and writes its answer into another
+one (see `conda.installer`). Exit statuses mean nothing: py-rattler 0.28 may crash when its process ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+DOWNLOADS = 16
+"""Archives that are downloaded at once."""
+RETRIES = 2
+"""Further attempts to download an archive after a failure that may pass."""
+
+
+class Program:
+    """One run of the program.
+
+    Parameters
+    ----------
+    request : dict
+        ``work``, ``cache``, ``archives``, ``prefix`` and ``final`` are directories, and ``packages`` is what to
+        install. Each has its ``record`` as conda writes it, the ``places`` in which its archive may be, relative to
+        ``archives``, the ``url`` of the archive (empty if the channel may not be asked), and its ``installed-size`` in
+        bytes.
+    """
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        import rattler
+        from rattler.package_cache import PackageCache, ValidationMode
+
+        self.rattler, self.request = rattler, request
+        self.archives = Path(request["archives"])
+        # An archive has an origin of its own for each digest, and the origin is a part of the key: so the same name,
+        # version and build may be there with several contents, as those that are rebuilt are not the same archives.
+        self.cache = PackageCache.new_layered([request["cache"]], True, ValidationMode.skip())  # noqa: FBT003
+        self.answer: dict[str, Any] = {}
+
+    async def run(self) -> None:
+        """Check, get what is missing, and install; whatever stands in the way is in the answer."""
+        self.answer |= {"subdir": str(self.rattler.Subdir.current()), "virtual": self.virtual()}
+        self.answer["unmet"] = self.unmet()
+        foreign = {one["record"]["subdir"] for one in self.request["packages"]} - {"noarch", self.answer["subdir"]}
+        if self.answer["unmet"] or foreign:
+            return
+        index = await self.cache.index()
+        here = {one["record"]["name"]: self.place(one, index) for one in self.request["packages"]}
+        wanted = [one for one in self.request["packages"] if not here[one["record"]["name"]]]
+        self.answer["room"] = self.room(here, index)
+        needed, free = self.answer["room"]
+        if needed > free:
+            return
+        self.answer["missing"] = await self.download(wanted)
+        if self.answer["missing"]:
+            return
+        records = [
+            self.record(one["record"], here[one["record"]["name"]] or one["places"][0])
+            for one in self.request["packages"]
+        ]
+        await self.rattler.install(
+            records,
+            self.request["prefix"],
+            package_cache=self.cache,
+            installed_packages=[],
+            execute_link_scripts=False,
+            show_progress=False,
+            alternative_target_prefix=self.request["final"],
+        )
+        self.answer["installed"] = True
+
+    def virtual(self) -> dict[str, list[str]]:
+        """Return version and build of each virtual package of this machine, by name."""
+        found = self.rattler.VirtualPackage.detect(self.rattler.VirtualPackageOverrides.from_env())
+        generic = [one.into_generic() for one in found]
+        return {one.name.normalized: [str(one.version), str(one.build_string)] for one in generic}
+
+    def unmet(self) -> list[list[str]]:
+        """Return name and requirement of each package whose requirements on the machine are not met."""
+        machine = {
+            name: self.record(
+                {"name": name, "version": version, "build": build, "build_number": 0, "subdir": "noarch"}, "machine"
+            )
+            for name, (version, build) in self.answer["virtual"].items()
+        }
+        unmet = []
+        for package in self.request["packages"]:
+            record = package["record"]
+            for kind in ("depends", "constrains"):
+                for spec in record.get(kind, ()):
+                    name = re.match(r"__[a-z0-9_-]*", spec)
+                    one = machine.get(name.group()) if name else None
+                    if name and (not self.rattler.MatchSpec(spec).matches(one) if one else kind == "depends"):
+                        unmet.append([record["name"], spec])
+        return unmet
+
+    def record(self, record: dict[str, Any], place: str) -> Any:
+        """Return a record as py-rattler has it, of a package whose archive is in this place."""
+        name = f"{record['name']}-{record['version']}-{record['build']}.conda"
+        key, _, filename = place.rpartition("/")
+        known = {"depends": [], **record, "fn": filename if key else name, "url": (self.archives / place).as_uri()}
+        if key != record.get("sha256"):  # it is another archive than the recorded one, or the record has no such digest
+            known = {field: value for field, value in known.items() if field not in ("sha256", "md5", "size")}
+            known |= {"sha256": key} if re.fullmatch(r"[0-9a-f]{64}", key) else {}
+        path = Path(self.request["work"]) / "record.json"
+        path.write_text(json.dumps({**known, "files": [], "paths_data": {"paths_version": 1, "paths": []}}))
+        return self.rattler.PrefixRecord.from_path(path)
+
+    def place(self, package: dict[str, Any], index: Any) -> str:
+        """Return the place of the archive that is unpacked in the cache, or is there; empty if there is none."""
+        places: list[str] = package["places"]
+        unpacked = (place for place in places if index.contains_record(self.record(package["record"], place)))
+        return next(unpacked, "") or next(filter(self.is_intact, places), "")
+
+    def is_intact(self, place: str) -> bool:
+        """Whether an archive is there whose name is its digest; a damaged one is removed."""
+        path, key = self.archives / place, place.partition("/")[0]
+        if not path.exists():
+            return False
+        algorithm = {64: "sha256", 32: "md5"}[len(key)]
+        if wrong := differs(path, {algorithm: key}):
+            path.unlink(missing_ok=True)
+        return not wrong
+
+    def room(self, here: dict[str, str], index: Any) -> list[int]:
+        """Return the bytes that are needed on the disk, and those that are free."""
+        needed = 0
+        for package in self.request["packages"]:
+            record = package["record"]
+            place = here[record["name"]]
+            if place and index.contains_record(self.record(record, place)):
+                continue
+            needed += package["installed-size"] + (0 if place else record.get("size", 0))
+        return [needed, shutil.disk_usage(self.request["cache"]).free]
+
+    async def download(self, packages: list[dict[str, Any]]) -> dict[str, str]:
+        """Get the archives of packages from their channels; return why that failed, by the name of the package."""
+        if not packages:
+            return {}
+        client = self.client()
+        turns = asyncio.Semaphore(DOWNLOADS)
+
+        async def one(package: dict[str, Any]) -> str:
+            async with turns:
+                return await self.download_one(package, client)
+
+        reasons = await asyncio.gather(*map(one, packages))
+        return {package["record"]["name"]: why for package, why in zip(packages, reasons) if why}  # noqa: B905
+
+    def client(self) -> Any:
+        """Return a client that has what this user has configured: credentials, mirrors, proxies, certificates."""
+        from rattler.config import Config
+        from rattler.networking import Client
+
+        return Client.from_config(Config.load_from_default_locations("rattler"), max_retries=RETRIES)
+
+    async def download_one(self, package: dict[str, Any], client: Any) -> str:
+        """Get one archive; return why that failed, empty if it did not."""
+        url, record = package["url"], package["record"]
+        if not url:
+            return "the channel was not asked"
+        path = self.archives / package["places"][0]
+        aside = path.with_name(f"{os.getpid()}-{path.name}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if url.startswith("file:"):
+                from urllib.request import url2pathname
+
+                await asyncio.to_thread(shutil.copyfile, url2pathname(url[len("file://") :]), aside)
+            else:
+                from rattler.package_streaming import download_to_path
+
+                await download_to_path(client, url, aside)
+            wrong = await asyncio.to_thread(differs, aside, record)
+            if not wrong:
+                aside.replace(path)
+        except Exception as error:  # noqa: BLE001  # py-rattler raises many kinds; one package fails, not the program
+            wrong = str(error) or type(error).__name__
+        finally:
+            aside.unlink(missing_ok=True)
+        return wrong
+
+
+def differs(path: Path, record: dict[str, Any]) -> str:
+    """Return how an archive differs from its record; empty if it does not, or nothing is recorded."""
+    for algorithm in ("sha256", "md5"):
+        expected = record.get(algorithm)
+        if expected:
+            digest = hashlib.new(algorithm, usedforsecurity=False)
+            with path.open("rb") as file:
+                while chunk := file.read(1 << 20):
+                    digest.update(chunk)
+            found = digest.hexdigest()
+            return "" if found == expected else f"its {algorithm} is {found}, and not the recorded {expected}"
+    return ""
+
+
+def main(request: str, answer: str) -> None:
+    """Answer a request."""
+    asked = json.loads(Path(request).read_text())
+    sys.path.append(asked["tool"])
+    program = Program(asked)
+    try:
+        asyncio.run(program.run())
+    except Exception as error:  # noqa: BLE001  # whoever asked tells of it
+        program.answer["failed"] = str(error) or type(error).__name__
+    aside = Path(f"{answer}.new")
+    aside.write_text(json.dumps(program.answer))
+    aside.replace(answer)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+    sys.stderr.flush()
+    os._exit(0)
