@@ -5,40 +5,36 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import sys
 from dataclasses import dataclass
-from time import time
 from typing import TYPE_CHECKING
 
 from packaging.version import InvalidVersion
 
-from dask_pkgsync.model.blobs import Blob, BlobRequest
 from dask_pkgsync.model.environments.origin import FromDirectory, FromModules, Unrecorded
 from dask_pkgsync.model.errors import WheelError
 from dask_pkgsync.model.plan import why_it_cannot_travel
-from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.scanning.content import looked_at
 from dask_pkgsync.scanning.direct_url import source_directory
 from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.loose_modules import LooseModule
 from dask_pkgsync.scanning.records import entries, installed
 from dask_pkgsync.scanning.snapshot import snapshot
-from dask_pkgsync.scanning.sources import installed_files, sha256_of
+from dask_pkgsync.scanning.sources import installed_files
 from dask_pkgsync.scanning.unrecorded import metadata_of, modules_of
-from dask_pkgsync.wheels.build import BUILD_TIMEOUT, build_project, discard
+from dask_pkgsync.wheels.build import BUILD_TIMEOUT, build_project
 from dask_pkgsync.wheels.module_wheel import pack_modules
+from dask_pkgsync.wheels.packed import PackedBlobs
 from dask_pkgsync.wheels.repack import repack
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from dask_pkgsync.cache.directory import Cache
+    from dask_pkgsync.model.blobs import Blob, BlobRequest
     from dask_pkgsync.model.environments.distribution import Distribution
     from dask_pkgsync.scanning.snapshot import Snapshot
 
-MAX_AGE = 7 * 24 * 3600.0
-"""Seconds after which a wheel that was not asked for is removed."""
 FORMAT = 4
 """A number that changes whenever a new release would make another wheel from the same code."""
 
@@ -46,8 +42,6 @@ _ELSEWHERE = (
     "Choose a version that the index has for the platform of the nodes, or sync from an environment in which this "
     "version is installed."
 )
-_FACTS = "blob.json"
-"""File beside a wheel in the cache with the facts about it."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +69,8 @@ class Packer:
         origin = distribution.origin
         if isinstance(origin, Unrecorded) and (reason := why_it_cannot_travel(origin)) is not None:
             raise WheelError(label, reason)
-        key = self._key(distribution)
-        try:
-            with self.cache.lock(f"wheel-{key}", self.timeout * 2):
-                return self._packed(request, key) or self._pack(request, distribution, key)
-        except LayerError as error:
-            raise WheelError(label, error.problem, advice=error.advice) from None
-        except OSError as error:
-            raise WheelError(label, f"{error.strerror or error}: {error.filename}") from None
+        packed = PackedBlobs(self.cache, self.timeout * 2)
+        return packed.obtain(request, self._key(distribution), lambda work: self._wheel(distribution, work))
 
     def _key(self, distribution: Distribution) -> str:
         """Return a digest of everything that decides the bytes of a wheel.
@@ -97,44 +85,6 @@ class Packer:
         elif not isinstance(distribution.origin, FromModules) and not _is_editable(distribution):
             facts.append(_record_of(distribution))
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-    def _packed(self, request: BlobRequest, key: str) -> tuple[Blob, Path] | None:
-        """Return the wheel with this key and its path if it was packed earlier; else None."""
-        try:
-            facts = json.loads((self.cache.wheels / key / _FACTS).read_text())
-            blob = Blob(request, facts["filename"], facts["digest"], facts["size"], facts["note"])
-            path = self.cache.wheels / key / blob.filename
-            os.utime(path.parent)
-            return (blob, path) if path.stat().st_size == blob.size else None
-        except (OSError, ValueError, KeyError):
-            return None
-
-    def _pack(self, request: BlobRequest, distribution: Distribution, key: str) -> tuple[Blob, Path]:
-        work = self.cache.aside("wheel")
-        work.mkdir()
-        try:
-            path, note = self._wheel(distribution, work)
-            result = work / "result"
-            result.mkdir()
-            path = path.rename(result / path.name)
-            blob = Blob(request, path.name, sha256_of(path), path.stat().st_size, note)
-            facts = {"filename": blob.filename, "digest": blob.digest, "size": blob.size, "note": note}
-            (result / _FACTS).write_text(json.dumps(facts))
-            final = self.cache.wheels / key
-            final.parent.mkdir(exist_ok=True)
-            self._remove_old_wheels()
-            discard(final)
-            result.rename(final)
-        finally:
-            discard(work)
-        return blob, final / blob.filename
-
-    def _remove_old_wheels(self) -> None:
-        """Remove wheels that were not asked for in a long time: each edit of a project leaves one behind."""
-        for directory in self.cache.wheels.iterdir():
-            with contextlib.suppress(OSError):  # another process may remove it at the same time
-                if directory.stat().st_mtime < time() - MAX_AGE:
-                    discard(directory)
 
     def _wheel(self, distribution: Distribution, work: Path) -> tuple[Path, str]:
         """Make a wheel in a directory; return its path, and a note for people (empty if there is none)."""
