@@ -55,6 +55,8 @@ class CondaFile(NamedTuple):
     """Whether the prefix is padded with NUL bytes, so that the file keeps its size."""
     no_link: bool = False
     """Whether the file must be copied from the package cache, and not linked."""
+    original_path: str = ""
+    """Its path in the archive where rattler has renamed it, as another package has a file of that path; else empty."""
 
     @property
     def is_bytecode(self) -> bool:
@@ -73,6 +75,8 @@ class CondaRecord:
 
     facts: Mapping[str, Any]
     """All that it says, unchecked. URLs in it may have credentials."""
+    root: Path
+    """The prefix in which it is."""
     files: tuple[CondaFile, ...]
     """Its paths; empty if only names are recorded, as by conda before 4.3."""
 
@@ -99,7 +103,7 @@ def read_record(path: Path) -> CondaRecord:
     try:
         facts = json.loads(text)
         paths = (facts.get("paths_data") or {}).get("paths") or []
-        return CondaRecord(facts, tuple(map(_file, paths)))
+        return CondaRecord(facts, path.parent.parent, tuple(map(_file, paths)))
     except (AttributeError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path.name} is no record of a conda package: {error!r}") from None
 
@@ -119,4 +123,5 @@ def _file(entry: Mapping[str, Any]) -> CondaFile:
         str(entry.get("prefix_placeholder") or ""),
         entry.get("file_mode") == "binary",
         bool(entry.get("no_link")),
+        str(entry.get("original_path") or ""),
     )
