@@ -107,7 +107,8 @@ def _configured(file: Path) -> Iterator[Path]:
     with suppress(OSError, ValueError, RecursionError, yaml.YAMLError):
         if not file.is_file() or file.stat().st_size > _MAX_CONFIGURATION:
             return
-        names: Any = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("pkgs_dirs")
+        settings: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+        names = settings.get("pkgs_dirs") if isinstance(settings, dict) else None
         for name in names if isinstance(names, list) else ():
             yield Path(os.path.expandvars(str(name))).expanduser()
 

@@ -169,11 +169,12 @@ def _size_of(files: Iterable[CondaFile], prefix: Path) -> int:
 
 def _place(file: CondaFile, package: CondaPackage) -> str:
     """Return the path of a file in the archive. That of a package for every Python does not know its version."""
-    if file.original_path or package.noarch != "python":
-        return file.original_path or file.path
-    if file.path.startswith("bin/"):
-        return f"python-scripts/{file.path[len('bin/') :]}"
-    return _SITE_PACKAGES.sub("site-packages/", file.path, count=1) if _SITE_PACKAGES.match(file.path) else file.path
+    path = file.own_path
+    if package.noarch != "python":
+        return path
+    if path.startswith("bin/"):
+        return f"python-scripts/{path[len('bin/') :]}"
+    return _SITE_PACKAGES.sub("site-packages/", path, count=1) if _SITE_PACKAGES.match(path) else path
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def content_digest(states: Iterable[tuple[CondaFile, str]]) -> str:
     states : iterable of (CondaFile, str)
         Each file and its digest, as `contents_of` and `digest_now` give them.
     """
-    rows = sorted(f"{file.path},{digest}" for file, digest in states if digest != MISSING)
+    rows = sorted(f"{file.own_path},{digest}" for file, digest in states if digest != MISSING)
     return hashlib.sha256("\n".join(rows).encode(errors="surrogatepass")).hexdigest()
 
 

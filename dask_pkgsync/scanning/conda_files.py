@@ -56,7 +56,12 @@ class CondaFile(NamedTuple):
     no_link: bool = False
     """Whether the file must be copied from the package cache, and not linked."""
     original_path: str = ""
-    """Its path in the archive where rattler has renamed it, as another package has a file of that path; else empty."""
+    """The path that it should have, if rattler has moved it as another package has a file of that path; else empty."""
+
+    @property
+    def own_path(self) -> str:
+        """The path that it has where no other package has a file of that path."""
+        return self.original_path or self.path
 
     @property
     def is_bytecode(self) -> bool:
@@ -109,9 +114,9 @@ def read_record(path: Path) -> CondaRecord:
 
 
 def _file(entry: Mapping[str, Any]) -> CondaFile:
-    path = str(entry["_path"])
-    if path.startswith(("/", "../")) or posixpath.normpath(path) != path or path in (".", ".."):
-        raise ValueError(f"its record names {path!r}, which is no path below the prefix")
+    path, original = str(entry["_path"]), str(entry.get("original_path") or "")
+    for one in (path, *([original] if original else [])):
+        _check(one)
     kind = _KINDS.get(str(entry.get("path_type", "hardlink")), Kind.GENERATED)
     size = entry.get("size_in_bytes")
     return CondaFile(
@@ -123,5 +128,11 @@ def _file(entry: Mapping[str, Any]) -> CondaFile:
         str(entry.get("prefix_placeholder") or ""),
         entry.get("file_mode") == "binary",
         bool(entry.get("no_link")),
-        str(entry.get("original_path") or ""),
+        original,
     )
+
+
+def _check(path: str) -> None:
+    """Raise `ValueError` for what is no path below the prefix."""
+    if path.startswith(("/", "../")) or posixpath.normpath(path) != path or path in (".", ".."):
+        raise ValueError(f"it names {path!r}, which is no path below the prefix")

@@ -40,7 +40,8 @@ class Prefixes:
 
     def __init__(self, prefix: Path) -> None:
         self.prefix = prefix
-        self._known = [os.fsencode(path) for path in dict.fromkeys((str(prefix), os.path.realpath(prefix)))]
+        self._today = [os.fsencode(path) for path in dict.fromkeys((str(prefix), os.path.realpath(prefix)))]
+        self._known = list(self._today)
         self._has_looked = False
 
     def original(self, data: bytes, file: CondaFile) -> bytes | None:
@@ -52,7 +53,8 @@ class Prefixes:
             The file as it is in the prefix.
         file : CondaFile
         """
-        for prefix in self._to_try(data, file):
+        digest = hashlib.sha256(data).hexdigest()
+        for prefix in self._to_try(data, file, is_as_installed=digest == file.sha256_in_prefix):
             for found in _ways_back(data, prefix, file):
                 if hashlib.sha256(found).hexdigest() == file.sha256:
                     self._known = [prefix, *(known for known in self._known if known != prefix)]
@@ -67,7 +69,15 @@ class Prefixes:
                 return back
         return data
 
-    def _to_try(self, data: bytes, file: CondaFile) -> Iterator[bytes]:
+    def _to_try(self, data: bytes, file: CondaFile, *, is_as_installed: bool) -> Iterator[bytes]:
+        """Yield the prefixes that may have been written into a file.
+
+        Another than that of today can be so only in a file that is as it was installed. In any other it is an edit,
+        for example of the interpreter in the first line of a script.
+        """
+        if not is_as_installed:
+            yield from self._today
+            return
         yield from list(self._known)
         if not self._has_looked:
             self._has_looked = True
@@ -141,8 +151,10 @@ def _named_prefixes(data: bytes, file: CondaFile) -> list[bytes]:
         found.update(dict.fromkeys(path for path in directories if max(shortest, 2) <= len(path)))
     if file.is_binary:
         return [path for path in found if len(path) <= length][:_GUESSES]
-    missing = file.size - len(data)
-    return [path for path in found if data.count(path) * (length - len(path)) == missing][:_GUESSES]
+    grown = file.size - len(data)
+    if grown > 0:  # rattler records the size in the prefix, conda that in the archive
+        return [path for path in found if data.count(path) * (length - len(path)) == grown][:_GUESSES]
+    return sorted(found, key=data.count, reverse=True)[:_GUESSES]
 
 
 def _room_after(data: bytes, position: int, most: int) -> int:
