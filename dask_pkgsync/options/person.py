@@ -6,6 +6,7 @@ import getpass
 import platform
 import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.errors import PolicyError
@@ -16,6 +17,7 @@ from dask_pkgsync.options.definitions import person as definitions
 from dask_pkgsync.options.node import own_indexes
 from dask_pkgsync.options.places import place
 from dask_pkgsync.options.values import chosen, read
+from dask_pkgsync.scanning.conda_meta import prefix_on
 from dask_pkgsync.scanning.configured_indexes import configured_indexes, for_nodes
 from dask_pkgsync.scanning.snapshot import snapshot
 from dask_pkgsync.wheels.fsspec_store import check_store
@@ -161,8 +163,12 @@ def cache_root() -> str:
 
 
 def packer(scanned: Snapshot) -> Packer:
-    """Return the packer that makes wheels of the local code in a snapshot."""
+    """Return the packer that makes wheels, and archives of conda packages, of what is in a snapshot."""
     from dask_pkgsync.cache.directory import open_cache
+    from dask_pkgsync.conda.archives import ArchivePacker
     from dask_pkgsync.wheels.pack import Packer
 
-    return Packer(scanned, open_cache(read(node.CACHE_DIRECTORY), programs=False), read(definitions.BUILD_TIMEOUT))
+    cache, timeout = open_cache(read(node.CACHE_DIRECTORY), programs=False), read(definitions.BUILD_TIMEOUT)
+    prefix = prefix_on([entry for entry in sys.path if isinstance(entry, str)])
+    archives = ArchivePacker(scanned.environment.conda, Path(prefix.root), cache, timeout) if prefix else None
+    return Packer(scanned, cache, timeout, archives.pack if archives else None)

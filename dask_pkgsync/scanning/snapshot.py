@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.environments.distribution import Fault
 from dask_pkgsync.model.environments.origin import FromDirectory
 from dask_pkgsync.model.text import printable
+from dask_pkgsync.scanning.conda_meta import prefix_on
 from dask_pkgsync.scanning.content import looked_at
 from dask_pkgsync.scanning.dist_infos import dist_infos_on
 from dask_pkgsync.scanning.installed import scan_installed
@@ -20,7 +22,6 @@ from dask_pkgsync.scanning.unmodified import is_unmodified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
-    from pathlib import Path
 
     from dask_pkgsync.model.environments.environment import Environment
     from dask_pkgsync.model.policy import Policy
@@ -150,7 +151,10 @@ def with_digests(environment: Environment, only: Container[str] | None = None) -
 def verified(
     environment: Environment, path: Sequence[str] | None = None, only: Container[str] | None = None
 ) -> Environment:
-    """Return an environment after a look at the files of its distributions (`scanning.content.looked_at`). Blocks.
+    """Return an environment after a look at the files of its packages. Blocks.
+
+    Those of distributions are looked at by `scanning.content.looked_at`, those of conda packages by
+    `scanning.conda_content.look_at`.
 
     Parameters
     ----------
@@ -159,9 +163,10 @@ def verified(
     path : sequence of str, optional
         The search path that was scanned; by default `sys.path`.
     only : container of str, optional
-        Canonical names of the distributions to look at; by default all.
+        Canonical names of the packages to look at; by default all.
     """
-    directories = dist_infos_on([entry for entry in (sys.path if path is None else path) if isinstance(entry, str)])
+    places = [entry for entry in (sys.path if path is None else path) if isinstance(entry, str)]
+    directories = dist_infos_on(places)
     distributions = dict(environment.distributions)
     faults: list[Fault] = []
     for name, dist_info in directories.items():
@@ -172,4 +177,11 @@ def verified(
             except OSError as error:
                 detail = printable(f"{error.filename} cannot be read: {error.strerror}")
                 faults.append(Fault("unreadable", printable(str(dist_info)), detail, name))
-    return known(environment.with_distributions(distributions.values(), faults))
+    looked = environment.with_distributions(distributions.values(), faults)
+    if environment.conda and (prefix := prefix_on(places)) is not None:
+        from dask_pkgsync.scanning.conda_content import look_at
+
+        chosen = [one for one in looked.conda.values() if only is None or any(name in only for name in one.names)]
+        found = {package.name: package for package in look_at(chosen, Path(prefix.root))}
+        looked = replace(looked, conda={**looked.conda, **found})
+    return known(looked)

@@ -1,44 +1,44 @@
-"""On the client: makes the wheels of what is installed here, each once."""
+"""On the client: makes the packages of what is installed here, each once: wheels, and archives of conda packages."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
-import os
 import sys
 from dataclasses import dataclass
-from time import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.version import InvalidVersion
 
-from dask_pkgsync.model.blobs import Blob, BlobRequest
-from dask_pkgsync.model.environments.origin import FromDirectory, FromModules, Unrecorded
+from dask_pkgsync.model.environments.origin import FromConda, FromDirectory, FromModules, Unrecorded
 from dask_pkgsync.model.errors import WheelError
 from dask_pkgsync.model.plan import why_it_cannot_travel
-from dask_pkgsync.model.reports.failure import LayerError
+from dask_pkgsync.scanning.conda_files import read_record, record_path
+from dask_pkgsync.scanning.conda_meta import prefix_on
 from dask_pkgsync.scanning.content import looked_at
 from dask_pkgsync.scanning.direct_url import source_directory
 from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.loose_modules import LooseModule
 from dask_pkgsync.scanning.records import entries, installed
 from dask_pkgsync.scanning.snapshot import snapshot
-from dask_pkgsync.scanning.sources import installed_files, sha256_of
+from dask_pkgsync.scanning.sources import installed_files
 from dask_pkgsync.scanning.unrecorded import metadata_of, modules_of
-from dask_pkgsync.wheels.build import BUILD_TIMEOUT, build_project, discard
+from dask_pkgsync.wheels.build import BUILD_TIMEOUT, build_project
 from dask_pkgsync.wheels.module_wheel import pack_modules
+from dask_pkgsync.wheels.packed import PackedBlobs
 from dask_pkgsync.wheels.repack import repack
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from dask_pkgsync.cache.directory import Cache
+    from dask_pkgsync.model.blobs import Blob, BlobRequest
+    from dask_pkgsync.model.environments.conda import CondaPackage
     from dask_pkgsync.model.environments.distribution import Distribution
     from dask_pkgsync.scanning.snapshot import Snapshot
 
-MAX_AGE = 7 * 24 * 3600.0
-"""Seconds after which a wheel that was not asked for is removed."""
 FORMAT = 4
 """A number that changes whenever a new release would make another wheel from the same code."""
 
@@ -46,43 +46,39 @@ _ELSEWHERE = (
     "Choose a version that the index has for the platform of the nodes, or sync from an environment in which this "
     "version is installed."
 )
-_FACTS = "blob.json"
-"""File beside a wheel in the cache with the facts about it."""
 
 
 @dataclass(frozen=True)
 class Packer:
-    """Makes the wheels of the distributions in one snapshot of this environment, and keeps them in the cache."""
+    """Makes the packages of what is in one snapshot of this environment, and keeps them in the cache."""
 
     snapshot: Snapshot
     cache: Cache
     timeout: float = BUILD_TIMEOUT
     """Seconds that one build may take."""
+    archives: Callable[[BlobRequest], tuple[Blob, Path]] | None = None
+    """Gives the archives of conda packages (`conda.archives`); None where there are none."""
 
     def pack(self, request: BlobRequest) -> tuple[Blob, Path]:
-        """Return the wheel that a node asks for, as a blob, and the path of its file. Blocks.
+        """Return the package that a node asks for, as a blob, and the path of its file. Blocks.
 
         Raises
         ------
         WheelError
-            If there is no such wheel to give, with the reason and the alternative.
+            If there is no such package to give, with the reason and the alternative.
         """
-        label = f"{request.name} {request.version}"
-        distribution = self.snapshot.environment.distributions.get(request.name)
+        if self.archives is not None and request.build:
+            return self.archives(request)
+        label = request.label
+        distribution = None if request.build else self.snapshot.environment.distributions.get(request.name)
         if distribution is None or not request.is_met_by(distribution):
             there = f"has {distribution.label}" if distribution else "does not have it"
             raise WheelError(label, f"the environment of this client {there}", advice=_ELSEWHERE)
         origin = distribution.origin
         if isinstance(origin, Unrecorded) and (reason := why_it_cannot_travel(origin)) is not None:
             raise WheelError(label, reason)
-        key = self._key(distribution)
-        try:
-            with self.cache.lock(f"wheel-{key}", self.timeout * 2):
-                return self._packed(request, key) or self._pack(request, distribution, key)
-        except LayerError as error:
-            raise WheelError(label, error.problem, advice=error.advice) from None
-        except OSError as error:
-            raise WheelError(label, f"{error.strerror or error}: {error.filename}") from None
+        packed = PackedBlobs(self.cache, self.timeout * 2)
+        return packed.obtain(request, self._key(distribution), lambda work: self._wheel(distribution, work))
 
     def _key(self, distribution: Distribution) -> str:
         """Return a digest of everything that decides the bytes of a wheel.
@@ -98,43 +94,10 @@ class Packer:
             facts.append(_record_of(distribution))
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
-    def _packed(self, request: BlobRequest, key: str) -> tuple[Blob, Path] | None:
-        """Return the wheel with this key and its path if it was packed earlier; else None."""
-        try:
-            facts = json.loads((self.cache.wheels / key / _FACTS).read_text())
-            blob = Blob(request, facts["filename"], facts["digest"], facts["size"], facts["note"])
-            path = self.cache.wheels / key / blob.filename
-            os.utime(path.parent)
-            return (blob, path) if path.stat().st_size == blob.size else None
-        except (OSError, ValueError, KeyError):
-            return None
-
-    def _pack(self, request: BlobRequest, distribution: Distribution, key: str) -> tuple[Blob, Path]:
-        work = self.cache.aside("wheel")
-        work.mkdir()
-        try:
-            path, note = self._wheel(distribution, work)
-            result = work / "result"
-            result.mkdir()
-            path = path.rename(result / path.name)
-            blob = Blob(request, path.name, sha256_of(path), path.stat().st_size, note)
-            facts = {"filename": blob.filename, "digest": blob.digest, "size": blob.size, "note": note}
-            (result / _FACTS).write_text(json.dumps(facts))
-            final = self.cache.wheels / key
-            final.parent.mkdir(exist_ok=True)
-            self._remove_old_wheels()
-            discard(final)
-            result.rename(final)
-        finally:
-            discard(work)
-        return blob, final / blob.filename
-
-    def _remove_old_wheels(self) -> None:
-        """Remove wheels that were not asked for in a long time: each edit of a project leaves one behind."""
-        for directory in self.cache.wheels.iterdir():
-            with contextlib.suppress(OSError):  # another process may remove it at the same time
-                if directory.stat().st_mtime < time() - MAX_AGE:
-                    discard(directory)
+    def _owner(self, distribution: Distribution) -> CondaPackage | None:
+        """Return the conda package that a distribution belongs to; None if it belongs to none."""
+        origin = distribution.origin
+        return self.snapshot.environment.conda.get(origin.package) if isinstance(origin, FromConda) else None
 
     def _wheel(self, distribution: Distribution, work: Path) -> tuple[Path, str]:
         """Make a wheel in a directory; return its path, and a note for people (empty if there is none)."""
@@ -150,8 +113,8 @@ class Packer:
             case FromDirectory(editable=True) as origin:
                 built = build_project(source_directory(origin), distribution, work, timeout=self.timeout)
                 return built.path, built.note[:1000]
-        dist_info = _dist_info(distribution)
-        packed = repack(dist_info, work)
+        dist_info, owner = _dist_info(distribution), self._owner(distribution)
+        packed = repack(dist_info, work, _files_with_prefix(owner) if owner is not None else None)
         now = scan_installed().distributions.get(distribution.name)
         if now is None or looked_at(now, str(dist_info)).build != distribution.build:
             raise WheelError(
@@ -160,12 +123,24 @@ class Packer:
                 advice="Run the sync again. If you give it an environment of your own, make that with "
                 "scan(verify=True).",
             )
-        if not packed.differing:
+        if not packed.differing or (owner is not None and not owner.modified):  # conda-build does not renew RECORD
             return packed.path, ""
         files = ", ".join(packed.differing[:5]) + (", …" if len(packed.differing) > 5 else "")  # noqa: PLR2004
         label = f"{distribution.name} {distribution.version}"
         note = f"{label}: changed on the client after it was installed, and shipped so: {files}"
         return packed.path, note[:1000]
+
+
+def _files_with_prefix(package: CondaPackage) -> frozenset[Path]:
+    """Return the files of an installed conda package into which the path of the prefix was written."""
+    prefix = prefix_on([entry for entry in sys.path if isinstance(entry, str)])
+    try:
+        record = read_record(record_path(Path(prefix.root if prefix is not None else sys.prefix), package))
+    except (OSError, ValueError) as error:
+        raise WheelError(
+            package.name, f"its record in the prefix of conda cannot be read: {error}", advice="Run the sync again."
+        ) from None
+    return frozenset(record.root / file.path for file in record.files if file.placeholder)
 
 
 def _module_here(distribution: Distribution) -> LooseModule:

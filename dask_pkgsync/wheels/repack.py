@@ -23,6 +23,7 @@ from dask_pkgsync.model.record import Entry, encoded, text_of
 from dask_pkgsync.scanning.content import OF_INSTALLER, is_compiled_here
 from dask_pkgsync.scanning.direct_url import parse_direct_url
 from dask_pkgsync.scanning.records import entries
+from dask_pkgsync.wheels.linked_libraries import OF_SYSTEM, needed_libraries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +33,7 @@ _CHUNK = 1 << 20
 _SHEBANG = re.compile(rb"\A#!(?:/bin/sh\n'''exec' [^\n]*python[^\n]*\n' '''|(?P<program>/[^\n ]*/pythonw?[0-9.]*))\n")
 """The interpreter line that an installer wrote into a script: one line, or three for long or relocatable paths."""
 _LIBRARY = re.compile(r"\.(?:so(?:\.[0-9.]+)?|dylib|pyd|dll)$")
+_TIED = "Install it with pip or uv into this environment, let the nodes install it from an index, or name it in ignore."
 _REINSTALL = "Install it with pip or uv into this environment, or name it in ignore."
 
 
@@ -63,7 +65,7 @@ class _Member:
         return ".dist-info/" in self.place
 
 
-def repack(dist_info: Path, directory: Path) -> Repacked:
+def repack(dist_info: Path, directory: Path, with_prefix: frozenset[Path] | None = None) -> Repacked:
     """Make a wheel of an installed distribution. Blocks.
 
     Parameters
@@ -72,6 +74,8 @@ def repack(dist_info: Path, directory: Path) -> Repacked:
         Its dist-info directory, where it is installed.
     directory : Path
         The directory that the wheel is written into.
+    with_prefix : frozenset of Path, optional
+        For a distribution in a conda package: its files into which conda has written the path of the prefix.
 
     Raises
     ------
@@ -83,7 +87,8 @@ def repack(dist_info: Path, directory: Path) -> Repacked:
     label = " ".join(stem.rsplit("-", 1))
     facts = _wheel_facts(dist_info, label)
     members = sorted(_members(dist_info, stem, label), key=lambda member: (member.is_metadata, member.place))
-    _refuse_tied(dist_info, members, label)
+    if with_prefix is not None:
+        _refuse_tied(members, with_prefix, label)
     wheel = directory / f"{'-'.join(filter(None, (stem, facts.get('build', ''), facts['tag'])))}.whl"
     aside = wheel.with_suffix(".part")
     try:
@@ -204,19 +209,35 @@ def _entry_points(dist_info: Path) -> frozenset[str]:
     return frozenset(name for group in groups if parser.has_section(group) for name in parser.options(group))
 
 
-def _refuse_tied(dist_info: Path, members: list[_Member], label: str) -> None:
-    """Raise `WheelError` for a distribution from conda with compiled libraries: these work only in their prefix."""
+def _refuse_tied(members: list[_Member], with_prefix: frozenset[Path], label: str) -> None:
+    """Raise `WheelError` for a distribution from conda with files that work only in its prefix.
+
+    These are files that name the prefix, except the scripts in whose first line an installer of wheels writes another
+    interpreter, and those that need shared libraries of other conda packages.
+    """
+    own = {member.path.name for member in members}
+    for member in members:
+        if member.path in with_prefix and not member.script:
+            raise WheelError(label, f"conda has written the path of its prefix into {member.path.name}", advice=_TIED)
+        if member.script or _LIBRARY.search(member.place):
+            for library in _libraries_of(member, label):
+                if library not in own and not OF_SYSTEM.fullmatch(library):
+                    problem = f"its file {member.path.name} needs {library}, which is in the prefix of conda"
+                    raise WheelError(label, problem, advice=_TIED)
+
+
+def _libraries_of(member: _Member, label: str) -> tuple[str, ...]:
+    """Return the libraries that a file needs; none if it is a script."""
     try:
-        installer = (dist_info / "INSTALLER").read_text(encoding="utf-8").strip()
-    except OSError:
-        return
-    if installer == "conda" and any(_LIBRARY.search(member.place) for member in members):
-        raise WheelError(
-            label,
-            "it was installed by conda and has compiled libraries, which are tied to their prefix",
-            advice="Install it with pip or uv into this environment, let the nodes install it from an index, or name "
-            "it in ignore.",
-        )
+        libraries = needed_libraries(member.path)
+    except FileNotFoundError:
+        return ()
+    except ValueError as error:
+        raise WheelError(label, str(error), advice=_TIED) from None
+    if libraries is None and not member.script:
+        problem = f"it was installed by conda, and nothing says which libraries of its prefix {member.path.name} needs"
+        raise WheelError(label, problem, advice=_TIED)
+    return libraries or ()
 
 
 def _write(bundle: zipfile.ZipFile, member: _Member) -> tuple[Entry, bool]:

@@ -1,4 +1,4 @@
-"""The providers: which client is asked for a package that only clients have, and how long the scheduler waits for it."""
+"""The providers: which client is asked for a package that only clients have, and how long it is waited for."""
 
 from __future__ import annotations
 

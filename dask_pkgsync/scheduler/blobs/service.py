@@ -63,7 +63,7 @@ class ServiceState:
 
 
 class BlobService:
-    """The packages of one cluster that clients have: each is requested from a client once, uploaded once, and then served to every host.
+    """The packages that clients give to one cluster: each is requested once, uploaded once, and served to every host.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class BlobService:
         self.log_event = log_event
         self.timer: asyncio.TimerHandle | None = None
         self.locations: dict[BlobRequest, BlobLocation] = {}
-        """Where each package is: on disk, or in the store of the client that provided it, whichever client syncs next."""
+        """Where each package is: on disk, or in the store of the client that gave it, whichever client syncs next."""
         self.failed: dict[BlobRequest, LayerError] = {}
         """Packages that clients could not provide in this sync: a build that fails is not tried again for each host."""
         self.writing: dict[str, asyncio.Task[int]] = {}
@@ -120,7 +120,7 @@ class BlobService:
         return before
 
     def _should_request_again(self, location: BlobLocation) -> bool:
-        """Whether to ask a client again for a package in a store, where it may have expired; only if a client has it."""
+        """Whether to ask a client again for a package in a store, where it may have expired; only if one has it."""
         request = location.blob.request
         return (
             bool(location.store) and (claim := self.providers.claim_to_ask(request)) is not None and claim.has(request)
@@ -133,7 +133,7 @@ class BlobService:
         await self._end_leases(dropped.values())
 
     async def keep(self, target: Target) -> None:
-        """Forget the packages that an adopted target does not have; their blobs stay on disk until they are too old."""
+        """Forget the packages that an adopted target lacks; their blobs stay on disk until they are too old."""
         unneeded = [request for request in self.locations if not request.is_met_in(target.environment)]
         await self._end_leases([self.locations.pop(request) for request in unneeded])
 
@@ -377,14 +377,14 @@ class BlobService:
             self.failed[request] = reason
 
     def _verified_path(self, location: BlobLocation) -> Path:
-        """Return the verified package on the scheduler's disk, fetched from the client's store if it is there. Blocks."""
+        """Return a verified package on the scheduler's disk, fetched from the client's store if it is in it. Blocks."""
         if location.store:
             with self.blobs.cache.lock(f"blob-{location.blob.digest}", IDLE):
                 fetch_into(self.blobs, location.store, location.blob)
         return self.blobs.verify(location.blob)
 
     def own_fetch(self) -> Fetch:
-        """Return the function by which `process.preparation`, in a thread, gets packages for the scheduler as a node."""
+        """Return the function by which `process.preparation`, in a thread, gets packages for the scheduler itself."""
         loop = asyncio.get_running_loop()
 
         def path_of(location: BlobLocation) -> Path:
