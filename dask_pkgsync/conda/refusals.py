@@ -49,8 +49,8 @@ def refuse_unfit(packages: Sequence[CondaPackage], answer: Answer) -> None:
         problems += [_needs(by_name[name], specs, answer.virtual) for name, specs in list(unmet.items())[:_SHOWN]]
         advice.append(
             "Start the node on a machine (image, driver) that has what these packages need, or take builds of them "
-            "that need less. If the node has more than is detected, CONDA_OVERRIDE_GLIBC, CONDA_OVERRIDE_CUDA, … on that "
-            "node say what it has."
+            "that need less. If the node has more than is detected, CONDA_OVERRIDE_GLIBC, CONDA_OVERRIDE_CUDA, … on "
+            "that node say what it has."
         )
     if answer.needed > answer.free:
         problems.append(

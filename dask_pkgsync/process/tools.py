@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.cache.directory import open_cache
+from dask_pkgsync.conda.tool import find_rattler
 from dask_pkgsync.installers.find import find_installer
 from dask_pkgsync.model.blobs import request_for
 from dask_pkgsync.model.indexes import OWN
@@ -16,6 +17,8 @@ from dask_pkgsync.scanning.installed import this_interpreter
 from dask_pkgsync.wheels.inspection import inspect
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dask_pkgsync.cache.directory import Cache
     from dask_pkgsync.installers import Installer
     from dask_pkgsync.layers.fill import Fetch
@@ -26,31 +29,52 @@ if TYPE_CHECKING:
 
 def installer(cache: Cache, target: Target, settings: NodeSettings, fetch: Fetch | None = None) -> Installer:
     """Return the best installer for this node: its own, or uv from the client or from an index."""
-
-    def wheel() -> Path | None:
-        uv = target.environment.distributions.get("uv")
-        if uv is None or fetch is None or not target.environment.interpreter.same_platform(this_interpreter()):
-            return None
-        request = request_for(uv)
-        path, _ = fetch([request])[request]
-        inspect(path, name=uv.name, version=uv.version)
-        return path
-
-    timeout, python = target.install_timeout, Path(this_process().python)
-    may_fetch = target.transport != "client"
     return find_installer(
         cache,
-        python,
-        timeout=timeout,
-        may_fetch=may_fetch,
-        wheel=None if target.transport == "index" else wheel,
-        indexes=_indexes_for_uv(target, settings),
+        Path(this_process().python),
+        timeout=target.install_timeout,
+        may_fetch=target.transport != "client",
+        wheel=_from_client("uv", target, fetch),
+        indexes=_indexes_for_tools(target, settings),
         trust=configured_trust(),
     )
 
 
-def _indexes_for_uv(target: Target, settings: NodeSettings) -> tuple[Indexes, ...]:
-    """Return where uv may be fetched from: this node's indexes, which may lack it, and those that pip here has."""
+def conda_tool(cache: Cache, target: Target, settings: NodeSettings, fetch: Fetch | None = None) -> Path:
+    """Return the directory that holds py-rattler: this node's own, or one from the client or from an index."""
+    return find_rattler(
+        cache,
+        lambda: installer(cache, target, settings, fetch),
+        python=Path(this_process().python),
+        timeout=target.install_timeout,
+        may_fetch=target.transport != "client",
+        wheel=_from_client("py-rattler", target, fetch),
+        indexes=_indexes_for_tools(target, settings),
+    )
+
+
+def _from_client(name: str, target: Target, fetch: Fetch | None) -> Callable[[], Path | None] | None:
+    """Return what gets the client's wheel of a tool, or None where the client has none for this platform.
+
+    None in place of that where nothing may come from the client.
+    """
+    if target.transport == "index" or fetch is None:
+        return None
+
+    def wheel() -> Path | None:
+        tool = target.environment.distributions.get(name)
+        if tool is None or not target.environment.interpreter.same_platform(this_interpreter()):
+            return None
+        request = request_for(tool)
+        path, _ = fetch([request])[request]
+        inspect(path, name=tool.name, version=tool.version)
+        return path
+
+    return wheel
+
+
+def _indexes_for_tools(target: Target, settings: NodeSettings) -> tuple[Indexes, ...]:
+    """Return where tools may be fetched from: this node's indexes, which may lack them, and those that pip here has."""
     first = indexes_for(target, settings)
     return (first,) if settings.indexes.configured else tuple(dict.fromkeys((first, pip_indexes())))
 
