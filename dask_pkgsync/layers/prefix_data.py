@@ -7,6 +7,8 @@ import posixpath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dask_pkgsync.cache.directory import MARKER
+from dask_pkgsync.layers.manifest import MANIFEST
 from dask_pkgsync.scanning.records import dist_infos, entries
 
 if TYPE_CHECKING:
@@ -35,7 +37,10 @@ _NOT_READ = (
 """Directories below the prefix that no worker reads: of scripts, which `PATH` finds, headers, manuals, and Jupyter."""
 
 _OF_ENVIRONMENT = frozenset(
-    {"bin", "Scripts", "include", "lib64", "pyvenv.cfg", "conda-meta", "pkgs", "envs", "CACHEDIR.TAG"}
+    {
+        *("bin", "Scripts", "include", "lib64", "pyvenv.cfg", "conda-meta", "pkgs", "envs", "CACHEDIR.TAG"),
+        *(MARKER, MANIFEST),
+    }
 )
 """What an environment has below its prefix for itself, so that a layer has its own."""
 

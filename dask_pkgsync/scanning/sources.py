@@ -333,8 +333,11 @@ class _Walk:
         in_package: bool,
     ) -> None:
         """Visit the entries of a directory, or those with some names."""
-        with os.scandir(directory) as listing:
-            entries = sorted(listing, key=lambda entry: entry.name)
+        try:
+            with os.scandir(directory) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except FileNotFoundError:  # it was removed just now
+            return
         for entry in entries:
             if names is None or entry.name in names:
                 self._visit(entry, f"{above}{entry.name}", rules, real, in_package=in_package)
