@@ -29,10 +29,16 @@ def look(module="helpers", greets=False):
     mine = importlib.import_module(module)
     prefix = os.environ["CONDA_PREFIX"]
     return {
-        "pid": os.getpid(), "prefix": sys.base_prefix, "is its prefix": os.path.realpath(sys.base_prefix) == prefix,
-        "foo": subprocess.run(["foo"], capture_output=True, text=True).stdout.split(), "greeter": __import__("greeter").__version__ if greets else "",
-        "twin": twin_one.__version__, "FOO_HOME": os.environ.get("FOO_HOME"), "six": __import__("six").__version__,
-        "data": open(os.path.join(sys.prefix, "share", "foo", "data.txt")).read(), "mine": mine.NUMBER,
+        "pid": os.getpid(),
+        "prefix": sys.base_prefix,
+        "is its prefix": os.path.realpath(sys.base_prefix) == prefix,
+        "foo": subprocess.run(["foo"], capture_output=True, text=True).stdout.split(),
+        "greeter": __import__("greeter").__version__ if greets else "",
+        "twin": twin_one.__version__,
+        "six": __import__("six").__version__,
+        "mine": mine.NUMBER,
+        "FOO_HOME": os.environ.get("FOO_HOME"),
+        "data": open(os.path.join(sys.prefix, "share", "foo", "data.txt")).read(),
         "library": open(os.path.join(prefix, "lib", "libfoo.so"), "rb").read().count(prefix.encode()),
     }
 
@@ -115,7 +121,8 @@ def test_nodes_with_dask_alone_get_the_conda_environment_of_the_client(
         joined = person.run(
             cluster,
             LOOK + "client.wait_for_workers(2)\n"
-            "print(json.dumps({'there': everywhere(look, 'helpers', True), 'states': [n.state for n in pkgsync.status(client).nodes]}))",
+            "states = [node.state for node in pkgsync.status(client).nodes]\n"
+            "print(json.dumps({'there': everywhere(look, 'helpers', True), 'states': states}))",
         )
         assert {one["prefix"] for one in joined["there"]} == {joined["there"][0]["prefix"]}
         assert {one["greeter"] for one in joined["there"]} == {"1.1"}
