@@ -124,7 +124,7 @@ def test_nodes_with_dask_alone_get_the_conda_environment_of_the_client(
             "states = [node.state for node in pkgsync.status(client).nodes]\n"
             "print(json.dumps({'there': everywhere(look, 'helpers', True), 'states': states}))",
         )
-        assert {one["prefix"] for one in joined["there"]} == {joined["there"][0]["prefix"]}
+        assert all(one["prefix"].startswith(str(tmp_path / "cache" / "layers")) for one in joined["there"])
         assert {one["greeter"] for one in joined["there"]} == {"1.1"}
         assert set(joined["states"]) == {"matches"}
         released = person.run(
