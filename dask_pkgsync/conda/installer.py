@@ -163,5 +163,11 @@ def _answer(said: dict[str, Any]) -> Answer:
 
 
 def _failure(returncode: int, failed: str, output: str) -> LayerError:
-    problem, advice, _ = explain(returncode, failed or output)
+    problem, advice, index_at_fault = explain(returncode, failed or output)
+    if index_at_fault or problem.startswith("the installer failed"):  # what uv or pip would mean by that
+        problem = "py-rattler could not install the packages"
+        advice = (
+            "Run the sync again. If it fails again, remove the directory conda in dask-pkgsync's cache directory on "
+            "that node."
+        )
     return LayerError("install", problem, advice=advice, last_words=last_words(failed or output))

@@ -19,8 +19,12 @@ from typing import Any
 
 DOWNLOADS = 16
 """Archives that are downloaded at once."""
-RETRIES = 2
-"""Further attempts to download an archive after a failure that may pass."""
+PAUSES = (0.5, 2.0)
+"""Seconds before each further attempt to download an archive, after a failure that may pass."""
+_FULL = re.compile(r"no space left|os error 28\b|quota exceeded", re.IGNORECASE)
+"""Matches errors of a file system that is full: then no other source can help."""
+_FINAL = re.compile(r"\((4\d\d|501) ")
+"""Matches errors of a server that will not pass: the archive is not there, or nobody may have it."""
 
 
 class Program:
@@ -161,7 +165,7 @@ class Program:
         from rattler.config import Config
         from rattler.networking import Client
 
-        return Client.from_config(Config.load_from_default_locations("rattler"), max_retries=RETRIES)
+        return Client.from_config(Config.load_from_default_locations("rattler"), max_retries=0)
 
     async def download_one(self, package: dict[str, Any], client: Any) -> str:
         """Get one archive; return why that failed, empty if it did not."""
@@ -172,22 +176,35 @@ class Program:
         aside = path.with_name(f"{os.getpid()}-{path.name}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if url.startswith("file:"):
-                from urllib.request import url2pathname
-
-                await asyncio.to_thread(shutil.copyfile, url2pathname(url[len("file://") :]), aside)
-            else:
-                from rattler.package_streaming import download_to_path
-
-                await download_to_path(client, url, aside)
-            wrong = await asyncio.to_thread(differs, aside, record)
+            for pause in (*PAUSES, None):
+                wrong = await fetched(client, url, aside)
+                if not wrong or pause is None or _FINAL.search(wrong):
+                    break
+                await asyncio.sleep(pause)
+            wrong = wrong or await asyncio.to_thread(differs, aside, record)
             if not wrong:
                 aside.replace(path)
-        except Exception as error:  # noqa: BLE001  # py-rattler raises many kinds; one package fails, not the program
-            wrong = str(error) or type(error).__name__
         finally:
             aside.unlink(missing_ok=True)
+        if _FULL.search(wrong):
+            raise OSError(wrong)
         return wrong
+
+
+async def fetched(client: Any, url: str, path: Path) -> str:
+    """Fetch an archive into a file; return why that failed, empty if it did not."""
+    try:
+        if url.startswith("file:"):
+            from urllib.request import url2pathname
+
+            await asyncio.to_thread(shutil.copyfile, url2pathname(url[len("file://") :]), path)
+        else:
+            from rattler.package_streaming import download_to_path
+
+            await download_to_path(client, url, path)
+    except Exception as error:  # noqa: BLE001  # py-rattler raises many kinds; one package fails, not the program
+        return str(error) or type(error).__name__
+    return ""
 
 
 def differs(path: Path, record: dict[str, Any]) -> str:
