@@ -178,7 +178,7 @@ class Program:
             path.parent.mkdir(parents=True, exist_ok=True)
             for pause in (*PAUSES, None):
                 wrong = await fetched(client, url, aside)
-                if not wrong or pause is None or _FINAL.search(wrong):
+                if not wrong or pause is None or url.startswith("file:") or _FINAL.search(wrong):
                     break
                 await asyncio.sleep(pause)
             wrong = wrong or await asyncio.to_thread(differs, aside, record)
