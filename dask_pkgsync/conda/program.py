@@ -49,6 +49,8 @@ class Program:
         # version and build may be there with several contents, as those that are rebuilt are not the same archives.
         self.cache = PackageCache.new_layered([request["cache"]], True, ValidationMode.skip())  # noqa: FBT003
         self.answer: dict[str, Any] = {}
+        self.records: dict[tuple[str, str], Any] = {}
+        """What `record` has returned, by the name of the package and its place."""
 
     async def run(self) -> None:
         """Check, get what is missing, and install; whatever stands in the way is in the answer."""
@@ -58,19 +60,18 @@ class Program:
         if self.answer["unmet"] or foreign:
             return
         index = await self.cache.index()
-        here = {one["record"]["name"]: self.place(one, index) for one in self.request["packages"]}
-        wanted = [one for one in self.request["packages"] if not here[one["record"]["name"]]]
-        self.answer["room"] = self.room(here, index)
+        packages = {one["record"]["name"]: one for one in self.request["packages"]}
+        unpacked = {name: self.unpacked(one, index) for name, one in packages.items()}
+        here = {name: unpacked[name] or self.archive(one) for name, one in packages.items()}
+        wanted = [one for name, one in packages.items() if not here[name]]
+        self.answer["room"] = self.room(unpacked, here)
         needed, free = self.answer["room"]
         if needed > free:
             return
         self.answer["missing"] = await self.download(wanted)
         if self.answer["missing"]:
             return
-        records = [
-            self.record(one["record"], here[one["record"]["name"]] or one["places"][0])
-            for one in self.request["packages"]
-        ]
+        records = [self.record(one["record"], here[name] or one["places"][0]) for name, one in packages.items()]
         await self.rattler.install(
             records,
             self.request["prefix"],
@@ -108,7 +109,12 @@ class Program:
         return unmet
 
     def record(self, record: dict[str, Any], place: str) -> Any:
-        """Return a record as py-rattler has it, of a package whose archive is in this place."""
+        """Return a record as py-rattler has it, of a package whose archive is in this place.
+
+        It is read from a file, as the format of records is the same in all releases of py-rattler.
+        """
+        if (known := self.records.get((record["name"], place))) is not None:
+            return known
         name = f"{record['name']}-{record['version']}-{record['build']}.conda"
         key, _, filename = place.rpartition("/")
         known = {"depends": [], **record, "fn": filename if key else name, "url": (self.archives / place).as_uri()}
@@ -117,13 +123,16 @@ class Program:
             known |= {"sha256": key} if re.fullmatch(r"[0-9a-f]{64}", key) else {}
         path = Path(self.request["work"]) / "record.json"
         path.write_text(json.dumps({**known, "files": [], "paths_data": {"paths_version": 1, "paths": []}}))
-        return self.rattler.PrefixRecord.from_path(path)
+        return self.records.setdefault((record["name"], place), self.rattler.PrefixRecord.from_path(path))
 
-    def place(self, package: dict[str, Any], index: Any) -> str:
-        """Return the place of the archive that is unpacked in the cache, or is there; empty if there is none."""
+    def unpacked(self, package: dict[str, Any], index: Any) -> str:
+        """Return the place of the archive that is unpacked in the cache; empty if there is none."""
         places: list[str] = package["places"]
-        unpacked = (place for place in places if index.contains_record(self.record(package["record"], place)))
-        return next(unpacked, "") or next(filter(self.is_intact, places), "")
+        return next((place for place in places if index.contains_record(self.record(package["record"], place))), "")
+
+    def archive(self, package: dict[str, Any]) -> str:
+        """Return the place in which there is an archive of a package; empty if there is none."""
+        return next(filter(self.is_intact, package["places"]), "")
 
     def is_intact(self, place: str) -> bool:
         """Whether an archive is there whose name is its digest; a damaged one is removed."""
@@ -135,15 +144,13 @@ class Program:
             path.unlink(missing_ok=True)
         return not wrong
 
-    def room(self, here: dict[str, str], index: Any) -> list[int]:
+    def room(self, unpacked: dict[str, str], here: dict[str, str]) -> list[int]:
         """Return the bytes that are needed on the disk, and those that are free."""
         needed = 0
         for package in self.request["packages"]:
-            record = package["record"]
-            place = here[record["name"]]
-            if place and index.contains_record(self.record(record, place)):
-                continue
-            needed += package["installed-size"] + (0 if place else record.get("size", 0))
+            name = package["record"]["name"]
+            if not unpacked[name]:
+                needed += package["installed-size"] + (0 if here[name] else package["record"].get("size", 0))
         return [needed, shutil.disk_usage(self.request["cache"]).free]
 
     async def download(self, packages: list[dict[str, Any]]) -> dict[str, str]:
