@@ -17,9 +17,11 @@ from conda_channel import Channel, greeter, make_prefix, serving, tiny_channel, 
 from conda_prefixes import SMALL, build, files_of, packages_in, scanned, tool
 
 from dask_pkgsync.cache.directory import Cache, open_cache
+from dask_pkgsync.conda.archives import ArchivePacker
 from dask_pkgsync.layers.layer import layer_from_wire, layer_to_wire
 from dask_pkgsync.layers.publication import changes_in
 from dask_pkgsync.model.reports.failure import LayerError
+from dask_pkgsync.scanning.conda_content import look_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -279,6 +281,41 @@ def test_a_rebuilt_archive_leaves_the_record_of_the_original(
     assert files_of(prefix.root) == files_of(client)
     build(only(gone, "greeter", "python", "libfoo"), cache, "auto", giving)
     assert giving.asked == ["greeter"]
+
+
+class Packer(Client):
+    """Gives what the client rebuilds from its prefix, as a client does whose package caches are gone."""
+
+    def __init__(self, packages: Sequence[CondaPackage], prefix: Path, cache: Cache) -> None:
+        super().__init__({})
+        self.packer = ArchivePacker({package.name: package for package in packages}, prefix, cache)
+
+    def __call__(self, requests: Sequence[BlobRequest]) -> Mapping[BlobRequest, tuple[Path, str]]:
+        self.asked += [request.name for request in requests]
+        packed = {request: self.packer.pack(request) for request in requests}
+        return {request: (path, blob.note) for request, (blob, path) in packed.items()}
+
+
+def test_a_prefix_is_built_of_nothing_but_the_clients_prefix(channel: Channel, tmp_path: Path) -> None:
+    """Where channel and package caches are gone; files that were edited on the client arrive as they are."""
+    client = make_prefix(channel.url, tmp_path / "client", SMALL)
+    node, other = open_cache(str(tmp_path / "node")), open_cache(str(tmp_path / "other"))
+    packages = look_at(scanned(client), client)
+    gone = [replace(one, url=f"http://127.0.0.1:1/{one.filename}", channel="") for one in packages]
+    giving = Packer(packages, client, open_cache(str(tmp_path / "of-client")))
+    prefix = build(gone, node, "client", giving)
+    assert files_of(prefix.root) == files_of(client)
+    assert packages_in(prefix.root) == tuple(replace(one, installed_size=0) for one in gone)
+    assert look_at(scanned(prefix.root), prefix.root) == list(scanned(prefix.root))
+
+    (client / "etc" / "foo.conf").write_text(f"root = {client}/elsewhere\n")
+    edited = look_at(scanned(client), client)
+    giving = Packer(edited, client, open_cache(str(tmp_path / "of-client")))
+    for cache in (node, other):  # one of them has the unmodified package
+        prefix = build(edited, cache, "index", giving)
+        assert (prefix.root / "etc" / "foo.conf").read_text() == f"root = {prefix.root}/elsewhere\n"
+        assert files_of(prefix.root) == files_of(client)
+    assert giving.asked == ["libfoo", "libfoo"]
 
 
 def test_another_package_than_the_requested_one_is_refused(
