@@ -220,6 +220,7 @@ def stand_in_python() -> Package:
     package = Package("python", platform.python_version(), "h0_0_stand_in", OF_MACHINE[:1])
     package.add(f"bin/python{PYTHON}", f"#!/bin/sh\nexec '{sys.executable}' \"$@\"\n", 0o755)
     package.add(f"lib/python{PYTHON}/os.py", "#" * (1 << 20))
+    package.add(f"lib/python{PYTHON}/site-packages/README.txt", "Here are the distributions.\n")
     return package
 
 

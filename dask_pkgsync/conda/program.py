@@ -16,11 +16,16 @@ import shutil
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass, url2pathname
 
 DOWNLOADS = 16
 """Archives that are downloaded at once."""
 PAUSES = (0.5, 2.0)
 """Seconds before each further attempt to download an archive, after a failure that may pass."""
+CONNECT = 10.0
+"""Seconds in which the host of a channel must accept a connection: without a network it might take minutes."""
+_PORTS = {"http": 80, "https": 443}
 _FULL = re.compile(r"no space left|os error 28\b|quota exceeded", re.IGNORECASE)
 """Matches errors of a file system that is full: then no other source can help."""
 _FINAL = re.compile(r"\((4\d\d|501) ")
@@ -157,22 +162,25 @@ class Program:
         """Get the archives of packages from their channels; return why that failed, by the name of the package."""
         if not packages:
             return {}
-        client = self.client()
+        client, is_plain = self.client()
+        hosts = {host_of(package["url"]) for package in packages} if is_plain else set()
+        unreachable = dict(zip(hosts, await asyncio.gather(*map(why_unreachable, hosts))))  # noqa: B905
         turns = asyncio.Semaphore(DOWNLOADS)
 
         async def one(package: dict[str, Any]) -> str:
             async with turns:
-                return await self.download_one(package, client)
+                return unreachable.get(host_of(package["url"])) or await self.download_one(package, client)
 
         reasons = await asyncio.gather(*map(one, packages))
         return {package["record"]["name"]: why for package, why in zip(packages, reasons) if why}  # noqa: B905
 
-    def client(self) -> Any:
-        """Return a client that has what this user has configured: credentials, mirrors, proxies, certificates."""
+    def client(self) -> tuple[Any, bool]:
+        """Return a client that has what this user has configured, and whether it asks the hosts of URLs themselves."""
         from rattler.config import Config
         from rattler.networking import Client
 
-        return Client.from_config(Config.load_from_default_locations("rattler"), max_retries=0)
+        config = Config.load_from_default_locations("rattler")  # mirrors, proxies, certificates, where credentials are
+        return Client.from_config(config, max_retries=0), not config.loaded_from
 
     async def download_one(self, package: dict[str, Any], client: Any) -> str:
         """Get one archive; return why that failed, empty if it did not."""
@@ -198,12 +206,35 @@ class Program:
         return wrong
 
 
+def host_of(url: str) -> tuple[str, int]:
+    """Return host and port of a URL that is asked without a proxy; an empty host for all others."""
+    place = urlsplit(url)
+    host, proxies = place.hostname or "", getproxies()
+    if place.scheme not in _PORTS or ((place.scheme in proxies or "all" in proxies) and not proxy_bypass(host)):
+        return "", 0
+    return host, place.port or _PORTS[place.scheme]
+
+
+async def why_unreachable(place: tuple[str, int]) -> str:
+    """Return why there is no connection to a host and port; empty if there is one."""
+    host, port = place
+    if not host:
+        return ""
+    try:
+        connecting = asyncio.open_connection(host, port, happy_eyeballs_delay=0.25)
+        _, writer = await asyncio.wait_for(connecting, CONNECT)
+    except asyncio.TimeoutError:
+        return f"{host}:{port} does not accept a connection within {CONNECT:g} s"
+    except OSError as error:
+        return f"{host}:{port} cannot be reached: {error}"
+    writer.close()
+    return ""
+
+
 async def fetched(client: Any, url: str, path: Path) -> str:
     """Fetch an archive into a file; return why that failed, empty if it did not."""
     try:
         if url.startswith("file:"):
-            from urllib.request import url2pathname
-
             await asyncio.to_thread(shutil.copyfile, url2pathname(url[len("file://") :]), path)
         else:
             from rattler.package_streaming import download_to_path

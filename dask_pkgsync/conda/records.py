@@ -25,6 +25,10 @@ _FILES = b'\n  "files": ['
 _PATHS = b'\n  "paths_data": {'
 _END = b"\n  }"
 """How the lists of files begin, and how they end, in a record that is indented as py-rattler writes it."""
+_FROZEN = {
+    "message": "This environment belongs to dask-pkgsync, and is never changed. Sync from one that has the package."
+}
+"""What tools of conda tell who wants to install something into a prefix (CEP 22)."""
 _OF_FILES = ("files", "paths_data")
 _OF_CACHE = ("extracted_package_dir", "package_tarball_full_path", "link")
 """Keys of a record that name places in the installer's cache."""
@@ -100,6 +104,7 @@ def take_over(prefix: Path, packages: Iterable[CondaPackage]) -> tuple[Installed
             advice="Run the sync again, after a new scan if packages were changed in the client's environment.",
             packages=tuple(wrong),
         )
+    (prefix / "conda-meta" / "frozen").write_text(json.dumps(_FROZEN), encoding="utf-8")
     return tuple(found)
 
 

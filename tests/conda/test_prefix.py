@@ -16,7 +16,11 @@ from clusters import SOURCE
 from conda_channel import Channel, greeter, make_prefix, serving, tiny_channel, write_package
 from conda_prefixes import SMALL, build, files_of, packages_in, scanned, tool
 
+import dask_pkgsync
 from dask_pkgsync.cache.directory import Cache, open_cache
+from dask_pkgsync.carry.archive import CLIENT_ONLY
+from dask_pkgsync.carry.bootstrap import zipped
+from dask_pkgsync.conda import program
 from dask_pkgsync.conda.archives import ArchivePacker
 from dask_pkgsync.layers.layer import layer_from_wire, layer_to_wire
 from dask_pkgsync.layers.publication import changes_in
@@ -120,6 +124,7 @@ def test_a_prefix_is_the_clients_environment_file_by_file(conda_channel: Channel
     again = build(packages, cache, tool=lambda: pytest.fail("it is there already"))
     assert again.reused
     assert not changes_in(again)
+    assert "never changed" in json.loads((prefix.root / "conda-meta" / "frozen").read_text())["message"]
     assert (again.digest, again.root, again.whole, again.built) == (
         *(prefix.digest, prefix.root, prefix.whole, prefix.built),
     )
@@ -252,7 +257,7 @@ def test_what_nobody_has_is_told_with_both_reasons(
     with pytest.raises(LayerError, match="the client lacks") as caught:
         build(gone, cache, "auto", Client(archives_of(channel, only(packages, "python"))))
     assert caught.value.packages == ("greeter=1.0=pyh0_0", "twins=1.0=pyh0_0")
-    assert "error sending request" in caught.value.problem
+    assert "127.0.0.1:1 cannot be reached: " in caught.value.problem
     assert nothing_is_left(cache)
 
 
@@ -335,6 +340,15 @@ def test_no_key_of_a_record_names_a_place_in_the_cache(packages: tuple[CondaPack
     for path in (prefix.root / "conda-meta").glob("*.json"):
         assert str(cache.root / "conda") not in path.read_text()
         assert json.loads(path.read_text())["fn"] in {one.filename for one in packages}
+
+
+def test_the_program_travels_with_the_source(tmp_path: Path) -> None:
+    """Nodes without dask-pkgsync have it as an archive, from which no program can be started."""
+    archive = tmp_path / "source.zip"
+    archive.write_bytes(zipped(Path(dask_pkgsync.__file__).parent, CLIENT_ONLY))
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from dask_pkgsync.conda.installer import program_text\n"
+    text = said(sys.executable, "-c", f"{code}sys.stdout.write(program_text().decode())", archive)
+    assert text == Path(program.__file__).read_text().strip()
 
 
 BUILD = """
