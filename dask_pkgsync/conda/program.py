@@ -28,6 +28,8 @@ CONNECT = 10.0
 _PORTS = {"http": 80, "https": 443}
 _FULL = re.compile(r"no space left|os error 28\b|quota exceeded", re.IGNORECASE)
 """Matches errors of a file system that is full: then no other source can help."""
+_URL = re.compile(r" for url \(.*?\)")
+"""Matches the URL in an error; packages that fail for one reason are told together."""
 _FINAL = re.compile(r"\((4\d\d|501) ")
 """Matches errors of a server that will not pass: the archive is not there, or nobody may have it."""
 
@@ -241,7 +243,7 @@ async def fetched(client: Any, url: str, path: Path) -> str:
 
             await download_to_path(client, url, path)
     except Exception as error:  # noqa: BLE001  # py-rattler raises many kinds; one package fails, not the program
-        return str(error) or type(error).__name__
+        return _URL.sub("", str(error)) or type(error).__name__
     return ""
 
 

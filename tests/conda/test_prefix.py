@@ -199,6 +199,7 @@ def test_channels_get_the_nodes_own_credentials_and_records_none(
         with pytest.raises(LayerError, match="401") as caught:
             build(packages, cache)
         assert len(caught.value.packages) == len(packages), "all are named at once"
+        assert caught.value.problem.count("401") == 1, "for one reason"
         assert nothing_is_left(cache)
         monkeypatch.setenv("RATTLER_AUTH_FILE", served.auth_file(tmp_path))
         prefix = build(packages, cache)
