@@ -23,6 +23,9 @@ DOWNLOADS = 16
 """Archives that are downloaded at once."""
 PAUSES = (0.5, 2.0)
 """Seconds before each further attempt to download an archive, after a failure that may pass."""
+LINKS = "allow-ref-links = false"
+"""How files get from the package cache into a prefix: by hard links, which share memory between the processes of all
+prefixes, and show that a file was verified before; where there are none, by copies."""
 CONNECT = 10.0
 """Seconds in which the host of a channel must accept a connection: without a network it might take minutes."""
 _PORTS = {"http": 80, "https": 443}
@@ -79,10 +82,13 @@ class Program:
         if self.answer["missing"]:
             return
         records = [self.record(one["record"], here[name] or one["places"][0]) for name, one in packages.items()]
+        from rattler.config import Config
+
         await self.rattler.install(
             records,
             self.request["prefix"],
             package_cache=self.cache,
+            config=Config.from_toml(LINKS),
             installed_packages=[],
             execute_link_scripts=False,
             show_progress=False,

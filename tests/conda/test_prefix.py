@@ -124,6 +124,7 @@ def test_a_prefix_is_the_clients_environment_file_by_file(conda_channel: Channel
     again = build(packages, cache, tool=lambda: pytest.fail("it is there already"))
     assert again.reused
     assert not changes_in(again)
+    assert (prefix.site_packages / "twin_one.py").stat().st_nlink > 1, "its files are those of the package cache"
     assert "never changed" in json.loads((prefix.root / "conda-meta" / "frozen").read_text())["message"]
     assert (again.digest, again.root, again.whole, again.built) == (
         *(prefix.digest, prefix.root, prefix.whole, prefix.built),
