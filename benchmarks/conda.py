@@ -1,7 +1,7 @@
 """Building a conda prefix from a warm package cache, against py-rattler alone and ``cp -rl`` of the finished prefix.
 
-The prefix is built, every file of it verified, and published. The packages are those of the tests' channel: Python,
-Dask, all that it needs, and a library.
+The prefix is built, every file of it verified, and published. The packages are those of the tests' channel (Python,
+Dask, all that it needs, and a library), and more that are made by hand.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from conda_channel import make_prefix, tiny_channel, usual_channel
+from conda_channel import Package, made_up_distribution, make_prefix, tiny_channel, usual_channel
 from conda_prefixes import SMALL, build, scanned, tool
 
 from benchmarks.race import Race, Scale
@@ -49,12 +49,26 @@ os._exit(0)
 """
 
 
+def _made_by_hand(name: str) -> Package:
+    """Return a package with as many modules as packages have on average."""
+    package = Package(name, "1.0", "pyh0_0", ("python >=3.8",), noarch="python")
+    made_up_distribution(package, name, "1.0")
+    for number in range(120):
+        place = f"site-packages/{name.replace('-', '_')}_files/part{number // 20}/module{number}.py"
+        package.add(place, f"VALUE = {number}\n" + "# as long as modules often are\n" * 200)
+    return package
+
+
 def benchmark(scale: Scale) -> Iterator[Race]:
     """Build prefixes of one client's environment again and again."""
     with tempfile.TemporaryDirectory(prefix="pkgsync-bench-", ignore_cleanup_errors=True) as directory:
         root = Path(directory)
         channel = scale.pick(usual_channel, tiny_channel)(root / "channel")
-        client = make_prefix(channel.url, root / "client", scale.pick(USUAL, SMALL), root / "cache-of-client")
+        more = [_made_by_hand(f"made-by-hand-{number}") for number in range(scale.pick(40, 2))]
+        channel.add(*more)
+        channel.index()
+        specs = [*scale.pick(USUAL, SMALL), *(package.name for package in more)]
+        client = make_prefix(channel.url, root / "client", specs, root / "cache-of-client")
         packages = scanned(client)
         cache, numbers = open_cache(str(root / "cache")), count()
 

@@ -16,8 +16,6 @@ import shutil
 import sys
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass, url2pathname
 
 DOWNLOADS = 16
 """Archives that are downloaded at once."""
@@ -216,6 +214,9 @@ class Program:
 
 def host_of(url: str) -> tuple[str, int]:
     """Return host and port of a URL that is asked without a proxy; an empty host for all others."""
+    from urllib.parse import urlsplit
+    from urllib.request import getproxies, proxy_bypass
+
     place = urlsplit(url)
     host, proxies = place.hostname or "", getproxies()
     if place.scheme not in _PORTS or ((place.scheme in proxies or "all" in proxies) and not proxy_bypass(host)):
@@ -243,6 +244,8 @@ async def fetched(client: Any, url: str, path: Path) -> str:
     """Fetch an archive into a file; return why that failed, empty if it did not."""
     try:
         if url.startswith("file:"):
+            from urllib.request import url2pathname
+
             await asyncio.to_thread(shutil.copyfile, url2pathname(url[len("file://") :]), path)
         else:
             from rattler.package_streaming import download_to_path
