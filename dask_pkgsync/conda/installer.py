@@ -107,7 +107,7 @@ class CondaInstaller:
         self.archives.mkdir(exist_ok=True)
         answer = work / "answer.json"
         answer.unlink(missing_ok=True)
-        (work / "program.py").write_bytes(_text())
+        (work / "program.py").write_bytes(program_text())
         (work / "request.json").write_text(json.dumps(self._request(wanted, prefix, final)))
         returncode, output = self._run(work)
         try:
@@ -148,7 +148,7 @@ class CondaInstaller:
         return finished.returncode, finished.stderr or finished.stdout
 
 
-def _text() -> bytes:
+def program_text() -> bytes:
     """Return the text of the program, which may lie in an archive."""
     text = pkgutil.get_data("dask_pkgsync.conda", "program.py")
     assert text is not None  # noqa: S101  # each loader of this package can read its files
@@ -163,5 +163,11 @@ def _answer(said: dict[str, Any]) -> Answer:
 
 
 def _failure(returncode: int, failed: str, output: str) -> LayerError:
-    problem, advice, _ = explain(returncode, failed or output)
+    problem, advice, index_at_fault = explain(returncode, failed or output)
+    if index_at_fault or problem.startswith("the installer failed"):  # what uv or pip would mean by that
+        problem = "py-rattler could not install the packages"
+        advice = (
+            "Run the sync again. If it fails again, remove the directory conda in dask-pkgsync's cache directory on "
+            "that node."
+        )
     return LayerError("install", problem, advice=advice, last_words=last_words(failed or output))

@@ -37,6 +37,7 @@ from dask_pkgsync.layers.publication import (
 )
 from dask_pkgsync.model.blobs import CONDA_SUFFIXES, archive_name, request_for_conda
 from dask_pkgsync.model.reports.failure import LayerError
+from dask_pkgsync.scanning.sources import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -52,7 +53,6 @@ FORMAT = 1
 ROUNDS = 4
 """Runs of the installer that one builder may need: a second one with what the client gave, and both once more if the
 package cache turns out to be damaged."""
-_CHUNK = 1 << 20
 _POST_LINK = "bin/.{}-post-link.sh"
 """The script with which a package wants to be finished, for example to register fonts. It would write the path of the
 directory in which the prefix is built, so it is not run."""
@@ -272,7 +272,7 @@ class PrefixFiller:
                 "receive", f"the client has given {path.name}, which is no archive of {label(package)}",
                 packages=(label(package),),
             )  # fmt: skip
-        digest = _sha256(path)
+        digest = sha256_of(path)
         if digest == package.sha256:
             _link(path, self.installer.archives / digest / package.filename)
             return
@@ -290,14 +290,6 @@ class PrefixFiller:
             pattern = f"{package.name}-{package.version}-{package.build}-*"
             for unpacked in filter(Path.is_dir, self.installer.packages.glob(pattern)):
                 unpacked.rename(work / f"forgotten-{unpacked.name}")  # whoever links its files now goes on doing so
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _link(path: Path, to: Path) -> None:

@@ -19,8 +19,20 @@ from typing import Any
 
 DOWNLOADS = 16
 """Archives that are downloaded at once."""
-RETRIES = 2
-"""Further attempts to download an archive after a failure that may pass."""
+PAUSES = (0.5, 2.0)
+"""Seconds before each further attempt to download an archive, after a failure that may pass."""
+LINKS = "allow-ref-links = false"
+"""How files get from the package cache into a prefix: by hard links, which share memory between the processes of all
+prefixes, and show that a file was verified before; where there are none, by copies."""
+CONNECT = 10.0
+"""Seconds in which the host of a channel must accept a connection: without a network it might take minutes."""
+_PORTS = {"http": 80, "https": 443}
+_FULL = re.compile(r"no space left|os error 28\b|quota exceeded", re.IGNORECASE)
+"""Matches errors of a file system that is full: then no other source can help."""
+_URL = re.compile(r" for url \(.*?\)")
+"""Matches the URL in an error; packages that fail for one reason are told together."""
+_FINAL = re.compile(r"\((4\d\d|501) ")
+"""Matches errors of a server that will not pass: the archive is not there, or nobody may have it."""
 
 
 class Program:
@@ -45,6 +57,8 @@ class Program:
         # version and build may be there with several contents, as those that are rebuilt are not the same archives.
         self.cache = PackageCache.new_layered([request["cache"]], True, ValidationMode.skip())  # noqa: FBT003
         self.answer: dict[str, Any] = {}
+        self.records: dict[tuple[str, str], Any] = {}
+        """What `record` has returned, by the name of the package and its place."""
 
     async def run(self) -> None:
         """Check, get what is missing, and install; whatever stands in the way is in the answer."""
@@ -54,23 +68,25 @@ class Program:
         if self.answer["unmet"] or foreign:
             return
         index = await self.cache.index()
-        here = {one["record"]["name"]: self.place(one, index) for one in self.request["packages"]}
-        wanted = [one for one in self.request["packages"] if not here[one["record"]["name"]]]
-        self.answer["room"] = self.room(here, index)
+        packages = {one["record"]["name"]: one for one in self.request["packages"]}
+        unpacked = {name: self.unpacked(one, index) for name, one in packages.items()}
+        here = {name: unpacked[name] or self.archive(one) for name, one in packages.items()}
+        wanted = [one for name, one in packages.items() if not here[name]]
+        self.answer["room"] = self.room(unpacked, here)
         needed, free = self.answer["room"]
         if needed > free:
             return
         self.answer["missing"] = await self.download(wanted)
         if self.answer["missing"]:
             return
-        records = [
-            self.record(one["record"], here[one["record"]["name"]] or one["places"][0])
-            for one in self.request["packages"]
-        ]
+        records = [self.record(one["record"], here[name] or one["places"][0]) for name, one in packages.items()]
+        from rattler.config import Config
+
         await self.rattler.install(
             records,
             self.request["prefix"],
             package_cache=self.cache,
+            config=Config.from_toml(LINKS),
             installed_packages=[],
             execute_link_scripts=False,
             show_progress=False,
@@ -104,7 +120,12 @@ class Program:
         return unmet
 
     def record(self, record: dict[str, Any], place: str) -> Any:
-        """Return a record as py-rattler has it, of a package whose archive is in this place."""
+        """Return a record as py-rattler has it, of a package whose archive is in this place.
+
+        It is read from a file, as the format of records is the same in all releases of py-rattler.
+        """
+        if (known := self.records.get((record["name"], place))) is not None:
+            return known
         name = f"{record['name']}-{record['version']}-{record['build']}.conda"
         key, _, filename = place.rpartition("/")
         known = {"depends": [], **record, "fn": filename if key else name, "url": (self.archives / place).as_uri()}
@@ -113,13 +134,16 @@ class Program:
             known |= {"sha256": key} if re.fullmatch(r"[0-9a-f]{64}", key) else {}
         path = Path(self.request["work"]) / "record.json"
         path.write_text(json.dumps({**known, "files": [], "paths_data": {"paths_version": 1, "paths": []}}))
-        return self.rattler.PrefixRecord.from_path(path)
+        return self.records.setdefault((record["name"], place), self.rattler.PrefixRecord.from_path(path))
 
-    def place(self, package: dict[str, Any], index: Any) -> str:
-        """Return the place of the archive that is unpacked in the cache, or is there; empty if there is none."""
+    def unpacked(self, package: dict[str, Any], index: Any) -> str:
+        """Return the place of the archive that is unpacked in the cache; empty if there is none."""
         places: list[str] = package["places"]
-        unpacked = (place for place in places if index.contains_record(self.record(package["record"], place)))
-        return next(unpacked, "") or next(filter(self.is_intact, places), "")
+        return next((place for place in places if index.contains_record(self.record(package["record"], place))), "")
+
+    def archive(self, package: dict[str, Any]) -> str:
+        """Return the place in which there is an archive of a package; empty if there is none."""
+        return next(filter(self.is_intact, package["places"]), "")
 
     def is_intact(self, place: str) -> bool:
         """Whether an archive is there whose name is its digest; a damaged one is removed."""
@@ -131,37 +155,38 @@ class Program:
             path.unlink(missing_ok=True)
         return not wrong
 
-    def room(self, here: dict[str, str], index: Any) -> list[int]:
+    def room(self, unpacked: dict[str, str], here: dict[str, str]) -> list[int]:
         """Return the bytes that are needed on the disk, and those that are free."""
         needed = 0
         for package in self.request["packages"]:
-            record = package["record"]
-            place = here[record["name"]]
-            if place and index.contains_record(self.record(record, place)):
-                continue
-            needed += package["installed-size"] + (0 if place else record.get("size", 0))
+            name = package["record"]["name"]
+            if not unpacked[name]:
+                needed += package["installed-size"] + (0 if here[name] else package["record"].get("size", 0))
         return [needed, shutil.disk_usage(self.request["cache"]).free]
 
     async def download(self, packages: list[dict[str, Any]]) -> dict[str, str]:
         """Get the archives of packages from their channels; return why that failed, by the name of the package."""
         if not packages:
             return {}
-        client = self.client()
+        client, is_plain = self.client()
+        hosts = {host_of(package["url"]) for package in packages} if is_plain else set()
+        unreachable = dict(zip(hosts, await asyncio.gather(*map(why_unreachable, hosts))))  # noqa: B905
         turns = asyncio.Semaphore(DOWNLOADS)
 
         async def one(package: dict[str, Any]) -> str:
             async with turns:
-                return await self.download_one(package, client)
+                return unreachable.get(host_of(package["url"])) or await self.download_one(package, client)
 
         reasons = await asyncio.gather(*map(one, packages))
         return {package["record"]["name"]: why for package, why in zip(packages, reasons) if why}  # noqa: B905
 
-    def client(self) -> Any:
-        """Return a client that has what this user has configured: credentials, mirrors, proxies, certificates."""
+    def client(self) -> tuple[Any, bool]:
+        """Return a client that has what this user has configured, and whether it asks the hosts of URLs themselves."""
         from rattler.config import Config
         from rattler.networking import Client
 
-        return Client.from_config(Config.load_from_default_locations("rattler"), max_retries=RETRIES)
+        config = Config.load_from_default_locations("rattler")  # mirrors, proxies, certificates, where credentials are
+        return Client.from_config(config, max_retries=0), not config.loaded_from
 
     async def download_one(self, package: dict[str, Any], client: Any) -> str:
         """Get one archive; return why that failed, empty if it did not."""
@@ -172,22 +197,63 @@ class Program:
         aside = path.with_name(f"{os.getpid()}-{path.name}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if url.startswith("file:"):
-                from urllib.request import url2pathname
-
-                await asyncio.to_thread(shutil.copyfile, url2pathname(url[len("file://") :]), aside)
-            else:
-                from rattler.package_streaming import download_to_path
-
-                await download_to_path(client, url, aside)
-            wrong = await asyncio.to_thread(differs, aside, record)
+            for pause in (*PAUSES, None):
+                wrong = await fetched(client, url, aside)
+                if not wrong or pause is None or url.startswith("file:") or _FINAL.search(wrong):
+                    break
+                await asyncio.sleep(pause)
+            wrong = wrong or await asyncio.to_thread(differs, aside, record)
             if not wrong:
                 aside.replace(path)
-        except Exception as error:  # noqa: BLE001  # py-rattler raises many kinds; one package fails, not the program
-            wrong = str(error) or type(error).__name__
         finally:
             aside.unlink(missing_ok=True)
+        if _FULL.search(wrong):
+            raise OSError(wrong)
         return wrong
+
+
+def host_of(url: str) -> tuple[str, int]:
+    """Return host and port of a URL that is asked without a proxy; an empty host for all others."""
+    from urllib.parse import urlsplit
+    from urllib.request import getproxies, proxy_bypass
+
+    place = urlsplit(url)
+    host, proxies = place.hostname or "", getproxies()
+    if place.scheme not in _PORTS or ((place.scheme in proxies or "all" in proxies) and not proxy_bypass(host)):
+        return "", 0
+    return host, place.port or _PORTS[place.scheme]
+
+
+async def why_unreachable(place: tuple[str, int]) -> str:
+    """Return why there is no connection to a host and port; empty if there is one."""
+    host, port = place
+    if not host:
+        return ""
+    try:
+        connecting = asyncio.open_connection(host, port, happy_eyeballs_delay=0.25)
+        _, writer = await asyncio.wait_for(connecting, CONNECT)
+    except asyncio.TimeoutError:
+        return f"{host}:{port} does not accept a connection within {CONNECT:g} s"
+    except OSError as error:
+        return f"{host}:{port} cannot be reached: {error}"
+    writer.close()
+    return ""
+
+
+async def fetched(client: Any, url: str, path: Path) -> str:
+    """Fetch an archive into a file; return why that failed, empty if it did not."""
+    try:
+        if url.startswith("file:"):
+            from urllib.request import url2pathname
+
+            await asyncio.to_thread(shutil.copyfile, url2pathname(url[len("file://") :]), path)
+        else:
+            from rattler.package_streaming import download_to_path
+
+            await download_to_path(client, url, path)
+    except Exception as error:  # noqa: BLE001  # py-rattler raises many kinds; one package fails, not the program
+        return _URL.sub("", str(error)) or type(error).__name__
+    return ""
 
 
 def differs(path: Path, record: dict[str, Any]) -> str:

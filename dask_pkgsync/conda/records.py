@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.model.reports.failure import LayerError
-from dask_pkgsync.scanning.conda_meta import CONDA_META
+from dask_pkgsync.scanning.conda_content import content_digest, contents_of, recorded_digest
+from dask_pkgsync.scanning.conda_files import read_record, record_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,6 +25,10 @@ _FILES = b'\n  "files": ['
 _PATHS = b'\n  "paths_data": {'
 _END = b"\n  }"
 """How the lists of files begin, and how they end, in a record that is indented as py-rattler writes it."""
+_FROZEN = {
+    "message": "This environment belongs to dask-pkgsync, and is never changed. Sync from one that has the package."
+}
+"""What tools of conda tell who wants to install something into a prefix (CEP 22)."""
 _OF_FILES = ("files", "paths_data")
 _OF_CACHE = ("extracted_package_dir", "package_tarball_full_path", "link")
 """Keys of a record that name places in the installer's cache."""
@@ -75,7 +80,7 @@ def take_over(prefix: Path, packages: Iterable[CondaPackage]) -> tuple[Installed
     """
     found, wrong = [], []
     for package in packages:
-        path = prefix / CONDA_META / f"{package.name}-{package.version}-{package.build}.json"
+        path = record_path(prefix, package)
         try:
             text = path.read_bytes()
             record = json.loads(text)
@@ -84,6 +89,8 @@ def take_over(prefix: Path, packages: Iterable[CondaPackage]) -> tuple[Installed
             is_right = _is_of(json.loads((source / "info" / "index.json").read_bytes()), package)
         except (OSError, ValueError, KeyError, TypeError):
             is_right = False
+        if is_right and package.content:
+            is_right = _content_of(path) == package.content
         if not is_right:
             wrong.append(label(package))
             continue
@@ -93,10 +100,11 @@ def take_over(prefix: Path, packages: Iterable[CondaPackage]) -> tuple[Installed
     if wrong:
         raise LayerError(
             "verify",
-            f"these packages are not completely installed, or hold another package: {', '.join(wrong)}",
-            advice="Run the sync again.",
+            f"these packages are not completely installed, or hold other files than the client's: {', '.join(wrong)}",
+            advice="Run the sync again, after a new scan if packages were changed in the client's environment.",
             packages=tuple(wrong),
         )
+    (prefix / "conda-meta" / "frozen").write_text(json.dumps(_FROZEN), encoding="utf-8")
     return tuple(found)
 
 
@@ -106,6 +114,11 @@ def _is_of(index: Mapping[str, Any], package: CondaPackage) -> bool:
         package.version,
         package.build,
     )
+
+
+def _content_of(path: Path) -> str:
+    """Return the digest of the content that a record lists (`CondaPackage.content`)."""
+    return content_digest((file, recorded_digest(file)) for file in contents_of(read_record(path)))
 
 
 def _as_recorded(text: bytes, record: dict[str, Any], package: CondaPackage) -> bytes:

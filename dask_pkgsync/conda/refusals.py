@@ -65,8 +65,13 @@ def refuse_unfit(packages: Sequence[CondaPackage], answer: Answer) -> None:
 
 def _needs(package: CondaPackage, specs: Sequence[str], virtual: Mapping[str, list[str]]) -> str:
     names = dict.fromkeys(spec.partition(" ")[0] for spec in specs)
-    has = [f"{name} {' '.join(virtual[name])}" if name in virtual else f"no {name}" for name in names]
+    has = [" ".join((name, *_said(virtual[name]))) if name in virtual else f"no {name}" for name in names]
     return f"{label(package)} needs {', '.join(specs)}, and the node has {', '.join(has)}"
+
+
+def _said(virtual: Sequence[str]) -> list[str]:
+    """Return version and build of a virtual package, as far as they say anything."""
+    return [part for part in virtual if part != "0"]
 
 
 def refuse_missing(
