@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.model.reports.failure import LayerError
-from dask_pkgsync.scanning.conda_meta import CONDA_META
+from dask_pkgsync.scanning.conda_meta import AS_MODIFIED, CONDA_META
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -61,6 +61,7 @@ def record_of(package: CondaPackage) -> dict[str, Any]:
         "md5": package.md5,
         "size": package.size,
         "python_site_packages_path": package.python_site_packages,
+        AS_MODIFIED: {"modified": package.modified, "content": package.content} if package.content else None,
     }
     return {key: value for key, value in record.items() if value or key in ("build_number", "channel", "depends")}
 
