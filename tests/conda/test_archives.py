@@ -253,7 +253,7 @@ def test_package_caches_are_found_where_tools_have_them(tmp_path: Path) -> None:
     (home / ".condarc").write_text(f"pkgs_dirs:\n  - ~/fast/pkgs\n{channels}\n")
     (root / ".condarc").write_text("pkgs_dirs: [\n")
     (home / ".mambarc").write_text("- no\n- mapping\n")
-    (tmp_path / "own").write_text("pkgs_dirs: text\n")
+    (tmp_path / "own").write_text("pkgs_dirs: 7\n")
     environment = {"CONDA_PKGS_DIRS": f"/a{os.pathsep}/b", "CONDARC": str(tmp_path / "own"), "RATTLER_CACHE_DIR": "/r"}
     found = list(package_caches(root / "envs" / "mine", environment))
     expected = [Path("/a"), Path("/b"), home / "fast/pkgs", root / "pkgs", home / ".conda/pkgs", Path("/r/pkgs")]
