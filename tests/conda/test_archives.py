@@ -77,27 +77,28 @@ def installed(conda_channel: Channel, tmp_path_factory: pytest.TempPathFactory) 
     return prefix
 
 
-@pytest.fixture
-def prefix(installed: Path, tmp_path: Path) -> Path:
-    """Return a prefix with all but Python and Dask, in which files may be changed."""
-    records = [
-        one for one in installed.glob("conda-meta/*.json") if one.name.startswith(("libfoo", "greeter", "twins"))
-    ]
-    channel = Channel(tmp_path / "small")
-    for record in records:
-        package = packages(installed)[json.loads(record.read_text())["name"]]
-        _, path = ArchivePacker({package.name: package}, installed, open_cache(str(tmp_path / "small-cache"))).pack(
-            request_for_conda(package)
-        )
-        place = channel.root / (package.subdir if package.noarch == "" else "noarch")
-        place.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, place)
+@pytest.fixture(scope="session")
+def small_channel(conda_channel: Channel, tmp_path_factory: pytest.TempPathFactory) -> Channel:
+    """Return a channel with packages of the usual one, and a Python that is none, as it is quickly installed."""
+    channel = Channel(tmp_path_factory.mktemp("small") / "channel")
     python = Package("python", f"{PYTHON}.0", "h0_0_cpython")
     python.add(f"{SITE}/README.txt", "Here are the distributions.\n")
     channel.add(python)
+    for archive in conda_channel.root.glob("*/*"):
+        if archive.name.startswith(("libfoo-2.2", "greeter-1.1", "twins")):
+            (channel.root / archive.parent.name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(archive, channel.root / archive.parent.name)
     channel.index()
-    made = make_prefix(channel.url, tmp_path / "prefix", ["libfoo", "greeter", "twins"])
-    shutil.rmtree(channel.root)
+    return channel
+
+
+@pytest.fixture
+def prefix(small_channel: Channel, tmp_path: Path) -> Path:
+    """Return a prefix of the small channel, which is gone: files may be changed in it."""
+    here = tmp_path / "small"
+    here.symlink_to(small_channel.root)
+    made = make_prefix(here.as_uri(), tmp_path / "prefix", ["libfoo", "greeter", "twins"])
+    here.unlink()
     return made
 
 
@@ -145,11 +146,13 @@ def unpacked(archive: Path, directory: Path) -> Path:
 def installed_from(archives: Iterable[Path], names: Iterable[str], directory: Path) -> Path:
     """Install archives in another prefix."""
     channel = Channel(directory / "channel")
+    for subdir in ("noarch", SUBDIR):
+        (channel.root / subdir).mkdir(parents=True)
     for archive in archives:
-        for subdir in ("noarch", SUBDIR):
-            (channel.root / subdir).mkdir(parents=True, exist_ok=True)
-        info = json.loads((unpacked(archive, directory / "unpacked" / archive.name) / "info/index.json").read_text())
-        shutil.copy(archive, channel.root / info["subdir"])
+        with tarfile.open(fileobj=BytesIO(_part(archive, "info"))) as tar:
+            info = tar.extractfile("info/index.json")
+            assert info is not None
+            shutil.copy(archive, channel.root / json.load(info)["subdir"])
     channel.index()
     return make_prefix(channel.url, directory / "prefix", names)
 
