@@ -15,6 +15,10 @@ from dask_pkgsync.carry.bootstrap import zipped
 CLIENT_ONLY = (
     "__main__.py",
     "cli/",
+    "conda/archive_file.py",
+    "conda/archives.py",
+    "conda/package_caches.py",
+    "conda/rebuilding.py",
     "demo/",
     "options/__main__.py",
     "options/configured.py",
@@ -25,6 +29,7 @@ CLIENT_ONLY = (
     "wheels/build.py",
     "wheels/checkout.py",
     "wheels/pack.py",
+    "wheels/packed.py",
     "wheels/reversion.py",
 )
 """Folders and files that only a client runs, and that are left out of the archive.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _DATE = (1980, 1, 1, 0, 0, 0)
 _BLOCK = 1 << 17
 """Bytes of one block of a frame: the most that the format allows."""
+_CHUNK = 1 << 20
 _HEADER = b"\x28\xb5\x2f\xfd" + b"\x00" + b"\x38"
 """Magic number; a frame without a checksum and without its size; a window of 128 KiB."""
 _METADATA = b'{"conda_pkg_format_version": 2}'
@@ -34,11 +35,17 @@ class StoredFrame:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._pending = bytearray()
+        self._size = 0
         file.write(_HEADER)
+
+    def tell(self) -> int:
+        """Return how many bytes have been written."""
+        return self._size
 
     def write(self, data: bytes) -> int:
         """Write data, a block as soon as it is full."""
         self._pending += data
+        self._size += len(data)
         if len(self._pending) > _BLOCK:
             whole = (len(self._pending) - 1) // _BLOCK * _BLOCK
             with memoryview(self._pending) as view:
@@ -85,6 +92,6 @@ class ArchiveFile:
         entry = zipfile.ZipInfo(f"{name}-{self._stem}.tar.zst", _DATE)
         with self._bundle.open(entry, "w", force_zip64=self._is_large) as file:
             frame = StoredFrame(file)
-            with tarfile.open(fileobj=frame, mode="w|", bufsize=_BLOCK, format=tarfile.PAX_FORMAT) as tar:  # type: ignore[call-overload]
+            with tarfile.TarFile(fileobj=frame, mode="w", format=tarfile.PAX_FORMAT, copybufsize=_CHUNK) as tar:  # type: ignore[arg-type]
                 yield tar
             frame.close()

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20
 _MAX_CONFIGURATION = 1_000_000
 """Bytes of a file of configuration."""
+_CONFIGURED: Remembered[tuple[Path, ...]] = Remembered(limit=100)
+"""The package caches that files of configuration name."""
 _DIGESTS: Remembered[tuple[str, str]] = Remembered(limit=5_000)
 """SHA-256 and MD5 of archives."""
 
@@ -79,7 +81,7 @@ def package_caches(prefix: Path, environment: Mapping[str, str] = os.environ) ->
     chosen = environment.get("CONDARC", "")
     configuration = [home / ".condarc", home / ".mambarc", *(root / ".condarc" for root in roots)]
     for file in [*([Path(chosen)] if chosen else []), *configuration]:
-        yield from _configured(file)
+        yield from _CONFIGURED.of(str(file), partial(_configured, file))
     yield from (root / "pkgs" for root in roots)
     yield from (home / ".conda" / "pkgs", home / ".mamba" / "pkgs")
     caches = [Path(environment.get("XDG_CACHE_HOME") or home / ".cache"), home / "Library" / "Caches"]
@@ -100,17 +102,18 @@ def _roots(prefix: Path, environment: Mapping[str, str]) -> Iterator[Path]:
     yield from (Path("~/micromamba").expanduser(), Path("~/.local/share/mamba").expanduser())
 
 
-def _configured(file: Path) -> Iterator[Path]:
-    """Yield the package caches that a file of conda's configuration names."""
+def _configured(file: Path, watch: Watch) -> tuple[Path, ...]:
+    """Return the package caches that a file of conda's configuration names."""
     import yaml  # Dask's configuration needs it, too
 
+    watch.state(str(file))
     with suppress(OSError, ValueError, RecursionError, yaml.YAMLError):
-        if not file.is_file() or file.stat().st_size > _MAX_CONFIGURATION:
-            return
-        settings: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-        names = settings.get("pkgs_dirs") if isinstance(settings, dict) else None
-        for name in names if isinstance(names, list) else ():
-            yield Path(os.path.expandvars(str(name))).expanduser()
+        if file.is_file() and file.stat().st_size <= _MAX_CONFIGURATION:
+            settings: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+            names = settings.get("pkgs_dirs") if isinstance(settings, dict) else None
+            listed = names if isinstance(names, list) else []
+            return tuple(Path(os.path.expandvars(str(name))).expanduser() for name in listed if name)
+    return ()
 
 
 def _places(package: CondaPackage, record: CondaRecord, prefix: Path) -> Iterator[Path]:

@@ -130,7 +130,7 @@ def rebuild(
         with archive.part("info") as tar:
             for name, text in _descriptions(package, record, rebuilt, prefix).items():
                 _add_bytes(tar, f"info/{name}", text.encode(errors="surrogateescape"))
-    if not package.modified:
+    if not rebuilt.changed:
         return path, ""
     return path, f"{label}: changed on the client after it was installed, and shipped so: {_named(rebuilt.changed)}"
 

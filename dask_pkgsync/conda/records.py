@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.scanning.conda_content import content_digest, contents_of, recorded_digest
 from dask_pkgsync.scanning.conda_files import read_record, record_path
+from dask_pkgsync.scanning.conda_meta import AS_MODIFIED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -66,6 +67,7 @@ def record_of(package: CondaPackage) -> dict[str, Any]:
         "md5": package.md5,
         "size": package.size,
         "python_site_packages_path": package.python_site_packages,
+        AS_MODIFIED: {"modified": package.modified, "content": package.content} if package.content else None,
     }
     return {key: value for key, value in record.items() if value or key in ("build_number", "channel", "depends")}
 

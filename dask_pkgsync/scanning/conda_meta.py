@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 CONDA_META = "conda-meta"
 """The directory of a prefix that holds its records."""
+AS_MODIFIED = "dask-pkgsync"
+"""The key of a record that a node has written of a package whose files were modified on the client: how many, and the
+digest of its content."""
 _BYTES = re.compile(rb'"size_in_bytes": ?(\d+)')
 _BINARY = re.compile(rb'"file_mode": ?"binary",[^}]*?"prefix_placeholder": ?"([^"]*)"')
 _METADATA = re.compile(rb'"([^"]*/[^"/]+\.(?:dist-info/METADATA|egg-info(?:/PKG-INFO)?))"')
@@ -250,6 +253,7 @@ def _package(data: dict[str, Any]) -> CondaPackage:
     subdir = str(data.get("subdir") or "")
     noarch = data.get("noarch")
     sha256, md5 = str(data.get("sha256") or ""), str(data.get("md5") or "")
+    modified, content = _modified(data.get(AS_MODIFIED))
     return CondaPackage(
         name,
         version,
@@ -265,7 +269,17 @@ def _package(data: dict[str, Any]) -> CondaPackage:
         tuple(_texts(data.get("depends"))),
         tuple(_texts(data.get("constrains"))),
         printable(str(data.get("python_site_packages_path") or ""))[:_TEXT],
+        modified=modified,
+        content=content,
     )
+
+
+def _modified(value: object) -> tuple[int, str]:
+    """Return what a record says of modified files; 0 and an empty text if it says nothing."""
+    match value:
+        case {"modified": int(modified), "content": str(content)} if modified > 0 and SHA256.fullmatch(content):
+            return modified, content
+    return 0, ""
 
 
 def _place(value: object) -> str:

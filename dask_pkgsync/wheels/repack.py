@@ -87,8 +87,8 @@ def repack(dist_info: Path, directory: Path, with_prefix: frozenset[Path] | None
     label = " ".join(stem.rsplit("-", 1))
     facts = _wheel_facts(dist_info, label)
     members = sorted(_members(dist_info, stem, label), key=lambda member: (member.is_metadata, member.place))
-    if with_prefix is not None:
-        _refuse_tied(members, with_prefix, label)
+    if with_prefix is not None or _is_of_conda(dist_info):
+        _refuse_tied(members, with_prefix or frozenset(), label)
     wheel = directory / f"{'-'.join(filter(None, (stem, facts.get('build', ''), facts['tag'])))}.whl"
     aside = wheel.with_suffix(".part")
     try:
@@ -207,6 +207,14 @@ def _entry_points(dist_info: Path) -> frozenset[str]:
         return frozenset()
     groups = ("console_scripts", "gui_scripts")
     return frozenset(name for group in groups if parser.has_section(group) for name in parser.options(group))
+
+
+def _is_of_conda(dist_info: Path) -> bool:
+    """Whether conda has installed a distribution, also where conda's own record of it is gone."""
+    try:
+        return (dist_info / "INSTALLER").read_text(encoding="utf-8").strip() == "conda"
+    except OSError:
+        return False
 
 
 def _refuse_tied(members: list[_Member], with_prefix: frozenset[Path], label: str) -> None:

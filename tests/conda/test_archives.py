@@ -13,6 +13,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dask
 import pytest
 from conda_channel import (
     PLACEHOLDER,
@@ -32,12 +33,18 @@ from dask_pkgsync.cache.directory import Cache, open_cache
 from dask_pkgsync.conda.archive_file import ArchiveFile, StoredFrame
 from dask_pkgsync.conda.archives import ArchivePacker
 from dask_pkgsync.conda.package_caches import package_caches
-from dask_pkgsync.model.blobs import BlobRequest, blob_from_wire, blob_to_wire, request_for_conda
+from dask_pkgsync.conda.prefix import CondaSources, build_prefix
+from dask_pkgsync.conda.tool import own_rattler
+from dask_pkgsync.model.blobs import BlobRequest, blob_from_wire, blob_to_wire, request_for, request_for_conda
+from dask_pkgsync.options import person
 from dask_pkgsync.scanning.conda_content import look_at
 from dask_pkgsync.scanning.conda_meta import prefix_on
+from dask_pkgsync.scanning.installed import scan_installed
+from dask_pkgsync.scanning.snapshot import Snapshot, verified
+from dask_pkgsync.wheels.pack import Packer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from dask_pkgsync.model.environments.conda import CondaPackage
 
@@ -70,27 +77,28 @@ def installed(conda_channel: Channel, tmp_path_factory: pytest.TempPathFactory) 
     return prefix
 
 
-@pytest.fixture
-def prefix(installed: Path, tmp_path: Path) -> Path:
-    """Return a prefix with all but Python and Dask, in which files may be changed."""
-    records = [
-        one for one in installed.glob("conda-meta/*.json") if one.name.startswith(("libfoo", "greeter", "twins"))
-    ]
-    channel = Channel(tmp_path / "small")
-    for record in records:
-        package = packages(installed)[json.loads(record.read_text())["name"]]
-        _, path = ArchivePacker({package.name: package}, installed, open_cache(str(tmp_path / "small-cache"))).pack(
-            request_for_conda(package)
-        )
-        place = channel.root / (package.subdir if package.noarch == "" else "noarch")
-        place.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, place)
+@pytest.fixture(scope="session")
+def small_channel(conda_channel: Channel, tmp_path_factory: pytest.TempPathFactory) -> Channel:
+    """Return a channel with packages of the usual one, and a Python that is none, as it is quickly installed."""
+    channel = Channel(tmp_path_factory.mktemp("small") / "channel")
     python = Package("python", f"{PYTHON}.0", "h0_0_cpython")
     python.add(f"{SITE}/README.txt", "Here are the distributions.\n")
     channel.add(python)
+    for archive in conda_channel.root.glob("*/*"):
+        if archive.name.startswith(("libfoo-2.2", "greeter-1.1", "twins")):
+            (channel.root / archive.parent.name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(archive, channel.root / archive.parent.name)
     channel.index()
-    made = make_prefix(channel.url, tmp_path / "prefix", ["libfoo", "greeter", "twins"])
-    shutil.rmtree(channel.root)
+    return channel
+
+
+@pytest.fixture
+def prefix(small_channel: Channel, tmp_path: Path) -> Path:
+    """Return a prefix of the small channel, which is gone: files may be changed in it."""
+    here = tmp_path / "small"
+    here.symlink_to(small_channel.root)
+    made = make_prefix(here.as_uri(), tmp_path / "prefix", ["libfoo", "greeter", "twins"])
+    here.unlink()
     return made
 
 
@@ -138,11 +146,13 @@ def unpacked(archive: Path, directory: Path) -> Path:
 def installed_from(archives: Iterable[Path], names: Iterable[str], directory: Path) -> Path:
     """Install archives in another prefix."""
     channel = Channel(directory / "channel")
+    for subdir in ("noarch", SUBDIR):
+        (channel.root / subdir).mkdir(parents=True)
     for archive in archives:
-        for subdir in ("noarch", SUBDIR):
-            (channel.root / subdir).mkdir(parents=True, exist_ok=True)
-        info = json.loads((unpacked(archive, directory / "unpacked" / archive.name) / "info/index.json").read_text())
-        shutil.copy(archive, channel.root / info["subdir"])
+        with tarfile.open(fileobj=BytesIO(_part(archive, "info"))) as tar:
+            info = tar.extractfile("info/index.json")
+            assert info is not None
+            shutil.copy(archive, channel.root / json.load(info)["subdir"])
     channel.index()
     return make_prefix(channel.url, directory / "prefix", names)
 
@@ -246,7 +256,7 @@ def test_package_caches_are_found_where_tools_have_them(tmp_path: Path) -> None:
     (home / ".condarc").write_text(f"pkgs_dirs:\n  - ~/fast/pkgs\n{channels}\n")
     (root / ".condarc").write_text("pkgs_dirs: [\n")
     (home / ".mambarc").write_text("- no\n- mapping\n")
-    (tmp_path / "own").write_text("pkgs_dirs: text\n")
+    (tmp_path / "own").write_text("pkgs_dirs: 7\n")
     environment = {"CONDA_PKGS_DIRS": f"/a{os.pathsep}/b", "CONDARC": str(tmp_path / "own"), "RATTLER_CACHE_DIR": "/r"}
     found = list(package_caches(root / "envs" / "mine", environment))
     expected = [Path("/a"), Path("/b"), home / "fast/pkgs", root / "pkgs", home / ".conda/pkgs", Path("/r/pkgs")]
@@ -278,6 +288,54 @@ def test_edited_files_are_found_and_travel_as_they_are(prefix: Path, cache: Cach
     assert (again / "etc/foo.conf").read_text() == f"root = {again}/share\nmore = {again}/more\n"
     assert all(one.modified == 0 for one in looked_at(again).values())  # they are what this archive says
     assert looked_at(other)["libfoo"].modified == 3
+
+
+def test_a_sync_looks_at_conda_packages_and_gives_their_archives(
+    prefix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the prefix of the process's own interpreter; a request for a wheel is answered by the same object."""
+    monkeypatch.syspath_prepend(str(prefix / SITE))
+    edit(prefix / "share/foo/data.txt", "edited\n")
+    snapshot = Snapshot(verified(scan_installed()))
+    conda = snapshot.environment.conda
+    assert {name: one.modified for name, one in conda.items() if one.modified} == {"libfoo": 1}
+    only = verified(scan_installed(), only=["greeter"]).conda
+    assert not any(one.modified for one in only.values())
+    with dask.config.set({"pkgsync.cache-directory": str(tmp_path / "cache")}):
+        give = person.packer(snapshot).pack
+        assert "share/foo/data.txt" in give(request_for_conda(conda["libfoo"]))[0].note
+        assert give(request_for(snapshot.environment.distributions["greeter"]))[1].suffix == ".whl"
+        with pytest.raises(WheelError, match="does not have this conda package"):
+            give(BlobRequest("absent", "1.0", "", "0"))
+    with pytest.raises(WheelError, match="does not have it"):  # in an environment that no conda has made
+        Packer(snapshot, open_cache(str(tmp_path / "cache"))).pack(request_for_conda(conda["libfoo"]))
+
+
+def test_a_node_has_what_the_client_has_edited(prefix: Path, cache: Cache, tmp_path: Path) -> None:
+    """The prefix that it builds is the client's, edits included, in the scan and after a look at the files."""
+    edit(prefix / "share/foo/data.txt", "edited\n")
+    edit(prefix / SITE / "greeter.py", "# edited\n")
+    (prefix / SITE / "twin_one.py").unlink()
+    one = packer(prefix, cache)
+    assert [name for name, package in one.packages.items() if package.modified] == ["greeter", "libfoo", "twins"]
+
+    def fetch(requests: Sequence[BlobRequest]) -> dict[BlobRequest, tuple[Path, str]]:
+        found = {request: one.pack(request) for request in requests}
+        return {request: (path, blob.note) for request, (blob, path) in found.items()}
+
+    rattler = own_rattler()
+    assert rattler is not None
+    node = open_cache(str(tmp_path / "node"))
+    wanted = tuple(one.packages.values())
+    built = build_prefix(wanted, node, lambda: rattler, CondaSources("client", fetch), timeout=100)
+    assert (built.root / "share/foo/data.txt").read_text() == "data of 2.2\nedited\n"
+    assert not (built.root / SITE / "twin_one.py").exists()
+    for found in (packages(built.root), looked_at(built.root)):
+        assert all(found[package.name].is_same_build(package) for package in wanted)
+        assert {package.label for package in found.values()} == {package.label for package in wanted}
+    again = packer(built.root, cache)  # and whoever works in such a prefix is a client like any other
+    blob, _ = again.pack(request_for_conda(one.packages["libfoo"]))
+    assert blob.note == ""
 
 
 def test_content_does_not_depend_on_the_prefix(conda_channel: Channel, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgpack
@@ -20,9 +21,14 @@ from dask_pkgsync.model.blobs import (
     BlobRequest,
     ChunkRequest,
     blob_from_wire,
+    blob_to_wire,
     chunk_request_from_wire,
     chunk_request_to_wire,
+    request_for_conda,
+    requests_from_wire,
+    requests_to_wire,
 )
+from dask_pkgsync.model.environments.conda import CondaPackage
 from dask_pkgsync.model.environments.distribution import Distribution
 from dask_pkgsync.model.environments.environment import Environment, environment_from_wire, environment_to_wire
 from dask_pkgsync.model.environments.interpreter import Interpreter
@@ -55,12 +61,21 @@ chunk_requests = st.builds(
     st.lists(addresses, max_size=MAX_FAILED).map(tuple),
     st.booleans(),
 )
+conda_texts = st.from_regex(r"[A-Za-z0-9_.!+-]{1,12}", fullmatch=True)
+conda_requests = st.builds(
+    BlobRequest,
+    st.from_regex(r"[a-z0-9_][a-z0-9_.-]{0,12}", fullmatch=True),
+    conda_texts,
+    st.sampled_from(["", "0123456789abcdef" * 4, "0123456789abcdef" * 2]),
+    conda_texts,
+)
 READERS: list[Callable[[object], object]] = [
     lambda data: chunk_request_from_wire(LARGE, data),
     environment_from_wire,
     policy_from_wire,
     target_from_wire,
     failure_from_wire,
+    blob_from_wire,
 ]
 
 
@@ -109,6 +124,116 @@ def test_a_chunk_request_is_checked(change: dict[str, object]) -> None:
     data = chunk_request_to_wire(ChunkRequest(LARGE, "tcp://x:1", 1))
     with pytest.raises(MessageError):
         chunk_request_from_wire(LARGE, {**data, **change})
+
+
+@given(st.lists(conda_requests, max_size=3))
+def test_a_request_for_a_conda_package_survives_the_wire(requests: list[BlobRequest]) -> None:
+    """With conda's own spelling of name and version, which a distribution need not be able to have."""
+    assert requests_from_wire(over_the_wire(requests_to_wire(requests))) == tuple(requests)
+
+
+def test_a_request_for_a_wheel_is_as_in_release_0_2() -> None:
+    """Earlier releases know no build."""
+    assert requests_to_wire([BlobRequest("six", "1.0", "abc")]) == [
+        {"name": "six", "version": "1.0", "identity": "abc"}
+    ]
+
+
+@given(conda_requests, st.sampled_from([".conda", ".tar.bz2"]))
+def test_an_archive_of_a_conda_package_survives_the_wire(request: BlobRequest, suffix: str) -> None:
+    """Its file name is made of the request: whatever that is, it is the name of a file, and no path."""
+    filename = f"{request.name}-{request.version}-{request.build}{suffix}"
+    blob = Blob(request, filename, "0" * 64, 1, "note")
+    assert blob_from_wire(over_the_wire(blob_to_wire(blob))) == blob
+    assert "/" not in filename
+    assert filename not in (".", "..")
+
+
+ARCHIVE = Blob(BlobRequest("libfoo", "2.1", "", "h1_0"), "libfoo-2.1-h1_0.conda", "0" * 64, 1)
+
+
+@pytest.mark.parametrize(
+    "filename",
+    [
+        "libfoo-2.1-h1_0",
+        "libfoo-2.1-h1_0.zip",
+        "libfoo-2.1-h1_0.conda/",
+        "../libfoo-2.1-h1_0.conda",
+        "/libfoo-2.1-h1_0.conda",
+        "x\\libfoo-2.1-h1_0.conda",
+        "libfoo-2.1-h1_1.conda",
+        "libfoo-2.2-h1_0.conda",
+        "libbar-2.1-h1_0.conda",
+        "LIBFOO-2.1-h1_0.conda",
+        "libfoo-2.1-h1_0.conda\0",
+        "libfoo-2.1-h1_0.conda\n",
+        "libfoo-2.1-py3-none-any.whl",
+        "",
+        None,
+    ],
+)
+def test_the_file_name_of_an_archive_is_that_of_the_package(filename: object) -> None:
+    """Any other name is refused, above all what could be a path."""
+    with pytest.raises(MessageError) as caught:
+        blob_from_wire({**blob_to_wire(ARCHIVE), "filename": filename})
+    assert caught.value.place == "blob.filename"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(
+            (key, value)
+            for key in ("name", "version", "build")
+            for value in ("../x", "a/b", "a b", "a\0", "ä", "x" * 201, 1)
+        ),
+        ("name", ""),
+        ("name", "LibFoo"),
+        ("name", "-r"),
+        ("name", ".."),
+        ("version", ""),
+        ("identity", "content=" + "0" * 64),
+        ("identity", "0" * 40),
+        ("identity", "../x"),
+        ("identity", None),
+    ],
+)
+def test_a_request_for_a_conda_package_is_checked(key: str, value: object) -> None:
+    """Names, versions and builds have the characters that conda's have, and an identity is a digest."""
+    wire = {**requests_to_wire([ARCHIVE.request])[0], key: value}
+    with pytest.raises(MessageError):
+        requests_from_wire([wire])
+
+
+def test_a_file_name_that_no_file_system_takes_is_refused() -> None:
+    """Name, version and build may each be long, but not all of them."""
+    request = BlobRequest("n" * 100, "1" * 100, "", "b" * 100)
+    with pytest.raises(MessageError, match="at most 255 characters"):
+        blob_from_wire(
+            blob_to_wire(Blob(request, f"{request.name}-{request.version}-{request.build}.conda", "0" * 64, 1))
+        )
+
+
+def test_a_request_is_met_by_the_package_that_it_asks_for() -> None:
+    """A conda package by build and digest, with edited files by their content alone; never a distribution by it."""
+    package = CondaPackage("libfoo", "2.1", "h1_0", sha256="a" * 64, md5="b" * 32)
+    edited = replace(package, modified=1, content="c" * 64)
+    asked = request_for_conda(package)
+    assert (asked.identity, request_for_conda(edited).identity) == ("a" * 64, "c" * 64)
+    assert asked.label == "libfoo 2.1 h1_0"
+    for identity, met in (("a" * 64, True), ("b" * 32, True), ("", True), ("c" * 64, False)):
+        assert replace(asked, identity=identity).is_met_by(package) is met
+    assert [request_for_conda(one).is_met_by(edited) for one in (package, edited)] == [False, True]
+    for other in ({"name": "libbar"}, {"version": "2.2"}, {"build": "h1_1"}):
+        assert not replace(asked, **other).is_met_by(package)
+    assert not asked.is_met_by(None)
+    assert not asked.is_met_by(Distribution("libfoo", "2.1"))
+    assert not BlobRequest("libfoo", "2.1").is_met_by(package)
+    interpreter = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311-cp311-linux_x86_64")
+    both = Environment.of(interpreter, [Distribution("libfoo", "3.0")], conda=[package])
+    assert asked.is_met_in(both)
+    assert BlobRequest("libfoo", "3.0").is_met_in(both)
+    assert not BlobRequest("libfoo", "2.1").is_met_in(both)
 
 
 @given(targets)

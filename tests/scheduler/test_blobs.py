@@ -21,9 +21,11 @@ from dask_pkgsync.model.blobs import (
     blob_to_wire,
     location_from_wire,
     location_to_wire,
+    request_for_conda,
     requests_to_wire,
     wheel_error_to_wire,
 )
+from dask_pkgsync.model.environments.conda import CondaPackage
 from dask_pkgsync.model.environments.distribution import Distribution
 from dask_pkgsync.model.environments.environment import Environment
 from dask_pkgsync.model.environments.origin import FromModules
@@ -301,6 +303,35 @@ def test_what_comes_through_a_store_is_told_for_each_wheel(blob_service: BlobSer
         assert found == [BlobLocation(blob(ONE)), BlobLocation(blob(TWO), STORE)]
         assert (await blob_service.handle_get(blob_to_wire(blob(ONE)), 0))["data"] == b"a"
         assert "failure" in await blob_service.handle_get(blob_to_wire(blob(TWO)), 0)  # it never was here
+
+    asyncio.run(story())
+
+
+def test_the_archive_of_a_conda_package_travels_as_a_wheel_does(scheduler: Clients) -> None:
+    """It is asked of a client whose environment has it, stored, served, and forgotten with the target."""
+    package = CondaPackage("libfoo", "2.1", "h1_0", sha256="a" * 64)
+    asked = request_for_conda(package)
+    ann, ben = want("ann", ONE), want("ben", ONE)
+    environment = Environment.of(this_interpreter(), [], conda=[package])
+    having = Claim("ben", replace(ben.target, environment=environment))
+    scheduler.claims = [ann, having]
+    blob_service = scheduler.blob_service()
+
+    async def story() -> None:
+        await blob_service.serve(ann)
+        waiting = asyncio.create_task(blob_service.handle_blobs(requests_to_wire([asked])))
+        await until(lambda: scheduler.sent)
+        assert scheduler.sent == [("ben", ["libfoo"])]
+        archive = Blob(asked, "libfoo-2.1-h1_0.conda", DIGEST, 1)
+        assert (await blob_service.handle_offer([blob_to_wire(archive)], []))["offsets"] == [0]
+        assert await blob_service.handle_put(blob_to_wire(archive), 0, b"a") == {"offset": 1}
+        (found,) = (await waiting)["locations"]
+        assert location_from_wire(found) == BlobLocation(archive)
+        assert (await blob_service.handle_get(blob_to_wire(archive), 0))["data"] == b"a"
+        await blob_service.keep(having.target)
+        assert set(blob_service.locations) == {asked}
+        await blob_service.keep(ann.target)
+        assert not blob_service.locations
 
     asyncio.run(story())
 

@@ -244,16 +244,17 @@ def test_a_store_keeps_what_is_needed_and_nothing_for_longer(
 
 
 def test_only_what_is_ours_is_removed_from_a_store(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other files stay, and the wheels of an earlier release are kept for a day from when they are first seen."""
+    """Other files stay, and the packages of an earlier release are kept for a day from when they are first seen."""
     files, root = fsspec.core.url_to_fs(store)
     mine = ("readme.txt", "deep/er/x.whl", f"{'1' * 64}/until-1/x.whl", f"{'2' * 64}/notes.txt", f"{'2' * 64}/until-1")
-    for name in (*mine, f"{'3' * 64}/x-1.0-py3-none-any.whl"):
+    packages = ("x-1.0-py3-none-any.whl", "x-1.0-0.conda", "x-1.0-0.tar.bz2")
+    for name in (*mine, *(f"{digit * 64}/{name}" for digit, name in zip("345", packages, strict=True))):
         files.makedirs(f"{root}/{name}".rpartition("/")[0], exist_ok=True)
         files.pipe_file(f"{root}/{name}", b"x")
     assert remove_expired(store, keep=7200) == ()
     now = time()
     monkeypatch.setattr(fsspec_store, "time", lambda: now + 8000)
-    assert remove_expired(store, keep=7200) == ("3" * 64,)
+    assert sorted(remove_expired(store, keep=7200)) == ["3" * 64, "4" * 64, "5" * 64]
     assert {place[len(root) + 1 :] for place in files.find(root)} == set(mine)
 
 
