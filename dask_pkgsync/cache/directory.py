@@ -85,6 +85,11 @@ class Cache:
         return self.root / "pip" / this_platform()
 
     @property
+    def conda(self) -> Path:
+        """Unpacked conda packages, and their archives on the way there, shared by all prefixes of a host."""
+        return self.root / "conda" / this_platform()
+
+    @property
     def verified(self) -> Path:
         """Lists of files whose digests are known, one for each host (`cache.verified`)."""
         return self.root / "verified"

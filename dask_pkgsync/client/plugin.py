@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from distributed import Client
@@ -12,7 +13,7 @@ from dask_pkgsync.carry.travel import carried
 from dask_pkgsync.client.dask_internals import register_by
 from dask_pkgsync.client.registration import Registrable, register
 from dask_pkgsync.model.environments.origin import FromDirectory
-from dask_pkgsync.model.errors import InconsistentEnvironmentWarning, WheelError
+from dask_pkgsync.model.errors import InconsistentEnvironmentWarning, PolicyError, WheelError
 from dask_pkgsync.model.policy import Level
 from dask_pkgsync.model.reports.discrepancies import DiscrepancyWarning, faults_of
 from dask_pkgsync.model.target import Target, target_to_wire
@@ -96,7 +97,12 @@ class PackageSync(Registrable):
         if is_scanned:
             snapshot, discrepancies = with_imported_modules(snapshot, options, policy)
             self.discrepancies = (*discrepancies, *missing_files(snapshot, policy), *self.discrepancies)
-        policy.refuse_unknown_only(snapshot.environment.distributions)
+        names = chain(snapshot.environment.distributions, *(one.names for one in snapshot.environment.conda.values()))
+        policy.refuse_unknown_only(frozenset(names))
+        if policy.extra_conda and not snapshot.environment.conda:
+            raise PolicyError(
+                f"extra: {', '.join(policy.extra_conda)} can only be added to an environment of conda, and this is none"
+            )
         self.snapshot = snapshot
         self.target = make_target(snapshot.environment, options)
         self.client = ""

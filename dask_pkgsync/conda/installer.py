@@ -102,23 +102,54 @@ class CondaInstaller:
         LayerError
             If the program fails, hangs or is killed.
         """
-        work = prefix.parent
+        return _answer(
+            self._asked({**self._request(wanted, prefix.parent), "prefix": str(prefix), "final": str(final)})
+        )
+
+    def solve(
+        self, specs: Sequence[str], channels: Sequence[str], packages: Sequence[Wanted], work: Path
+    ) -> list[dict[str, Any]]:
+        """Return the records of what has to be added to packages so that they meet further specs. Blocks.
+
+        Parameters
+        ----------
+        specs : sequence of str
+            Match specs.
+        channels : sequence of str
+            Names or URLs of the channels to look in.
+        packages : sequence of Wanted
+            What is there, and stays as it is.
+        work : Path
+            A directory for temporary files.
+
+        Raises
+        ------
+        LayerError
+            If there is no solution, or a channel cannot be asked.
+        """
+        request = {**self._request(packages, work), "specs": list(specs), "channels": list(channels)}
+        solved = self._asked(request, "resolve").get("solved")
+        return solved if isinstance(solved, list) else []
+
+    def _asked(self, request: dict[str, Any], step: str = "install") -> dict[str, Any]:
+        """Let the program answer a request."""
+        work = Path(request["work"])
         self.packages.mkdir(parents=True, exist_ok=True)
         self.archives.mkdir(exist_ok=True)
         answer = work / "answer.json"
         answer.unlink(missing_ok=True)
         (work / "program.py").write_bytes(program_text())
-        (work / "request.json").write_text(json.dumps(self._request(wanted, prefix, final)))
+        (work / "request.json").write_text(json.dumps(request))
         returncode, output = self._run(work)
         try:
             said = json.loads(answer.read_text())
         except (OSError, ValueError):  # it was killed, or could not even begin
             said = {"failed": output}
         if "failed" in said:
-            raise _failure(returncode, said["failed"], output)
-        return _answer(said)
+            raise _unsolved(said["failed"]) if step == "resolve" else _failure(returncode, said["failed"], output)
+        return dict(said)
 
-    def _request(self, wanted: Sequence[Wanted], prefix: Path, final: Path) -> dict[str, Any]:
+    def _request(self, wanted: Sequence[Wanted], work: Path) -> dict[str, Any]:
         packages = [
             {
                 "record": record_of(one.package),
@@ -128,9 +159,8 @@ class CondaInstaller:
             }
             for one in wanted
         ]
-        places = {"work": prefix.parent, "cache": self.packages, "archives": self.archives, "tool": self.tool}
-        said = {**places, "prefix": prefix, "final": final}
-        return {**{name: str(path) for name, path in said.items()}, "packages": packages}
+        places = {"work": work, "cache": self.packages, "archives": self.archives, "tool": self.tool}
+        return {**{name: str(path) for name, path in places.items()}, "packages": packages}
 
     def _run(self, work: Path) -> tuple[int, str]:
         """Run the program; return its exit status and what it printed."""
@@ -160,6 +190,16 @@ def _answer(said: dict[str, Any]) -> Answer:
     unmet = tuple((name, spec) for name, spec in said.get("unmet", ()))
     missing, installed = said.get("missing", {}), said.get("installed", False)
     return Answer(said["subdir"], said["virtual"], unmet, needed, free, missing, installed)
+
+
+def _unsolved(failed: str) -> LayerError:
+    return LayerError(
+        "resolve",
+        "the conda packages named in extra cannot be added to the environment as it is",
+        advice="Name other versions, or a channel that has them and that this node can ask; or install them in your "
+        "own environment, and sync.",
+        last_words=last_words(failed),
+    )
 
 
 def _failure(returncode: int, failed: str, output: str) -> LayerError:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.cache import trees
-from dask_pkgsync.cache.host import this_platform
 from dask_pkgsync.cache.trees import Tree
 from dask_pkgsync.cache.verified import VerifiedFiles
 from dask_pkgsync.conda.installer import CondaInstaller, Wanted
@@ -112,7 +111,7 @@ def build_prefix(
 
     def anew(changes: Changes) -> Layer:
         with built_aside(cache) as aside:
-            installer = CondaInstaller(tool(), cache.root / "conda" / this_platform(), timeout)
+            installer = CondaInstaller(tool(), cache.conda, timeout)
             return _built(packages, cache, installer, sources, digest, changes, aside)
 
     return found_or_built(cache, digest, anew, wait=timeout * ROUNDS)

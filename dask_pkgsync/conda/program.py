@@ -44,7 +44,7 @@ class Program:
         ``work``, ``cache``, ``archives``, ``prefix`` and ``final`` are directories, and ``packages`` is what to
         install. Each has its ``record`` as conda writes it, the ``places`` in which its archive may be, relative to
         ``archives``, the ``url`` of the archive (empty if the channel may not be asked), and its ``installed-size`` in
-        bytes.
+        bytes. With ``specs`` and ``channels``, nothing is installed: the packages are what has to stay as it is.
     """
 
     def __init__(self, request: dict[str, Any]) -> None:
@@ -93,6 +93,44 @@ class Program:
             alternative_target_prefix=self.request["final"],
         )
         self.answer["installed"] = True
+
+    async def solve(self) -> None:
+        """Find what has to be added to the packages so that they meet further specs, while all of them stay."""
+        rattler = self.rattler
+        stays = [self.record(one["record"], one["places"][0]) for one in self.request["packages"]]
+        client, _ = self.client()
+        gateway = rattler.Gateway(cache_dir=Path(self.request["cache"]) / "index", client=client)
+        held = [f"{one.name.normalized} =={one.version} {one.build}" for one in stays]
+        solved = await rattler.solve(
+            [rattler.Channel(channel) for channel in self.request["channels"]],
+            [rattler.MatchSpec(spec) for spec in (*held, *self.request["specs"])],
+            gateway=gateway,
+            pinned_packages=stays,
+            virtual_packages=rattler.VirtualPackage.detect(rattler.VirtualPackageOverrides.from_env()),
+            channel_priority=rattler.ChannelPriority.Disabled,
+        )
+        names = {one.name.normalized for one in stays}
+        self.answer["solved"] = [self.described(one) for one in solved if one.name.normalized not in names]
+
+    def described(self, record: Any) -> dict[str, Any]:
+        """Return a record of a channel as conda writes it."""
+        kind = record.noarch
+        noarch = {"noarch": "python" if kind.python else "generic"} if kind and not kind.none else {}
+        digests = {name: value.hex() for name in ("sha256", "md5") if (value := getattr(record, name))}
+        return {
+            "name": record.name.normalized,
+            "version": str(record.version),
+            "build": str(record.build),
+            "build_number": record.build_number,
+            "subdir": str(record.subdir),
+            "channel": str(record.channel or ""),
+            "url": str(record.url),
+            "size": record.size or 0,
+            "depends": [str(spec) for spec in record.depends],
+            "constrains": [str(spec) for spec in record.constrains],
+            **noarch,
+            **digests,
+        }
 
     def virtual(self) -> dict[str, list[str]]:
         """Return version and build of each virtual package of this machine, by name."""
@@ -276,7 +314,7 @@ def main(request: str, answer: str) -> None:
     sys.path.append(asked["tool"])
     program = Program(asked)
     try:
-        asyncio.run(program.run())
+        asyncio.run(program.solve() if "specs" in asked else program.run())
     except Exception as error:  # noqa: BLE001  # whoever asked tells of it
         program.answer["failed"] = str(error) or type(error).__name__
     aside = Path(f"{answer}.new")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from dask_pkgsync.model.comparison import is_other_build, satisfied
+from dask_pkgsync.model.conda_comparison import owner_of
 from dask_pkgsync.model.environments.origin import FromDirectory, Unrecorded
 from dask_pkgsync.model.policy import Level, Policy
 
@@ -174,7 +175,9 @@ def make_plan(base: Environment, target: Environment, policy: Policy | None = No
         rule = policy.rule(name, same_platform=same_platform)
         if want is None:
             version = base.distributions[name].version
-            is_hidden = policy.strict and rule.level is not Level.IGNORE
+            owner = owner_of(name, base)
+            is_of_target = owner is not None and owner.name in target.conda
+            is_hidden = policy.strict and rule.level is not Level.IGNORE and not is_of_target
             steps.append(Hide(name, version) if is_hidden else Keep(name, version))
         elif rule.level is Level.IGNORE:
             is_same = have is not None and want.same_version(have.version)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.cache.directory import Cache
     from dask_pkgsync.installers import Installer
     from dask_pkgsync.layers.fill import Fetch
+    from dask_pkgsync.model.environments.conda import CondaPackage
     from dask_pkgsync.model.indexes import Indexes
     from dask_pkgsync.model.target import Target
     from dask_pkgsync.process.node_settings import NodeSettings
@@ -83,6 +84,20 @@ def indexes_for(target: Target, settings: NodeSettings) -> Indexes:
     """Return the indexes that this node uses: the operator's, else those of uv and pip here, else the client's."""
     candidates = (settings.indexes, configured_indexes(), target.indexes)
     return next((indexes for indexes in candidates if indexes.configured), OWN)
+
+
+def resolve_extra_conda(target: Target, settings: NodeSettings) -> tuple[CondaPackage, ...]:
+    """Find the conda packages that ``extra`` adds to the client's. Blocks: call it in a thread."""
+    from dask_pkgsync.conda.solving import solve_extra  # imported here because few targets need it
+
+    cache = open_cache(settings.cache_directory)
+    return solve_extra(
+        target.policy.extra_conda,
+        tuple(target.environment.conda.values()),
+        cache,
+        lambda: conda_tool(cache, target, settings),
+        timeout=target.install_timeout,
+    )
 
 
 def resolve_extra(target: Target, settings: NodeSettings) -> tuple[str, ...]:

@@ -237,7 +237,7 @@ def _parsed(path: str, text: bytes) -> Record:
     metadata = {found.decode("utf-8", "replace") for found in _METADATA.findall(files)}
     placeholders = map(len, _BINARY.findall(files)) if b'"binary"' in files else ()
     package = replace(
-        _package(data),
+        package_of(data),
         installed_size=sum(map(int, _BYTES.findall(files))),
         placeholder=min(placeholders, default=0),
     )
@@ -245,8 +245,8 @@ def _parsed(path: str, text: bytes) -> Record:
                   path)  # fmt: skip
 
 
-def _package(data: dict[str, Any]) -> CondaPackage:
-    """Return the package that a record is about, without what its files say."""
+def package_of(data: dict[str, Any]) -> CondaPackage:
+    """Return the package that a record is about, without what its files say; raise `ValueError` if it is no record."""
     name, version, build = (str(data.get(key, "")) for key in ("name", "version", "build"))
     if not (is_conda_name(name) and is_conda_version(version) and is_conda_version(build)):
         raise ValueError(name)

@@ -14,7 +14,7 @@ from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.indexes import OWN, Indexes, indexes_from_wire, indexes_to_wire
 from dask_pkgsync.model.target import target_to_wire
 from dask_pkgsync.options.node import node_settings
-from dask_pkgsync.process import preparation as prepare
+from dask_pkgsync.process import tools
 from dask_pkgsync.process.tools import indexes_for
 from dask_pkgsync.scanning.configured_indexes import configured_indexes, for_nodes
 
@@ -202,7 +202,7 @@ def test_our_own_configuration_comes_first(monkeypatch: pytest.MonkeyPatch) -> N
         assert indexes_for(target, node_settings()) == Indexes(ONE, (THREE,))
     assert indexes_for(target, node_settings()) == Indexes(TWO)  # what the node is configured with
     monkeypatch.delenv("UV_DEFAULT_INDEX")
-    monkeypatch.setattr(prepare, "configured_indexes", Indexes)
+    monkeypatch.setattr(tools, "configured_indexes", Indexes)
     assert indexes_for(target, node_settings()) == Indexes(ONE, (THREE,))  # what the client is configured with
     for key, value, expected in (
         ("index-url", "ftp://me:hunter2@host", "pkgsync.default: expected the URL of an index"),

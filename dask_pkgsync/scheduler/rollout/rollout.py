@@ -12,7 +12,7 @@ import asyncio
 from dataclasses import replace
 from time import monotonic
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dask_pkgsync.model.environments.distribution import Distribution
 from dask_pkgsync.model.reports.failure import LayerError, NodeFailure, SyncError
@@ -22,7 +22,7 @@ from dask_pkgsync.node.agent import failure_of
 from dask_pkgsync.node.log import logger
 from dask_pkgsync.node.worker import NAME
 from dask_pkgsync.options.node import node_settings
-from dask_pkgsync.process.tools import resolve_extra
+from dask_pkgsync.process.tools import resolve_extra, resolve_extra_conda
 from dask_pkgsync.scheduler.dask_internals import give_new_nannies, give_new_workers, started_nannies
 from dask_pkgsync.scheduler.rollout.node_steps import WAITS, NodeSteps
 
@@ -34,12 +34,15 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.clash import Clash
     from dask_pkgsync.model.reports.sync import NodeReport
     from dask_pkgsync.model.target import Target
+    from dask_pkgsync.process.node_settings import NodeSettings
     from dask_pkgsync.scheduler.rollout.drain import Drain
     from dask_pkgsync.scheduler.rollout.nodes import Node, Nodes
     from dask_pkgsync.scheduler.rollout.own_node import SchedulerNode
 
 ROUNDS = 5
 """How often a rollout looks for nodes that joined meanwhile, before it removes those that are still unverified."""
+
+Resolved = TypeVar("Resolved")
 
 
 class Rollout:
@@ -170,21 +173,32 @@ class Rollout:
         return asked.with_environment(self.target.environment)
 
     async def _resolve(self, asked: Target) -> Target:
-        """Resolve the extra requirements to exact versions, once for all nodes."""
-        environment = asked.environment
-        if not asked.policy.extra:
+        """Resolve the extra requirements to exact versions, and the extra conda packages, once for all nodes."""
+        if asked.policy.extra_conda:
+            packages = await self._resolved(resolve_extra_conda, asked)
+            conda = (*asked.environment.conda.values(), *packages)
+            asked = asked.with_environment(asked.environment.with_conda(conda))
+        if not asked.policy.extra_requirements:
             return asked
-        address = self.own_node.address
-        self.nodes.step(address, "scheduler", "resolve", "started")
-        try:
-            pins = await asyncio.to_thread(resolve_extra, asked, node_settings())
-        except LayerError as error:
-            raise self._not_adopted({address: failure_of(address, error)}) from None
-        self.nodes.step(address, "scheduler", "resolve", "finished", f"{len(pins)} packages")
+        environment = asked.environment
+        pins = await self._resolved(resolve_extra, asked)
         pairs = (pin.split("==", 1) for pin in pins)
         extra = [Distribution(name, version) for name, version in pairs if name not in environment.distributions]
         extended = environment.with_distributions([*environment.distributions.values(), *extra])
         return asked.with_environment(extended)
+
+    async def _resolved(
+        self, resolve: Callable[[Target, NodeSettings], tuple[Resolved, ...]], asked: Target
+    ) -> tuple[Resolved, ...]:
+        """Call a function that resolves something, in a thread, and tell of it as a step of the scheduler."""
+        address = self.own_node.address
+        self.nodes.step(address, "scheduler", "resolve", "started")
+        try:
+            found = await asyncio.to_thread(resolve, asked, node_settings())
+        except LayerError as error:
+            raise self._not_adopted({address: failure_of(address, error)}) from None
+        self.nodes.step(address, "scheduler", "resolve", "finished", f"{len(found)} packages")
+        return found
 
     async def _prepare_all(self, target: Target) -> None:
         """Let every node prepare.
