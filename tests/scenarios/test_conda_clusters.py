@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from clusters import SOURCE, Person, Venv, running
+from clusters import CRITICAL_PINS, SOURCE, Person, Venv, running
 from conda_channel import Channel, make_prefix
 
 if TYPE_CHECKING:
@@ -135,3 +135,53 @@ def test_nodes_with_dask_alone_get_the_conda_environment_of_the_client(
         )
         assert all(not one[0].startswith(str(tmp_path / "cache")) and one[1] is None for one in released)
     assert base.listing() == before, "the base environment was written"
+
+
+def test_nothing_but_the_client_is_needed(tmp_path: Path, venvs: Venvs, channel: Channel) -> None:
+    """With ``transport="client"``, neither a channel nor an index is asked, and archives that are gone are rebuilt.
+
+    The client's py-rattler and uv come along, as the node has neither.
+    """
+    person = CondaPerson(tmp_path / "person", channel, "py-rattler")
+    person.write({"helpers.py": "NUMBER = 1\n"}, "job")
+    shutil.rmtree(channel.root)
+    nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "UV_DEFAULT_INDEX": "http://127.0.0.1:9/"}
+    with running(tmp_path, venvs.base(), tmp_path / "cache", workers=1, env=nowhere) as cluster:
+        result = person.run(
+            cluster,
+            LOOK + "print(json.dumps({'report': synced(transport='client'), 'there': everywhere(look)}))",
+        )
+    assert result["report"]["ok"], result["report"]["text"]
+    (there,) = result["there"]
+    assert there["is its prefix"]
+    assert (there["foo"], there["six"]) == ([there["prefix"], "2.1"], "1.16.0")
+
+
+@pytest.mark.slow
+def test_conda_nodes_keep_what_they_have(tmp_path: Path, channel: Channel) -> None:
+    """On nodes with the same builds no prefix is built; a client of pip gets a layer in front of that of the node."""
+    person = CondaPerson(tmp_path / "person", channel)
+    person.write({"helpers.py": "NUMBER = 1\n"}, "job")
+    node = Venv(make_prefix(channel.url, tmp_path / "node", SPECS))
+    before = node.listing()
+    with running(tmp_path, node, tmp_path / "cache", workers=1) as cluster:
+        result = person.run(
+            cluster,
+            LOOK.replace('prefix = os.environ["CONDA_PREFIX"]', "prefix = sys.base_prefix")
+            + "print(json.dumps({'report': synced(), 'there': everywhere(look)}))",
+            PATH=f"{node.root}/bin:/usr/bin:/bin",
+        )
+        assert result["report"]["ok"], result["report"]["text"]
+        assert set(result["report"]["installed"]) >= {"six 1.16.0"}
+        assert not any("libfoo" in one or "python" in one for one in result["report"]["installed"])
+        assert not result["report"]["replaced"]
+        assert result["there"][0]["prefix"] == str(node.root)
+        pip = Person(tmp_path / "of-pip", "six==1.17.0", *CRITICAL_PINS, str(SOURCE))
+        report = pip.run(
+            cluster,
+            LOOK + "print(json.dumps({'report': synced(on_conflict='replace'),"
+            "'six': everywhere(call, 'import six; answer = six.__version__')}))",
+        )
+        assert report["report"]["ok"], report["report"]["text"]
+        assert report["six"] == ["1.17.0"]
+    assert node.listing() == before, "the base environment was written"
