@@ -38,7 +38,8 @@ EXTRA = Option(
     "extra",
     kinds.STRINGS,
     Whose.KEYWORD,
-    "Requirements (PEP 508, without URLs) that are installed on the cluster although the client lacks them.",
+    "Requirements (PEP 508, without URLs), and match specs of conda packages such as `conda-forge::cuda-nvcc=12.4`, "
+    "that are installed on the cluster although the client lacks them.",
     default=[],
     flag=CommandFlag(
         ("compare", "sync", "check"),
