@@ -170,7 +170,9 @@ class Program:
         if key != record.get("sha256"):  # it is another archive than the recorded one, or the record has no such digest
             known = {field: value for field, value in known.items() if field not in ("sha256", "md5", "size")}
             known |= {"sha256": key} if re.fullmatch(r"[0-9a-f]{64}", key) else {}
-        path = Path(self.request["work"]) / "record.json"
+        path = (
+            Path(self.request["work"]) / f"record-{len(self.records)}.json"
+        )  # to truncate a file may wait for the disk
         path.write_text(json.dumps({**known, "files": [], "paths_data": {"paths_version": 1, "paths": []}}))
         return self.records.setdefault((record["name"], place), self.rattler.PrefixRecord.from_path(path))
 
