@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import tempfile
 from pathlib import Path
 
 _OTHERS = stat.S_IWOTH
@@ -61,6 +60,8 @@ def runs_programs(directory: Path) -> bool:
     OSError
         If no file can be written there.
     """
+    import tempfile  # imported here because it is slow to import, and each scan imports this module
+
     with tempfile.NamedTemporaryFile(dir=directory) as file:
         Path(file.name).chmod(0o700)
         return os.access(file.name, os.X_OK)

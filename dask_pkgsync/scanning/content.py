@@ -7,14 +7,12 @@ dist-info, bytecode that they compile, and scripts, whose first line names an in
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from dask_pkgsync.model.record import encoded, parse
 from dask_pkgsync.scanning.small_files import text_of
 
 if TYPE_CHECKING:
@@ -34,6 +32,8 @@ _SCRIPT = re.compile(r"(?:\.\./)+(?:bin|Scripts)/[^/]*")
 _HEADER = re.compile(r"(?:\.\./)+[Ii]nclude/(?:site/)?(?:python\d[^/]*/)?")
 _DATA = re.compile(r"(?:\.\./)+")
 _FOR_EVERY_PLATFORM = re.compile(r"^Tag:\s*\S+-none-any\s*$", re.MULTILINE | re.IGNORECASE)
+FORMAT = 1
+"""A number that changes whenever the same RECORD and WHEEL would give another `Content`."""
 ALGORITHMS = frozenset({"sha256", "sha384", "sha512"})
 """The algorithms of digests in RECORD (PEP 376, PEP 427)."""
 _CHUNK = 1 << 20
@@ -93,6 +93,8 @@ def _digest(rows: Iterable[tuple[str, str]]) -> str:
     ordered = sorted({f"{place},{digest}" for place, digest in rows})
     if not ordered or any(row.endswith(",") for row in ordered):
         return ""
+    import hashlib  # imported here because a scan that finds everything known does not need it
+
     return hashlib.sha256("\n".join(ordered).encode()).hexdigest()
 
 
@@ -107,6 +109,8 @@ def own_files(dist_info: str, entries: Iterable[Entry] | None = None) -> Iterato
         What its RECORD lists; by default RECORD is read.
     """
     if entries is None:
+        from dask_pkgsync.model.record import parse  # imported here, as above
+
         entries = parse(text_of(f"{dist_info}{os.sep}RECORD"))
     of_installer = {f"{os.path.basename(dist_info)}/{name}" for name in OF_INSTALLER}  # noqa: PTH119
     for path, digest, size in entries:
@@ -213,6 +217,10 @@ def digest_of_file(path: str, algorithm: str) -> str:
     OSError
         If the file cannot be read.
     """
+    import hashlib  # imported here, as above
+
+    from dask_pkgsync.model.record import encoded
+
     digest = hashlib.new(algorithm)
     descriptor = os.open(path, _READ)
     try:

@@ -29,10 +29,9 @@ from dask_pkgsync.model.environments.origin import (
 )
 from dask_pkgsync.model.text import printable
 from dask_pkgsync.model.wire.names import NORMAL, canonical
-from dask_pkgsync.scanning.conda_meta import prefix_on
 from dask_pkgsync.scanning.content import Content, content_of, owner
-from dask_pkgsync.scanning.direct_url import parse_direct_url
 from dask_pkgsync.scanning.file_states import Remembered
+from dask_pkgsync.scanning.known_distributions import KnownDistributions
 from dask_pkgsync.scanning.known_environments import known
 from dask_pkgsync.scanning.small_files import size_of, text_of
 from dask_pkgsync.scanning.unrecorded import modules_of
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.environments.origin import Origin
     from dask_pkgsync.scanning.conda_meta import CondaPrefix
     from dask_pkgsync.scanning.file_states import Watch
+    from dask_pkgsync.scanning.known_distributions import Known
 
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -79,12 +79,24 @@ def scan_installed(path: Sequence[str] | None = None) -> Environment:
     working = _working_directory()
     if path is None:  # the import system ignores entries that are no texts
         path = [entry for entry in sys.path if isinstance(entry, str)]
-    conda = prefix_on(path)
+    conda = _conda_prefix(path)
     for place in dict.fromkeys(path):
         if directory := place or working:  # '' means the current directory
             _scan_directory(directory, working, distributions, faults, conda)
     packages, more = conda.packages(distributions) if conda is not None else ([], [])
     return known(Environment.of(this_interpreter(), distributions.values(), [*faults, *more], packages))
+
+
+def _conda_prefix(path: Sequence[str]) -> CondaPrefix | None:
+    """Return what `conda_meta.prefix_on` does, which is only imported where a tool of conda has made some prefix."""
+    parent = os.path.dirname  # only the text of the path counts, as there
+    libraries = (parent(parent(entry)) for entry in path if os.path.basename(entry) == "site-packages")  # noqa: PTH119
+    places = (place for library in libraries for place in (library, parent(library)))
+    if not any(os.path.isdir(f"{place}{os.sep}conda-meta") for place in places):  # noqa: PTH112
+        return None
+    from dask_pkgsync.scanning.conda_meta import prefix_on
+
+    return prefix_on(path)
 
 
 @cache
@@ -114,13 +126,14 @@ def _scan_directory(
     except OSError as error:
         faults.append(Fault("unreadable", printable(directory), printable(f"cannot be listed: {error.strerror}")))
         return
+    known_here = KnownDistributions(directory)
     for name in names:
         full = f"{directory}{os.sep}{name}"
         if name.endswith(".egg-info") and os.path.realpath(directory) == working:
             detail = "metadata of a source tree in the current directory, which need not be installed"
             faults.append(Fault("stray", printable(full), detail, _name_of(name)))
             continue
-        entry = _READ.of(full, partial(_read, full, name))
+        entry = _READ.of(full, partial(_read, full, name, known_here))
         if conda is not None and isinstance(entry, Distribution):
             entry = conda.claim(entry, full)
         if entry.name in distributions:
@@ -131,6 +144,7 @@ def _scan_directory(
             faults.append(_duplicate(here, entry, full))
         else:
             here[entry.name] = entry, full
+    known_here.save(names)
     distributions.update((name, distribution) for name, (distribution, _) in here.items())
 
 
@@ -156,12 +170,12 @@ def _duplicate(here: dict[str, tuple[Distribution, str]], entry: Distribution, f
     return Fault("stray", printable(full), detail, entry.name)
 
 
-def _read(full: str, name: str, watch: Watch) -> Distribution | Fault:
+def _read(full: str, name: str, known_here: KnownDistributions, watch: Watch) -> Distribution | Fault:
     """Read one metadata directory or file."""
     watch.state(full)
     try:
         if name.endswith(".dist-info"):
-            found = _read_dist_info(full, name, watch)
+            found = _read_dist_info(full, name, known_here, watch)
         elif name.endswith(".egg-link"):
             found = _read_egg_link(full, name, watch)
         else:
@@ -173,42 +187,56 @@ def _read(full: str, name: str, watch: Watch) -> Distribution | Fault:
     return found
 
 
-def _read_dist_info(full: str, entry: str, watch: Watch) -> Distribution | Fault:
+def _read_dist_info(full: str, entry: str, known_here: KnownDistributions, watch: Watch) -> Distribution | Fault:
+    """Read a dist-info directory.
+
+    A file that comes or goes is a change of the directory, which is noted; installers never write METADATA and
+    INSTALLER in another way (pip replaces INSTALLER by a new file). The other files are noted too.
+    """
     broken = partial(Fault, "broken", printable(full))
     if entry.startswith(_LEFTOVER):
         return broken("left behind by an interrupted run of pip; remove it")
+    of_entry, before = _name_and_version(entry.removesuffix(".dist-info")), known_here.of(entry, watch)
+    if of_entry is not None and before.installer is not None and before.content is not None:
+        name, version, content = canonical(of_entry[0]), of_entry[1], before.content
+        return Distribution(name, version, FromIndex(), before.installer, content.digest, content.is_pure)
     metadata = f"{full}{os.sep}METADATA"
     if not size_of(metadata):
         return broken("METADATA is missing or empty", _name_of(entry))
-    name_and_version = _name_and_version(entry.removesuffix(".dist-info")) or _from_metadata(metadata)
+    name_and_version = of_entry or _from_metadata(metadata)
     if name_and_version is None:
         return broken("no readable name, or no valid version (PEP 440)", _name_of(entry))
-    name, version = canonical(name_and_version[0]), name_and_version[1]
     try:
-        return _with_origin(full, name, version, watch)
+        return _read_files(full, canonical(name_and_version[0]), name_and_version[1], known_here, before, watch)
     except ValueError:
-        return broken("direct_url.json is not readable (PEP 610)", name)
+        return broken("direct_url.json is not readable (PEP 610)", canonical(name_and_version[0]))
 
 
-def _with_origin(full: str, name: str, version: str, watch: Watch) -> Distribution:
-    """Read the files that say where a distribution came from, and what is in it.
-
-    A file that comes or goes is a change of its directory, which is noted; installers never write METADATA and
-    INSTALLER in another way (pip replaces INSTALLER by a new file). The other files are noted too.
-    """
+def _read_files(
+    full: str, name: str, version: str, known_here: KnownDistributions, before: Known, watch: Watch
+) -> Distribution:
+    """Read the files that say where a distribution came from, and what is in it."""
     installer = printable(text_of(f"{full}{os.sep}INSTALLER").strip())[:_MAX_TEXT]
-    origin: Origin = FromIndex()
     if installer == "conda":  # its direct_url.json names a directory, and its RECORD the files, of where it was built
-        return Distribution(name, version, origin, installer)
-    if direct_url := text_of(f"{full}{os.sep}direct_url.json", watch):
-        origin = parse_direct_url(direct_url)
+        return Distribution(name, version, FromIndex(), installer)
+    origin = _origin(full, watch)
     if isinstance(origin, FromDirectory) and origin.editable:
         return Distribution(name, version, origin, installer)  # its code is in its source directory
-    content = Content()
-    watch.state(f"{full}{os.sep}RECORD")
-    with suppress(OSError):
-        content = content_of(full)
+    content = before.content or Content()
+    if before.content is None:
+        with suppress(OSError):
+            content = content_of(full)
+            is_from_index = isinstance(origin, FromIndex)
+            known_here.note(os.path.basename(full), before, content, installer if is_from_index else None)  # noqa: PTH119
     return Distribution(name, version, _with_digest(origin, content), installer, content.digest, content.is_pure)
+
+
+def _origin(full: str, watch: Watch) -> Origin:
+    if not (direct_url := text_of(f"{full}{os.sep}direct_url.json", watch)):
+        return FromIndex()
+    from dask_pkgsync.scanning.direct_url import parse_direct_url  # imported here because it is rarely needed
+
+    return parse_direct_url(direct_url)
 
 
 def _with_digest(origin: Origin, content: Content) -> Origin:

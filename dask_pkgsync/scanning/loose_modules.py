@@ -6,7 +6,6 @@ distribution, and two users with different code under one name have distribution
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import sys
@@ -28,11 +27,12 @@ from dask_pkgsync.scanning.search_path import (
     is_installed,
     is_standard,
 )
-from dask_pkgsync.scanning.sources import SourceFile, digest_of, largest_of, loose_files, zipped_files
 from dask_pkgsync.scanning.unrecorded import entries_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+    from dask_pkgsync.scanning.sources import SourceFile
 
 STANDARD = "the standard library has a module of this name"
 NOT_TAKEN = ".gitignore, or its name (a cache, a key, a secret), excludes it"
@@ -70,6 +70,8 @@ class LooseModule:
 
     def digest(self) -> str:
         """Return the digest of its files as they are now, and of whether it comes first."""
+        from dask_pkgsync.scanning.sources import digest_of  # imported here because many scans find no loose modules
+
         return digest_of(self.files, *(["first"] if self.is_first else []))
 
 
@@ -117,6 +119,8 @@ def find_modules(
     all_left_out: list[tuple[Path, str]] = []
     incomplete: dict[str, tuple[tuple[Path, str], ...]] = {}
     for place, names in candidates.items():
+        if not names:
+            continue
         travels, left_out = _importable_on_nodes(place, names, path)
         files, unfit = files_of(place, travels)
         left_out += tuple((name, NOT_TAKEN) for name in travels if name not in files)
@@ -148,6 +152,8 @@ def _too_much(modules: Collection[LooseModule], limit: int, path: SearchPath) ->
 
 def files_of(place: Path, names: Iterable[str]) -> tuple[dict[str, list[SourceFile]], tuple[tuple[Path, str], ...]]:
     """Return the files of modules in a directory or archive, by its entries, and what no wheel can hold."""
+    from dask_pkgsync.scanning.sources import loose_files, zipped_files  # imported here, as above
+
     found = zipped_files(place) if place.is_file() else loose_files(place, names)
     by_name: dict[str, list[SourceFile]] = {}
     for file in found.files:
@@ -182,6 +188,8 @@ def distribution_name(module: str) -> str:
     if len(plain) <= _MAX_NAME and re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", plain):
         return f"module-{plain}"
     words = re.findall(r"[a-z0-9]+", module.lower()[:_MAX_NAME])
+    import hashlib  # imported here because it is rarely needed
+
     return "-".join(["module", *words, hashlib.sha256(module.encode()).hexdigest()[:8]])
 
 
@@ -279,6 +287,8 @@ def _is_package(entry: os.DirEntry[str]) -> bool:
 
 def _importable_in_zip(archive: Path) -> list[str]:
     """Return the entries of an archive that can be imported; none if it cannot be read."""
+    from dask_pkgsync.scanning.sources import zipped_files  # imported here, as above
+
     try:
         paths = [file.path for file in zipped_files(archive).files]
     except OSError:
@@ -325,6 +335,8 @@ def refuse_too_large(modules: Iterable[LooseModule], limit: int) -> None:
     files = [file for module in modules for file in module.files]
     total = sum(file.size for file in files)
     if total > limit:
+        from dask_pkgsync.scanning.sources import largest_of
+
         raise PolicyError(
             f"modules: the loose modules are {human_bytes(total)}, more than modules-limit allows "
             f"({human_bytes(limit)}). The largest files: {largest_of(files)}. List the modules that your tasks need in "

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.environments.origin import FromDirectory
-from dask_pkgsync.scanning.direct_url import source_directory
-from dask_pkgsync.scanning.dist_infos import dist_infos_on
 from dask_pkgsync.scanning.file_states import Remembered
 from dask_pkgsync.scanning.unrecorded import top_level_names
 
@@ -45,13 +43,17 @@ _NAMES: Remembered[frozenset[str]] = Remembered(limit=1_000)
 
 def project_names(environment: Environment) -> dict[Path, frozenset[str]]:
     """Return the source directory of each editable project, with the names of its modules, in lower case."""
-    editable = {
-        distribution.name: source_directory(distribution.origin).resolve()
+    origins = {
+        distribution.name: distribution.origin
         for distribution in environment.distributions.values()
         if isinstance(distribution.origin, FromDirectory) and distribution.origin.editable
     }
-    if not editable:
+    if not origins:
         return {}
+    from dask_pkgsync.scanning.direct_url import source_directory  # imported here because they are rarely needed
+    from dask_pkgsync.scanning.dist_infos import dist_infos_on
+
+    editable = {name: source_directory(origin).resolve() for name, origin in origins.items()}
     metadata = dist_infos_on([entry for entry in sys.path if isinstance(entry, str)])
     mapped = [(name, Path(path)) for name, path in _mapped()]
     names: dict[Path, set[str]] = {}

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from dask_pkgsync.scanning.file_states import Remembered
 from dask_pkgsync.scanning.projects import project_names
+from dask_pkgsync.scanning.small_files import text_of
 from dask_pkgsync.scanning.unrecorded import SITE_NAMES, modules_of
 
 if TYPE_CHECKING:
@@ -211,10 +212,16 @@ def _lines_of_links(directory: str, watch: Watch) -> tuple[str, ...]:
     """Return the lines of the .pth files in a directory that name directories."""
     watch.state(directory)
     lines: list[str] = []
-    for link in Path(directory).glob("*.pth"):
-        watch.state(str(link))
-        with contextlib.suppress(OSError):
-            lines += link.read_text(encoding="utf-8", errors="replace").splitlines()
+    try:
+        names = os.listdir(directory)  # noqa: PTH208
+    except OSError:
+        return ()
+    for name in names:
+        link = f"{directory}{os.sep}{name}"
+        if name.endswith(".pth"):
+            watch.state(link)
+            with contextlib.suppress(OSError):
+                lines += text_of(link).splitlines()
     return tuple(line.strip() for line in lines if line.strip() and not line.startswith(("#", "import ", "import\t")))
 
 

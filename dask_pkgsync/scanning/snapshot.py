@@ -10,15 +10,10 @@ from typing import TYPE_CHECKING
 from dask_pkgsync.model.environments.distribution import Fault
 from dask_pkgsync.model.environments.origin import FromDirectory
 from dask_pkgsync.model.text import printable
-from dask_pkgsync.scanning.conda_meta import prefix_on
-from dask_pkgsync.scanning.content import looked_at
-from dask_pkgsync.scanning.dist_infos import dist_infos_on
 from dask_pkgsync.scanning.installed import scan_installed
 from dask_pkgsync.scanning.known_environments import known
 from dask_pkgsync.scanning.loose_modules import LooseModules, find_modules
-from dask_pkgsync.scanning.project_sources import read_projects
 from dask_pkgsync.scanning.search_path import SearchPath
-from dask_pkgsync.scanning.unmodified import is_unmodified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
@@ -106,13 +101,19 @@ def snapshot(
     The source of an editable project for whose name ``ignores`` is true is not read.
     """
     installed = scan_installed(path)
-    editable = (
+    left_out: Mapping[str, tuple[tuple[Path, str], ...]] = {}
+    editable = frozenset(
         name
         for name, distribution in installed.distributions.items()
         if isinstance(distribution.origin, FromDirectory) and distribution.origin.editable and not ignores(name)
     )
-    projects = read_projects(installed, frozenset(editable), limit=projects_limit)
-    installed = verified(projects.environment, path) if verify else projects.environment
+    if editable:
+        from dask_pkgsync.scanning.project_sources import read_projects  # imported here because it is rarely needed
+
+        projects = read_projects(installed, editable, limit=projects_limit)
+        installed, left_out = projects.environment, projects.left_out
+    if verify:
+        installed = verified(installed, path)
     loose = LooseModules()
     if path is None and modules is not False:
         loose = find_modules(modules, limit=modules_limit, path=SearchPath.of(installed))
@@ -120,7 +121,7 @@ def snapshot(
     by_name = {distribution.name: module for distribution, module in of_modules.items()}
     everything = [*installed.distributions.values(), *of_modules]
     environment = known(installed.with_distributions(everything))
-    return Snapshot(environment, by_name, loose.left_out, {**projects.left_out, **loose.incomplete})
+    return Snapshot(environment, by_name, loose.left_out, {**left_out, **loose.incomplete})
 
 
 def missing_files(snapshot: Snapshot, policy: Policy) -> tuple[Discrepancy, ...]:
@@ -145,6 +146,8 @@ def with_digests(environment: Environment, only: Container[str] | None = None) -
     only : container of str, optional
         Canonical names of the projects to digest; by default all.
     """
+    from dask_pkgsync.scanning.project_sources import read_projects
+
     return read_projects(environment, only).environment
 
 
@@ -165,6 +168,10 @@ def verified(
     only : container of str, optional
         Canonical names of the packages to look at; by default all.
     """
+    from dask_pkgsync.scanning.content import looked_at
+    from dask_pkgsync.scanning.dist_infos import dist_infos_on
+    from dask_pkgsync.scanning.unmodified import is_unmodified
+
     places = [entry for entry in (sys.path if path is None else path) if isinstance(entry, str)]
     directories = dist_infos_on(places)
     distributions = dict(environment.distributions)
@@ -178,9 +185,12 @@ def verified(
                 detail = printable(f"{error.filename} cannot be read: {error.strerror}")
                 faults.append(Fault("unreadable", printable(str(dist_info)), detail, name))
     looked = environment.with_distributions(distributions.values(), faults)
-    if environment.conda and (prefix := prefix_on(places)) is not None:
-        from dask_pkgsync.scanning.conda_content import look_at
+    if not environment.conda:
+        return known(looked)
+    from dask_pkgsync.scanning.conda_content import look_at  # imported here because they are rarely needed
+    from dask_pkgsync.scanning.conda_meta import prefix_on
 
+    if (prefix := prefix_on(places)) is not None:
         chosen = [one for one in looked.conda.values() if only is None or any(name in only for name in one.names)]
         found = {package.name: package for package in look_at(chosen, Path(prefix.root))}
         looked = replace(looked, conda={**looked.conda, **found})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -109,6 +107,9 @@ class Environment:
             rows,
             *([[[*package.key, package.identity] for package in self.conda.values()]] if self.conda else []),
         ]
+        import hashlib  # imported here because not every scan needs them
+        import json
+
         return hashlib.sha256(json.dumps(canonical, separators=(",", ":")).encode()).hexdigest()
 
     def with_any_build(self, names: Container[str]) -> Environment:
@@ -134,6 +135,8 @@ class Environment:
 
     def to_json(self) -> str:
         """Return the environment as JSON, which `from_json` reads."""
+        import json
+
         return json.dumps(environment_to_wire(self), indent=1)
 
     @classmethod
@@ -145,6 +148,8 @@ class Environment:
         MessageError
             If the text is not JSON, or not an environment in a schema that this release reads.
         """
+        import json
+
         try:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
