@@ -8,8 +8,12 @@ import shutil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
+    from typing import TypeAlias
+
+    LookedAt: TypeAlias = tuple[dict[str, os.stat_result], dict[str, None]]
+    """What is in a directory: the files, with what `os.lstat` says of each, and the names of the directories."""
 
 
 BYTECODE = "__pycache__"
@@ -26,6 +30,8 @@ class Tree:
     Parameters
     ----------
     root : str
+    known : mapping of str to tuple, optional
+        Directories that need not be looked at, by their paths relative to the root, with ``/`` behind each.
 
     Raises
     ------
@@ -33,7 +39,7 @@ class Tree:
         If a directory cannot be listed, or a file is removed meanwhile.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, known: Mapping[str, LookedAt] | None = None) -> None:
         self.root = root
         self.files: dict[str, os.stat_result] = {}
         """By path relative to the root, with ``/``. What lies in places for bytecode is left out."""
@@ -42,9 +48,22 @@ class Tree:
         left out."""
         self._of_modules: list[str] = []
         """The directories that hold modules, and have no place for their bytecode."""
-        pending = [""]
+        pending, known = [""], known or {}
         while pending:
-            self._list(pending.pop(), pending)
+            directory = pending.pop()
+            if directory in known:
+                self._add(directory, *known[directory], pending)
+            else:
+                self._list(directory, pending)
+
+    def _add(
+        self, directory: str, files: dict[str, os.stat_result], directories: dict[str, None], pending: list[str]
+    ) -> None:
+        self.files.update((directory + name, facts) for name, facts in files.items())
+        pending += [f"{directory}{name}/" for name in directories if name != BYTECODE]
+        self.directories.append(directory)
+        if BYTECODE not in directories and any(name.endswith(".py") for name in files):
+            self._of_modules.append(directory)
 
     def _list(self, directory: str, pending: list[str]) -> None:
         has_modules = has_bytecode = False

@@ -105,7 +105,7 @@ def _built(
 ) -> Layer:
     built, final = aside / _name_aside(base), cache.layers / digest
     layer = Layer(digest, built, plan.complete, plan.pins, whole=base.whole)
-    filler = Filler(plan, base, installer, sources, timeout)
+    filler = Filler(plan, base, installer, sources, timeout, cache.uv)
 
     def fill() -> _Filled | str:
         return _filled(layer, filler, cache, final)
@@ -114,7 +114,7 @@ def _built(
         nonlocal filler
         installer().forget([pin.partition("==")[0] for pin in packages], work=aside, timeout=timeout)
         trees.remove(built)
-        filler = Filler(plan, base, installer, sources, timeout)
+        filler = Filler(plan, base, installer, sources, timeout)  # nothing is linked from what was found to be damaged
 
     filled = filled_and_verified(fill, forget)
     if isinstance(filled, str):
@@ -151,7 +151,7 @@ def _filled(layer: Layer, filler: Filler, cache: Cache, final: Path) -> _Filled 
             notes = (*notes, f"in the client's environment conda and pip share a directory, here they do not: {leak}")
         (layer.site_packages / BASE_LINK).write_text(link_to(base))
     link_data(layer, base, distributions)
-    tree, verified = Tree(str(layer.root)), VerifiedFiles(cache)
+    tree, verified = Tree(str(layer.root), filler.looked_at), VerifiedFiles(cache)
     try:
         size = verify(tree, SITE_PACKAGES, distributions, plan.pins, verified)
     finally:

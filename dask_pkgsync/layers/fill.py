@@ -15,6 +15,8 @@ from packaging.utils import parse_wheel_filename
 
 from dask_pkgsync.layers.environment import make_environment
 from dask_pkgsync.layers.layout import SITE_PACKAGES
+from dask_pkgsync.layers.linking import Linker, NotLinkedError
+from dask_pkgsync.layers.unpacked import find_unpacked, fits
 from dask_pkgsync.model.blobs import BlobRequest
 from dask_pkgsync.model.environments.origin import content_identity
 from dask_pkgsync.model.errors import WheelError
@@ -24,10 +26,12 @@ from dask_pkgsync.model.record import entry_of, text_of
 from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.scanning.direct_url import direct_url_of
 from dask_pkgsync.scanning.records import entries, installed, listed
+from dask_pkgsync.scanning.wheel_tag import wheel_tag
 from dask_pkgsync.wheels.inspection import inspect
 from dask_pkgsync.wheels.repack import repack
 
 if TYPE_CHECKING:
+    from dask_pkgsync.cache.trees import LookedAt
     from dask_pkgsync.installers import Installer
     from dask_pkgsync.layers.layer import Base
     from dask_pkgsync.model.environments.distribution import Distribution
@@ -82,10 +86,18 @@ class Filler:
     sources : Sources
     timeout : float
         Seconds that one run of the installer may take.
+    uv_cache : Path, optional
+        The cache of uv, from which unpacked wheels are linked without uv.
     """
 
     def __init__(
-        self, plan: Plan, base: Base, installer: Callable[[], Installer], sources: Sources, timeout: float
+        self,
+        plan: Plan,
+        base: Base,
+        installer: Callable[[], Installer],
+        sources: Sources,
+        timeout: float,
+        uv_cache: Path | None = None,
     ) -> None:
         self.plan, self.base, self.installer, self.timeout = plan, base, installer, timeout
         self.sources = sources
@@ -94,6 +106,10 @@ class Filler:
         self.asks_index = sources.transport == "client" or not is_known
         """Whether the installer asks an index, and does not only look into its own cache. What it has there need not be
         what the index has; so only wheels of the client, and what is verified by its content, may come from there."""
+        is_same_python = base.environment.interpreter.tag == wheel_tag()
+        self._uv_cache = uv_cache if os.name != "nt" and is_same_python else None
+        self.looked_at: Mapping[str, LookedAt] = {}
+        """What the directories of packages hold, where only this class has written (`cache.trees.Tree`)."""
         self.wheels: dict[str, Path] = {}
         self.notes: list[str] = []
         self.other_builds: list[str] = []
@@ -133,6 +149,8 @@ class Filler:
                     if self.asks_index:
                         self._fetch_builds(more, environment.parent)
                 self.asks_index = True
+            except NotLinkedError:
+                self._uv_cache = None
             except LayerError as error:
                 round_ += 1
                 more = self._ask_client_for(error, round_)
@@ -183,12 +201,15 @@ class Filler:
 
     def _install(self, environment: Path, final: Path) -> dict[str, Listed] | None:
         """Install everything, and return what is installed; None if the installer's cache alone did not have it."""
-        if not self.held:
-            return {}
+        linked = self._link(environment)
         requirements = [
             f"{name.partition('==')[0]} @ {self.wheels[name].as_uri()}" if name in self.wheels else name
-            for name in sorted(self.held)
+            for name, step in sorted(self.held.items())
+            if step.name not in linked
         ]
+        if not requirements:
+            return linked
+        self.looked_at = {}  # the installer may write anywhere
         indexes = self.sources.indexes.nowhere() if self.sources.transport == "client" else self.sources.indexes
         if self.asks_index:
             self.installer().install(environment, requirements, final=final, timeout=self.timeout, indexes=indexes)
@@ -196,9 +217,24 @@ class Filler:
             environment, requirements, final=final, timeout=self.timeout, indexes=indexes
         ):
             return None
-        found = listed(environment / SITE_PACKAGES)
+        found = {**listed(environment / SITE_PACKAGES), **linked}
         self._write_origins(found)
         return found
+
+    def _link(self, environment: Path) -> dict[str, Listed]:
+        """Link the wheels that uv has unpacked in its cache, in the client's builds; return what is installed then."""
+        wanted = {
+            step.name: step.content
+            for name, step in self.held.items()
+            if step.content and name not in self.wheels and step.name not in self.other_builds
+        }
+        if self._uv_cache is None or not wanted:
+            return {}
+        linker = Linker(environment)
+        unpacked = find_unpacked(self._uv_cache, wanted)
+        linked = {name: linker.install(wheel) for name, wheel in sorted(unpacked.items()) if fits(wheel)}
+        self.looked_at = linker.looked_at
+        return linked
 
     def _ask_client_for(self, error: LayerError, round_: int) -> list[str]:
         """Return the pins to get from the client after the index failed: those that the error names, later all."""

@@ -37,9 +37,12 @@ class Entry(NamedTuple):
 def parse(text: str) -> list[Entry]:
     """Return the lines of a RECORD, in their order."""
     found = []
+    is_plain, new = '"' not in text and "\\" not in text, tuple.__new__
     for line in text.replace("\r", "").split("\n"):
-        values = next(csv.reader([line]), []) if '"' in line else line.split(",")
-        if values and values[0]:
+        values = line.split(",") if is_plain or '"' not in line else next(csv.reader([line]), [])
+        if is_plain and len(values) == _COLUMNS and values[0]:  # nearly all: without a call of Entry, in half the time
+            found.append(new(Entry, values))
+        elif values and values[0]:
             path, digest, size = values if len(values) == _COLUMNS else (*values, "", "")[:_COLUMNS]
             found.append(Entry(path.replace("\\", "/"), digest, size))
     return found

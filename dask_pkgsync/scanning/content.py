@@ -36,6 +36,7 @@ FORMAT = 1
 """A number that changes whenever the same RECORD and WHEEL would give another `Content`."""
 ALGORITHMS = frozenset({"sha256", "sha384", "sha512"})
 """The algorithms of digests in RECORD (PEP 376, PEP 427)."""
+_BYTECODE = (".pyc", ".pyo")
 _CHUNK = 1 << 20
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
@@ -113,11 +114,12 @@ def own_files(dist_info: str, entries: Iterable[Entry] | None = None) -> Iterato
 
         entries = parse(text_of(f"{dist_info}{os.sep}RECORD"))
     of_installer = {f"{os.path.basename(dist_info)}/{name}" for name in OF_INSTALLER}  # noqa: PTH119
+    new = tuple.__new__  # without a call of OwnFile, for tens of thousands of files
     for path, digest, size in entries:
-        if path in of_installer or is_compiled_here(path, digest):
+        if path in of_installer or (path.endswith(_BYTECODE) and is_compiled_here(path, digest)):
             continue
         if not path.startswith("../"):
-            yield OwnFile(path, path, digest, size)
+            yield new(OwnFile, (path, path, digest, size))
         elif not _SCRIPT.fullmatch(path):
             place = _HEADER.sub("headers:", path)
             yield OwnFile(place if place != path else _DATA.sub("data:", path), path, digest, size)
@@ -125,7 +127,7 @@ def own_files(dist_info: str, entries: Iterable[Entry] | None = None) -> Iterato
 
 def content_digest(dist_info: str, entries: Iterable[Entry] | None = None) -> str:
     """Return the content digest of a distribution (see `Content`); the parameters are those of `own_files`."""
-    return _digest((file.place, file.digest) for file in own_files(dist_info, entries))
+    return _digest((place, digest) for place, _, digest, _ in own_files(dist_info, entries))
 
 
 def is_compiled_here(path: str, digest: str) -> bool:
@@ -135,7 +137,7 @@ def is_compiled_here(path: str, digest: str) -> bool:
     which it does after an installation; so it is no content even if the wheel had it (as that of numpy 2.2.6 has).
     Elsewhere bytecode with a digest is a module without source.
     """
-    return path.endswith((".pyc", ".pyo")) and (not digest or "__pycache__/" in path)
+    return path.endswith(_BYTECODE) and (not digest or "__pycache__/" in path)
 
 
 def owner(one: str, other: str) -> str | None:

@@ -32,20 +32,25 @@ class Listed:
     ----------
     dist_info : Path
         Its dist-info directory.
+    known_entries, known_content : optional
+        `entries` and `content`, if they are known already.
     """
 
-    def __init__(self, dist_info: Path) -> None:
+    def __init__(
+        self, dist_info: Path, known_entries: list[Entry] | None = None, known_content: str | None = None
+    ) -> None:
         self.dist_info = dist_info
+        self._entries, self._content = known_entries, known_content
 
     @cached_property
     def entries(self) -> list[Entry]:
         """The lines of RECORD; none if there is no RECORD."""
-        return entries(self.dist_info)
+        return entries(self.dist_info) if self._entries is None else self._entries
 
     @cached_property
     def content(self) -> str:
         """Its content digest; empty if it is not known (see `content.Content`)."""
-        return content_digest(str(self.dist_info), self.entries)
+        return content_digest(str(self.dist_info), self.entries) if self._content is None else self._content
 
     @cached_property
     def top_levels(self) -> dict[str, bool]:
