@@ -70,13 +70,17 @@ class Uv:
             *["pip", "compile", str(requirements), "-c", str(constraints), "--python", str(self.python), *options],
         ]
 
-    def answer_argv(self, files: QuestionFiles, indexes: Indexes = OWN) -> list[str]:
+    def answer_argv(
+        self, files: QuestionFiles, indexes: Indexes = OWN, *, platform: str = "", python: str = ""
+    ) -> list[str]:
         """Return the argument vector that answers a question.
 
         uv takes the versions in the output file as preferences. Without source distributions nothing is built only to
         read what it needs.
         """
         options = ["--only-binary", ":all:", "--no-header", "--annotation-style", "line", "--quiet"]
+        options += ["--python-platform", platform] if platform else []
+        options += ["--python-version", python] if python else []
         return [
             *self.common(),
             *["pip", "compile", str(files.requirements), "--override", str(files.overrides)],
@@ -143,7 +147,7 @@ class Uv:
             env = self.environment(files.answer.parent, indexes)
             places = [env.get("UV_FIND_LINKS", ""), files.stand_ins.as_uri()]
             env["UV_FIND_LINKS"] = ",".join(filter(None, places))
-            argv = self.answer_argv(files, indexes)
+            argv = self.answer_argv(files, indexes, platform=question.platform, python=question.python)
             call(argv, "resolve", question.more, timeout=timeout, temporary=files.answer.parent, env=env)
             return answer_of(files.answer.read_text())
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dask_pkgsync.cache.directory import open_cache
 from dask_pkgsync.model.reports.failure import LayerError
+from dask_pkgsync.model.resolutions.foreseen import UV_NAMES, interpreter_for
 from dask_pkgsync.model.resolutions.question import question, wanting
 from dask_pkgsync.model.resolutions.reading import resolution
 from dask_pkgsync.model.resolutions.resolution import Resolution, refusal
@@ -60,10 +61,43 @@ def resolve(target: Target, settings: NodeSettings) -> Resolution:
     return found
 
 
-def resolve_with(resolver: Installer, target: Target, *, timeout: float, indexes: Indexes) -> Resolution:
-    """Ask a resolver for the packages of a target on this platform; again, if ``levels`` allow later ones."""
-    environment, policy, interpreter = target.environment, target.policy, this_interpreter()
-    answer = resolver.answer(question(environment, policy), timeout=timeout, indexes=indexes)
+def foresee(target: Target, platform: str, settings: NodeSettings) -> Resolution:
+    """Return what nodes of a platform (`model.resolutions.foreseen`) would get of a target, without one. Blocks.
+
+    Raises
+    ------
+    PolicyError
+        If the platform is not known.
+    LayerError
+        If there is no uv here, or it fails.
+    """
+    interpreter = interpreter_for(platform, target.environment.interpreter)
+    uv = installer(open_cache(settings.cache_directory), target, settings)
+    timeout, indexes = target.install_timeout, indexes_for(target, settings)
+    return resolve_with(uv, target, timeout=timeout, indexes=indexes, aim=interpreter)
+
+
+def resolve_with(
+    resolver: Installer, target: Target, *, timeout: float, indexes: Indexes, aim: Interpreter | None = None
+) -> Resolution:
+    """Ask a resolver for the packages of a target on this platform; again, if ``levels`` allow later ones.
+
+    Parameters
+    ----------
+    resolver : Installer
+    target : Target
+    timeout : float
+        Seconds that one run of the resolver may take.
+    indexes : Indexes
+    aim : Interpreter, optional
+        Another interpreter to resolve for, on one of the platforms of `model.resolutions.foreseen`.
+    """
+    environment, policy = target.environment, target.policy
+    asked = question(environment, policy)
+    if aim is not None:
+        asked = replace(asked, platform=UV_NAMES[aim.platform], python=aim.feature_version)
+    answer = resolver.answer(asked, timeout=timeout, indexes=indexes)
     if widened := wanting(environment, policy, answer):
-        answer = resolver.answer(question(environment, policy, widened=widened), timeout=timeout, indexes=indexes)
-    return resolution(environment, policy, interpreter, answer)
+        again = replace(asked, bounds=question(environment, policy, widened=widened).bounds)
+        answer = resolver.answer(again, timeout=timeout, indexes=indexes)
+    return resolution(environment, policy, aim or this_interpreter(), answer)

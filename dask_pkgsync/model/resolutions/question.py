@@ -45,6 +45,11 @@ class Question:
     """Names of packages that the resolver is not to look for: a stand-in takes their place."""
     more: tuple[str, ...] = ()
     """Further requirements: the extra ones."""
+    platform: str = ""
+    """The platform to look for, by uv's name for it, for example ``x86_64-manylinux_2_28``; empty for that of the
+    resolver's interpreter."""
+    python: str = ""
+    """X.Y of Python to look for; empty for that of the resolver's interpreter."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -188,8 +188,8 @@ class Rollout:
     async def _resolve(self, asked: Target) -> Target:
         """Resolve the extra requirements to exact versions, and the extra conda packages, once for all nodes.
 
-        Where the scheduler has another platform than the client, the extra requirements are resolved with all else, once
-        for each platform.
+        Where the scheduler has another platform than the client, the extra requirements are resolved with all else,
+        once for each platform.
         """
         if asked.policy.extra_conda:
             packages = await self._resolved(resolve_extra_conda, asked)
