@@ -66,10 +66,13 @@ class Pip:
     ) -> None:
         """Install pins and wheels, and rewrite their scripts for the directory ``final``."""
         pins = environment.parent / "requirements.txt"
-        pins.write_text("\n".join(requirements))
         argv = self.install_argv(environment, pins, indexes)
         env = self.environment(environment.parent, indexes)
-        call(argv, "install", requirements, timeout=timeout, temporary=environment.parent, env=env)
+        hashed = [requirement for requirement in requirements if " --hash" in requirement]
+        # pip demands hashes of all requirements that it gets together with one that has them
+        for part in filter(None, (hashed, [one for one in requirements if one not in hashed])):
+            pins.write_text("\n".join(part))
+            call(argv, "install", part, timeout=timeout, temporary=environment.parent, env=env)
         relocate(environment, final)
 
     def install_cached(

@@ -86,7 +86,7 @@ def question(
         if not asks_index or not is_open(environment, distribution, policy):
             settled.append(name)
             continue
-        bounds.append(f"{name}{_bound(distribution.version, level_of(policy, name), wide=name in widened)}")
+        bounds.append(f"{name}{_bound(distribution.version, level_of(policy, distribution), wide=name in widened)}")
         preferences.append(f"{name}=={distribution.version}")
         if (public := distribution.version.partition("+")[0]) != distribution.version:
             preferences.append(f"{name}=={public}")
@@ -105,10 +105,15 @@ def _travels_as_it_is(environment: Environment, distribution: Distribution) -> b
     return bool(distribution.identity) or is_loose or environment.faulty(distribution.name) is not None
 
 
-def level_of(policy: Policy, name: str) -> Level | None:
-    """Return the level that was chosen for a package, or that Dask needs; None if nobody has chosen one."""
-    rule = policy.rule(name, same_platform=False)
-    return rule.level if rule.level is Level.CRITICAL or policy.has_chosen(name) else None
+def level_of(policy: Policy, distribution: Distribution) -> Level | None:
+    """Return the level that was chosen for a package, or that it needs; None if nobody has chosen one.
+
+    A package of which a lock file names the files can be no other one.
+    """
+    rule = policy.rule(distribution.name, same_platform=False)
+    if rule.level is Level.CRITICAL or policy.has_chosen(distribution.name):
+        return rule.level
+    return Level.EXACT if distribution.hashes else None
 
 
 def _bound(text: str, level: Level | None, *, wide: bool) -> str:
@@ -128,7 +133,7 @@ def wanting(environment: Environment, policy: Policy, answer: Mapping[str, Pinne
     return frozenset(
         name
         for name, distribution in environment.distributions.items()
-        if level_of(policy, name) is Level.COMPATIBLE
+        if level_of(policy, distribution) is Level.COMPATIBLE
         and not distribution.is_pure
         and (pinned := answer.get(name)) is not None
         and not is_near(distribution.version, pinned.version)

@@ -78,10 +78,10 @@ class _Reader:
         if pinned is None:
             self._tell(asked, "", "it has code for the client's platform, and no index is asked (transport is client)")
             return None
-        level, got = level_of(self.policy, asked.name), pinned.version
+        level, got = level_of(self.policy, asked), pinned.version
         missing = self._what_is_missing(asked.version, got)
         if level in EXACT_LEVELS:
-            needs = f"its level is {level.value}"
+            needs = "the lock file has hashes of it" if asked.hashes else f"its level is {level.value}"
             needs = "Dask needs the same version everywhere" if level is Level.CRITICAL else needs
             self._tell(asked, "", f"{missing}, and {needs}", "refused")
             return None
@@ -113,7 +113,7 @@ class _Reader:
         """Return a distribution as an index has it for the platform; only pure ones have the same content."""
         if asked.is_pure and version == asked.version and not isinstance(asked.origin, FromConda):
             return asked
-        return Distribution(asked.name, version)
+        return Distribution(asked.name, version, hashes=asked.hashes)
 
     def added(self, kept: Collection[str]) -> Iterator[tuple[str, Distribution]]:
         """Yield what the kept packages need on this platform, and the client does not have."""
