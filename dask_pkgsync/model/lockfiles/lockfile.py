@@ -15,7 +15,7 @@ from dask_pkgsync.model.lockfiles.tables import KINDS, pins_of_tables, toml
 from dask_pkgsync.model.policy import CRITICAL
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from packaging.tags import Tag
 
@@ -66,16 +66,25 @@ def environment_from_lock(
             return Environment.from_json(text)
         except ValueError as error:
             raise PolicyError(f"{name}: {error}") from None
+    return _environment(name, _pins(name, text, include, choice), interpreter, tags)
+
+
+def environment_from_pylock(name: str, text: str, interpreter: Interpreter) -> Environment:
+    """Return the environment of a pylock.toml that was exported from a lock file of that name; raises as above."""
+    return _environment(name, pins_of_pylock(name, toml(name, text), EVERYTHING), interpreter, ())
+
+
+def _environment(name: str, found: Iterable[Pin], interpreter: Interpreter, tags: Collection[Tag]) -> Environment:
     pins: dict[str, Pin] = {}
-    for pin in _pins(name, text, include, choice):
+    for pin in found:
         known = pins.setdefault(pin.name, pin)
         if not Distribution(pin.name, known.version).same_version(pin.version):
             raise PolicyError(f"{name}: pins {pin.name} twice: {known.version} and {pin.version}")
     if not pins:
         raise PolicyError(f"{name}: pins nothing; expected {KINDS}")
     refuse_uncovered(name, pins.values(), tags)
-    found = [Distribution(pin.name, pin.version, pin.origin, hashes=pin.hashes) for pin in pins.values()]
-    return Environment.of(interpreter, found)
+    made = [Distribution(pin.name, pin.version, pin.origin, hashes=pin.hashes) for pin in pins.values()]
+    return Environment.of(interpreter, made)
 
 
 def _pins(name: str, text: str, include: Include, choice: Choice) -> Iterator[Pin]:

@@ -1,4 +1,4 @@
-"""Reads lock files in TOML that no library reads: poetry.lock; also uv.lock and pylock.toml, where theirs are missing."""
+"""Reads lock files in TOML without a library of their own: poetry.lock, and others where their libraries lack."""
 
 from __future__ import annotations
 
