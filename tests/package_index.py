@@ -23,15 +23,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def wheel(name: str, version: str, payload: int = 0, more: dict[str, str] | None = None) -> tuple[str, bytes]:
-    """Return the file name and content of a wheel with one module, and more files."""
+def wheel(
+    name: str, version: str, payload: int = 0, more: dict[str, str] | None = None, tag: str = "py3-none-any"
+) -> tuple[str, bytes]:
+    """Return the file name and content of a wheel with one module, and more files, for a platform (PEP 425)."""
     module = name.replace("-", "_")
     info = f"{module}-{version}.dist-info"
     files = {
         f"{module}.py": f"__version__ = {version!r}\n" + "#" * payload,
         **(more or {}),
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n",
     }
     files[f"{info}/RECORD"] = "".join(f"{recorded(path, text.encode())}\n" for path, text in files.items())
     files[f"{info}/RECORD"] += f"{info}/RECORD,,\n"
@@ -39,7 +41,7 @@ def wheel(name: str, version: str, payload: int = 0, more: dict[str, str] | None
     with zipfile.ZipFile(buffer, "w") as bundle:
         for path, text in files.items():
             bundle.writestr(path, text)
-    return f"{module}-{version}-py3-none-any.whl", buffer.getvalue()
+    return f"{module}-{version}-{tag}.whl", buffer.getvalue()
 
 
 def command_lines() -> list[str]:
@@ -68,9 +70,11 @@ class Index:
         """``user:password`` without which nothing is answered; empty: everybody is answered."""
         self.url = ""
 
-    def add(self, name: str, version: str, payload: int = 0, more: dict[str, str] | None = None) -> None:
+    def add(
+        self, name: str, version: str, payload: int = 0, more: dict[str, str] | None = None, tag: str = "py3-none-any"
+    ) -> None:
         """Offer a wheel."""
-        filename, content = wheel(name, version, payload, more)
+        filename, content = wheel(name, version, payload, more, tag)
         self.wheels.setdefault(name, {})[filename] = content
 
     def comes_to_send(self) -> bool:

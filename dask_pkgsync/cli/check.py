@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.environments.environment import Environment
     from dask_pkgsync.model.policy import Policy
     from dask_pkgsync.model.reports.verdict import Verdict
+    from dask_pkgsync.options.keywords import Options
 
 LOCK_SUFFIXES = (".json", ".lock", ".toml", ".txt")
 """Suffixes of lock files: an argument with one of them is never an address, even if there is no such file."""
@@ -29,14 +30,14 @@ def check(address: str, **given: Any) -> None:
     """Check whether a cluster would let this environment in: exit status 0 if so, 1 if not.
 
     ADDRESS is the address of a scheduler, or the path of a lock file that a scheduler enforces: requirements.txt with
-    pins, pylock.toml, uv.lock, poetry.lock, or what `scan --json` writes. The last line is the verdict, below the
-    differences.
+    pins, pylock.toml, uv.lock, poetry.lock, Pipfile.lock, or what `scan --json` writes. The last line is the verdict,
+    below the differences.
     """
     from dask_pkgsync.options.person import policy_from
 
     modules, policy = take_modules(given), policy_from(keywords(given))
     if Path(address).is_file() or Path(address).suffix in LOCK_SUFFIXES:
-        verdict = _check_lock(address, policy, modules=modules)
+        verdict = _check_lock(address, policy, keywords(given), modules=modules)
     else:
         verdict = _check_cluster(address, policy, given, modules=modules)
     click.echo(verdict.page(address))
@@ -61,14 +62,14 @@ def _check_cluster(address: str, policy: Policy, given: dict[str, Any], *, modul
         sys.exit(1)
 
 
-def _check_lock(path: str, policy: Policy, *, modules: bool | list[str] | None) -> Verdict:
+def _check_lock(path: str, policy: Policy, options: Options, *, modules: bool | list[str] | None) -> Verdict:
     from dask_pkgsync.model.comparison import compare
     from dask_pkgsync.model.lockfiles.lockfile import unpinned
     from dask_pkgsync.model.reports.verdict import LET_IN, Verdict, refused
-    from dask_pkgsync.scanning.lock_file import read_lock
+    from dask_pkgsync.options.lock_file import locked_environment
 
     labels = {"expected_label": path, "found_label": "this environment"}
-    expected = read_lock(path)
+    expected = locked_environment(path, options)
     environment = this_snapshot(modules=modules, verify=True).environment
     policy.refuse_unknown_only({*expected.distributions, *environment.distributions})
     comparison = compare(expected, environment, policy, **labels)

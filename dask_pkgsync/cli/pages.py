@@ -13,6 +13,7 @@ from dask_pkgsync.model.environments.origin import (
     FromVcs,
 )
 from dask_pkgsync.model.policy import Level
+from dask_pkgsync.model.resolutions.substitution import table
 from dask_pkgsync.model.text import counted, human_bytes, printable, text_table
 from dask_pkgsync.scanning.direct_url import source_directory
 from dask_pkgsync.scanning.sources import project_files
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.environments.environment import Environment
     from dask_pkgsync.model.environments.origin import Origin
     from dask_pkgsync.model.policy import Policy
+    from dask_pkgsync.model.resolutions.resolution import Resolution
     from dask_pkgsync.scanning.loose_modules import LooseModule
     from dask_pkgsync.scanning.snapshot import Snapshot
     from dask_pkgsync.scanning.sources import SourceFile
@@ -70,6 +72,14 @@ def scan_page(environment: Environment) -> str:
     if faults:
         parts.append("\n".join(["Faults (the distributions they name match no others):", *faults]))
     return "\n\n".join(parts)
+
+
+def foreseen_page(resolution: Resolution) -> str:
+    """Return what nodes of another platform would get that is not as it is here, and how much is."""
+    platform, rows = resolution.environment.interpreter.platform, resolution.substitutions
+    exact = len(resolution.environment.distributions) - sum(bool(row.got) for row in rows)
+    head = f"On {platform}, nodes would get {counted(exact, 'package')} exactly as here"
+    return f"{head}, but not these:\n{table(rows)}" if rows else f"{head}."
 
 
 def _name(package: CondaPackage) -> str:

@@ -18,9 +18,15 @@ from dask_pkgsync.cli.environments import environment_of, this_snapshot
     help="List the files of local code that would be shipped, and those that would not, and why.",
 )
 @click.option("--verify", is_flag=True, help="Look at the files of every package, and list those that were modified.")
+@click.option(
+    "--for",
+    "platform",
+    metavar="PLATFORM",
+    help="Show what nodes of this platform would get, for example linux-x86_64, with uv and the indexes here.",
+)
 @flags("scan")
 @click.argument("python", required=False, type=click.Path(exists=True, dir_okay=False))
-def scan(python: str | None, *, as_json: bool, files: bool, verify: bool, **given: Any) -> None:
+def scan(python: str | None, *, as_json: bool, files: bool, verify: bool, platform: str | None, **given: Any) -> None:
     """List the packages of this Python environment, or of that of another interpreter with the path PYTHON."""
     if files and python:
         raise click.UsageError("--files works for this environment only: leave PYTHON out.")
@@ -35,4 +41,11 @@ def scan(python: str | None, *, as_json: bool, files: bool, verify: bool, **give
         click.echo(files_page(this_snapshot(modules=modules, unlimited=True), policy_from({})))
         return
     environment = environment_of(python) if python else this_snapshot(modules=modules, verify=verify).environment
+    if platform:
+        from dask_pkgsync.cli.pages import foreseen_page
+        from dask_pkgsync.client.foresight import foreseen
+
+        found = foreseen(environment, platform, {})
+        click.echo(found.environment.to_json() if as_json else foreseen_page(found))
+        return
     click.echo(environment.to_json() if as_json else scan_page(environment))

@@ -12,13 +12,20 @@ from dask_pkgsync.cli.connection import connected
 
 @click.command()
 @address_argument
+@click.option(
+    "--environment",
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Sync what this lock file pins, and not this environment: requirements.txt, pylock.toml, uv.lock, "
+    "poetry.lock, Pipfile.lock, or what `scan --json` writes.",
+)
 @flags("sync")
 @click.option("--progress/--no-progress", default=True, help="Show the steps of each node while the sync runs.")
-def sync(address: str, *, progress: bool, **given: Any) -> None:
-    """Make the cluster at ADDRESS run this environment."""
+def sync(address: str, *, progress: bool, environment: str | None, **given: Any) -> None:
+    """Make the cluster at ADDRESS run this environment, or that of a lock file."""
     from dask_pkgsync import sync as sync_cluster
 
     modules = take_modules(given)
     with connected(address, given, modules=modules, only_looks=False) as client:
         options = keywords({**given, "modules": modules, "keep": True})
-        click.echo(str(sync_cluster(client, progress=None if progress else False, **options)))
+        click.echo(str(sync_cluster(client, environment, progress=None if progress else False, **options)))

@@ -41,6 +41,7 @@ from dask_pkgsync.process.state import this_process
 from dask_pkgsync.scanning.local_files import local_files
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
     from typing import Any
 
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 @takes_options
 def sync(
     client: Client,
-    environment: Environment | None = None,
+    environment: Environment | str | os.PathLike[str] | None = None,
     *,
     progress: bool | Reporter | None = None,
     **options: Unpack[Options],
@@ -68,8 +69,9 @@ def sync(
     ----------
     client : distributed.Client
         A connected client. For an asynchronous client, the result is an awaitable of the report.
-    environment : Environment, optional
-        The environment that the cluster gets. By default, this interpreter's environment is scanned and used.
+    environment : Environment or path, optional
+        The environment that the cluster gets, or the path of a lock file that pins it. By default, this interpreter's
+        environment is scanned and used.
     **options
         Keywords of `Options`; the reference and ``help(sync)`` describe each. Dask's configuration (``pkgsync.…``)
         gives the options that are None.

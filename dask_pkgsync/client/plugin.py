@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import replace
 from itertools import chain
@@ -18,6 +19,7 @@ from dask_pkgsync.model.policy import Level
 from dask_pkgsync.model.reports.discrepancies import DiscrepancyWarning, faults_of
 from dask_pkgsync.model.target import Target, target_to_wire
 from dask_pkgsync.options.keywords import refuse_unknown, takes_options
+from dask_pkgsync.options.lock_file import locked_environment, refuse_unpinned
 from dask_pkgsync.options.person import (
     client_indexes,
     install_timeout,
@@ -53,9 +55,9 @@ class PackageSync(Registrable):
 
     Parameters
     ----------
-    environment : Environment, optional
-        The environment that the cluster gets. By default, this interpreter's environment is scanned when the plugin is
-        made.
+    environment : Environment or path, optional
+        The environment that the cluster gets, or the path of a lock file that pins it. By default, this interpreter's
+        environment is scanned when the plugin is made.
     **options
         Keywords of `Options`; the reference and ``help(PackageSync)`` describe each. Dask's configuration
         (``pkgsync.…``) gives the options that are None.
@@ -63,7 +65,8 @@ class PackageSync(Registrable):
     Raises
     ------
     PolicyError
-        If the options contradict each other.
+        If the options contradict each other, or the lock file cannot be read, does not cover this platform, or does not
+        pin what Dask needs.
     WheelError
         If the environment has local code whose source cannot be read.
     TypeError
@@ -78,8 +81,14 @@ class PackageSync(Registrable):
 
     name = "pkgsync"
 
-    def __init__(self, environment: Environment | None = None, **options: Unpack[Options]) -> None:
+    def __init__(
+        self, environment: Environment | str | os.PathLike[str] | None = None, **options: Unpack[Options]
+    ) -> None:
         refuse_unknown(PackageSync.__init__, options)
+        if isinstance(environment, str | os.PathLike):
+            path = os.fspath(environment)
+            environment = locked_environment(path, options)
+            refuse_unpinned(path, environment)
         snapshot = local_snapshot(options, verify=True) if environment is None else Snapshot(environment)
         self._take(snapshot, options, is_scanned=environment is None)
 

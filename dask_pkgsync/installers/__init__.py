@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from dask_pkgsync.model.resolutions.question import Pinned, Question
+
 
 class Installer(Protocol):
     """Installs distributions into virtual environments. Every method blocks, and raises `LayerError` if it fails.
@@ -42,6 +44,9 @@ class Installer(Protocol):
         self, requirements: Sequence[str], constraints: Sequence[str], *, timeout: float, indexes: Indexes = OWN
     ) -> tuple[str, ...]:
         """Return exact pins for requirements and their dependencies that agree with the constraints."""
+
+    def answer(self, question: Question, *, timeout: float, indexes: Indexes = OWN) -> dict[str, Pinned]:
+        """Return what there is for this platform of the packages of a question, by canonical name, in one run."""
 
     def forget(self, names: Sequence[str], *, work: Path, timeout: float) -> None:
         """Remove distributions from the installer's cache: their files there are no longer those of the wheel.

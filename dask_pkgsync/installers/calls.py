@@ -34,8 +34,8 @@ _CAUSES: tuple[tuple[str, str, str, bool], ...] = (
     ),
     (
         r"hash mismatch|hashes do not match|do not match the hashes",
-        "a file from the index does not have the hash that the index says",
-        "Report it to the operator of the index; nothing of the file was installed.",
+        "a file from the index does not have the hash that the index or the lock file says",
+        "If a lock file says it, lock again; else report it to the operator of the index. Nothing was installed of it.",
         True,
     ),
     (
@@ -148,4 +148,5 @@ def last_words(text: str) -> str:
 def blamed(pins: Sequence[str], output: str) -> tuple[str, ...]:
     """Return the pins whose distributions an output mentions by name."""
     words = {str(canonicalize_name(word.rstrip("._-"))) for word in re.findall(r"[A-Za-z0-9][A-Za-z0-9._-]*", output)}
-    return tuple(pin for pin in pins if str(canonicalize_name(re.split(r"[^A-Za-z0-9._-]", pin)[0])) in words)
+    bare = (pin.partition(" ")[0] if " --hash" in pin else pin for pin in pins)
+    return tuple(pin for pin in bare if str(canonicalize_name(re.split(r"[^A-Za-z0-9._-]", pin)[0])) in words)

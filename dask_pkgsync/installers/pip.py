@@ -14,12 +14,14 @@ from dask_pkgsync.installers.resolving import resolving
 from dask_pkgsync.installers.settings import installer_environment, listed
 from dask_pkgsync.model.indexes import OWN, Indexes
 from dask_pkgsync.model.record import entry_of, parse, text_of
+from dask_pkgsync.model.reports.failure import LayerError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from dask_pkgsync.model.record import Entry
+    from dask_pkgsync.model.resolutions.question import Pinned, Question
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,13 @@ class Pip:
     ) -> None:
         """Install pins and wheels, and rewrite their scripts for the directory ``final``."""
         pins = environment.parent / "requirements.txt"
-        pins.write_text("\n".join(requirements))
         argv = self.install_argv(environment, pins, indexes)
         env = self.environment(environment.parent, indexes)
-        call(argv, "install", requirements, timeout=timeout, temporary=environment.parent, env=env)
+        hashed = [requirement for requirement in requirements if " --hash" in requirement]
+        # pip demands hashes of all requirements that it gets together with one that has them
+        for part in filter(None, (hashed, [one for one in requirements if one not in hashed])):
+            pins.write_text("\n".join(part))
+            call(argv, "install", part, timeout=timeout, temporary=environment.parent, env=env)
         relocate(environment, final)
 
     def install_cached(
@@ -87,6 +92,15 @@ class Pip:
             report = call(argv, "resolve", requirements, timeout=timeout, temporary=inputs.parent, env=env)
         resolved = (entry["metadata"] for entry in json.loads(report)["install"])
         return tuple(sorted(f"{canonicalize_name(entry['name'])}=={entry['version']}" for entry in resolved))
+
+    def answer(self, question: Question, *, timeout: float, indexes: Indexes = OWN) -> dict[str, Pinned]:
+        """Raise `LayerError`: pip knows neither preferences nor overrides."""
+        del question, timeout, indexes
+        raise LayerError(
+            "resolve",
+            f"{self.python} has no uv, which finds the versions of the client's packages that exist for this platform",
+            advice="Install uv on that node, or let it reach an index that has uv.",
+        )
 
     def forget(self, names: Sequence[str], *, work: Path, timeout: float) -> None:
         """Do nothing: pip keeps wheels packed, so that no file of its cache is in a layer."""

@@ -6,14 +6,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dask_pkgsync.installers.calls import call
-from dask_pkgsync.installers.resolving import resolving
+from dask_pkgsync.installers.resolving import asking, resolving
 from dask_pkgsync.installers.settings import installer_environment, listed
 from dask_pkgsync.model.indexes import OWN, Indexes
 from dask_pkgsync.model.reports.failure import LayerError
+from dask_pkgsync.model.resolutions.question import answer_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from dask_pkgsync.installers.resolving import QuestionFiles
+    from dask_pkgsync.model.resolutions.question import Pinned, Question
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,23 @@ class Uv:
         return [
             *self.common(),
             *["pip", "compile", str(requirements), "-c", str(constraints), "--python", str(self.python), *options],
+        ]
+
+    def answer_argv(
+        self, files: QuestionFiles, indexes: Indexes = OWN, *, platform: str = "", python: str = ""
+    ) -> list[str]:
+        """Return the argument vector that answers a question.
+
+        uv takes the versions in the output file as preferences. Without source distributions nothing is built only to
+        read what it needs.
+        """
+        options = ["--only-binary", ":all:", "--no-header", "--annotation-style", "line", "--quiet"]
+        options += ["--python-platform", platform] if platform else []
+        options += ["--python-version", python] if python else []
+        return [
+            *self.common(),
+            *["pip", "compile", str(files.requirements), "--override", str(files.overrides)],
+            *["--output-file", str(files.answer), "--python", str(self.python), *options, *index_options(indexes)],
         ]
 
     def forget_argv(self, names: Sequence[str]) -> list[str]:
@@ -119,6 +140,16 @@ class Uv:
             printed = call(argv, "resolve", requirements, timeout=timeout, temporary=inputs.parent, env=env)
         lines = (line.partition(";")[0].strip() for line in printed.splitlines())
         return tuple(line for line in lines if "==" in line)
+
+    def answer(self, question: Question, *, timeout: float, indexes: Indexes = OWN) -> dict[str, Pinned]:
+        """Return what there is for this platform of the packages of a question."""
+        with asking(self.cache, question) as files:
+            env = self.environment(files.answer.parent, indexes)
+            places = [env.get("UV_FIND_LINKS", ""), files.stand_ins.as_uri()]
+            env["UV_FIND_LINKS"] = ",".join(filter(None, places))
+            argv = self.answer_argv(files, indexes, platform=question.platform, python=question.python)
+            call(argv, "resolve", question.more, timeout=timeout, temporary=files.answer.parent, env=env)
+            return answer_of(files.answer.read_text())
 
     def forget(self, names: Sequence[str], *, work: Path, timeout: float) -> None:
         """Remove distributions from uv's cache: a file that was changed in a layer may be the same file there."""

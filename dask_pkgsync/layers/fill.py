@@ -102,7 +102,7 @@ class Filler:
         self.plan, self.base, self.installer, self.timeout = plan, base, installer, timeout
         self.sources = sources
         self.held: dict[str, Step] = {pin(step): step for step in plan.held}
-        is_known = all(step.content or step.identity for step in plan.held)
+        is_known = all(step.content or step.identity or step.hashes for step in plan.held)
         self.asks_index = sources.transport == "client" or not is_known
         """Whether the installer asks an index, and does not only look into its own cache. What it has there need not be
         what the index has; so only wheels of the client, and what is verified by its content, may come from there."""
@@ -136,6 +136,7 @@ class Filler:
             If no source has one of the distributions.
         """
         everything = self.sources.transport == "client"
+        self._refuse_hashes_without_index()
         self._fetch([name for name, step in self.held.items() if everything or step.identity], environment.parent)
         round_ = 0
         while True:
@@ -161,6 +162,17 @@ class Filler:
                 except LayerError as client_error:
                     raise _both(error, client_error) from None
             shutil.rmtree(environment)
+
+    def _refuse_hashes_without_index(self) -> None:
+        """Raise if files are wanted that a lock file names by their hashes, and no index may be asked for them."""
+        wanted = tuple(name for name, step in self.held.items() if step.hashes and not step.identity)
+        if wanted and self.sources.transport == "client":
+            raise LayerError(
+                "install",
+                "the lock file names files by their hashes, and no index is asked for them (transport is client)",
+                advice="Choose transport='auto', or a lock file without hashes.",
+                packages=wanted[:100],
+            )
 
     def _other_builds(self, found: Mapping[str, Listed]) -> list[str]:
         """Return the pins of which the index has given another build than the client's, except those told of."""
@@ -203,7 +215,7 @@ class Filler:
         """Install everything, and return what is installed; None if the installer's cache alone did not have it."""
         linked = self._link(environment)
         requirements = [
-            f"{name.partition('==')[0]} @ {self.wheels[name].as_uri()}" if name in self.wheels else name
+            f"{name.partition('==')[0]} @ {self.wheels[name].as_uri()}" if name in self.wheels else hashed(name, step)
             for name, step in sorted(self.held.items())
             if step.name not in linked
         ]
@@ -240,7 +252,9 @@ class Filler:
         """Return the pins to get from the client after the index failed: those that the error names, later all."""
         if self.sources.transport != "auto" or not error.index_at_fault:
             return []
-        left = [name for name in self.held if name not in self.wheels]
+        if any(step.hashes for name, step in self.held.items() if name in error.packages):
+            return []  # what the client has installed is not the file that the lock file names
+        left = [name for name, step in self.held.items() if name not in self.wheels and not step.hashes]
         blamed = [name for name in left if name in error.packages]
         return blamed if blamed and round_ <= ROUNDS else left
 
@@ -301,6 +315,11 @@ class Filler:
             data = direct_url_of(theirs.origin) if theirs is not None and step.identity else None
             if (one := found.get(step.name)) is not None:
                 _write_origin(one.dist_info, None if data is None else json.dumps(data))
+
+
+def hashed(pin: str, step: Step) -> str:
+    """Return a pin with the hashes of the files that it may be installed from, as pip and uv read them."""
+    return " ".join([pin, *(f"--hash=sha256:{digest}" for digest in step.hashes)])
 
 
 def _write_origin(dist_info: Path, text: str | None) -> None:

@@ -125,6 +125,7 @@ def base_at(python: Path, path: Sequence[str], environment: Environment) -> Base
 def layer_digest(plan: Plan, base: Base) -> str:
     """Return the name of a layer: the SHA-256 of everything that decides its contents."""
     interpreter = base.environment.interpreter
+    hashes = sorted((pin(step), step.hashes) for step in plan.held if step.hashes)
     parts = [
         FORMAT,
         str(base.python),
@@ -132,6 +133,7 @@ def layer_digest(plan: Plan, base: Base) -> str:
         [] if plan.complete else [base.environment.fingerprint, [str(path) for path in base.site_packages]],
         plan.complete,
         sorted((pin(step), step.identity, step.content) for step in plan.held),
+        *([hashes] if hashes else []),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

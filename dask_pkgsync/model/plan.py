@@ -29,6 +29,8 @@ class Keep:
     """As for `Install`."""
     content: str = ""
     """As for `Install`."""
+    hashes: tuple[str, ...] = ()
+    """As for `Install`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class Install:
     only the client can provide the distribution."""
     content: str = ""
     """The content digest that it must have; empty if any build will do."""
+    hashes: tuple[str, ...] = ()
+    """SHA-256 digests of the files that it may be installed from; empty if any file will do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class Replace:
     identity: str = ""
     """As for `Install`."""
     content: str = ""
+    """As for `Install`."""
+    hashes: tuple[str, ...] = ()
     """As for `Install`."""
 
 
@@ -194,15 +200,17 @@ def _step(want: Distribution, have: Distribution | None, rule: Rule, *, broken: 
     is_satisfied = have is not None and not broken and satisfied(want, have, rule.level)
     if have is not None and is_satisfied:
         if rule.builds == "ignore" or not is_other_build(want, have, same_platform=same_platform):
-            return Keep(want.name, have.version, want.identity, content if want.same_version(have.version) else "")
+            return Keep(
+                want.name, have.version, want.identity, content if want.same_version(have.version) else "", want.hashes
+            )
         if rule.builds == "warn" or rule.level is Level.CRITICAL:
             return Skip(want.name, want.version, _why_kept(want, have, rule))
     if (reason := why_it_cannot_travel(want.origin)) is not None:
         return Skip(want.name, want.version, reason)
     if have is None:
-        return Install(want.name, want.version, want.identity, content)
+        return Install(want.name, want.version, want.identity, content, want.hashes)
     old = have.build_label if is_satisfied else have.label
-    return Replace(want.name, want.version, old, want.identity, content)
+    return Replace(want.name, want.version, old, want.identity, content, want.hashes)
 
 
 def _why_kept(want: Distribution, have: Distribution, rule: Rule) -> str:

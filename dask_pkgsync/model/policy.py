@@ -249,6 +249,10 @@ class Policy:
             return Rule(Level.COMPATIBLE, "the platforms differ", self.builds)
         return Rule(Level.EXACT, "same platform" if same_platform else "named in extra", self.builds)
 
+    def has_chosen(self, name: str) -> bool:
+        """Whether ``levels`` name a package, or a pattern that fits it."""
+        return any(fnmatchcase(name, pattern) for pattern, _ in self.levels)
+
     def refuse_unknown_only(self, known: Collection[str]) -> None:
         """Raise `PolicyError` if ``only`` names packages that are nowhere: for these, nothing would be shipped.
 

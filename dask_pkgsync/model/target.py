@@ -15,13 +15,17 @@ from dask_pkgsync.model.environments.environment import environment_from_wire, e
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.indexes import OWN, indexes_from_wire, indexes_to_wire
 from dask_pkgsync.model.policy import policy_from_wire, policy_to_wire
+from dask_pkgsync.model.resolutions.resolution import Resolution, resolution_from_wire, resolution_to_wire, with_extra
 from dask_pkgsync.model.wire.fields import Field
+from dask_pkgsync.model.wire.names import SHA256
 from dask_pkgsync.model.wire.protocol import SCHEMA
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from dask_pkgsync.model.environments.environment import Environment
+    from dask_pkgsync.model.environments.interpreter import Interpreter
     from dask_pkgsync.model.indexes import Indexes
     from dask_pkgsync.model.policy import Policy
 
@@ -58,13 +62,22 @@ class Target:
     """Whether the cluster keeps the target when its last client has disconnected."""
     owner: str = ""
     """User and host of the client that made the target, for example ``ann@laptop``; only a text for people."""
+    has_extra: bool = False
+    """Whether the extra requirements are resolved, and the environment has what they need."""
+    resolutions: tuple[Resolution, ...] = ()
+    """What the nodes of other platforms than the client's get, resolved once for each platform."""
+    name: str = ""
+    """The id of the target of which this is the part for one platform; empty for the whole target."""
 
     @property
     def id(self) -> str:
         """SHA-256, 64 hexadecimal digits, of environment, policy and ``scheduler``.
 
-        Clients that ask for the same environment in the same way have targets of the same id.
+        Clients that ask for the same environment in the same way have targets of the same id. What was resolved for
+        other platforms is not in it: a scheduler resolves a target once for each platform, and keeps that.
         """
+        if self.name:
+            return self.name
         import hashlib
         import json
 
@@ -74,6 +87,31 @@ class Target:
     def with_environment(self, environment: Environment) -> Target:
         """Return a copy of the target with another environment."""
         return replace(self, environment=environment)
+
+    def with_extra(self, pins: Iterable[str]) -> Target:
+        """Return a copy of the target with what the extra requirements need, given as ``name==version``."""
+        return replace(self, environment=with_extra(self.environment, pins), has_extra=True)
+
+    def needs_resolution(self, interpreter: Interpreter) -> bool:
+        """Whether it has to be resolved before a node with this interpreter can have it, and was not yet.
+
+        That is so on another platform than the client's. On the client's own, only the extra requirements have to be
+        resolved. A node with another X.Y of Python cannot have it at all.
+        """
+        own = self.environment.interpreter
+        if (own.implementation, own.feature_version) != (interpreter.implementation, interpreter.feature_version):
+            return False
+        if self.name or any(one.fits(interpreter) for one in self.resolutions):
+            return False
+        is_complete = self.has_extra or not self.policy.extra_requirements
+        return not (is_complete and own.same_platform(interpreter))
+
+    def at(self, interpreter: Interpreter) -> Target:
+        """Return the part of the target for a node with this interpreter: what was resolved for its platform."""
+        found = next((one for one in self.resolutions if one.fits(interpreter)), None)
+        if found is None:
+            return self
+        return replace(self, environment=found.environment, resolutions=(), name=self.id)
 
 
 def target_to_wire(target: Target) -> dict[str, Any]:
@@ -88,9 +126,14 @@ def target_to_wire(target: Target) -> dict[str, Any]:
         "indexes": indexes_to_wire(target.indexes),
         "restart": target.restart,
         **own_to_wire(target),
+        **({"has-extra": True} if target.has_extra else {}),
+        **({"resolutions": [resolution_to_wire(one) for one in target.resolutions]} if target.resolutions else {}),
+        **({"name": target.name} if target.name else {}),
     }
 
 
+MAX_PLATFORMS = 50
+"""The most platforms for which a target is resolved."""
 ON_CONFLICT = ("refuse", "wait", "replace")
 """The values of ``on_conflict``."""
 RESTARTS = ("drained", "now")
@@ -110,7 +153,20 @@ def target_from_wire(data: object, place: str = "target") -> Target:
         indexes=indexes_from_wire(field.key("indexes").value, f"{place}.indexes"),
         restart=_one_of(field.key("restart"), RESTARTS),
         **own_from_wire(data, place),
+        has_extra=field.optional("has-extra", default=False).flag(),
+        resolutions=tuple(
+            resolution_from_wire(entry.value, entry.place)
+            for entry in field.optional("resolutions", []).items(MAX_PLATFORMS)
+        ),
+        name=_name(field.optional("name", "")),
     )
+
+
+def _name(field: Field) -> str:
+    name = field.text(64)
+    if name and not SHA256.fullmatch(name):
+        raise MessageError(field.place, "the id of a target", name)
+    return name
 
 
 def own_to_wire(target: Target) -> dict[str, Any]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from dask_pkgsync.model.environments.interpreter import interpreter_to_wire
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.plan import Plan
 from dask_pkgsync.model.reports.failure import LayerError, NodeFailure, failure_to_wire
 from dask_pkgsync.model.reports.sync import node_report, report_to_wire
+from dask_pkgsync.model.resolutions.resolution import resolution_from_wire, resolution_to_wire
 from dask_pkgsync.model.target import Target, target_from_wire
 from dask_pkgsync.model.wire.texts import one_line, several_lines
 from dask_pkgsync.node.blob_fetcher import BlobFetcher
@@ -19,6 +22,7 @@ from dask_pkgsync.node.chunk_server import ChunkServer
 from dask_pkgsync.node.dask_internals import answer_calls
 from dask_pkgsync.options.node import node_settings
 from dask_pkgsync.process.preparation import Prepared, changes_since, prepare
+from dask_pkgsync.process.resolving import lacking, part_here, resolve
 from dask_pkgsync.process.state import this_process
 
 if TYPE_CHECKING:
@@ -58,6 +62,7 @@ class NodeAgent:
         answer_calls(
             self.server,
             pkgsync_prepare=self.handle_prepare,
+            pkgsync_resolve=self.handle_resolve,
             pkgsync_inspect=self.handle_inspect,
             pkgsync_activate=self.handle_activate,
             pkgsync_release=self.handle_release,
@@ -65,16 +70,50 @@ class NodeAgent:
         )
 
     async def handle_prepare(self, target: object) -> dict[str, Any]:
-        """Plan, and build the layer that is missing; answer with a report or a failure."""
+        """Plan, and build the layer that is missing; answer with a report or a failure.
+
+        Where the target is not resolved for this node's platform, answer with the interpreter.
+        """
         started = monotonic()
         try:
             checked = await asyncio.to_thread(target_from_wire, target)
+            if not is_own_process(checked):
+                if (interpreter := await asyncio.to_thread(lacking, checked)) is not None:
+                    return {"unresolved": interpreter_to_wire(interpreter)}
+                checked = await asyncio.to_thread(part_here, checked)
             prepared = await self.prepare(checked)
         except (LayerError, MessageError) as error:
             return {"failure": failure_to_wire(failure_of(self.server.address, error))}
         outcome: Outcome = "left alone" if is_own_process(checked) else "matched"
         report = self.report(prepared, outcome=outcome, seconds=monotonic() - started)
         return {"report": report_to_wire(report)}
+
+    async def handle_resolve(self, target: object) -> dict[str, Any]:
+        """Resolve a target for this node's platform; answer with the resolution, or with a failure."""
+        try:
+            checked = await asyncio.to_thread(target_from_wire, target)
+            resolution = await asyncio.to_thread(resolve, checked, node_settings())
+        except (LayerError, MessageError) as error:
+            return {"failure": failure_to_wire(failure_of(self.server.address, error))}
+        return {"resolution": await asyncio.to_thread(resolution_to_wire, resolution)}
+
+    async def resolved(self, target: Target) -> Target:
+        """Return the part of a target for this node; the first node of its platform resolves it, for all of them.
+
+        Raises
+        ------
+        LayerError
+            If it cannot be resolved, or the policy does not allow what it is resolved to.
+        """
+        if is_own_process(target):
+            return target
+        if await asyncio.to_thread(lacking, target) is not None:
+            found = await asyncio.to_thread(resolve, target, node_settings())
+            told = {"target": target.id, "resolution": await asyncio.to_thread(resolution_to_wire, found)}
+            scheduler: Any = self.server.scheduler
+            kept = await asyncio.to_thread(resolution_from_wire, await scheduler.pkgsync_resolved(**told))
+            target = replace(target, resolutions=(*target.resolutions, kept))
+        return await asyncio.to_thread(part_here, target)
 
     def report(self, prepared: Prepared, *, outcome: Outcome, seconds: float = 0.0) -> NodeReport:
         """Make the report of this node on what it has prepared."""

@@ -79,7 +79,8 @@ class NannySync(NannyPlugin):
         if has_process(nanny):
             return  # the nanny runs already: the scheduler will call its agent
         try:
-            if note := await agent.configure(self.target, await agent.prepare(self.target)):
+            target = await agent.resolved(self.target)
+            if note := await agent.configure(target, await agent.prepare(target)):
                 logger.warning("%s", note)
         except Exception as error:
             agent.let_workers_verify(self.target)  # the verification fails, so that no worker starts without the target

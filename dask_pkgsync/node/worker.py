@@ -27,6 +27,7 @@ from dask_pkgsync.node.dask_internals import (
 from dask_pkgsync.node.log import log_in_sentences
 from dask_pkgsync.process import activation, imports
 from dask_pkgsync.process.live import take_live
+from dask_pkgsync.process.resolving import part_here
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.process.verification import verify
 
@@ -75,6 +76,8 @@ class WorkerSync(WorkerPlugin):
         log_in_sentences()
         tell_at_registration(worker, NAME, _presented)
         this_process().uploads = worker.local_directory
+        if self.sent_by == "scheduler" and not is_own_process(self.target):
+            self.target = await asyncio.to_thread(part_here, self.target)
         if is_own_process(self.target) or self.sent_by == "client's nanny":
             this_process().target = self.target.id
             WorkerAgent(worker).listen()
@@ -118,8 +121,9 @@ class WorkerSync(WorkerPlugin):
             return  # the worker runs already: the scheduler will call its agent
         async with _heartbeats(worker):
             try:
-                prepared = await agent.prepare(self.target)
-                await agent.take(self.target, prepared)
+                target = await agent.resolved(self.target)
+                prepared = await agent.prepare(target)
+                await agent.take(target, prepared)
             except Exception as error:  # noqa: BLE001  # Dask only logs an error, and lets the worker take tasks
                 await _leave(worker, expected(error))
         report = node_report(worker.address, "worker", prepared.told, outcome="started")

@@ -30,6 +30,8 @@ class Options(TypedDict, total=False):
     ignore: Iterable[str] | None
     only: Iterable[str] | None
     extra: Iterable[str] | None
+    lock_groups: Iterable[str] | None
+    lock_extras: Iterable[str] | None
     strict: bool | None
     scheduler: str | None
     install_timeout: float | str | None

@@ -6,12 +6,21 @@ import codecs
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packaging.tags import sys_tags
+
 from dask_pkgsync.model.errors import PolicyError
-from dask_pkgsync.model.lockfiles.lockfile import environment_from_lock
+from dask_pkgsync.model.lockfiles.lockfile import environment_from_lock, environment_from_pylock
+from dask_pkgsync.model.lockfiles.pin import EVERYTHING
 from dask_pkgsync.scanning.installed import this_interpreter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
     from dask_pkgsync.model.environments.environment import Environment
+    from dask_pkgsync.model.lockfiles.pin import Choice
+
+    Export: TypeAlias = Callable[[Path, Choice], str | None]
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -23,20 +32,31 @@ _MARKS = (
 """Byte order marks, which tell the encoding of a text: PowerShell writes UTF-16 with one."""
 
 
-def read_lock(path: str) -> Environment:
+def no_export(_path: Path, _choice: Choice) -> None:
+    """Export nothing, so that a uv.lock is read as it is."""
+
+
+def read_lock(path: str, choice: Choice = EVERYTHING, export: Export = no_export) -> Environment:
     """Return the environment that a lock file pins.
 
     Parameters
     ----------
     path : str
         Path of the file; ``~`` is the home directory.
+    choice : Choice
+        Which groups and extras to read.
+    export : callable
+        Returns a uv.lock as pylock.toml, or None where it cannot.
 
     Raises
     ------
     PolicyError
         If the file, or one that it includes, cannot be read, or is no lock file (`environment_from_lock`).
     """
-    return environment_from_lock(path, _read(path), this_interpreter(), _included)
+    text, tags = _read(path), frozenset(sys_tags())
+    if Path(path).name == "uv.lock" and (pylock := export(Path(path).expanduser(), choice)) is not None:
+        return environment_from_pylock(path, pylock, this_interpreter())
+    return environment_from_lock(path, text, this_interpreter(), _included, choice=choice, tags=tags)
 
 
 def text_of(data: bytes) -> str:

@@ -323,7 +323,7 @@ class Controller:
                 last = self.nodes.reports.get(node.address) or NodeReport(node.address, node.role)
                 report = NodeReport(node.address, node.role, outcome, layer=last.layer, left_out=last.left_out)
                 reports.append(report)
-        return SyncReport(self.target.id, tuple(reports))
+        return SyncReport(self.target.id, tuple(reports), substitutions=self.rollout.substitutions)
 
     def _is_synced(self, asked: str) -> bool:
         """Whether a target of this name has been asked for and every node is verified against it."""
@@ -359,7 +359,7 @@ class Controller:
             return None
         nodes = self.nodes.status(self.target)
         reports = [NodeReport(node.address, node.role, _OUTCOMES.get(node.state, "matched")) for node in nodes]
-        return SyncReport(self.target.id, tuple(reports))
+        return SyncReport(self.target.id, tuple(reports), substitutions=self.rollout.substitutions)
 
     # -- a release ----------------------------------------------------------------------------------------------------
 

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 from dask_pkgsync.model.comparison import compare_critical, critical_versions
 from dask_pkgsync.model.errors import PolicyError
-from dask_pkgsync.model.lockfiles.lockfile import unpinned
 from dask_pkgsync.model.target import Target
 from dask_pkgsync.node.log import logger
+from dask_pkgsync.options.lock_file import locked_environment, refuse_unpinned
 from dask_pkgsync.options.person import client_indexes, install_timeout, policy_from, scheduler_rule
 from dask_pkgsync.options.places import place
 from dask_pkgsync.options.scheduler import critical_builds, operator_mode, operator_target, release_after, stock_clients
 from dask_pkgsync.scanning.installed import scan_installed
-from dask_pkgsync.scanning.lock_file import read_lock
 from dask_pkgsync.scanning.snapshot import with_digests
 from dask_pkgsync.scheduler.clients.gate import own_versions
 from dask_pkgsync.scheduler.extension import controller_of
@@ -90,7 +89,7 @@ def _operator_environment(wanted: str) -> Environment:
     if wanted == SCHEDULER_ENVIRONMENT:
         return with_digests(scan_installed())
     try:
-        return _check_pins(wanted, read_lock(wanted))
+        return _check_pins(wanted, locked_environment(wanted, {}))
     except PolicyError as error:
         raise PolicyError(f"pkgsync.target: {error}{place('target')}") from None
 
@@ -103,10 +102,7 @@ def _check_pins(path: str, environment: Environment) -> Environment:
     PolicyError
         If it leaves out a critical package, or pins another version of one than this scheduler runs.
     """
-    if missing := unpinned(environment):
-        raise PolicyError(
-            f"{path} does not pin {', '.join(missing)}, which Dask needs in one version everywhere: pin these as well"
-        )
+    refuse_unpinned(path, environment)
     pinned, labels = critical_versions(environment), {"expected_label": "scheduler", "found_label": "target"}
     if differences := compare_critical(own_versions(), pinned, **labels):
         listed = ", ".join(f"{row.name} {row.found} (this scheduler has {row.expected})" for row in differences)

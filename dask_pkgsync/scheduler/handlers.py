@@ -14,6 +14,7 @@ from dask_pkgsync.model.reports.answer import error_to_wire
 from dask_pkgsync.model.reports.failure import failure_from_wire
 from dask_pkgsync.model.reports.status import ClusterStatus, status_to_wire
 from dask_pkgsync.model.reports.sync import report_from_wire, sync_report_to_wire
+from dask_pkgsync.model.resolutions.resolution import resolution_from_wire, resolution_to_wire
 from dask_pkgsync.model.target import own_from_wire, target_from_wire
 from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.model.wire.protocol import ONLY_WARNS
@@ -38,6 +39,7 @@ class Handlers:
         """Return every handler, by the name under which nodes and clients call it."""
         return {
             "pkgsync_parcel": self.handle_parcel,
+            "pkgsync_resolved": self.handle_resolved,
             "pkgsync_failed": self.handle_failed,
             "pkgsync_report": self.handle_report,
             "pkgsync_status": self.handle_status,
@@ -56,6 +58,12 @@ class Handlers:
         """Return what a node needs to become the plugin that it has a reference to; empty if there is no target."""
         wanted = Field(role, "role").text(20), Field(target, "target").text(100)
         return await self.controller.rollout.steps.content(*wanted, with_source=with_source is True)
+
+    async def handle_resolved(self, target: object, resolution: object, **_: object) -> dict[str, Any]:
+        """Keep what the first node of its platform has resolved of a target; return what is kept."""
+        name = Field(target, "target").text(100)
+        resolved = await asyncio.to_thread(resolution_from_wire, resolution)
+        return resolution_to_wire(self.controller.rollout.steps.resolutions.keep(name, resolved))
 
     async def handle_failed(self, failure: object, **_: object) -> None:
         """Note that a node could not be verified."""

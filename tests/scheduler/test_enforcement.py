@@ -567,12 +567,17 @@ def test_a_variable_that_is_no_section_is_named(monkeypatch: pytest.MonkeyPatch)
         check_configuration()
 
 
+def _sdist(name: str, version: str) -> str:
+    url = f"https://example.org/{name}-{version}.tar.gz"
+    return f'version = "{version}"\nsdist = {{ url = "{url}", hashes = {{ sha256 = "{"0" * 64}" }} }}\n'
+
+
 LOCKS = {
     "requirements.txt": "# pins\n-i https://example.org\nNumPy==2.1.0 \\\n    --hash=sha256:1 \\\n    --hash=sha256:2\n"
     "six==1.17.0 ; python_version >= '3'  # comment\nold==1.0 ; python_version < '3'\n",
-    "pylock.toml": 'lock-version = "1.0"\n[[packages]]\nname = "numpy"\nversion = "2.1.0"\n'
-    '[[packages]]\nname = "six"\nversion = "1.17.0"\n[[packages]]\nname = "old"\nversion = "1"\n'
-    "marker = \"python_version < '3'\"\n",
+    "pylock.toml": 'lock-version = "1.0"\ncreated-by = "test"\n'
+    f'[[packages]]\nname = "numpy"\n{_sdist("numpy", "2.1.0")}[[packages]]\nname = "six"\n{_sdist("six", "1.17.0")}'
+    f'[[packages]]\nname = "old"\nmarker = "python_version < \'3\'"\n{_sdist("old", "1")}',
     "uv.lock": 'version = 1\n[[package]]\nname = "mine"\nversion = "0.1"\nsource = { editable = "." }\n'
     '[[package]]\nname = "numpy"\nversion = "2.1.0"\n[[package]]\nname = "six"\nversion = "1.17.0"\n'
     '[[package]]\nname = "old"\nversion = "1"\nresolution-markers = ["python_version < \'3\'"]\n',
@@ -712,7 +717,11 @@ def test_a_scan_is_a_lock_file_too() -> None:
         ("a.toml", "x = 1", "holds no list of packages"),
         ("a.toml", "= nonsense", "is no TOML"),
         ("a.lock", "package = [5]", "an entry has no name"),
-        ("pylock.toml", 'lock-version="1.0"\npackages=[{name="a",version="1",marker="?"}]', "no environment marker"),
+        (
+            "pylock.toml",
+            'lock-version="1.0"\ncreated-by="x"\npackages=[{name="a",version="1",marker="?"}]',
+            "marker",
+        ),
         ("a.json", "{}", "malformed message"),
     ],
 )

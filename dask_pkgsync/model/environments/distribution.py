@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 
 _FROM_INDEX = FromIndex()
+MAX_HASHES = 2_000
+"""The most files of one release that a lock file lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,9 @@ class Distribution:
     modified: int = 0
     """Number of its files that are not as they were installed: missing, or with other bytes. Then ``content`` is the
     digest of the files as they are, and only the client can provide it. 0 if its files were not looked at."""
+    hashes: tuple[str, ...] = ()
+    """SHA-256 digests, 64 hexadecimal digits each, of the files that a lock file allows it to be installed from; empty
+    if none are recorded."""
 
     @property
     def identity(self) -> str:
@@ -113,6 +118,8 @@ def distribution_to_wire(distribution: Distribution) -> dict[str, Any]:
         entry["pure"] = True
     if distribution.modified:
         entry["modified"] = distribution.modified
+    if distribution.hashes:
+        entry["hashes"] = list(distribution.hashes)
     if not isinstance(distribution.origin, FromIndex):
         entry["origin"] = origin_to_wire(distribution.origin)
     return entry
@@ -134,14 +141,19 @@ def distribution_from_wire(name: object, entry: Field) -> Distribution:
         _content(entry.optional("content", "")),
         entry.optional("pure", default=False).flag(),
         entry.optional("modified", 0).count(),
+        tuple(_digest(one) for one in entry.optional("hashes", []).items(MAX_HASHES)),
     )
 
 
 def _content(field: Field) -> str:
-    content = field.text(64)
-    if content and not SHA256.fullmatch(content):
-        raise MessageError(field.place, "a SHA-256 digest of 64 hexadecimal digits", content)
-    return content
+    return _digest(field) if field.value else field.text(64)
+
+
+def _digest(field: Field) -> str:
+    digest = field.text(64)
+    if not SHA256.fullmatch(digest):
+        raise MessageError(field.place, "a SHA-256 digest of 64 hexadecimal digits", digest)
+    return digest
 
 
 def _is_plain(name: str, version: str, installer: str, content: str) -> bool:

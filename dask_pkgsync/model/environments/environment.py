@@ -96,11 +96,12 @@ class Environment:
         """SHA-256 of the canonical form, 64 hexadecimal digits.
 
         It covers the interpreter, and name, version and build of each distribution: the commit, or the digest of its
-        source or content. Of each conda package it covers the build string and the digest of the archive. It does not
-        cover the installer, path or URL of a distribution: the same wheel from a mirror is the same package.
+        source or content, and the digests of the files that a lock file allows. Of each conda package it covers the
+        build string and the digest of the archive. It does not cover the installer, path or URL of a distribution: the
+        same wheel from a mirror is the same package.
         """
         interpreter = self.interpreter
-        rows = [(d.name, canonical_version(d.version), d.build) for d in self.distributions.values()]
+        rows = [(d.name, canonical_version(d.version), d.build, *d.hashes) for d in self.distributions.values()]
         canonical = [
             _FORM,
             [interpreter.implementation, interpreter.version, interpreter.platform],

@@ -1,4 +1,4 @@
-"""Reads the environment that a lock file pins: requirements, PEP 751, uv, Poetry, or an environment as JSON."""
+"""Reads the environment that a lock file pins: of pip, PEP 751, uv, Poetry or Pipenv, or an environment as JSON."""
 
 from __future__ import annotations
 
@@ -7,12 +7,20 @@ from typing import TYPE_CHECKING
 from dask_pkgsync.model.environments.distribution import Distribution
 from dask_pkgsync.model.environments.environment import Environment
 from dask_pkgsync.model.errors import PolicyError
+from dask_pkgsync.model.lockfiles.pin import EVERYTHING, refuse_uncovered
+from dask_pkgsync.model.lockfiles.pipfile import pins_of_pipfile
+from dask_pkgsync.model.lockfiles.pylock import pins_of_pylock
 from dask_pkgsync.model.lockfiles.requirements import pins_of_requirements
-from dask_pkgsync.model.lockfiles.tables import KINDS, pins_of_toml
+from dask_pkgsync.model.lockfiles.tables import KINDS, pins_of_tables, toml
 from dask_pkgsync.model.policy import CRITICAL
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from packaging.tags import Tag
+
     from dask_pkgsync.model.environments.interpreter import Interpreter
+    from dask_pkgsync.model.lockfiles.pin import Choice, Pin
     from dask_pkgsync.model.lockfiles.requirements import Include
 
 
@@ -21,7 +29,15 @@ def no_files(name: str, path: str) -> tuple[str, str]:
     raise PolicyError(f"{name} includes {path}, and only lock files on the disk may include others")
 
 
-def environment_from_lock(name: str, text: str, interpreter: Interpreter, include: Include = no_files) -> Environment:
+def environment_from_lock(
+    name: str,
+    text: str,
+    interpreter: Interpreter,
+    include: Include = no_files,
+    *,
+    choice: Choice = EVERYTHING,
+    tags: Collection[Tag] = (),
+) -> Environment:
     """Return the environment that a lock file pins, for an interpreter.
 
     Parameters
@@ -34,26 +50,53 @@ def environment_from_lock(name: str, text: str, interpreter: Interpreter, includ
         Interpreter of the environment. A JSON file has one of its own, which is used instead.
     include : callable
         Reads the files that a requirements file names with ``-r`` and ``-c``.
+    choice : Choice
+        Which groups and extras to read, where the format has any.
+    tags : collection of Tag
+        The tags of wheels (PEP 425) that the interpreter takes; empty: a lock file without wheels for it is no error.
 
     Raises
     ------
     PolicyError
-        If the file has no known format, pins no package, or pins a package in two versions.
+        If the file has no known format, pins no package, pins a package in two versions, or does not cover the
+        platform.
     """
     if name.endswith(".json"):
         try:
             return Environment.from_json(text)
         except ValueError as error:
             raise PolicyError(f"{name}: {error}") from None
-    pins = pins_of_toml(name, text) if name.endswith((".toml", ".lock")) else pins_of_requirements(name, text, include)
-    distributions: dict[str, Distribution] = {}
-    for package, version in pins:
-        known = distributions.setdefault(package, Distribution(package, version))
-        if not known.same_version(version):
-            raise PolicyError(f"{name}: pins {package} twice: {known.version} and {version}")
-    if not distributions:
+    return _environment(name, _pins(name, text, include, choice), interpreter, tags)
+
+
+def environment_from_pylock(name: str, text: str, interpreter: Interpreter) -> Environment:
+    """Return the environment of a pylock.toml that was exported from a lock file of that name; raises as above."""
+    return _environment(name, pins_of_pylock(name, toml(name, text), EVERYTHING), interpreter, ())
+
+
+def _environment(name: str, found: Iterable[Pin], interpreter: Interpreter, tags: Collection[Tag]) -> Environment:
+    pins: dict[str, Pin] = {}
+    for pin in found:
+        known = pins.setdefault(pin.name, pin)
+        if not Distribution(pin.name, known.version).same_version(pin.version):
+            raise PolicyError(f"{name}: pins {pin.name} twice: {known.version} and {pin.version}")
+    if not pins:
         raise PolicyError(f"{name}: pins nothing; expected {KINDS}")
-    return Environment.of(interpreter, distributions.values())
+    refuse_uncovered(name, pins.values(), tags)
+    made = [Distribution(pin.name, pin.version, pin.origin, hashes=pin.hashes) for pin in pins.values()]
+    return Environment.of(interpreter, made)
+
+
+def _pins(name: str, text: str, include: Include, choice: Choice) -> Iterator[Pin]:
+    if name.endswith("Pipfile.lock"):
+        return pins_of_pipfile(name, text, choice)
+    if name.endswith((".toml", ".lock")):
+        data = toml(name, text)
+        read = pins_of_pylock if "lock-version" in data else pins_of_tables
+        return read(name, data, choice)
+    if choice != EVERYTHING:
+        raise PolicyError(f"{name}: a requirements file has neither groups nor extras; name another file")
+    return pins_of_requirements(name, text, include)
 
 
 def unpinned(environment: Environment) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from dask_pkgsync.model.errors import PolicyError
+from dask_pkgsync.model.lockfiles.pin import Pin, digests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +21,7 @@ Include: TypeAlias = Callable[[str, str], tuple[str, str]]
 """Reads a file that another one includes: takes the path of the including file and the path that it names, and returns
 the path and the text of the included one. It raises `PolicyError` if that file cannot be read."""
 
-_HASH = re.compile(r"\s--hash=\S+")
+_HASH = re.compile(r"\s--hash[= ](\S+)")
 _OPTION = re.compile(
     r"(-[if]\b|--(index-url|extra-index-url|find-links|no-index|trusted-host|pre|prefer-binary|no-binary|only-binary|"
     r"require-hashes|use-feature|config-settings?|global-option|hash)\b)"
@@ -39,8 +40,8 @@ _WAY_OUT = (
 )
 
 
-def pins_of_requirements(name: str, text: str, include: Include) -> Iterator[tuple[str, str]]:
-    """Yield canonical name and version of each pin in a requirements file that applies to this interpreter.
+def pins_of_requirements(name: str, text: str, include: Include) -> Iterator[Pin]:
+    """Yield each pin in a requirements file that applies to this interpreter, with its hashes.
 
     Parameters
     ----------
@@ -62,7 +63,7 @@ def pins_of_requirements(name: str, text: str, include: Include) -> Iterator[tup
         if (version := found.constraints.get(requirement.name)) is None:
             found.faults.append(f"{requirement.place}: expected one exact version (==), found {requirement.shown!r}")
         else:
-            found.pins.append((requirement.name, version))
+            found.pins.append(Pin(requirement.name, version, requirement.hashes))
     if found.faults:
         more = [f"… and {len(found.faults) - _MOST_FAULTS} more"] if len(found.faults) > _MOST_FAULTS else []
         raise PolicyError("\n".join([*found.faults[:_MOST_FAULTS], *more, *([_WAY_OUT] if found.places else [])]))
@@ -76,6 +77,7 @@ class _Open:
     name: str
     place: str
     shown: str
+    hashes: tuple[str, ...]
 
 
 @dataclass
@@ -83,7 +85,7 @@ class _Found:
     """What was found in a requirements file and the files that it includes."""
 
     include: Include
-    pins: list[tuple[str, str]] = field(default_factory=list)
+    pins: list[Pin] = field(default_factory=list)
     open: list[_Open] = field(default_factory=list)
     constraints: dict[str, str] = field(default_factory=dict)
     """Exact versions in constraints files, by canonical name."""
@@ -95,7 +97,8 @@ class _Found:
         """Read a file, and those that it includes; ``chain`` names the files on the way to it."""
         joined = text.replace("\\\r\n", " ").replace("\\\n", " ")
         for number, line in enumerate(joined.splitlines(), 1):
-            entry = _HASH.sub("", line.partition(" #")[0]).strip()
+            said = line.partition(" #")[0]
+            entry, hashes = _HASH.sub("", said).strip(), digests(_HASH.findall(said))
             place = f"{name}: line {number}"
             if not entry or entry.startswith("#") or _OPTION.match(entry):
                 continue
@@ -107,7 +110,7 @@ class _Found:
             elif entry.startswith("-"):
                 self.faults.append(f"{place}: expected a pin such as numpy==2.1.0, found the option {_shown(entry)!r}")
             else:
-                self._add(place, entry, constraints=constraints)
+                self._add(place, entry, hashes, constraints=constraints)
 
     def _read_included(self, name: str, path: str, place: str, chain: tuple[str, ...], *, constraints: bool) -> None:
         if "://" in path:
@@ -127,7 +130,7 @@ class _Found:
         self.places = True
         self.faults.append(f"{place}: expected a pin such as numpy==2.1.0, found {_shown(entry)!r}")
 
-    def _add(self, place: str, entry: str, *, constraints: bool) -> None:
+    def _add(self, place: str, entry: str, hashes: tuple[str, ...], *, constraints: bool) -> None:
         try:
             requirement = Requirement(entry)
         except InvalidRequirement:
@@ -142,9 +145,9 @@ class _Found:
             if version is not None:
                 self.constraints.setdefault(name, version)
         elif version is None:
-            self.open.append(_Open(name, place, _shown(entry)))
+            self.open.append(_Open(name, place, _shown(entry), hashes))
         else:
-            self.pins.append((name, version))
+            self.pins.append(Pin(name, version, hashes))
 
 
 def _exact(requirement: Requirement) -> str | None:

@@ -11,6 +11,12 @@ from dask_pkgsync.model.clash import MAX_CLASHES, clash_from_wire, clash_to_wire
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.plan import Install, Replace
 from dask_pkgsync.model.reports.discrepancies import Discrepancy, page
+from dask_pkgsync.model.resolutions.substitution import (
+    substitution_from_wire,
+    substitution_to_wire,
+    table,
+    table_html,
+)
 from dask_pkgsync.model.text import counted, html_table, human_bytes, text_table
 from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.model.wire.protocol import SCHEMA
@@ -22,6 +28,7 @@ if TYPE_CHECKING:
 
     from dask_pkgsync.model.clash import Clash
     from dask_pkgsync.model.plan import Plan, Skip
+    from dask_pkgsync.model.resolutions.substitution import Substitution
 
 
 Outcome = Literal["matched", "live", "restarted", "started", "waiting", "left alone", "failed"]
@@ -111,6 +118,8 @@ class SyncReport:
     """Duration of each step of the whole sync in seconds: ``resolve``, ``prepare``, ``activate``."""
     here: tuple[Discrepancy, ...] = ()
     """What the client has found in its own process and environment that the nodes do not get as it is there."""
+    substitutions: tuple[Substitution, ...] = ()
+    """What the nodes of other platforms than the client's have in place of its packages: asked, got, why."""
 
     @property
     def discrepancies(self) -> tuple[Discrepancy, ...]:
@@ -120,8 +129,13 @@ class SyncReport:
             Discrepancy(text.partition(" ")[0], text.partition(": ")[2], nodes=count if count < len(self.nodes) else 0)
             for text, count in counts.items()
         )
+        of_platforms = [
+            Discrepancy(row.name, f"nodes have {row.got or 'none'} in place of {row.asked} ({row.platform}): {row.why}")
+            for row in self.substitutions
+            if row.matters
+        ]
         is_own = bool(self.nodes) and all(node.outcome == "left alone" for node in self.nodes)
-        return (*(() if is_own else self.here), *of_nodes)
+        return (*(() if is_own else self.here), *of_platforms, *of_nodes)
 
     @property
     def ok(self) -> bool:
@@ -185,6 +199,7 @@ class SyncReport:
         discrepancies = self.discrepancies
         parts = [*filter(None, [self.headline])]
         parts += [f"{_EXCEPT}\n{page(discrepancies)}"] if discrepancies else []
+        parts += [f"{_OTHERWISE}\n{table(self.substitutions)}"] if self.substitutions else []
         parts.append(text_table(*self._table()))
         parts += ["\n".join([nodes, *(f"  {line}" for line in lines)]) for nodes, lines in self._details()]
         return "\n\n".join(parts)
@@ -199,9 +214,12 @@ class SyncReport:
             for nodes, lines in self._details()
         )
         headline = f"<p>{escape(self.headline)}</p>" if self.headline else ""
+        if self.substitutions:
+            head += f"<p><b>{escape(_OTHERWISE)}</b></p>{table_html(self.substitutions)}"
         return headline + head + html_table(*self._table()) + details
 
 
+_OTHERWISE = "On the nodes' platform, which is not yours, these are otherwise than asked:"
 _EXCEPT = "The nodes have your environment, but note:"
 
 
@@ -266,6 +284,7 @@ def sync_report_to_wire(report: SyncReport) -> dict[str, Any]:
         "nodes": [report_to_wire(node) for node in report.nodes],
         "seconds": report.seconds,
         "steps": {one_line(step, 50): seconds for step, seconds in report.steps.items()},
+        **({"substitutions": [*map(substitution_to_wire, report.substitutions)]} if report.substitutions else {}),
     }
 
 
@@ -283,4 +302,5 @@ def sync_report_from_wire(data: object, place: str = "report") -> SyncReport:
         nodes,
         root.key("seconds").number(),
         {name: steps.key(name).number() for name in names},
+        substitutions=tuple(substitution_from_wire(entry) for entry in root.optional("substitutions", []).items()),
     )

@@ -47,6 +47,31 @@ EXTRA = Option(
         metavar="REQUIREMENT",
     ),
 )
+LOCK_GROUPS = Option(
+    "lock-groups",
+    kinds.STRINGS,
+    Whose.KEYWORD,
+    "Dependency groups of a lock file that are read, in addition to the main one.",
+    "By default: of uv.lock and pylock.toml their default groups, of poetry.lock all, of Pipfile.lock none.",
+    default=[],
+    flag=CommandFlag(
+        ("sync", "check"), "Read this group of the lock file. May be given several times.", metavar="GROUP"
+    ),
+    on_scheduler="The same for the lock file that `pkgsync.target` names.",
+    page="lock-files.md",
+)
+LOCK_EXTRAS = Option(
+    "lock-extras",
+    kinds.STRINGS,
+    Whose.KEYWORD,
+    "Extras of the locked project that are read as well.",
+    default=[],
+    flag=CommandFlag(
+        ("sync", "check"), "Read this extra of the locked project. May be given several times.", metavar="EXTRA"
+    ),
+    on_scheduler="The same for the lock file that `pkgsync.target` names.",
+    page="lock-files.md",
+)
 STRICT = Option(
     "strict",
     kinds.BOOLEAN,

@@ -6,8 +6,11 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
+from dask_pkgsync.model.environments.interpreter import interpreter_from_wire
+from dask_pkgsync.model.errors import PkgsyncError
 from dask_pkgsync.model.reports.failure import NodeFailure, failure_from_wire
 from dask_pkgsync.model.reports.sync import NodeReport, outcome_of, report_from_wire
+from dask_pkgsync.model.resolutions.resolution import resolution_from_wire
 from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.node.worker import NAME
 from dask_pkgsync.scheduler.dask_internals import add_plugin_at, end_node, remove_plugin_at
@@ -15,10 +18,24 @@ from dask_pkgsync.scheduler.dask_internals import add_plugin_at, end_node, remov
 if TYPE_CHECKING:
     from distributed import Scheduler
 
+    from dask_pkgsync.model.environments.interpreter import Interpreter
     from dask_pkgsync.model.reports.sync import Outcome
+    from dask_pkgsync.model.resolutions.resolution import Resolution
     from dask_pkgsync.model.target import Target
     from dask_pkgsync.scheduler.rollout.nodes import Node
     from dask_pkgsync.scheduler.rollout.parcels import Parcels
+
+
+class NodeFailedError(PkgsyncError):
+    """A node could not do what others wait for."""
+
+    def __init__(self, failure: NodeFailure) -> None:
+        super().__init__(failure)
+        self.failure = failure
+
+    def __str__(self) -> str:
+        """Say which node could not do what, and why."""
+        return str(self.failure)
 
 
 class NodeRpc:
@@ -27,8 +44,11 @@ class NodeRpc:
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
 
-    async def prepare(self, node: Node, parcels: Parcels) -> NodeReport | NodeFailure:
-        """Give a node our plugin, and let it build the layer that it needs for the target."""
+    async def prepare(self, node: Node, parcels: Parcels) -> NodeReport | NodeFailure | Interpreter:
+        """Give a node our plugin, and let it build the layer that it needs for the target.
+
+        A node for whose platform the target is not resolved answers with its interpreter.
+        """
         try:
             is_nanny = node.role == "nanny"
             plugin = parcels.nanny if is_nanny else parcels.worker
@@ -36,9 +56,28 @@ class NodeRpc:
                 problem = f"dask-pkgsync's plugin could not be set up on this node: {raised}"
                 return NodeFailure(node.address, "prepare", problem[:2000], _SEE_LOG)
             answer = await self.scheduler.rpc(node.address).pkgsync_prepare(target=parcels.target)
+            if "unresolved" in answer:
+                return interpreter_from_wire(Field(answer["unresolved"], "interpreter"))
             return failure_from_wire(answer["failure"]) if "failure" in answer else report_from_wire(answer["report"])
         except Exception as error:  # noqa: BLE001  # a lost node, or any error that it raised while it unpickled our plugin
             return _lost_node(node.address, "prepare", error)
+
+    async def resolve(self, node: Node, parcels: Parcels) -> Resolution:
+        """Let a node resolve a target for its platform.
+
+        Raises
+        ------
+        NodeFailedError
+            If it cannot.
+        """
+        try:
+            answer = await self.scheduler.rpc(node.address).pkgsync_resolve(target=parcels.target)
+            if "failure" not in answer:
+                return resolution_from_wire(answer["resolution"])
+            failure = failure_from_wire(answer["failure"])
+        except Exception as error:  # noqa: BLE001  # a lost node
+            failure = _lost_node(node.address, "resolve", error)
+        raise NodeFailedError(failure)
 
     async def inspect(self, node: Node) -> tuple[str, ...]:
         """Return what has changed on a node since it took its target; nothing if the node does not answer."""

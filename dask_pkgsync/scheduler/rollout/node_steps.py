@@ -7,12 +7,16 @@ from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from dask_pkgsync.model.reports.failure import NodeFailure
+from dask_pkgsync.model.environments.interpreter import Interpreter
+from dask_pkgsync.model.reports.failure import LayerError, NodeFailure
 from dask_pkgsync.model.reports.status import LEFT_ALONE
-from dask_pkgsync.node.agent import expected, failure_of
+from dask_pkgsync.node.agent import expected, failure_of, is_own_process
 from dask_pkgsync.node.log import logger
-from dask_pkgsync.scheduler.rollout.node_rpc import NodeRpc
+from dask_pkgsync.options.node import node_settings
+from dask_pkgsync.process.resolving import lacking, resolve
+from dask_pkgsync.scheduler.rollout.node_rpc import NodeFailedError, NodeRpc
 from dask_pkgsync.scheduler.rollout.parcels import parcels_of
+from dask_pkgsync.scheduler.rollout.resolutions import Resolutions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from distributed import Scheduler
 
     from dask_pkgsync.model.reports.sync import NodeReport
+    from dask_pkgsync.model.resolutions.resolution import Resolution
     from dask_pkgsync.model.target import Target
     from dask_pkgsync.scheduler.rollout.drain import Drain
     from dask_pkgsync.scheduler.rollout.nodes import Node, Nodes
@@ -56,6 +61,7 @@ class NodeSteps:
     ) -> None:
         self.own_node, self.nodes, self.drain, self.log_event = own_node, nodes, drain, log_event
         self.rpc = NodeRpc(scheduler)
+        self.resolutions = Resolutions()
         self.making = asyncio.Lock()
         self.made: tuple[Target, Parcels] | None = None
         """The target that was sent last, and what brings it to nodes."""
@@ -64,6 +70,7 @@ class NodeSteps:
 
     async def parcels(self, target: Target) -> Parcels:
         """Return what brings a target to nodes; it is made in a thread, and once for all nodes."""
+        target = self.resolutions.on(target)
         async with self.making:
             if self.made is None or self.made[0] is not target:
                 self.made = target, await asyncio.to_thread(parcels_of, target)
@@ -72,7 +79,7 @@ class NodeSteps:
     async def adopt(self, target: Target) -> Parcels:
         """Answer new nodes with a target from now on; return what brings it to nodes."""
         parcels = await self.parcels(target)
-        self.in_force = target, parcels
+        self.in_force = self.resolutions.on(target), parcels
         return parcels
 
     async def content(self, role: str, target: str, *, with_source: bool) -> dict[str, Any]:
@@ -92,6 +99,8 @@ class NodeSteps:
         dict
             Empty if the cluster has no target.
         """
+        if self.in_force is not None and self.resolutions.on(self.in_force[0]) is not self.in_force[0]:
+            await self.adopt(self.in_force[0])  # it was resolved for a further platform
         known = [one for one in (self.in_force, self.made) if one is not None]
         found = next((parcels for one, parcels in known if one.id == target), None)
         if found is None and self.in_force is not None:
@@ -102,11 +111,28 @@ class NodeSteps:
         """Let a node plan, and build the layer that it needs; its running processes do not change."""
         self.nodes.step(node.address, node.role, "prepare", "started")
         answer = await self.rpc.prepare(node, await self.parcels(target))
+        if isinstance(answer, Interpreter):
+            answer = await self._resolve_and_prepare(node, target, answer)
         if isinstance(answer, NodeFailure):
             self.nodes.fail(answer, node.role)
             return
         self.nodes.reports[node.address] = answer
         self.nodes.step(node.address, node.role, "prepare", "finished", _summary(answer))
+
+    async def _resolve_and_prepare(
+        self, node: Node, target: Target, interpreter: Interpreter
+    ) -> NodeReport | NodeFailure:
+        """Let a target be resolved for the platform of a node, by the first of its nodes, and let the node prepare."""
+        parcels = await self.parcels(target)
+        try:
+            await self.resolutions.resolved(target, interpreter, lambda: self.rpc.resolve(node, parcels))
+        except NodeFailedError as error:
+            return replace(error.failure, node=node.address)
+        answer = await self.rpc.prepare(node, await self.parcels(target))
+        if isinstance(answer, Interpreter):
+            problem = f"the target was resolved for {interpreter.platform}, and the node says that it was not"
+            return NodeFailure(node.address, "resolve", problem, "Run the sync again.")
+        return answer
 
     async def inspect(self, node: Node) -> tuple[str, ...]:
         """Return what has changed on a node since it took its target."""
@@ -171,18 +197,39 @@ class NodeSteps:
         address = self.own_node.address
         self.nodes.step(address, "scheduler", "prepare", "started")
         try:
-            report = await self.own_node.prepare(target)
+            await self._resolve_here(target)
+            report = await self.own_node.prepare(self.resolutions.on(target))
+        except NodeFailedError as error:
+            self.nodes.fail(replace(error.failure, node=address), "scheduler")
+            return
         except Exception as error:  # noqa: BLE001  # an unexpected error, too, must end the rollout in order
             self.nodes.fail(failure_of(address, expected(error)), "scheduler")
             return
         self.nodes.reports[address] = report
         self.nodes.step(address, "scheduler", "prepare", "finished", _summary(report))
 
+    async def _resolve_here(self, target: Target) -> None:
+        """Resolve a target for the scheduler's own platform, unless that was done, or a node of it does it."""
+        if is_own_process(target):
+            return
+        if (interpreter := await asyncio.to_thread(lacking, self.resolutions.on(target))) is None:
+            return
+
+        async def resolve_here() -> Resolution:
+            try:
+                return await asyncio.to_thread(resolve, target, node_settings())
+            except LayerError as error:
+                raise NodeFailedError(failure_of(self.own_node.address, error)) from None
+
+        await self.resolutions.resolved(target, interpreter, resolve_here)
+
     async def activate_scheduler(self, target: Target) -> None:
         """Let the scheduler take the layer live, as far as it can."""
         address = self.own_node.address
         self.nodes.step(address, "scheduler", "activate", "started")
-        report = self.nodes.reports[address] = await self.own_node.activate(target, self.nodes.reports[address])
+        report = self.nodes.reports[address] = await self.own_node.activate(
+            self.resolutions.on(target), self.nodes.reports[address]
+        )
         self.nodes.step(address, "scheduler", "activate", "finished", report.outcome)
 
 

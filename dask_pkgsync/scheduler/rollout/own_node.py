@@ -15,6 +15,7 @@ from dask_pkgsync.process import activation
 from dask_pkgsync.process.imports import altered, loaded_from
 from dask_pkgsync.process.live import take_partly
 from dask_pkgsync.process.preparation import TOO_LATE, Prepared, changes_since, prepare_running
+from dask_pkgsync.process.resolving import part_here
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.process.verification import refuse_uploads, settle
 
@@ -59,6 +60,7 @@ class SchedulerNode:
         if is_own_process(target):
             return NodeReport(self.address, "scheduler", "left alone")
         this_process().uploads = self.scheduler.local_directory
+        target = await asyncio.to_thread(part_here, target)
         self.prepared = prepared = await asyncio.to_thread(
             prepare_running, target, node_settings(), self.blob_service.own_fetch()
         )
@@ -92,6 +94,7 @@ class SchedulerNode:
         """Take the layer live; the report notes a layer that a running process cannot take."""
         if self.prepared is None:
             return report
+        target = await asyncio.to_thread(part_here, target)
         self.in_force = target, self.prepared
         layer = self.prepared.layer
         if modules := altered(layer):

@@ -14,7 +14,6 @@ from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dask_pkgsync.model.environments.distribution import Distribution
 from dask_pkgsync.model.reports.failure import LayerError, NodeFailure, SyncError
 from dask_pkgsync.model.reports.status import LEFT_ALONE
 from dask_pkgsync.model.reports.sync import SyncReport
@@ -23,6 +22,7 @@ from dask_pkgsync.node.log import logger
 from dask_pkgsync.node.worker import NAME
 from dask_pkgsync.options.node import node_settings
 from dask_pkgsync.process.tools import resolve_extra, resolve_extra_conda
+from dask_pkgsync.scanning.installed import this_interpreter
 from dask_pkgsync.scheduler.dask_internals import give_new_nannies, give_new_workers, started_nannies
 from dask_pkgsync.scheduler.rollout.node_steps import WAITS, NodeSteps
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from dask_pkgsync.model.clash import Clash
     from dask_pkgsync.model.reports.sync import NodeReport
+    from dask_pkgsync.model.resolutions.substitution import Substitution
     from dask_pkgsync.model.target import Target
     from dask_pkgsync.process.node_settings import NodeSettings
     from dask_pkgsync.scheduler.rollout.drain import Drain
@@ -136,7 +137,19 @@ class Rollout:
         waiting = [node.address for node in self.nodes.waiting()]
         details = {"failed": sorted(self.nodes.failures), "waiting": waiting, "owner": asked.owner}
         self.log_event({"action": "synced", "target": target.id, **details})
-        return SyncReport(target.id, self.nodes.ordered_reports(), monotonic() - started, steps)
+        return SyncReport(
+            target.id,
+            self.nodes.ordered_reports(),
+            monotonic() - started,
+            steps,
+            substitutions=self.substitutions,
+        )
+
+    @property
+    def substitutions(self) -> tuple[Substitution, ...]:
+        """What nodes of other platforms than the client's have in place of its packages, if there is a target."""
+        resolutions = self.steps.resolutions.on(self.target).resolutions if self.target else ()
+        return tuple(dict.fromkeys(row for one in resolutions for row in one.substitutions))
 
     async def _adopt(self, target: Target, restart: str) -> None:
         """Let new nodes start in the target, and bring all others to it."""
@@ -170,22 +183,22 @@ class Rollout:
     def _again(self, asked: Target) -> Target:
         """Return the present target as another client asks for it: its extra requirements are not resolved anew."""
         assert self.target is not None  # noqa: S101  # nodes can have changed only since they took one
-        return asked.with_environment(self.target.environment)
+        return replace(asked, environment=self.target.environment, has_extra=self.target.has_extra)
 
     async def _resolve(self, asked: Target) -> Target:
-        """Resolve the extra requirements to exact versions, and the extra conda packages, once for all nodes."""
+        """Resolve the extra requirements to exact versions, and the extra conda packages, once for all nodes.
+
+        Where the scheduler has another platform than the client, the extra requirements are resolved with all else,
+        once for each platform.
+        """
         if asked.policy.extra_conda:
             packages = await self._resolved(resolve_extra_conda, asked)
             conda = (*asked.environment.conda.values(), *packages)
             asked = asked.with_environment(asked.environment.with_conda(conda))
-        if not asked.policy.extra_requirements:
+        is_there = asked.environment.interpreter.same_platform(await asyncio.to_thread(this_interpreter))
+        if not asked.policy.extra_requirements or not is_there:
             return asked
-        environment = asked.environment
-        pins = await self._resolved(resolve_extra, asked)
-        pairs = (pin.split("==", 1) for pin in pins)
-        extra = [Distribution(name, version) for name, version in pairs if name not in environment.distributions]
-        extended = environment.with_distributions([*environment.distributions.values(), *extra])
-        return asked.with_environment(extended)
+        return asked.with_extra(await self._resolved(resolve_extra, asked))
 
     async def _resolved(
         self, resolve: Callable[[Target, NodeSettings], tuple[Resolved, ...]], asked: Target

@@ -1,0 +1,1 @@
+"""What the nodes of another platform get: the question to a resolver, its answer, and what differs from the client."""
