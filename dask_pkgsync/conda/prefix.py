@@ -20,6 +20,7 @@ from dask_pkgsync.cache import trees
 from dask_pkgsync.cache.trees import Tree
 from dask_pkgsync.cache.verified import VerifiedFiles
 from dask_pkgsync.conda.installer import CondaInstaller, Wanted
+from dask_pkgsync.conda.program import put
 from dask_pkgsync.conda.records import label, take_over
 from dask_pkgsync.conda.refusals import refuse_long_path, refuse_missing, refuse_unfit
 from dask_pkgsync.conda.verify import verify
@@ -293,14 +294,13 @@ class PrefixFiller:
 
 def _link(path: Path, to: Path) -> None:
     """Make a file appear in another place at once, as a link if the file system has links."""
-    to.parent.mkdir(parents=True, exist_ok=True)
-    aside = to.with_name(f"{os.getpid()}-{to.name}")
+    aside = to.parent.with_name(f"{os.getpid()}-{to.parent.name}-{to.name}")
     aside.unlink(missing_ok=True)
     try:
         aside.hardlink_to(path)
     except OSError:
         shutil.copyfile(path, aside)
-    aside.replace(to)
+    put(aside, to)
 
 
 def _write(path: Path, text: str) -> None:

@@ -191,7 +191,11 @@ class Program:
         if not path.exists():
             return False
         algorithm = {64: "sha256", 32: "md5"}[len(key)]
-        if wrong := differs(path, {algorithm: key}):
+        try:
+            wrong = differs(path, {algorithm: key})
+        except OSError:  # another process has unpacked it, or its disk is damaged
+            return False
+        if wrong:
             path.unlink(missing_ok=True)
         return not wrong
 
@@ -234,9 +238,8 @@ class Program:
         if not url:
             return "the channel was not asked"
         path = self.archives / package["places"][0]
-        aside = path.with_name(f"{os.getpid()}-{path.name}")
+        aside = self.archives / f"{os.getpid()}-{path.parent.name}-{path.name}"  # others may remove the directory
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             for pause in (*PAUSES, None):
                 wrong = await fetched(client, url, aside)
                 if not wrong or pause is None or url.startswith("file:") or _FINAL.search(wrong):
@@ -244,12 +247,25 @@ class Program:
                 await asyncio.sleep(pause)
             wrong = wrong or await asyncio.to_thread(differs, aside, record)
             if not wrong:
-                aside.replace(path)
+                put(aside, path)
         finally:
             aside.unlink(missing_ok=True)
         if _FULL.search(wrong):
             raise OSError(wrong)
         return wrong
+
+
+def put(aside: Path, path: Path) -> None:
+    """Rename an archive to its place, whose directory another process may remove that has unpacked the same archive."""
+    while True:
+        path.parent.mkdir(exist_ok=True)
+        try:
+            aside.replace(path)
+        except FileNotFoundError:
+            if not aside.exists():
+                raise
+        else:
+            return
 
 
 def host_of(url: str) -> tuple[str, int]:

@@ -356,20 +356,33 @@ def test_the_program_travels_with_the_source(tmp_path: Path) -> None:
 BUILD = """
 import sys
 from pathlib import Path
-sys.path[:0] = sys.argv[3:]
+sys.path[:0] = sys.argv[4:]
 from conda_prefixes import build, scanned
 from dask_pkgsync.cache.directory import open_cache
-print(build(scanned(Path(sys.argv[1])), open_cache(sys.argv[2])).reused)
+packages = [one for one in scanned(Path(sys.argv[1])) if one.name != sys.argv[3]]
+print(build(packages, open_cache(sys.argv[2])).reused)
 """
+
+
+def building(client: Path, cache: Cache, without: str = "") -> subprocess.Popen[str]:
+    """Begin to build a prefix of the client's packages in another process."""
+    places = [str(client), str(cache.root), without, str(SOURCE), str(Path(__file__).parents[1])]
+    return subprocess.Popen([sys.executable, "-c", BUILD, *places], stdout=subprocess.PIPE, text=True)
 
 
 def test_two_processes_build_one_prefix_once(client: Path, cache: Cache) -> None:
     """Who comes second waits, and uses what the first one has built."""
-    places = [str(client), str(cache.root), str(SOURCE), str(Path(__file__).parents[1])]
-    argv = [sys.executable, "-c", BUILD, *places]
-    running = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    running = [building(client, cache) for _ in range(2)]
     assert sorted(process.communicate(timeout=120)[0].strip() for process in running) == ["False", "True"]
     assert len(list(cache.layers.iterdir())) == 1
+
+
+def test_processes_build_different_prefixes_of_the_same_packages_at_once(client: Path, cache: Cache) -> None:
+    """They share the package cache, and what one of them has unpacked it may remove."""
+    running = [building(client, cache, without) for without in ("", "twins", "greeter", "libfoo")]
+    assert [process.communicate(timeout=120)[0].strip() for process in running] == ["False"] * 4
+    assert len(list(cache.layers.iterdir())) == 4
+    assert not list(cache.root.glob("conda/*/archives/*"))
 
 
 def fake_rattler(directory: Path, body: str) -> Path:
