@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -164,12 +165,12 @@ def test_conda_nodes_keep_what_they_have(tmp_path: Path, channel: Channel) -> No
     person.write({"helpers.py": "NUMBER = 1\n"}, "job")
     node = Venv(make_prefix(channel.url, tmp_path / "node", SPECS))
     before = node.listing()
-    with running(tmp_path, node, tmp_path / "cache", workers=1) as cluster:
+    activated = {"PATH": f"{node.root}/bin{os.pathsep}{os.environ['PATH']}", "FOO_HOME": f"{node.root}/share/foo"}
+    with running(tmp_path, node, tmp_path / "cache", workers=1, env=activated) as cluster:
         result = person.run(
             cluster,
             LOOK.replace('prefix = os.environ["CONDA_PREFIX"]', "prefix = sys.base_prefix")
             + "print(json.dumps({'report': synced(), 'there': everywhere(look)}))",
-            PATH=f"{node.root}/bin:/usr/bin:/bin",
         )
         assert result["report"]["ok"], result["report"]["text"]
         assert set(result["report"]["installed"]) >= {"six 1.16.0"}
