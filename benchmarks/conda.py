@@ -29,6 +29,7 @@ from dask_pkgsync.cache.verified import VerifiedFiles
 from dask_pkgsync.conda.records import Installed
 from dask_pkgsync.conda.verify import verify
 from dask_pkgsync.scanning.conda_files import record_path
+from dask_pkgsync.scanning.conda_meta import forget, prefix_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,6 +113,44 @@ def benchmark(scale: Scale) -> Iterator[Race]:
             {"one look at each file": "<= 2"},
             runs=9,
         )
+
+        records = _records(client, root / "many", scale.pick(300, 10))
+        site_packages = str(root / "many" / "lib" / "python3.0" / "site-packages")
+        size = sum(record.stat().st_size for record in records)
+        yield Race(
+            f"the records of {len(records)} conda packages ({size / 1e6:.0f} MB) scanned",
+            {"scanned": lambda: _scanned_anew(site_packages), "again": lambda: prefix_on([site_packages])},
+            {
+                "read, and parsed without their lists of files": lambda: [_needed(record) for record in records],
+                "read, and parsed": lambda: [json.loads(record.read_bytes()) for record in records],
+            },
+            {"read, and parsed without their lists of files": "<= 3"},
+            warm=True,
+        )
+
+
+def _records(client: Path, prefix: Path, number: int) -> list[Path]:
+    """Write records like those of a prefix, until there are so many; return their paths."""
+    (prefix / "conda-meta").mkdir(parents=True)
+    (prefix / "lib" / "python3.0" / "site-packages").mkdir(parents=True)
+    texts = [json.loads(path.read_text()) for path in sorted((client / "conda-meta").glob("*.json"))]
+    for index in range(number):
+        data = texts[index % len(texts)]
+        data = {**data, "name": f"{data['name']}-{index}"}
+        path = prefix / "conda-meta" / f"{data['name']}-{data['version']}-{data['build']}.json"
+        path.write_text(json.dumps(data, indent=2))
+    return sorted((prefix / "conda-meta").glob("*.json"))
+
+
+def _scanned_anew(site_packages: str) -> object:
+    forget()
+    return prefix_on([site_packages])
+
+
+def _needed(record: Path) -> object:
+    """Read a record, and parse what is needed of it: all but its two lists of files, which come last."""
+    text = record.read_bytes()
+    return json.loads(text[: text.index(b'\n  "files": [')].rstrip(b",") + b"}")
 
 
 if __name__ == "__main__":

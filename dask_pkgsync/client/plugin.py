@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from dataclasses import replace
 from itertools import chain
@@ -35,6 +36,7 @@ from dask_pkgsync.options.person import (
     with_imported_modules,
 )
 from dask_pkgsync.process.state import this_process
+from dask_pkgsync.scanning.conda_meta import with_sizes
 from dask_pkgsync.scanning.consistency import conflicts
 from dask_pkgsync.scanning.snapshot import Snapshot, missing_files, verified
 
@@ -112,6 +114,9 @@ class PackageSync(Registrable):
             raise PolicyError(
                 f"extra: {', '.join(policy.extra_conda)} can only be added to an environment of conda, and this is none"
             )
+        if is_scanned and snapshot.environment.conda:
+            path = [entry for entry in sys.path if isinstance(entry, str)]
+            snapshot = replace(snapshot, environment=with_sizes(snapshot.environment, path))
         self.snapshot = snapshot
         self.target = make_target(snapshot.environment, options)
         self.client = ""

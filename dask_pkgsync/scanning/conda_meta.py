@@ -21,11 +21,13 @@ from dask_pkgsync.model.text import printable
 from dask_pkgsync.model.wire.names import SHA256, canonical
 from dask_pkgsync.scanning.direct_url import without_credentials
 from dask_pkgsync.scanning.file_states import Remembered
+from dask_pkgsync.scanning.small_files import bytes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from dask_pkgsync.model.environments.distribution import Distribution
+    from dask_pkgsync.model.environments.environment import Environment
     from dask_pkgsync.scanning.file_states import Watch
 
 CONDA_META = "conda-meta"
@@ -34,17 +36,25 @@ AS_MODIFIED = "dask-pkgsync"
 """The key of a record that a node has written of a package whose files were modified on the client: how many, and the
 digest of its content."""
 _BYTES = re.compile(rb'"size_in_bytes": ?(\d+)')
-_BINARY = re.compile(rb'"file_mode": ?"binary",[^}]*?"prefix_placeholder": ?"([^"]*)"')
-_METADATA = re.compile(rb'"([^"]*/[^"/]+\.(?:dist-info/METADATA|egg-info(?:/PKG-INFO)?))"')
+_KEY = b'\n  "'
+"""How each key of a record begins."""
+_TAIL = 20_000
+"""Bytes of a record within which its second list of files ends."""
+_BINARY, _PLACEHOLDER = b'file_mode": "binary"', b'"prefix_placeholder": '
+_METADATA = (b'.dist-info/METADATA"', b'.egg-info"', b'.egg-info/PKG-INFO"')
+"""How the paths of the metadata of distributions end. They are searched as texts: a pattern takes 50 times as long."""
 _FILES = (b'\n  "files": [', b"\n  ]"), (b'\n  "paths_data": {', b"\n  }")
 """Where each list of files begins and ends in a record that is indented as all tools indent it."""
 _TOKEN = re.compile(r"/t/[^/]+(?=/)")
 """Matches the token in the URL of a channel (``/t/<token>/``)."""
+_PLAIN = re.compile(r"[A-Za-z0-9:/._+!-]{0,500}")
+"""Matches a channel or URL in which there is no place for credentials but that of a token."""
 _MAX_REQUIREMENTS = 2_000
 _TEXT = 500
 
 _LISTINGS: Remembered[tuple[str, ...]] = Remembered(limit=50)
 _READ: Remembered[Record | Fault] = Remembered(limit=5_000)
+_SIZES: Remembered[int] = Remembered(limit=5_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,11 +210,8 @@ def _prefix(root: str, names: Iterable[str]) -> CondaPrefix:
 
 def _read(path: str, watch: Watch) -> Record | Fault:
     """Read one record."""
-    watch.state(path)
     try:
-        with open(path, "rb") as file:  # noqa: PTH123
-            text = file.read()
-        return _parsed(path, text)
+        return _parsed(path, bytes_of(path, watch))
     except OSError as error:
         detail = f"cannot be read: {error.strerror}"
     except (ValueError, RecursionError):
@@ -221,28 +228,82 @@ def _name_of(path: str) -> str:
 
 def _parsed(path: str, text: bytes) -> Record:
     """Return what a record says; raise `ValueError` if it is none."""
-    short, lists = text, []
-    for begin, end in _FILES:
-        start = short.find(begin)
-        stop = short.find(end, start)
-        if start >= 0 and stop >= 0:
-            lists.append(short[start:stop])
-            short = short[:start] + begin + short[stop:]
-    data = json.loads(short)
+    places = _lists_in(text)
+    if places is None:  # not indented as usual: all of it is parsed
+        data = json.loads(text)
+        text = json.dumps(data).encode()
+        files = paths = (0, len(text))
+    else:
+        files, paths = places
+        (begin, end), (second, last) = sorted(places)
+        data = json.loads(text[:begin] + text[end:second] + text[last:])
     if not isinstance(data, dict):
         raise ValueError(path)  # noqa: TRY004  # it is caught with those of json
-    if len(lists) < len(_FILES):  # not indented as usual: all of it was parsed
-        lists = [json.dumps(data.get(key), indent=1).encode() for key in ("files", "paths_data")]
-    files = b"".join(lists)
-    metadata = {found.decode("utf-8", "replace") for found in _METADATA.findall(files)}
-    placeholders = map(len, _BINARY.findall(files)) if b'"binary"' in files else ()
-    package = replace(
-        package_of(data),
-        installed_size=sum(map(int, _BYTES.findall(files))),
-        placeholder=min(placeholders, default=0),
+    found = {place for end_of_path in _METADATA for place in _paths_with(text, end_of_path, *files)}
+    package = replace(package_of(data), placeholder=min(_placeholders(text, *paths), default=0))
+    metadata = (place.removesuffix("/METADATA").removesuffix("/PKG-INFO") for place in found)
+    return Record(package, tuple(sorted(metadata)), path)
+
+
+def _lists_in(text: bytes) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """Return where the insides of the two lists of files are in a record; None if it is not indented as usual."""
+    (begin, end), (begin_paths, end_paths) = _FILES
+    start, start_paths = text.find(begin) + len(begin), text.find(begin_paths) + len(begin_paths)
+    if start < len(begin) or start_paths < len(begin_paths):
+        return None
+    stop = text.find(end, start)
+    window = max(start_paths, len(text) - _TAIL)  # nothing long comes behind the second list
+    stop_paths = text.find(end_paths, window)
+    is_usual = start <= stop < start_paths <= stop_paths or start_paths <= stop_paths < start <= stop
+    return ((start, stop), (start_paths, stop_paths)) if is_usual and text.find(_KEY, window, stop_paths) < 0 else None
+
+
+def _paths_with(text: bytes, end: bytes, start: int, stop: int) -> Iterator[str]:
+    """Yield the paths in a part of a record that end so."""
+    position = text.find(end, start, stop)
+    while position >= 0:
+        yield text[text.rfind(b'"', start, position) + 1 : position + len(end) - 1].decode("utf-8", "replace")
+        position = text.find(end, position + len(end), stop)
+
+
+def _placeholders(text: bytes, start: int, stop: int) -> Iterator[int]:
+    """Yield the length of the placeholder of each program or library in a part of a record."""
+    position = text.find(_BINARY, start, stop)
+    while position >= 0:
+        begin, end = text.rfind(b"{", start, position), text.find(b"}", position, stop)
+        found = text.find(_PLACEHOLDER, begin, end)
+        if found >= 0:
+            begin = text.find(b'"', found + len(_PLACEHOLDER)) + 1
+            yield text.find(b'"', begin) - begin
+        position = text.find(_BINARY, position + 1, stop)
+
+
+def with_sizes(environment: Environment, path: Sequence[str]) -> Environment:
+    """Return an environment in which the conda packages say how large they are; a scan has no need for that.
+
+    Parameters
+    ----------
+    environment : Environment
+        The result of a scan of this machine.
+    path : sequence of str
+        The search path that was scanned.
+    """
+    prefix = prefix_on(path)
+    sizes = (
+        {one.package.name: _SIZES.of(one.path, partial(_size_in, one.path)) for one in prefix.records} if prefix else {}
     )
-    return Record(package, tuple(sorted(path.removesuffix("/METADATA").removesuffix("/PKG-INFO") for path in metadata)),
-                  path)  # fmt: skip
+    conda = environment.conda.values()
+    return environment.with_conda(replace(one, installed_size=sizes.get(one.name, 0)) for one in conda)
+
+
+def _size_in(path: str, watch: Watch) -> int:
+    """Return the bytes of the files that a record lists."""
+    watch.state(path)
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            return sum(map(int, _BYTES.findall(file.read())))
+    except OSError:
+        return 0
 
 
 def package_of(data: dict[str, Any]) -> CondaPackage:
@@ -284,7 +345,10 @@ def _modified(value: object) -> tuple[int, str]:
 
 def _place(value: object) -> str:
     """Return the name or URL of a channel, or the URL of a package, without user, password and token."""
-    return printable(without_credentials(_TOKEN.sub("", str(value or ""))))[: 4 * _TEXT]
+    text = str(value or "")
+    if _PLAIN.fullmatch(text) and "/t/" not in text:
+        return text
+    return printable(without_credentials(_TOKEN.sub("", text)))[: 4 * _TEXT]
 
 
 def _whole(value: object) -> int:
@@ -294,3 +358,9 @@ def _whole(value: object) -> int:
 def _texts(value: object) -> Iterator[str]:
     if isinstance(value, list):
         yield from (printable(text)[:_TEXT] for text in value[:_MAX_REQUIREMENTS] if isinstance(text, str))
+
+
+def forget() -> None:
+    """Forget what was read of all prefixes, for measurements."""
+    _LISTINGS.forget()
+    _READ.forget()

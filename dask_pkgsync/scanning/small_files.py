@@ -30,15 +30,29 @@ def text_of(path: str, watch: Watch | None = None) -> str:
         The state of the file is noted in it, if there is one.
     """
     try:
-        descriptor = os.open(path, _READ)
+        return bytes_of(path, watch).decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
+
+
+def bytes_of(path: str, watch: Watch | None = None) -> bytes:
+    """Return the content of a file.
+
+    Parameters
+    ----------
+    path : str
+    watch : Watch, optional
+        The state of the file is noted in it.
+    """
+    descriptor = os.open(path, _READ)
     try:
+        facts = os.fstat(descriptor)
         if watch is not None:
-            watch.note(path, os.fstat(descriptor))
-        content = chunk = os.read(descriptor, _CHUNK)
-        while len(chunk) == _CHUNK:
-            content += (chunk := os.read(descriptor, _CHUNK))
+            watch.note(path, facts)
+        size = max(facts.st_size + 1, _CHUNK)
+        content = chunk = os.read(descriptor, size)
+        while len(chunk) == size:
+            content += (chunk := os.read(descriptor, size))
     finally:
         os.close(descriptor)
-    return content.decode("utf-8", "replace")
+    return content

@@ -10,6 +10,7 @@ import pytest
 
 from dask_pkgsync.model.environments.environment import Environment
 from dask_pkgsync.model.environments.origin import FromConda, FromIndex
+from dask_pkgsync.scanning.conda_meta import with_sizes
 from dask_pkgsync.scanning.installed import scan_installed
 
 if TYPE_CHECKING:
@@ -93,7 +94,10 @@ def test_a_package_without_python_is_found(prefix: Prefix) -> None:
     prefix.record("libfoo", "2.1", "h1_0", [library, text], depends=depends, size=77, build_number=3, noarch="generic")
     found = prefix.scan().conda["libfoo"]
     assert (found.version, found.build, found.build_number, found.noarch) == ("2.1", "h1_0", 3, "generic")
-    assert (found.size, found.installed_size, found.placeholder) == (77, 8, 80)
+    assert (found.size, found.placeholder) == (77, 80)
+    counted = with_sizes(prefix.scan(), [str(prefix.root / SITE)])
+    assert counted == prefix.scan(), "sizes are counted for a sync, and tell no environments apart"
+    assert counted.conda["libfoo"].installed_size == 8
     assert found.depends == tuple(depends)
     assert found.distributions == ()
 

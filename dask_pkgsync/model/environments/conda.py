@@ -7,7 +7,7 @@ archive identifies a package: the same archive from a mirror is the same package
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.model.errors import MessageError
@@ -60,8 +60,8 @@ class CondaPackage:
     """Of the package ``python``: its directory of distributions, relative to the prefix, where the record says it."""
     distributions: tuple[str, ...] = ()
     """Canonical names of the distributions in it, sorted; empty if it holds none."""
-    installed_size: int = 0
-    """Bytes of its files in the prefix."""
+    installed_size: int = field(default=0, compare=False)
+    """Bytes of its files in the prefix; 0 if they were not counted."""
     placeholder: int = 0
     """Length in bytes of the shortest prefix that its programs and libraries leave room for: the path of a prefix that
     is longer cannot be written into them. 0 if there is no limit."""
