@@ -234,11 +234,14 @@ class Filler:
         return found
 
     def _link(self, environment: Path) -> dict[str, Listed]:
-        """Link the wheels that uv has unpacked in its cache, in the client's builds; return what is installed then."""
+        """Link the wheels that uv has unpacked in its cache, in the client's builds; return what is installed then.
+
+        Where a lock file names files by their hashes, the installer compares these: an unpacked wheel has none.
+        """
         wanted = {
             step.name: step.content
             for name, step in self.held.items()
-            if step.content and name not in self.wheels and step.name not in self.other_builds
+            if step.content and not step.hashes and name not in self.wheels and step.name not in self.other_builds
         }
         if self._uv_cache is None or not wanted:
             return {}

@@ -130,9 +130,10 @@ SCHEMES = {
 
 def fits(wheel: UnpackedWheel) -> bool:
     """Whether this interpreter can use a wheel, by the tags in its WHEEL (PEP 425)."""
-    tags = re.findall(
-        r"^Tag:\s*(\S+)\s*$", small_files.text_of(f"{wheel.root}/{wheel.stem}.dist-info/WHEEL"), re.MULTILINE
-    )
+    text = ""
+    with suppress(OSError):
+        text = small_files.text_of(f"{wheel.root}/{wheel.stem}.dist-info/WHEEL")
+    tags = re.findall(r"^Tag:\s*(\S+)\s*$", text, re.MULTILINE)
     return "py3-none-any" in tags or any(not _supported().isdisjoint(parse_tag(tag)) for tag in tags)
 
 

@@ -26,6 +26,7 @@ from dask_pkgsync.layers.verify import verify
 from dask_pkgsync.model.indexes import Indexes
 from dask_pkgsync.model.plan import Install, Plan
 from dask_pkgsync.model.record import recorded
+from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.scanning.installed import scan_installed, this_interpreter
 from dask_pkgsync.scanning.records import listed
 
@@ -301,3 +302,12 @@ def test_what_cannot_be_linked_is_installed(tmp_path: Path, index: Index) -> Non
     layer = node.build(Install("three", "1.0", content=content))
     assert node.calls > 1
     assert node.content(layer, "three") == content
+
+
+def test_a_file_that_a_lock_file_names_by_its_hash_is_not_linked(tmp_path: Path, index: Index) -> None:
+    """The installer compares the hash; what is unpacked has none."""
+    node = Node(tmp_path, index)
+    content = node.content(node.build(Install("one", "1.0")), "one")
+    with pytest.raises(LayerError, match="one"):
+        node.build(Install("one", "1.0", content=content, hashes=("0" * 64,)))
+    assert node.calls > 1
