@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dask_pkgsync.cache.directory import open_cache
+from dask_pkgsync.conda.lock_files import is_conda_lock, read_conda_lock
 from dask_pkgsync.model.errors import PolicyError
 from dask_pkgsync.model.lockfiles.lockfile import unpinned
 from dask_pkgsync.model.lockfiles.pin import Choice
-from dask_pkgsync.options.definitions import person
-from dask_pkgsync.options.values import chosen
+from dask_pkgsync.options.definitions import node, person
+from dask_pkgsync.options.values import chosen, read
 from dask_pkgsync.scanning.lock_file import read_lock
 from dask_pkgsync.wheels.lock_export import exported
 
@@ -26,7 +28,10 @@ def locked_environment(path: str, options: Options) -> Environment:
         If it cannot be read, does not cover this platform, or has not the groups and extras that the options choose.
     """
     groups, extras = (chosen(option, options) or () for option in (person.LOCK_GROUPS, person.LOCK_EXTRAS))
-    return read_lock(path, Choice(tuple(groups), tuple(extras)), exported)
+    choice = Choice(tuple(groups), tuple(extras))
+    if is_conda_lock(path):
+        return read_conda_lock(path, choice, open_cache(read(node.CACHE_DIRECTORY), programs=False))
+    return read_lock(path, choice, exported)
 
 
 def refuse_unpinned(path: str, environment: Environment) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import dask_pkgsync as pkgsync
 from dask_pkgsync.model.policy import CRITICAL
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_a_lock_file_is_an_environment(tmp_path: Path) -> None:
