@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dask_pkgsync.cli.arguments import flags, take_modules
 from dask_pkgsync.cli.environments import environment_of, this_snapshot
+from dask_pkgsync.model.lockfiles.writing import FORMATS
+
+if TYPE_CHECKING:
+    from dask_pkgsync.model.environments.environment import Environment
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print the environment as JSON, which `compare` reads.")
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    help="Print the environment as a file of another tool, or as JSON, which `compare` and `sync --environment` read.",
+)
 @click.option(
     "--files",
     is_flag=True,
@@ -26,7 +36,16 @@ from dask_pkgsync.cli.environments import environment_of, this_snapshot
 )
 @flags("scan")
 @click.argument("python", required=False, type=click.Path(exists=True, dir_okay=False))
-def scan(python: str | None, *, as_json: bool, files: bool, verify: bool, platform: str | None, **given: Any) -> None:
+def scan(
+    python: str | None,
+    *,
+    as_json: bool,
+    form: str | None,
+    files: bool,
+    verify: bool,
+    platform: str | None,
+    **given: Any,
+) -> None:
     """List the packages of this Python environment, or of that of another interpreter with the path PYTHON."""
     if files and python:
         raise click.UsageError("--files works for this environment only: leave PYTHON out.")
@@ -48,4 +67,17 @@ def scan(python: str | None, *, as_json: bool, files: bool, verify: bool, platfo
         found = foreseen(environment, platform, {})
         click.echo(found.environment.to_json() if as_json else foreseen_page(found))
         return
+    if form is not None and not as_json:
+        _print(environment, form)
+        return
     click.echo(environment.to_json() if as_json else scan_page(environment))
+
+
+def _print(environment: Environment, form: str) -> None:
+    """Print an environment in a format, and on standard error what the format cannot hold."""
+    from dask_pkgsync.options.lock_file import written
+
+    found = written(environment, form)
+    click.echo(found.text, nl=False)
+    for line in found.left_out:
+        click.echo(f"not in it: {line}", err=True)

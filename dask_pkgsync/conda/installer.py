@@ -131,6 +131,30 @@ class CondaInstaller:
         solved = self._asked(request, "resolve").get("solved")
         return solved if isinstance(solved, list) else []
 
+    def read_lock(self, path: Path, environment: str, work: Path) -> dict[str, Any]:
+        """Return what a lock file of pixi or conda-lock has for this platform in one of its environments. Blocks.
+
+        Parameters
+        ----------
+        path : Path
+        environment : str
+            For example ``default``.
+        work : Path
+            A directory for temporary files.
+
+        Returns
+        -------
+        dict
+            ``environments``, all their names; ``subdir``, the name of this platform; if the environment is there:
+            ``platforms``, all that it has; ``conda``, records; ``pypi``, names, versions and digests.
+
+        Raises
+        ------
+        LayerError
+            If py-rattler cannot read the file.
+        """
+        return self._asked({**self._request((), work), "lock": str(path), "environment": environment})
+
     def _asked(self, request: dict[str, Any], step: str = "install") -> dict[str, Any]:
         """Let the program answer a request."""
         work = Path(request["work"])

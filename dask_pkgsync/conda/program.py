@@ -44,7 +44,8 @@ class Program:
         ``work``, ``cache``, ``archives``, ``prefix`` and ``final`` are directories, and ``packages`` is what to
         install. Each has its ``record`` as conda writes it, the ``places`` in which its archive may be, relative to
         ``archives``, the ``url`` of the archive (empty if the channel may not be asked), and its ``installed-size`` in
-        bytes. With ``specs`` and ``channels``, nothing is installed: the packages are what has to stay as it is.
+        bytes. With ``specs`` and ``channels``, nothing is installed: the packages are what has to stay as it is. With
+        ``lock``, the path of a lock file, one ``environment`` of it is read.
     """
 
     def __init__(self, request: dict[str, Any]) -> None:
@@ -131,6 +132,20 @@ class Program:
             **noarch,
             **digests,
         }
+
+    def locked(self) -> None:
+        """Read a lock file of pixi or conda-lock: the packages of one of its environments for this platform."""
+        environments = dict(self.rattler.LockFile.from_path(Path(self.request["lock"])).environments())
+        subdir = str(self.rattler.Subdir.current())
+        self.answer |= {"subdir": subdir, "environments": sorted(environments)}
+        if (chosen := environments.get(self.request["environment"])) is None:
+            return
+        records, pypi = chosen.conda_repodata_records(), chosen.pypi_packages()
+        self.answer["platforms"] = sorted({*records, *pypi})
+        self.answer["conda"] = [self.described(record) for record in records.get(subdir, [])]
+        self.answer["pypi"] = [
+            {"name": one.name, "version": str(one.version), "sha256": sha256_of(one)} for one in pypi.get(subdir, [])
+        ]
 
     def virtual(self) -> dict[str, list[str]]:
         """Return version and build of each virtual package of this machine, by name."""
@@ -268,6 +283,15 @@ def put(aside: Path, path: Path) -> None:
             return
 
 
+def sha256_of(package: Any) -> str:
+    """Return the digest of a locked package of pip; empty if the lock file has none."""
+    try:
+        digest = package.hashes.sha256
+    except AttributeError:  # py-rattler 0.28, of a package without hashes
+        return ""
+    return digest.hex() if digest else ""
+
+
 def host_of(url: str) -> tuple[str, int]:
     """Return host and port of a URL that is asked without a proxy; an empty host for all others."""
     from urllib.parse import urlsplit
@@ -332,7 +356,10 @@ def main(request: str, answer: str) -> None:
     sys.path.append(asked["tool"])
     program = Program(asked)
     try:
-        asyncio.run(program.solve() if "specs" in asked else program.run())
+        if "lock" in asked:
+            program.locked()
+        else:
+            asyncio.run(program.solve() if "specs" in asked else program.run())
     except Exception as error:  # noqa: BLE001  # whoever asked tells of it
         program.answer["failed"] = str(error) or type(error).__name__
     aside = Path(f"{answer}.new")

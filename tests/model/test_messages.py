@@ -36,6 +36,7 @@ from dask_pkgsync.model.environments.origin import FromModules
 from dask_pkgsync.model.errors import MessageError, PolicyError
 from dask_pkgsync.model.policy import Policy, policy_from_wire, policy_to_wire
 from dask_pkgsync.model.reports.failure import NodeFailure, failure_from_wire, failure_to_wire
+from dask_pkgsync.model.resolutions.resolution import resolution_from_wire
 from dask_pkgsync.model.target import Target, target_from_wire, target_to_wire
 from dask_pkgsync.model.text import printable
 from dask_pkgsync.model.wire import fields
@@ -74,6 +75,7 @@ READERS: list[Callable[[object], object]] = [
     environment_from_wire,
     policy_from_wire,
     target_from_wire,
+    resolution_from_wire,
     failure_from_wire,
     blob_from_wire,
 ]

@@ -53,6 +53,8 @@ from dask_pkgsync.model.reports.sync import (
 )
 from dask_pkgsync.model.reports.verdict import OUTCOMES as VERDICTS
 from dask_pkgsync.model.reports.verdict import Verdict, verdict_from_wire, verdict_to_wire
+from dask_pkgsync.model.resolutions.substitution import KINDS as SUBSTITUTIONS
+from dask_pkgsync.model.resolutions.substitution import Substitution
 from dask_pkgsync.model.wire.fields import MAX_LONG_TEXT, MAX_TEXT, Field
 from dask_pkgsync.model.wire.texts import one_line, sendable, several_lines
 
@@ -66,6 +68,9 @@ characters = st.one_of(
 any_text = st.builds(lambda text, times: text * times, st.text(characters, max_size=20), st.sampled_from([1, 1, 3_000]))
 numbers = st.floats(0, 1e6)
 clashes = st.builds(Clash, st.just("six"), st.just("seven"), any_text, st.integers(0, 10))
+substitutions = st.builds(
+    Substitution, any_text, any_text, any_text, any_text, any_text, st.sampled_from(SUBSTITUTIONS)
+)
 rows = st.builds(Difference, any_text, st.sampled_from(Level), any_text, any_text, any_text)
 comparisons = st.builds(Comparison, st.lists(rows, max_size=2).map(tuple), any_text, any_text)
 
@@ -79,6 +84,7 @@ BY_ANNOTATION: dict[str, st.SearchStrategy[Any]] = {
     "StepState": st.sampled_from(STATES),
     "Comparison": comparisons,
     "tuple[Clash, ...]": st.lists(clashes, max_size=2).map(tuple),
+    "tuple[Substitution, ...]": st.lists(substitutions, max_size=2).map(tuple),
 }
 
 

@@ -21,8 +21,8 @@ TARGET = Option(
     Whose.SCHEDULER,
     "The environment that nodes and clients must match (mode `enforce`), or are compared with (mode `warn`).",
     "`scheduler`, which is the default in these modes: the environment of the scheduler's own interpreter. Or the path "
-    "of a file on the scheduler: `requirements.txt` with pins, `pylock.toml`, `uv.lock`, `poetry.lock`, or what `dask "
-    "pkgsync scan --json` writes.",
+    "of a file on the scheduler: a lock file such as `requirements.txt` with pins, `pylock.toml`, `uv.lock`, "
+    "`poetry.lock`, `Pipfile.lock` or `pixi.lock`, or what `dask pkgsync scan --json` writes.",
     default=None,
     page="shared-clusters.md#modes",
 )

@@ -33,8 +33,10 @@ class Resolutions:
 
     def on(self, target: Target) -> Target:
         """Return a target with what is known of it; the same object, as long as nothing more is known."""
-        known = tuple(one for (name, _), one in self.kept.items() if name == target.id)
-        if known == target.resolutions:
+        own = {platform_of(one.environment.interpreter): one for one in target.resolutions}
+        kept = {platform: one for (name, platform), one in self.kept.items() if name == target.id}
+        known = tuple({**kept, **own}.values())
+        if len(known) == len(target.resolutions):
             return target
         if self.last is None or self.last[0] is not target or self.last[1].resolutions != known:
             self.last = target, replace(target, resolutions=known)
