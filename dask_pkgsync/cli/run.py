@@ -65,10 +65,10 @@ def _of_file(path: str, python: str, command: Sequence[str]) -> Whole:
     """Make the environment that a file says, and remember where it is."""
     from dask_pkgsync.model.lockfiles.lockfile import unpinned
     from dask_pkgsync.model.target import Target
+    from dask_pkgsync.options.lock_file import locked_environment_for
     from dask_pkgsync.process.recalled import remember
-    from dask_pkgsync.scanning.lock_file import read_lock_for
 
-    environment, files = read_lock_for(path, _interpreter(python))
+    environment, files = locked_environment_for(path, _interpreter(python))
     target, settings = Target(environment, _policy()), _settings()
     whole = _made(target, settings, _no_client, command, path)
     remember(path, python, files, whole, settings, has_dask=not unpinned(environment))

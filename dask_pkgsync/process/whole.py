@@ -87,6 +87,7 @@ def whole_environment(target: Target, settings: NodeSettings, fetch: Fetch) -> W
         foundation = prefix_foundation(prefix, target, cache, settings, fetch)
     else:
         foundation = interpreter_foundation(target, cache, settings, fetch)
+    target = target.at(foundation.base.environment.interpreter)
     plan = make_plan(foundation.base.environment, target.environment, target.policy)
     prepared = in_front_of(foundation, plan if prefix.packages else plan.completed(), cache, target, settings, fetch)
     assert prepared.layer is not None  # noqa: S101  # there is always one in front of a foundation

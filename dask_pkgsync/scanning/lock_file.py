@@ -62,7 +62,7 @@ def read_lock(path: str, choice: Choice = EVERYTHING, export: Export = no_export
 
 
 def read_lock_for(
-    path: str, interpreter: Interpreter, export: Export = no_export
+    path: str, interpreter: Interpreter, choice: Choice = EVERYTHING, export: Export = no_export
 ) -> tuple[Environment, tuple[str, ...]]:
     """Return the environment that a lock file pins for an interpreter, and the paths of all files that say so.
 
@@ -73,7 +73,7 @@ def read_lock_for(
     """
     files, text, tags = [str(Path(path).expanduser())], _read(path), tags_of(interpreter)
     check_python(path, text, interpreter)
-    if Path(path).name == "uv.lock" and (pylock := export(Path(path).expanduser(), EVERYTHING)) is not None:
+    if Path(path).name == "uv.lock" and (pylock := export(Path(path).expanduser(), choice)) is not None:
         return environment_from_pylock(path, pylock, interpreter, tags), tuple(files)
 
     def include(name: str, inner: str) -> tuple[str, str]:
@@ -81,7 +81,8 @@ def read_lock_for(
         files.append(found)
         return found, content
 
-    return environment_from_lock(path, text, interpreter, include, tags=frozenset(tags)), tuple(files)
+    found = environment_from_lock(path, text, interpreter, include, choice=choice, tags=frozenset(tags))
+    return found, tuple(files)
 
 
 def text_of(data: bytes) -> str:
