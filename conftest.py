@@ -86,6 +86,18 @@ def conda_channel(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> C
 
 
 @pytest.fixture(scope="session")
+def packed_interpreter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the archive of the interpreter below this environment, as a client sends it."""
+    from dask_pkgsync.cache.directory import open_cache
+    from dask_pkgsync.interpreters.packing import InterpreterPacker
+    from dask_pkgsync.model.blobs import request_for_interpreter
+    from dask_pkgsync.scanning.installed import this_interpreter
+
+    cache = open_cache(str(tmp_path_factory.mktemp("packed")))
+    return InterpreterPacker(this_interpreter(), cache).pack(request_for_interpreter(this_interpreter()))[1]
+
+
+@pytest.fixture(scope="session")
 def base_environment(venvs: Venvs) -> Environment:
     """Return what the nodes have."""
     return venvs.base().environment()

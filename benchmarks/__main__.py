@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
 NAMES = (
     *("scan", "environments", "handshakes", "startup", "restarts", "layers", "sync", "local_code", "gate"),
-    "platforms",
-    *("conda", "conda_archives", "memory", "fuzz"),
+    *("platforms", "run", "conda", "conda_archives", "memory", "fuzz"),
 )
 """The modules, the quickest first. Each has a function ``benchmark``, which yields what is to be timed, or was."""
 

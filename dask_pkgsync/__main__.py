@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from dask_pkgsync.cli.group import pkgsync
+from dask_pkgsync.cli.start import main
 
-pkgsync(prog_name="python -m dask_pkgsync")
+main(prog_name="python -m dask_pkgsync")

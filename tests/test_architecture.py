@@ -15,7 +15,7 @@ import dask_pkgsync
 PACKAGE = Path(dask_pkgsync.__file__).parent
 ROOMS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists())
 FROM_BELOW = (
-    *("model", "cache", "scanning", "installers", "wheels", "layers", "conda", "process"),
+    *("model", "cache", "scanning", "installers", "wheels", "interpreters", "layers", "conda", "process"),
     *("display", "options", "carry", "node", "scheduler", "client", "demo", "cli"),
 )
 """A room imports none that stands after it."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import psutil
 
 from dask_pkgsync.cache import trees
-from dask_pkgsync.cache.directory import MARKER
 from dask_pkgsync.cache.host import this_host
+from dask_pkgsync.cache.marker import MARKER
 from dask_pkgsync.model.reports.failure import LayerError
 
 if TYPE_CHECKING:

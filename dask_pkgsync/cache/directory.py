@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import tempfile
 import uuid
@@ -12,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import locket
-import psutil
 
 from dask_pkgsync.cache import trees
-from dask_pkgsync.cache.host import this_host, this_platform
-from dask_pkgsync.cache.leases import is_held, lock_lease, unlock_lease
+from dask_pkgsync.cache.host import this_host
+from dask_pkgsync.cache.leases import end_lease, is_held, take_lease
+from dask_pkgsync.cache.machine import this_platform
 from dask_pkgsync.cache.place import planted, runs_programs, shared
 from dask_pkgsync.model.reports.failure import LayerError
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
 SLOTS = 16
 """The most processes of a host that build in a directory whose path returns; more of them each make a new one."""
-MARKER = "pkgsync-layer.json"
-"""File with the facts about a layer; it is written last, just before the layer is renamed into place."""
 
 
 @dataclass(frozen=True)
@@ -147,22 +144,12 @@ class Cache:
 
     def lease(self, digest: str) -> None:
         """Record that this process uses a layer or blob, so that no process removes it."""
-        directory = self.leases / digest
-        directory.mkdir(parents=True, exist_ok=True)
-        process = psutil.Process()
-        holder = {"host": this_host(), "pid": process.pid, "created": process.create_time()}
-        path = directory / f"{this_host()}-{process.pid}.json"
-        aside = self.aside("lease")  # written aside: a half-written lease would count as that of a dead process
-        aside.write_text(json.dumps(holder))
-        aside.replace(path)
-        lock_lease(path)
+        take_lease(str(self.leases), str(self.building), digest)
 
     def end_leases(self, digests: Iterable[str]) -> None:
         """Record that this process no longer uses these layers or blobs."""
         for digest in digests:
-            path = self.leases / digest / f"{this_host()}-{os.getpid()}.json"
-            path.unlink(missing_ok=True)
-            unlock_lease(path)
+            end_lease(self.leases / digest / f"{this_host()}-{os.getpid()}.json")
 
     def is_leased(self, digest: str, max_age: float) -> bool:
         """Whether a living process uses a layer or blob.

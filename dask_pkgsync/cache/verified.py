@@ -18,7 +18,7 @@ import contextlib
 from time import time_ns
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.cache.host import this_boot
+from dask_pkgsync.cache.machine import this_boot
 
 if TYPE_CHECKING:
     import os

@@ -31,9 +31,13 @@ def flags(command: str) -> Decorator:
 
 def address_argument(command: Command) -> Command:
     """Add to a command the address of the scheduler, and the flags for TLS files that Dask's own commands have."""
+    return click.argument("address")(tls_options(command))
+
+
+def tls_options(command: Command) -> Command:
+    """Add to a command the flags for TLS files that Dask's own commands have."""
     return _all(
         (
-            click.argument("address"),
             click.option("--tls-ca-file", type=_PEM_FILE, help="CA certificates, in PEM format."),
             click.option("--tls-cert", type=_PEM_FILE, help="Certificate of this client, in PEM format."),
             click.option("--tls-key", type=_PEM_FILE, help="Private key of this client, in PEM format."),

@@ -14,7 +14,7 @@ import click
 
 from dask_pkgsync.version import __version__
 
-COMMANDS = ("check", "compare", "demo", "release", "scan", "status", "sync")
+COMMANDS = ("check", "compare", "demo", "release", "run", "scan", "status", "sync")
 """The names of the commands. Each is a module in this package that defines a command of the same name."""
 
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from dask_pkgsync.cache import trees
 from dask_pkgsync.cache.trees import Tree
 from dask_pkgsync.cache.verified import VerifiedFiles
+from dask_pkgsync.interpreters.below import interpreter_below
 from dask_pkgsync.layers.clashes import clashes
-from dask_pkgsync.layers.environment import interpreter_below
 from dask_pkgsync.layers.fill import FROM_INDEX, Filler
 from dask_pkgsync.layers.layer import BASE_LINK, OTHER_BUILDS, Layer, layer_digest, link_to
-from dask_pkgsync.layers.layout import SITE_PACKAGES
+from dask_pkgsync.layers.layout import site_packages_in
 from dask_pkgsync.layers.leaks import find_leak, loose_names
 from dask_pkgsync.layers.prefix_data import link_data
 from dask_pkgsync.layers.publication import (
@@ -104,7 +104,7 @@ def _built(
     aside: Path,
 ) -> Layer:
     built, final = aside / _name_aside(base), cache.layers / digest
-    layer = Layer(digest, built, plan.complete, plan.pins, whole=base.whole)
+    layer = Layer(digest, built, plan.complete, plan.pins, whole=base.whole, library=base.library)
     filler = Filler(plan, base, installer, sources, timeout, cache.uv)
 
     def fill() -> _Filled | str:
@@ -153,7 +153,7 @@ def _filled(layer: Layer, filler: Filler, cache: Cache, final: Path) -> _Filled 
     link_data(layer, base, distributions)
     tree, verified = Tree(str(layer.root), filler.looked_at), VerifiedFiles(cache)
     try:
-        size = verify(tree, SITE_PACKAGES, distributions, plan.pins, verified)
+        size = verify(tree, site_packages_in(base.library), distributions, plan.pins, verified)
     finally:
         verified.save()
     return _Filled(tree, distributions, notes, size)

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from packaging.tags import sys_tags
 from packaging.utils import parse_wheel_filename
 
 from dask_pkgsync.layers.environment import make_environment
-from dask_pkgsync.layers.layout import SITE_PACKAGES
+from dask_pkgsync.layers.layout import site_packages_in
 from dask_pkgsync.layers.linking import Linker, NotLinkedError
 from dask_pkgsync.layers.unpacked import find_unpacked, fits
 from dask_pkgsync.model.blobs import BlobRequest
@@ -26,6 +25,7 @@ from dask_pkgsync.model.record import entry_of, text_of
 from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.scanning.direct_url import direct_url_of
 from dask_pkgsync.scanning.records import entries, installed, listed
+from dask_pkgsync.scanning.tags import tags_of
 from dask_pkgsync.scanning.wheel_tag import wheel_tag
 from dask_pkgsync.wheels.inspection import inspect
 from dask_pkgsync.wheels.repack import repack
@@ -229,7 +229,7 @@ class Filler:
             environment, requirements, final=final, timeout=self.timeout, indexes=indexes
         ):
             return None
-        found = {**listed(environment / SITE_PACKAGES), **linked}
+        found = {**listed(environment / site_packages_in(self.base.library)), **linked}
         self._write_origins(found)
         return found
 
@@ -301,11 +301,12 @@ class Filler:
         except WheelError as error:
             raise LayerError("receive", f"{error.package}: {error.problem}", advice=error.advice) from None
         _, _, _, tags = parse_wheel_filename(path.name)
-        if tags.isdisjoint(sys_tags()):
+        own = tags_of(self.base.environment.interpreter)
+        if tags.isdisjoint(own):
             raise ForeignPlatformError(
                 "install",
                 f"the client's {request.name} {request.version} is built for {', '.join(sorted(map(str, tags))[:3])}, "
-                f"and this node is {next(sys_tags())}",
+                f"and this node is {own[0]}",
                 advice=f"Publish a wheel for the node's platform, or name {request.name} in ignore.",
                 packages=(f"{request.name}=={request.version}",),
             )

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.cache.directory import MARKER
-from dask_pkgsync.layers.layout import VirtualEnvironment
+from dask_pkgsync.cache.marker import MARKER
+from dask_pkgsync.layers.layout import LIBRARY, VirtualEnvironment, library_of
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.plan import pin
 from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.scanning.records import dist_infos
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from dask_pkgsync.model.clash import Clash
@@ -29,6 +30,7 @@ FORMAT = 6
 BASE_LINK = "zzz_dask_pkgsync_base.pth"
 """The .pth file of a delta that adds the base behind the layer; its name makes Python read it last."""
 
+_LIBRARY = re.compile(r"[a-z]+[0-9.]+t?")
 
 OTHER_BUILDS = "other-builds"
 """The key in a layer's marker of the names of those distributions that it has in another build than the client, because
@@ -46,6 +48,13 @@ class Base:
     environment: Environment
     whole: str = ""
     """Directory of the prefix that takes the place of the node's own environment; empty if it is that."""
+    variables: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Environment variables that its interpreter needs to start."""
+
+    @property
+    def library(self) -> str:
+        """The directory in ``lib`` that holds the site-packages of environments of its interpreter."""
+        return library_of(self.environment.interpreter)
 
     @property
     def prefix(self) -> Path:
@@ -80,7 +89,9 @@ class Layer(VirtualEnvironment):
     """Files that had been replaced or added when earlier ones of this digest were set aside, relative to ``root``."""
     whole: str = ""
     """Directory of the prefix whose interpreter it runs on, that of the layer itself if it is one; empty if it runs on
-    the node's own."""
+    one that was there before."""
+    library: str = LIBRARY
+    """The directory in ``lib`` that holds its site-packages, for example ``python3.12``."""
 
     @property
     def roots(self) -> tuple[str, ...]:
@@ -97,6 +108,7 @@ def layer_to_wire(layer: Layer) -> dict[str, Any]:
         "pins": list(layer.pins),
         "built": layer.built,
         "altered": list(layer.altered),
+        "library": layer.library,
         **({"whole": layer.whole} if layer.whole else {}),
     }
 
@@ -114,7 +126,19 @@ def layer_from_wire(data: object) -> Layer:
     whole = field.optional("whole", "")
     if whole.text() and not Path(whole.text()).is_absolute():
         raise MessageError(whole.place, "the absolute path of a prefix", whole.value)
-    return Layer(digest, path, field.key("complete").flag(), pins, built=built, altered=altered, whole=whole.text())
+    library = field.optional("library", LIBRARY)
+    if not _LIBRARY.fullmatch(library.text(50)):
+        raise MessageError(library.place, "the directory of a library, such as python3.12", library.value)
+    return Layer(
+        digest,
+        path,
+        field.key("complete").flag(),
+        pins,
+        built=built,
+        altered=altered,
+        whole=whole.text(),
+        library=library.text(),
+    )
 
 
 def base_at(python: Path, path: Sequence[str], environment: Environment) -> Base:

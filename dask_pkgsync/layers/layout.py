@@ -1,19 +1,28 @@
-"""The layout of a virtual environment for the Python of this process."""
+"""The layout of a virtual environment, or of a prefix, for an interpreter."""
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
+
+from dask_pkgsync.scanning.installed import this_interpreter
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from dask_pkgsync.model.environments.interpreter import Interpreter
 
-LIBRARY = f"python{sys.version_info[0]}.{sys.version_info[1]}{'t' if 't' in getattr(sys, 'abiflags', '') else ''}"
-"""The directory in ``lib`` of a prefix that holds its site-packages; ``t`` is for Pythons without a global lock."""
 
-SITE_PACKAGES = f"lib/{LIBRARY}/site-packages"
-"""The directory of the distributions in a prefix."""
+def library_of(interpreter: Interpreter) -> str:
+    """Return the directory in ``lib`` of a prefix that holds the site-packages of an interpreter.
+
+    For example ``python3.12``, ``python3.13t`` (a Python without a global lock), or ``pypy3.10``.
+    """
+    name = "python" if interpreter.implementation == "cpython" else interpreter.implementation
+    return f"{name}{interpreter.feature_version}{'t' if interpreter.is_free_threaded else ''}"
+
+
+LIBRARY = library_of(this_interpreter())
+"""That of the interpreter of this process."""
 
 
 class VirtualEnvironment:
@@ -21,12 +30,14 @@ class VirtualEnvironment:
 
     root: Path
     """Its directory."""
+    library: str
+    """The directory in ``lib`` that holds its site-packages (`library_of`)."""
 
     @staticmethod
-    def at(root: Path) -> VirtualEnvironment:
+    def at(root: Path, library: str = LIBRARY) -> VirtualEnvironment:
         """Return the environment in a directory."""
         environment = VirtualEnvironment()
-        environment.root = root
+        environment.root, environment.library = root, library
         return environment
 
     @property
@@ -42,4 +53,13 @@ class VirtualEnvironment:
     @property
     def site_packages(self) -> Path:
         """Directory of its distributions."""
-        return self.root / SITE_PACKAGES
+        return self.root / site_packages_in(self.library)
+
+
+def site_packages_in(library: str) -> str:
+    """Return the directory of the distributions relative to a prefix."""
+    return f"lib/{library}/site-packages"
+
+
+SITE_PACKAGES = site_packages_in(LIBRARY)
+"""That of the interpreter of this process."""

@@ -12,8 +12,9 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.cache.directory import MARKER
+from dask_pkgsync.cache.marker import MARKER
 from dask_pkgsync.cache.trees import BYTECODE
+from dask_pkgsync.layers.unchanged import DIRECTORY, MANIFEST
 from dask_pkgsync.model.text import printable, shown
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
     from dask_pkgsync.cache.trees import Tree
 
-MANIFEST = "pkgsync-files"
-"""The file of a layer that holds its manifest: size, time of change and path of each file and directory, with a NUL
-character behind each, as no path holds one. In place of the size of a directory is ``-``."""
 _SHOWN = 5
 """Files of each kind that a text for people names."""
 
@@ -91,7 +89,7 @@ def _rows(manifest: bytes) -> list[list[str]]:
     return rows
 
 
-_COLUMNS, _DIRECTORY = 3, "-"
+_COLUMNS, _DIRECTORY = 3, DIRECTORY.decode()
 
 
 def _compared(root: str, rows: list[list[str]]) -> Changes:

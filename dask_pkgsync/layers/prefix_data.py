@@ -7,8 +7,8 @@ import posixpath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.cache.directory import MARKER
-from dask_pkgsync.layers.manifest import MANIFEST
+from dask_pkgsync.cache.marker import MARKER
+from dask_pkgsync.layers.unchanged import MANIFEST
 from dask_pkgsync.scanning.records import dist_infos, entries
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ def link_data(layer: Layer, base: Base, own: Container[str]) -> None:
     own : container of str
         The canonical names of the distributions in the layer.
     """
+    if not base.site_packages:  # a bare interpreter: what lies below its prefix belongs to none of its distributions
+        return
     hidden = {
         str(site_packages.parents[2] / place)
         for site_packages in base.site_packages

@@ -15,8 +15,9 @@ from time import time
 from typing import TYPE_CHECKING, TypeVar
 
 from dask_pkgsync.cache import trees
-from dask_pkgsync.cache.directory import MARKER
+from dask_pkgsync.cache.marker import MARKER
 from dask_pkgsync.layers.layer import FORMAT, Layer
+from dask_pkgsync.layers.layout import LIBRARY
 from dask_pkgsync.layers.manifest import Changes, compare_with_manifest, write_manifest
 from dask_pkgsync.model.clash import clash_from_wire, clash_to_wire
 from dask_pkgsync.model.reports.failure import LayerError
@@ -85,6 +86,7 @@ def existing(cache: Cache, digest: str) -> Layer | None:
         built=facts["built"],
         altered=tuple(facts["altered"]),
         whole=facts.get("whole", ""),
+        library=facts.get("library", LIBRARY),
     )
 
 
@@ -149,6 +151,7 @@ def facts_about(layer: Layer) -> dict[str, Any]:
         "built": layer.built,
         "altered": layer.altered,
         "whole": layer.whole,
+        "library": layer.library,
     }
 
 

@@ -1,6 +1,6 @@
 """Packages that travel from a client to the nodes: what a node requests, and what the client provides.
 
-A package is a wheel of a distribution, or the archive of a conda package.
+A package is a wheel of a distribution, or the archive of a conda package. An interpreter can travel in the same way.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from dask_pkgsync.model.environments.distribution import Distribution
     from dask_pkgsync.model.environments.environment import Environment
+    from dask_pkgsync.model.environments.interpreter import Interpreter
 
 CHUNK = 8 << 20
 """Bytes of a blob in one message; who sends or receives one holds not much more in memory. It is part of the protocol:
@@ -36,6 +37,8 @@ CONDA_SUFFIXES = (".conda", ".tar.bz2")
 """The ends of the file names of archives of conda packages: both of its formats."""
 MAX_FILENAME = 255
 """The most characters of the file name of a blob: no file system has longer names."""
+_IMPLEMENTATION = re.compile(r"[a-z]+")
+_TAG = re.compile(r"[a-z0-9_]+-[a-z0-9_]+-[a-z0-9_.]+")
 _CONDA_IDENTITY = re.compile(r"(?:[0-9a-f]{64}|[0-9a-f]{32})?")
 """Matches `CondaPackage.identity`: a SHA-256, an MD5, or nothing."""
 
@@ -54,6 +57,9 @@ class BlobRequest:
     `CondaPackage.identity` is."""
     build: str = ""
     """Build string of the conda package, for example ``py312h1103770_0``; empty if a wheel is asked for."""
+    tag: str = ""
+    """Wheel tag of the interpreter that is asked for, for example ``cp312-cp312-manylinux_2_36_x86_64``, with its
+    implementation as name; empty if a package is asked for."""
 
     def is_met_by(self, package: Distribution | CondaPackage | None) -> bool:
         """Whether a package is the requested one."""
@@ -70,12 +76,14 @@ class BlobRequest:
 
     def is_met_in(self, environment: Environment) -> bool:
         """Whether an environment has the requested package."""
+        if self.tag:
+            return self == request_for_interpreter(environment.interpreter)
         return self.is_met_by((environment.conda if self.build else environment.distributions).get(self.name))
 
     @property
     def label(self) -> str:
         """Name, version and build, for messages, for example ``numpy 2.1.0 py312h1103770_0``."""
-        return " ".join(filter(None, (self.name, self.version, self.build)))
+        return " ".join(filter(None, (self.name, self.version, self.build, self.tag)))
 
 
 def _conda_identities(package: CondaPackage) -> tuple[str, ...]:
@@ -93,9 +101,14 @@ def request_for_conda(package: CondaPackage) -> BlobRequest:
     return BlobRequest(package.name, package.version, package.identity, package.build)
 
 
+def request_for_interpreter(interpreter: Interpreter) -> BlobRequest:
+    """Return the request for exactly this interpreter."""
+    return BlobRequest(interpreter.implementation, interpreter.version, tag=interpreter.tag)
+
+
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A wheel, or an archive of a conda package, that a client provides, identified by the digest of its bytes."""
+    """A wheel, conda package or interpreter that a client provides, identified by the digest of its bytes."""
 
     request: BlobRequest
     filename: str
@@ -208,13 +221,14 @@ def check_digest(field: Field) -> str:
 
 
 def requests_to_wire(requests: Iterable[BlobRequest]) -> list[dict[str, str]]:
-    """Return requests as plain data. Only those for conda packages have a ``build``, which release 0.2 did not know."""
+    """Return requests as plain data. ``build`` and ``tag`` are there only where they are set."""
     return [
         {
             "name": request.name,
             "version": request.version,
             "identity": request.identity,
             **({"build": request.build} if request.build else {}),
+            **({"tag": request.tag} if request.tag else {}),
         }
         for request in requests
     ]
@@ -227,6 +241,8 @@ def requests_from_wire(data: object, place: str = "requests") -> tuple[BlobReque
 
 def _request(field: Field) -> BlobRequest:
     identity, build = field.optional("identity", "").text(200), field.optional("build", "").text(200)
+    if tag := field.optional("tag", "").text(200):
+        return _interpreter_request(field, tag)
     if not build:
         return BlobRequest(field.key("name").name(), field.key("version").version(), identity)
     name, version = field.key("name").text(200), field.key("version").text(200)
@@ -239,6 +255,15 @@ def _request(field: Field) -> BlobRequest:
         if not is_right:
             raise MessageError(f"{field.place}.{key}", f"the {key} of a conda package", field.value[key])
     return BlobRequest(name, version, identity, build)
+
+
+def _interpreter_request(field: Field, tag: str) -> BlobRequest:
+    name, version = field.key("name"), field.key("version").version()
+    if not _IMPLEMENTATION.fullmatch(name.text(50)):
+        raise MessageError(name.place, "the implementation of an interpreter", name.value)
+    if not _TAG.fullmatch(tag):
+        raise MessageError(f"{field.place}.tag", "the wheel tag of an interpreter", tag)
+    return BlobRequest(name.text(50), version, tag=tag)
 
 
 def blob_to_wire(blob: Blob) -> dict[str, Any]:
@@ -262,6 +287,11 @@ def blob_from_wire(data: object, place: str = "blob") -> Blob:
     return Blob(request, filename, check_digest(field.key("digest")), size, field.optional("note", "").text())
 
 
+def interpreter_archive_name(request: BlobRequest) -> str:
+    """Return the file name that a requested interpreter has as a blob."""
+    return f"{request.name}-{request.version}-{request.tag}.tar.gz"
+
+
 def archive_name(request: BlobRequest, suffix: str) -> str:
     """Return the file name that the archive of a requested conda package has as a blob."""
     return f"{request.name}-{request.version}-{request.build}{suffix}"
@@ -269,6 +299,11 @@ def archive_name(request: BlobRequest, suffix: str) -> str:
 
 def _filename(field: Field, request: BlobRequest) -> str:
     """Return a file name, which must be that of the requested package, and nothing that could be a path."""
+    if request.tag:
+        filename = field.text(MAX_FILENAME)
+        if filename != interpreter_archive_name(request):
+            raise MessageError(field.place, interpreter_archive_name(request), filename)
+        return filename
     if request.build:
         filename, expected = field.text(MAX_FILENAME), [archive_name(request, suffix) for suffix in CONDA_SUFFIXES]
         if filename not in expected:

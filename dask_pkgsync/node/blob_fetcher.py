@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from dask_pkgsync.cache.directory import open_cache
 from dask_pkgsync.model.blobs import PEER_DEADLINE, location_from_wire, requests_to_wire
 from dask_pkgsync.model.reports.failure import LayerError, failure_from_wire
 from dask_pkgsync.node.chunk_download import ChunkDownload
-from dask_pkgsync.wheels.blob_store import BlobStore
+from dask_pkgsync.process.tools import blob_store
 from dask_pkgsync.wheels.fsspec_store import GoneError, fetch_into
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from dask_pkgsync.model.blobs import BlobLocation, BlobRequest
     from dask_pkgsync.process.node_settings import NodeSettings
+    from dask_pkgsync.wheels.blob_store import BlobStore
     from dask_pkgsync.wheels.incoming_blob import IncomingBlob
 
 
@@ -54,8 +54,7 @@ class BlobFetcher:
             If no client can provide one of them, or the connection broke.
         """
         try:
-            cache = open_cache(self.settings.cache_directory)
-            blobs = BlobStore(cache, max_age=self.settings.max_age, max_bytes=self.settings.store_bytes)
+            blobs = blob_store(self.settings)
             return {
                 location.blob.request: (self._fetch(location, blobs), location.blob.note)
                 for location in self._locate(requests)

@@ -12,11 +12,12 @@ from dask_pkgsync.model.lockfiles.pin import Choice
 from dask_pkgsync.model.lockfiles.writing import Written, conda_explicit_of, environment_yml_of, requirements_of
 from dask_pkgsync.options.definitions import node, person
 from dask_pkgsync.options.values import chosen, read
-from dask_pkgsync.scanning.lock_file import read_lock
+from dask_pkgsync.scanning.lock_file import read_lock, read_lock_for
 from dask_pkgsync.wheels.lock_export import compiled, exported
 
 if TYPE_CHECKING:
     from dask_pkgsync.model.environments.environment import Environment
+    from dask_pkgsync.model.environments.interpreter import Interpreter
     from dask_pkgsync.options.keywords import Options
 
 
@@ -28,16 +29,39 @@ def locked_environment(path: str, options: Options) -> Environment:
     PolicyError
         If it cannot be read, does not cover this platform, or has not the groups and extras that the options choose.
     """
-    groups, extras = (chosen(option, options) or () for option in (person.LOCK_GROUPS, person.LOCK_EXTRAS))
-    choice = Choice(tuple(groups), tuple(extras))
+    choice = _choice(options)
+    _refuse_wishes(path)
+    if is_conda_lock(path):
+        return read_conda_lock(path, choice, open_cache(read(node.CACHE_DIRECTORY), programs=False))
+    return read_lock(path, choice, exported)
+
+
+def locked_environment_for(path: str, interpreter: Interpreter) -> tuple[Environment, tuple[str, ...]]:
+    """Return the environment that a lock file pins for an interpreter, and the paths of all files that say so. Blocks.
+
+    Raises
+    ------
+    PolicyError
+        As for `locked_environment`; also if the file is for other versions of Python.
+    """
+    _refuse_wishes(path)
+    if is_conda_lock(path):  # it pins its interpreter, too
+        return locked_environment(path, {}), (path,)
+    return read_lock_for(path, interpreter, _choice({}), exported)
+
+
+def _refuse_wishes(path: str) -> None:
+    """Raise `PolicyError` for a file of conda that says what is wanted, and pins nothing."""
     if path.endswith((".yml", ".yaml")) and not is_conda_lock(path):
         raise PolicyError(
             f"{path} says what is wanted, and not which builds: make a lock file of it with conda-lock or pixi, or "
             "give the conda environment itself (`dask pkgsync scan --json` in it)"
         )
-    if is_conda_lock(path):
-        return read_conda_lock(path, choice, open_cache(read(node.CACHE_DIRECTORY), programs=False))
-    return read_lock(path, choice, exported)
+
+
+def _choice(options: Options) -> Choice:
+    groups, extras = (chosen(option, options) or () for option in (person.LOCK_GROUPS, person.LOCK_EXTRAS))
+    return Choice(tuple(groups), tuple(extras))
 
 
 def written(environment: Environment, form: str) -> Written:

@@ -166,9 +166,11 @@ def packer(scanned: Snapshot) -> Packer:
     """Return the packer that makes wheels, and archives of conda packages, of what is in a snapshot."""
     from dask_pkgsync.cache.directory import open_cache
     from dask_pkgsync.conda.archives import ArchivePacker
+    from dask_pkgsync.interpreters.packing import InterpreterPacker
     from dask_pkgsync.wheels.pack import Packer
 
     cache, timeout = open_cache(read(node.CACHE_DIRECTORY), programs=False), read(definitions.BUILD_TIMEOUT)
     prefix = prefix_on([entry for entry in sys.path if isinstance(entry, str)])
     archives = ArchivePacker(scanned.environment.conda, Path(prefix.root), cache, timeout) if prefix else None
-    return Packer(scanned, cache, timeout, archives.pack if archives else None)
+    interpreter = InterpreterPacker(scanned.environment.interpreter, cache, timeout)
+    return Packer(scanned, cache, timeout, archives.pack if archives else None, interpreter.pack)

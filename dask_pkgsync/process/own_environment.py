@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dask_pkgsync.layers.layout import VirtualEnvironment
+from dask_pkgsync.layers.layout import LIBRARY, VirtualEnvironment
 from dask_pkgsync.process.state import this_process
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class OwnEnvironment(VirtualEnvironment):
     """
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root, self.library = root, LIBRARY
 
     def put_behind(self, layer: Layer) -> None:
         """Make the environment if it is not there, and put it behind a layer. Blocks, for some small files."""

@@ -173,7 +173,7 @@ def _build(plan: Plan, base: Environment, target: Target, settings: NodeSettings
     if plan.empty:
         return Prepared(plan, None, base=base)
     cache = open_cache(settings.cache_directory)
-    return replace(_in_front_of(own_foundation(base), plan, cache, target, settings, fetch), base=base)
+    return replace(in_front_of(own_foundation(base), plan, cache, target, settings, fetch), base=base)
 
 
 def _build_on_prefix(
@@ -181,19 +181,20 @@ def _build_on_prefix(
 ) -> Prepared:
     """Build or find a conda prefix, and the layer in front of it, with what pip and uv have put on top."""
     cache = open_cache(settings.cache_directory)
-    foundation = prefix_foundation(prefix, base, target, cache, settings, fetch)
+    foundation = prefix_foundation(prefix, target, cache, settings, fetch)
     plan = make_plan(foundation.base.environment, target.environment, target.policy)
-    return replace(_in_front_of(foundation, plan, cache, target, settings, fetch), base=base)
+    return replace(in_front_of(foundation, plan, cache, target, settings, fetch), base=base)
 
 
-def _in_front_of(
+def in_front_of(
     foundation: Foundation, plan: Plan, cache: Cache, target: Target, settings: NodeSettings, fetch: Fetch
 ) -> Prepared:
+    """Build or find the layer for a plan in front of a foundation."""
     layer = build(
         plan,
         foundation.base,
         cache,
-        lambda: installer(cache, target, settings, fetch),
+        lambda: installer(cache, target, settings, fetch, foundation.base.variables),
         timeout=target.install_timeout,
         sources=Sources(target.transport, fetch, indexes_for(target, settings), target.environment.distributions),
     )

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 from packaging.tags import sys_tags
 
 from dask_pkgsync.model.errors import PolicyError
-from dask_pkgsync.model.lockfiles.lockfile import environment_from_lock, environment_from_pylock
+from dask_pkgsync.model.lockfiles.lockfile import check_python, environment_from_lock, environment_from_pylock
 from dask_pkgsync.model.lockfiles.pin import EVERYTHING
 from dask_pkgsync.scanning.installed import this_interpreter
+from dask_pkgsync.scanning.tags import tags_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
     from dask_pkgsync.model.environments.environment import Environment
+    from dask_pkgsync.model.environments.interpreter import Interpreter
     from dask_pkgsync.model.lockfiles.pin import Choice
 
     Export: TypeAlias = Callable[[Path, Choice], str | None]
@@ -57,6 +59,30 @@ def read_lock(path: str, choice: Choice = EVERYTHING, export: Export = no_export
     if Path(path).name == "uv.lock" and (pylock := export(Path(path).expanduser(), choice)) is not None:
         return environment_from_pylock(path, pylock, this_interpreter())
     return environment_from_lock(path, text, this_interpreter(), _included, choice=choice, tags=tags)
+
+
+def read_lock_for(
+    path: str, interpreter: Interpreter, choice: Choice = EVERYTHING, export: Export = no_export
+) -> tuple[Environment, tuple[str, ...]]:
+    """Return the environment that a lock file pins for an interpreter, and the paths of all files that say so.
+
+    Raises
+    ------
+    PolicyError
+        As for `read_lock`; also if the file is for other versions of Python.
+    """
+    files, text, tags = [str(Path(path).expanduser())], _read(path), tags_of(interpreter)
+    check_python(path, text, interpreter)
+    if Path(path).name == "uv.lock" and (pylock := export(Path(path).expanduser(), choice)) is not None:
+        return environment_from_pylock(path, pylock, interpreter, tags), tuple(files)
+
+    def include(name: str, inner: str) -> tuple[str, str]:
+        found, content = _included(name, inner)
+        files.append(found)
+        return found, content
+
+    found = environment_from_lock(path, text, interpreter, include, choice=choice, tags=frozenset(tags))
+    return found, tuple(files)
 
 
 def text_of(data: bytes) -> str:

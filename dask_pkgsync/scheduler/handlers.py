@@ -15,7 +15,7 @@ from dask_pkgsync.model.reports.failure import failure_from_wire
 from dask_pkgsync.model.reports.status import ClusterStatus, status_to_wire
 from dask_pkgsync.model.reports.sync import report_from_wire, sync_report_to_wire
 from dask_pkgsync.model.resolutions.resolution import resolution_from_wire, resolution_to_wire
-from dask_pkgsync.model.target import own_from_wire, target_from_wire
+from dask_pkgsync.model.target import own_from_wire, target_from_wire, target_to_wire
 from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.model.wire.protocol import ONLY_WARNS
 from dask_pkgsync.model.wire.releases import THIS, UNTOLD, ReleaseMismatchError
@@ -46,6 +46,7 @@ class Handlers:
             "pkgsync_last": self.handle_last,
             "pkgsync_join": self.handle_join,
             "pkgsync_sync": self.handle_sync,
+            "pkgsync_target": self.handle_target,
             "pkgsync_release": self.handle_release,
             "pkgsync_check": self.controller.admission.handle_check,
             "pkgsync_drain": self.controller.drain.handle_drain,
@@ -133,6 +134,14 @@ class Handlers:
         """Return the report of a client's last sync, or the present state of the nodes where a target is enforced."""
         report = self.controller.last_report(Field(client, "client").text(_NAME))
         return sync_report_to_wire(report) if report else None
+
+    async def handle_target(self, **_: object) -> dict[str, Any]:
+        """Return the target of the cluster, or what its operator expects of clients; None if there is neither.
+
+        No claim and no secret is in it, and who asks need not be a client of the cluster.
+        """
+        target = self.controller.target or self.controller.operator_policy.expected
+        return {"target": await asyncio.to_thread(target_to_wire, target) if target is not None else None}
 
     async def handle_status(self, **_: object) -> dict[str, Any]:
         """Return the state of every node and client, compared with the target."""

@@ -58,6 +58,8 @@ class Packer:
     """Seconds that one build may take."""
     archives: Callable[[BlobRequest], tuple[Blob, Path]] | None = None
     """Gives the archives of conda packages (`conda.archives`); None where there are none."""
+    interpreter: Callable[[BlobRequest], tuple[Blob, Path]] | None = None
+    """Gives the interpreter below this environment (`interpreters.packing`); None where there is none to give."""
 
     def pack(self, request: BlobRequest) -> tuple[Blob, Path]:
         """Return the package that a node asks for, as a blob, and the path of its file. Blocks.
@@ -67,10 +69,14 @@ class Packer:
         WheelError
             If there is no such package to give, with the reason and the alternative.
         """
+        if self.interpreter is not None and request.tag and request.is_met_in(self.snapshot.environment):
+            return self.interpreter(request)
         if self.archives is not None and request.build:
             return self.archives(request)
         label = request.label
-        distribution = None if request.build else self.snapshot.environment.distributions.get(request.name)
+        distribution = (
+            None if request.build or request.tag else self.snapshot.environment.distributions.get(request.name)
+        )
         if distribution is None or not request.is_met_by(distribution):
             there = f"has {distribution.label}" if distribution else "does not have it"
             raise WheelError(label, f"the environment of this client {there}", advice=_ELSEWHERE)

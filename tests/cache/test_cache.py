@@ -20,7 +20,8 @@ from clusters import SOURCE
 from dask_pkgsync import LayerError
 from dask_pkgsync.cache import directory as caches
 from dask_pkgsync.cache.collection import collect
-from dask_pkgsync.cache.directory import MARKER, Cache, open_cache
+from dask_pkgsync.cache.directory import Cache, open_cache
+from dask_pkgsync.cache.marker import MARKER
 from dask_pkgsync.installers.programs import DeadlineExceededError, run
 from dask_pkgsync.model.child_environment import child_environment
 

@@ -17,7 +17,8 @@ from package_index import Index, serving
 from uv import find_uv_bin
 
 from dask_pkgsync import LayerError
-from dask_pkgsync.cache.directory import MARKER, open_cache
+from dask_pkgsync.cache.directory import open_cache
+from dask_pkgsync.cache.marker import MARKER
 from dask_pkgsync.installers.uv import Uv
 from dask_pkgsync.layers.build import build
 from dask_pkgsync.layers.clashes import clashes

@@ -13,7 +13,8 @@ from clusters import Venv, base_python, environment_with, surroundings, uv
 from uv import find_uv_bin
 
 from dask_pkgsync.cache.collection import collect
-from dask_pkgsync.cache.directory import MARKER, Cache, open_cache
+from dask_pkgsync.cache.directory import Cache, open_cache
+from dask_pkgsync.cache.marker import MARKER
 from dask_pkgsync.cache.trees import BYTECODE, Tree
 from dask_pkgsync.installers.programs import run
 from dask_pkgsync.installers.uv import Uv

@@ -14,7 +14,11 @@ from dask_pkgsync.model.environments.distribution import (
     fault_from_wire,
     fault_to_wire,
 )
-from dask_pkgsync.model.environments.interpreter import interpreter_from_wire, interpreter_to_wire
+from dask_pkgsync.model.environments.interpreter import (
+    IMPLEMENTATIONS,
+    interpreter_from_wire,
+    interpreter_to_wire,
+)
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.text import counted
 from dask_pkgsync.model.wire.fields import MAX_ITEMS, Field
@@ -30,8 +34,6 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.environments.interpreter import Interpreter
 
 
-_IMPLEMENTATIONS = {"cpython": "CPython", "pypy": "PyPy"}
-"""The usual spelling of the names in `sys.implementation.name`."""
 HARMLESS = frozenset({"stray", "stale"})
 """The kinds of faults after which the distribution of that name is still known for what it is."""
 _FORM = 1
@@ -84,7 +86,7 @@ class Environment:
     def __repr__(self) -> str:
         """Return fingerprint, interpreter and number of distributions on one line."""
         interpreter = self.interpreter
-        name = _IMPLEMENTATIONS.get(interpreter.implementation, interpreter.implementation)
+        name = IMPLEMENTATIONS.get(interpreter.implementation, interpreter.implementation)
         packages = counted(len(self.distributions), "distribution")
         packages += f", {counted(len(self.conda), 'conda package')}" if self.conda else ""
         return (

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.wire.fields import Field
 
 
+IMPLEMENTATIONS = {"cpython": "CPython", "pypy": "PyPy", "graalpy": "GraalVM"}
+"""How `platform.python_implementation` spells the names in `sys.implementation.name`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Interpreter:
     """A Python interpreter, described by what decides which wheels can be installed for it."""
@@ -35,6 +39,17 @@ class Interpreter:
         if own != (other.implementation, other.feature_version, other.platform):
             return False
         return not (self.tag and other.tag) or self._abi_and_libc == other._abi_and_libc
+
+    @property
+    def is_free_threaded(self) -> bool:
+        """Whether it is a CPython without a global lock."""
+        return self.implementation == "cpython" and "t" in self._abi_and_libc[0].removeprefix("cp")
+
+    @property
+    def label(self) -> str:
+        """Implementation, version and build, for messages, for example ``CPython 3.13.1 (free-threaded)``."""
+        name = IMPLEMENTATIONS.get(self.implementation, self.implementation)
+        return f"{name} {self.version}{' (free-threaded)' if self.is_free_threaded else ''}"
 
     @property
     def _abi_and_libc(self) -> tuple[str, bool]:

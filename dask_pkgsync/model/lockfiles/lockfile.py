@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from dask_pkgsync.model.environments.distribution import Distribution
 from dask_pkgsync.model.environments.environment import Environment
 from dask_pkgsync.model.errors import PolicyError
+from dask_pkgsync.model.lockfiles.markers import refuse_other_python
 from dask_pkgsync.model.lockfiles.pin import EVERYTHING, refuse_uncovered
 from dask_pkgsync.model.lockfiles.pipfile import pins_of_pipfile
 from dask_pkgsync.model.lockfiles.pylock import pins_of_pylock
@@ -66,12 +67,12 @@ def environment_from_lock(
             return Environment.from_json(text)
         except ValueError as error:
             raise PolicyError(f"{name}: {error}") from None
-    return _environment(name, _pins(name, text, include, choice), interpreter, tags)
+    return _environment(name, _pins(name, text, interpreter, include, choice, tags), interpreter, tags)
 
 
-def environment_from_pylock(name: str, text: str, interpreter: Interpreter) -> Environment:
+def environment_from_pylock(name: str, text: str, interpreter: Interpreter, tags: Collection[Tag] = ()) -> Environment:
     """Return the environment of a pylock.toml that was exported from a lock file of that name; raises as above."""
-    return _environment(name, pins_of_pylock(name, toml(name, text), EVERYTHING), interpreter, ())
+    return _environment(name, pins_of_pylock(name, toml(name, text), interpreter, EVERYTHING, tags), interpreter, ())
 
 
 def _environment(name: str, found: Iterable[Pin], interpreter: Interpreter, tags: Collection[Tag]) -> Environment:
@@ -87,16 +88,26 @@ def _environment(name: str, found: Iterable[Pin], interpreter: Interpreter, tags
     return Environment.of(interpreter, made)
 
 
-def _pins(name: str, text: str, include: Include, choice: Choice) -> Iterator[Pin]:
+def _pins(
+    name: str, text: str, interpreter: Interpreter, include: Include, choice: Choice, tags: Collection[Tag]
+) -> Iterator[Pin]:
     if name.endswith("Pipfile.lock"):
-        return pins_of_pipfile(name, text, choice)
+        return pins_of_pipfile(name, text, interpreter, choice)
     if name.endswith((".toml", ".lock")):
         data = toml(name, text)
-        read = pins_of_pylock if "lock-version" in data else pins_of_tables
-        return read(name, data, choice)
+        if "lock-version" in data:
+            return pins_of_pylock(name, data, interpreter, choice, tags)
+        return pins_of_tables(name, data, interpreter, choice)
     if choice != EVERYTHING:
         raise PolicyError(f"{name}: a requirements file has neither groups nor extras; name another file")
-    return pins_of_requirements(name, text, include)
+    return pins_of_requirements(name, text, interpreter, include)
+
+
+def check_python(name: str, text: str, interpreter: Interpreter) -> None:
+    """Raise `PolicyError` if a lock file is for other versions of Python than that of an interpreter."""
+    if name.endswith((".toml", ".lock")) and not name.endswith("Pipfile.lock"):
+        required = toml(name, text).get("requires-python")
+        refuse_other_python(name, required if isinstance(required, str) else "", interpreter)
 
 
 def unpinned(environment: Environment) -> tuple[str, ...]:

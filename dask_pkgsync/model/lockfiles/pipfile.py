@@ -10,20 +10,22 @@ from packaging.utils import canonicalize_name
 
 from dask_pkgsync.model.environments.origin import FromVcs
 from dask_pkgsync.model.errors import PolicyError
+from dask_pkgsync.model.lockfiles.markers import applies
 from dask_pkgsync.model.lockfiles.pin import Pin, digests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from dask_pkgsync.model.environments.interpreter import Interpreter
     from dask_pkgsync.model.lockfiles.pin import Choice
 
 MAIN = "default"
 """The section of the packages that are always installed; ``develop`` and further categories can be chosen."""
 
 
-def pins_of_pipfile(name: str, text: str, choice: Choice) -> Iterator[Pin]:
-    """Yield each pin of a Pipfile.lock that was chosen and applies to this interpreter.
+def pins_of_pipfile(name: str, text: str, interpreter: Interpreter, choice: Choice) -> Iterator[Pin]:
+    """Yield each pin of a Pipfile.lock that was chosen and applies to an interpreter.
 
     Raises
     ------
@@ -43,7 +45,7 @@ def pins_of_pipfile(name: str, text: str, choice: Choice) -> Iterator[Pin]:
         raise PolicyError(f"{name}: has no group {', '.join(unknown)}; its groups are {', '.join(sections)}")
     for section in dict.fromkeys([MAIN, *choice.groups]):
         for package, entry in data[section].items():
-            if isinstance(entry, dict) and _applies(name, package, entry):
+            if isinstance(entry, dict) and _applies(name, package, entry, interpreter):
                 yield _pin(name, str(canonicalize_name(package)), entry)
 
 
@@ -56,9 +58,9 @@ def _pin(name: str, package: str, entry: dict[str, Any]) -> Pin:
     return Pin(package, version.lstrip("="), digests(map(str, hashes)) if isinstance(hashes, list) else ())
 
 
-def _applies(name: str, package: str, entry: dict[str, Any]) -> bool:
+def _applies(name: str, package: str, entry: dict[str, Any], interpreter: Interpreter) -> bool:
     marker = entry.get("markers")
     try:
-        return not isinstance(marker, str) or Marker(marker).evaluate()
+        return not isinstance(marker, str) or applies(Marker(marker), interpreter)
     except InvalidMarker:
         raise PolicyError(f"{name}: {package}: {marker!r} is no environment marker") from None

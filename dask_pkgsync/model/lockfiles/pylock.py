@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from packaging.markers import default_environment
 from packaging.utils import canonicalize_name
 
 from dask_pkgsync.model.environments.origin import FromArchive, FromIndex, FromVcs
 from dask_pkgsync.model.errors import PolicyError
+from dask_pkgsync.model.lockfiles.markers import variables_of
 from dask_pkgsync.model.lockfiles.pin import Pin, digests
 from dask_pkgsync.model.lockfiles.tables import pins_of_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
+    from packaging.tags import Tag
+
+    from dask_pkgsync.model.environments.interpreter import Interpreter
     from dask_pkgsync.model.environments.origin import Origin
     from dask_pkgsync.model.lockfiles.pin import Choice
 
 
-def pins_of_pylock(name: str, data: dict[str, Any], choice: Choice) -> Iterator[Pin]:
-    """Yield each pin of a pylock.toml that was chosen and applies to this interpreter.
+def pins_of_pylock(
+    name: str, data: dict[str, Any], interpreter: Interpreter, choice: Choice, tags: Collection[Tag] = ()
+) -> Iterator[Pin]:
+    """Yield each pin of a pylock.toml that was chosen and applies to an interpreter.
 
     Parameters
     ----------
@@ -27,7 +34,10 @@ def pins_of_pylock(name: str, data: dict[str, Any], choice: Choice) -> Iterator[
         Path of the file, for messages.
     data : dict
         Its content.
+    interpreter : Interpreter
     choice : Choice
+    tags : collection of Tag
+        The tags of wheels that the interpreter takes; empty: those of this process.
 
     Raises
     ------
@@ -37,11 +47,18 @@ def pins_of_pylock(name: str, data: dict[str, Any], choice: Choice) -> Iterator[
     try:
         from packaging.pylock import Pylock, PylockSelectError, PylockValidationError
     except ImportError:  # packaging before 26.1
-        yield from pins_of_tables(name, data, choice)
+        yield from pins_of_tables(name, data, interpreter, choice)
         return
     try:
         lock = Pylock.from_dict(data)
-        selected = list(lock.select(extras=choice.extras or None, dependency_groups=choice.groups or None))
+        selected = list(
+            lock.select(
+                environment={**default_environment(), **variables_of(interpreter)},  # type: ignore[arg-type]  # its keys
+                tags=list(tags) or None,
+                extras=choice.extras or None,
+                dependency_groups=choice.groups or None,
+            )
+        )
     except PylockSelectError as error:
         raise PolicyError(f"{name} does not cover this platform, or what was chosen of it: {error}") from None
     except PylockValidationError as error:

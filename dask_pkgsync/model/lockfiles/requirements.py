@@ -11,10 +11,13 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from dask_pkgsync.model.errors import PolicyError
+from dask_pkgsync.model.lockfiles.markers import applies
 from dask_pkgsync.model.lockfiles.pin import Pin, digests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from dask_pkgsync.model.environments.interpreter import Interpreter
 
 
 Include: TypeAlias = Callable[[str, str], tuple[str, str]]
@@ -40,8 +43,8 @@ _WAY_OUT = (
 )
 
 
-def pins_of_requirements(name: str, text: str, include: Include) -> Iterator[Pin]:
-    """Yield each pin in a requirements file that applies to this interpreter, with its hashes.
+def pins_of_requirements(name: str, text: str, interpreter: Interpreter, include: Include) -> Iterator[Pin]:
+    """Yield each pin in a requirements file that applies to an interpreter, with its hashes.
 
     Parameters
     ----------
@@ -49,6 +52,7 @@ def pins_of_requirements(name: str, text: str, include: Include) -> Iterator[Pin
         Path of the file, for messages.
     text : str
         Content of the file.
+    interpreter : Interpreter
     include : callable
         Reads the files that it names with ``-r`` and ``-c``.
 
@@ -57,7 +61,7 @@ def pins_of_requirements(name: str, text: str, include: Include) -> Iterator[Pin
     PolicyError
         If some lines are neither pins nor options that can be ignored. It lists them all.
     """
-    found = _Found(include)
+    found = _Found(interpreter, include)
     found.read(name, text, (name,), constraints=False)
     for requirement in found.open:
         if (version := found.constraints.get(requirement.name)) is None:
@@ -84,6 +88,7 @@ class _Open:
 class _Found:
     """What was found in a requirements file and the files that it includes."""
 
+    interpreter: Interpreter
     include: Include
     pins: list[Pin] = field(default_factory=list)
     open: list[_Open] = field(default_factory=list)
@@ -136,7 +141,7 @@ class _Found:
         except InvalidRequirement:
             self.faults.append(f"{place}: expected a pin such as numpy==2.1.0, found {_shown(entry)!r}")
             return
-        if requirement.marker is not None and not requirement.marker.evaluate():
+        if requirement.marker is not None and not applies(requirement.marker, self.interpreter):
             return
         name, version = str(canonicalize_name(requirement.name)), _exact(requirement)
         if requirement.url is not None and version is None:

@@ -11,12 +11,14 @@ from packaging.utils import canonicalize_name
 
 from dask_pkgsync.model.environments.origin import FromVcs
 from dask_pkgsync.model.errors import PolicyError
+from dask_pkgsync.model.lockfiles.markers import applies
 from dask_pkgsync.model.lockfiles.pin import Pin, digests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from dask_pkgsync.model.environments.interpreter import Interpreter
     from dask_pkgsync.model.lockfiles.pin import Choice
 
 
@@ -48,8 +50,8 @@ def toml(name: str, text: str) -> dict[str, Any]:
     return data
 
 
-def pins_of_tables(name: str, data: dict[str, Any], choice: Choice) -> Iterator[Pin]:
-    """Yield each pin in a TOML lock file that was chosen and applies to this interpreter.
+def pins_of_tables(name: str, data: dict[str, Any], interpreter: Interpreter, choice: Choice) -> Iterator[Pin]:
+    """Yield each pin in a TOML lock file that was chosen and applies to an interpreter.
 
     Parameters
     ----------
@@ -57,6 +59,7 @@ def pins_of_tables(name: str, data: dict[str, Any], choice: Choice) -> Iterator[
         Path of the file, for messages.
     data : dict
         Its content.
+    interpreter : Interpreter
     choice : Choice
 
     Raises
@@ -77,7 +80,8 @@ def pins_of_tables(name: str, data: dict[str, Any], choice: Choice) -> Iterator[
             raise PolicyError(f"{name}: an entry has no name: {entry!r:.100}")
         version, package = entry.get("version"), str(canonicalize_name(entry["name"]))
         is_chosen = _is_in_group(entry, choice) and (not entry.get("optional") or package in optional)
-        if isinstance(version, str) and is_chosen and not _is_the_project(entry) and _applies(name, entry, choice):
+        is_chosen = is_chosen and not _is_the_project(entry)
+        if isinstance(version, str) and is_chosen and _applies(name, entry, interpreter, choice):
             yield _pin(package, version, entry)
 
 
@@ -125,14 +129,14 @@ def _is_the_project(entry: dict[str, Any]) -> bool:
     return isinstance(source, dict) and any(kind in source for kind in ("virtual", "editable"))
 
 
-def _applies(name: str, entry: dict[str, Any], choice: Choice) -> bool:
-    """Whether the environment marker of an entry is true for this interpreter."""
+def _applies(name: str, entry: dict[str, Any], interpreter: Interpreter, choice: Choice) -> bool:
+    """Whether the environment marker of an entry is true for an interpreter."""
     marker = entry.get("marker") or entry.get("markers") or ""
     marker = marker or " or ".join(f"({one})" for one in entry.get("resolution-markers", []))
     if isinstance(marker, dict):  # of Poetry: by group, where they differ
         chosen = [one for group, one in marker.items() if not choice.groups or group in {MAIN, *choice.groups}]
         marker = " or ".join(f"({one})" for one in chosen)
     try:
-        return not marker or any(Marker(marker).evaluate({"extra": extra}) for extra in choice.extras or ("",))
+        return not marker or any(applies(Marker(marker), interpreter, extra) for extra in choice.extras or ("",))
     except InvalidMarker:
         raise PolicyError(f"{name}: {entry['name']}: {marker!r} is no environment marker") from None

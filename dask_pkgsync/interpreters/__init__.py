@@ -1,0 +1,1 @@
+"""Finds interpreters for targets, probes them, and packs one to be sent."""
