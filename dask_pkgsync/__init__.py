@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from dask_pkgsync.client.api import release, status, sync
+    from dask_pkgsync.client.comparing import compare
     from dask_pkgsync.client.plugin import PackageSync
     from dask_pkgsync.model.claims import ConflictError
-    from dask_pkgsync.model.comparison import Comparison, compare
+    from dask_pkgsync.model.comparison import Comparison
     from dask_pkgsync.model.environments.distribution import Distribution
     from dask_pkgsync.model.environments.environment import Environment
     from dask_pkgsync.model.environments.interpreter import Interpreter
@@ -29,14 +30,17 @@ if TYPE_CHECKING:
     )
     from dask_pkgsync.model.mismatch import EnvironmentMismatchError, EnvironmentMismatchWarning
     from dask_pkgsync.model.policy import Policy
+    from dask_pkgsync.model.reports.cluster_comparison import ClusterComparison
     from dask_pkgsync.model.reports.discrepancies import Discrepancy, DiscrepancyWarning
     from dask_pkgsync.model.reports.failure import LayerError, NodeFailure, SyncError
+    from dask_pkgsync.model.reports.preview import SyncPreview
     from dask_pkgsync.model.reports.progress import Reporter
     from dask_pkgsync.model.reports.status import ClusterStatus
     from dask_pkgsync.model.reports.sync import SyncReport
     from dask_pkgsync.scanning.snapshot import scan
 
 _MODULES = {
+    "ClusterComparison": "model.reports.cluster_comparison",
     "ClusterStatus": "model.reports.status",
     "Comparison": "model.comparison",
     "ConflictError": "model.claims",
@@ -57,9 +61,10 @@ _MODULES = {
     "PolicyError": "model.errors",
     "Reporter": "model.reports.progress",
     "SyncError": "model.reports.failure",
+    "SyncPreview": "model.reports.preview",
     "SyncReport": "model.reports.sync",
     "WheelError": "model.errors",
-    "compare": "model.comparison",
+    "compare": "client.comparing",
     "release": "client.api",
     "scan": "scanning.snapshot",
     "status": "client.api",
@@ -67,6 +72,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "ClusterComparison",
     "ClusterStatus",
     "Comparison",
     "ConflictError",
@@ -87,6 +93,7 @@ __all__ = [
     "PolicyError",
     "Reporter",
     "SyncError",
+    "SyncPreview",
     "SyncReport",
     "WheelError",
     "__version__",

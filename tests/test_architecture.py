@@ -16,7 +16,7 @@ PACKAGE = Path(dask_pkgsync.__file__).parent
 ROOMS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists())
 FROM_BELOW = (
     *("model", "cache", "scanning", "installers", "wheels", "interpreters", "layers", "conda", "process"),
-    *("display", "options", "carry", "node", "scheduler", "client", "demo", "cli"),
+    *("display", "options", "carry", "web", "node", "scheduler", "client", "demo", "cli"),
 )
 """A room imports none that stands after it."""
 

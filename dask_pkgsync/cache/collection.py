@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import dataclass
 from time import time
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dask_pkgsync.cache.directory import Cache
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How much a cache holds."""
+
+    layers: int
+    """Number of finished layers."""
+    bytes: int
+    """Bytes of all layers together, of which many are links into the installer's own cache."""
+
+
+def usage(cache: Cache) -> Usage:
+    """Return how many layers a cache has, and their size, from the markers of the layers. Blocks."""
+    layers = _last_use(cache)
+    return Usage(len(layers), sum(_size(cache.layers / digest) for digest in layers))
 
 
 def collect(cache: Cache, *, max_age: float, max_bytes: int) -> tuple[str, ...]:

@@ -104,7 +104,7 @@ def zipped(package: pathlib.Path, left_out: tuple[str, ...] = ()) -> bytes:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as bundle:
         for path in sorted(package.rglob("*")):
             name = path.relative_to(package).as_posix()
-            if path.suffix in (".py", ".yaml") and not name.startswith(left_out):
+            if path.suffix in (".py", ".yaml", ".html", ".css", ".js") and not name.startswith(left_out):
                 entry = zipfile.ZipInfo("%s/%s" % (package.name, name), date_time=(1980, 1, 1, 0, 0, 0))
                 bundle.writestr(entry, path.read_bytes())
     return buffer.getvalue()

@@ -11,7 +11,7 @@ import click
 
 from dask_pkgsync.cli.arguments import address_argument, flags, keywords, take_modules
 from dask_pkgsync.cli.connection import connected
-from dask_pkgsync.cli.environments import this_snapshot
+from dask_pkgsync.cli.environments import names_cluster, this_snapshot
 
 if TYPE_CHECKING:
     from dask_pkgsync.model.environments.environment import Environment
@@ -36,7 +36,7 @@ def check(address: str, **given: Any) -> None:
     from dask_pkgsync.options.person import policy_from
 
     modules, policy = take_modules(given), policy_from(keywords(given))
-    if Path(address).is_file() or Path(address).suffix in LOCK_SUFFIXES:
+    if not names_cluster(address) and (Path(address).is_file() or Path(address).suffix in LOCK_SUFFIXES):
         verdict = _check_lock(address, policy, keywords(given), modules=modules)
     else:
         verdict = _check_cluster(address, policy, given, modules=modules)

@@ -20,7 +20,7 @@ def connected(address: str, given: dict[str, Any], **how: Any) -> Iterator[Clien
     Parameters
     ----------
     address : str
-        Address of the scheduler.
+        Address of the scheduler, or the path of a scheduler file.
     given : dict
         Arguments of the command; the TLS files are removed from it.
     **how
@@ -32,6 +32,8 @@ def connected(address: str, given: dict[str, Any], **how: Any) -> Iterator[Clien
         As for `client.connection.connected`.
     """
     from dask_pkgsync.client import connection
+    from dask_pkgsync.client.clusters import place_of
 
-    with connection.connected(address, connection.security(**take_tls_files(given)), **how) as client:
+    place = place_of(address, connection.security(**take_tls_files(given)))
+    with connection.connected(place.address, place.security, **how) as client:
         yield client

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,17 @@ def read_environment(source: str) -> Environment:
         reason = getattr(error, "strerror", None) or error  # str(error) would repeat the path
         raise click.ClickException(f"cannot read {source}: {reason}") from error
     return Environment.from_json(text)
+
+
+def names_cluster(source: str) -> bool:
+    """Whether an argument is the address of a scheduler, or the path of a scheduler file; it imports no Dask."""
+    if "://" in source or not source.endswith(".json"):
+        return "://" in source
+    try:
+        data = json.loads(Path(source).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(data, dict) and {"address", "workers"} <= data.keys()
 
 
 def label(source: str) -> str:

@@ -1,4 +1,4 @@
-"""The public functions that take a Dask client: `sync`, `status`, `release` and `check`."""
+"""The public functions that take a cluster: `sync`, `status`, `release`, `check`, and `compare` for a cluster."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ import asyncio
 import contextlib
 import functools
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from distributed import Client
 
 from dask_pkgsync.carry.archive import copy
 from dask_pkgsync.client import recognition
-from dask_pkgsync.client.dask_internals import ask_scheduler, scheduler_id, scheduler_versions
+from dask_pkgsync.client.clusters import place_of, with_client
+from dask_pkgsync.client.dask_internals import ask_scheduler, scheduler_at, scheduler_id, scheduler_versions
 from dask_pkgsync.client.handshake import presented_snapshot
+from dask_pkgsync.client.looking import observed
 from dask_pkgsync.client.plugin import PackageSync
 from dask_pkgsync.client.progress_events import events_reported_to
 from dask_pkgsync.client.registration import announced, join, register
 from dask_pkgsync.client.session import ClientSession, sync_on_connect
+from dask_pkgsync.client.supplies import supplies_of
 from dask_pkgsync.display.reporters import make_reporter
 from dask_pkgsync.model.comparison import compare_critical, critical_versions
 from dask_pkgsync.model.environments.environment import environment_to_wire
@@ -27,48 +31,80 @@ from dask_pkgsync.model.handshake import versions_in
 from dask_pkgsync.model.mismatch import EnvironmentMismatchWarning
 from dask_pkgsync.model.policy import Policy, policy_to_wire
 from dask_pkgsync.model.presentation import Presentation, short_presentation
+from dask_pkgsync.model.reports.cluster_comparison import HERE, compare_nodes
 from dask_pkgsync.model.reports.discrepancies import DiscrepancyWarning
 from dask_pkgsync.model.reports.failure import LayerError
+from dask_pkgsync.model.reports.preview import preview
 from dask_pkgsync.model.reports.progress import OnlyIfNeeded, Reporter
-from dask_pkgsync.model.reports.status import status_from_wire
+from dask_pkgsync.model.reports.status import BASE, ClusterStatus, NodeStatus, status_from_wire
 from dask_pkgsync.model.reports.sync import sync_report_from_wire
 from dask_pkgsync.model.reports.verdict import LET_IN, UNGUARDED, Verdict, refused, verdict_from_wire
 from dask_pkgsync.model.wire.protocol import SCHEMA
 from dask_pkgsync.model.wire.releases import agree
 from dask_pkgsync.options.keywords import refuse_unknown, takes_options
-from dask_pkgsync.options.person import cache_root, policy_from, this_person
+from dask_pkgsync.options.person import cache_root, local_snapshot, policy_from, this_person
 from dask_pkgsync.process.state import this_process
 from dask_pkgsync.scanning.local_files import local_files
+from dask_pkgsync.scanning.observation import CONTROLLER
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
-    from typing import Any
+    from collections.abc import Awaitable, Callable
+    from typing import Any, Literal, TypeVar
 
     from typing_extensions import Unpack
 
+    from dask_pkgsync.client.clusters import ClusterName
     from dask_pkgsync.client.handshake import Presented
     from dask_pkgsync.model.environments.environment import Environment
-    from dask_pkgsync.model.reports.status import ClusterStatus
+    from dask_pkgsync.model.reports.cluster_comparison import ClusterComparison, ObservedNode
+    from dask_pkgsync.model.reports.preview import SyncPreview
     from dask_pkgsync.model.reports.sync import SyncReport
     from dask_pkgsync.options.keywords import Options
     from dask_pkgsync.scanning.snapshot import Snapshot
 
+    Result = TypeVar("Result")
 
-@takes_options
+
+@overload
 def sync(
-    client: Client,
+    client: ClusterName,
     environment: Environment | str | os.PathLike[str] | None = None,
     *,
     progress: bool | Reporter | None = None,
+    dry_run: Literal[False] = False,
     **options: Unpack[Options],
-) -> SyncReport:
+) -> SyncReport: ...
+
+
+@overload
+def sync(
+    client: ClusterName,
+    environment: Environment | str | os.PathLike[str] | None = None,
+    *,
+    progress: bool | Reporter | None = None,
+    dry_run: Literal[True],
+    **options: Unpack[Options],
+) -> SyncPreview: ...
+
+
+@takes_options
+def sync(
+    client: ClusterName,
+    environment: Environment | str | os.PathLike[str] | None = None,
+    *,
+    progress: bool | Reporter | None = None,
+    dry_run: bool = False,
+    **options: Unpack[Options],
+) -> SyncReport | SyncPreview:
     """Make every node of a cluster match an environment, and show the progress.
 
     Parameters
     ----------
-    client : distributed.Client
-        A connected client. For an asynchronous client, the result is an awaitable of the report.
+    client : distributed.Client, str, Path or cluster object
+        A connected client. For an asynchronous client, the result is an awaitable of the report. Or the address of a
+        scheduler, a scheduler file, or a cluster object such as a `LocalCluster`: a client is then opened for the sync,
+        and closed after it, and the cluster keeps the environment (``keep=False`` changes that).
     environment : Environment or path, optional
         The environment that the cluster gets, or the path of a lock file that pins it. By default, this interpreter's
         environment is scanned and used.
@@ -78,11 +114,13 @@ def sync(
     progress : bool or Reporter, optional
         False shows nothing. None and True show a live table in a terminal or notebook, and plain lines elsewhere. A
         `Reporter` receives the progress itself.
+    dry_run : bool
+        True: change nothing, and return what the sync would do.
 
     Returns
     -------
-    SyncReport
-        What was done to each node. It prints as a table.
+    SyncReport or SyncPreview
+        What was done to each node, or would be done in a dry run. It prints as a table.
 
     Raises
     ------
@@ -97,14 +135,29 @@ def sync(
     WheelError
         If the environment has local code whose source cannot be read.
     PkgsyncError
-        If the connection to the scheduler is lost, or for any other error of dask-pkgsync.
+        If the scheduler cannot be reached, if the connection to it is lost, or for any other error of dask-pkgsync.
     TypeError
-        If the client is not a `distributed.Client`, or a keyword is not an option.
+        If the client is nothing that names a cluster, or a keyword is not an option.
     """
     refuse_unknown(sync, options)
-    if not isinstance(client, Client):
-        raise TypeError(f"expected a distributed.Client, found {client!r:.100}; connect first: Client({client!r:.50})")
-    return _sync_and_wait(client, functools.partial(PackageSync, environment, **options), progress=progress)
+    if dry_run:
+        make = functools.partial(PackageSync, environment, **options)
+        result: SyncPreview = _with_scheduler(client, lambda scheduler: _preview(scheduler, make))
+        return result
+    if isinstance(client, Client):
+        return _sync_and_wait(client, functools.partial(PackageSync, environment, **options), progress=progress)
+    if options.get("keep") is None:
+        options["keep"] = True
+    make_plugin = functools.partial(PackageSync, environment, **options)
+    reporter = progress if isinstance(progress, Reporter) else make_reporter(progress)
+    report: Any = with_client(
+        client,
+        lambda opened: _sync(opened, make_plugin, reporter),
+        modules=options.get("modules"),
+        presents=environment is None,
+        only_looks=False,
+    )
+    return report  # type: ignore[no-any-return]
 
 
 def _sync_and_wait(
@@ -207,16 +260,93 @@ async def _warn_of_missing_local_code(client: Client, plugin: PackageSync) -> No
             warnings.warn(note, stacklevel=2)
 
 
-def status(client: Client) -> ClusterStatus:
-    """Return how every node of a cluster, and every client, compares with the target.
+def _with_scheduler(cluster: ClusterName, function: Callable[[Any], Awaitable[Result]]) -> Any:
+    """Call a coroutine function with an object that calls the scheduler's handlers; no client is opened for that.
 
-    Nothing is changed. The scheduler answers from what it knows, and asks each node whether its layer and its base are
-    still what they were.
+    Returns
+    -------
+    object
+        The result; an awaitable of it for an asynchronous client.
+    """
+    if isinstance(cluster, Client):
+        scheduler: Any = cluster.scheduler
+        return cluster.sync(_named, function(scheduler), scheduler.address)
+    place = place_of(cluster)
+
+    async def call() -> Result:
+        async with scheduler_at(place.address, place.security) as scheduler:
+            return await function(scheduler)
+
+    with ThreadPoolExecutor(1, "pkgsync-look") as thread:  # an event loop may run in this thread already
+        return thread.submit(asyncio.run, _named(call(), place.address)).result()
+
+
+async def _named(call: Awaitable[Result], address: str) -> Result:
+    """Await a call of a scheduler; an error of the connection names its address."""
+    try:
+        return await call
+    except PkgsyncError:
+        raise
+    except (OSError, ValueError, TypeError) as error:  # as Dask raises them for an address that is none, too
+        raise PkgsyncError(f"cannot connect to {address}: {error}") from error
+
+
+def compare_cluster(
+    cluster: ClusterName, environment: Environment | None = None, policy: Policy | None = None, *, label: str = ""
+) -> ClusterComparison:
+    """Return how every node of a cluster differs from an environment, and from the other nodes; change nothing.
 
     Parameters
     ----------
-    client : distributed.Client
-        A connected client. For an asynchronous client, the result is an awaitable of the status.
+    cluster : distributed.Client, str, Path or cluster object
+    environment : Environment, optional
+        By default this interpreter's.
+    policy : Policy, optional
+        By default as configured.
+    label : str
+        Heading of the column of the environment; by default ``this environment``.
+    """
+    comparison: ClusterComparison = _with_scheduler(
+        cluster, lambda scheduler: _compare(scheduler, environment, policy, label)
+    )
+    return comparison
+
+
+async def _compare(
+    scheduler: Any, environment: Environment | None = None, policy: Policy | None = None, label: str = ""
+) -> ClusterComparison:
+    def own() -> tuple[Environment, Policy]:
+        return environment or local_snapshot({}, verify=True).environment, policy or policy_from({})
+
+    here, judge = await asyncio.to_thread(own)
+    nodes = await observed(scheduler, here)
+    return await asyncio.to_thread(lambda: compare_nodes(here, nodes, judge, label=label or HERE))
+
+
+async def _preview(scheduler: Any, make_plugin: Callable[[], PackageSync]) -> SyncPreview:
+    plugin = await asyncio.to_thread(make_plugin)
+    target = plugin.target
+    nodes = await observed(scheduler, target.environment)
+
+    def plan() -> SyncPreview:
+        comparison = compare_nodes(target.environment, nodes, target.policy)
+        return preview(target, comparison, supplies_of(target, plugin.snapshot))
+
+    return await asyncio.to_thread(plan)
+
+
+def status(client: ClusterName) -> ClusterStatus:
+    """Return how every node of a cluster, and every client, compares with the target.
+
+    Nothing is changed. The scheduler answers from what it knows, and asks each node whether its layer and its base are
+    still what they were. Where the cluster has no target, because nobody has synced it, every node is compared with
+    this environment instead, as `compare` does it.
+
+    Parameters
+    ----------
+    client : distributed.Client, str, Path or cluster object
+        A connected client. For an asynchronous client, the result is an awaitable of the status. Or the address of a
+        scheduler, a scheduler file, or a cluster object such as a `LocalCluster`.
 
     Returns
     -------
@@ -226,23 +356,51 @@ def status(client: Client) -> ClusterStatus:
     Raises
     ------
     PkgsyncError
-        If the cluster was never synced.
+        If the scheduler cannot be reached.
     """
-    cluster_status: ClusterStatus = client.sync(_status, client)
-    return cluster_status
+    cluster_status: Any = with_client(client, _status, presents=False)
+    return cluster_status  # type: ignore[no-any-return]
 
 
 async def _status(client: Client) -> ClusterStatus:
-    return status_from_wire(await _call(client, "pkgsync_status"))
+    if await announced(client) is not None:
+        found = status_from_wire(await _call(client, "pkgsync_status"))
+        if found.target:
+            return found
+        return replace(found, comparison=await _compare(client.scheduler))
+    comparison = await _compare(client.scheduler)
+    if any(_may_control(node) for node in comparison.nodes):  # it may have released the cluster
+        answer = await _ask(client, "pkgsync_status")
+        if answer is not None:
+            return replace(status_from_wire(answer), comparison=comparison)
+    workers = {node.nanny or node.address: node.address for node in comparison.nodes if node.role == "worker"}
+    nodes = tuple(
+        NodeStatus(
+            node.address,
+            node.role,
+            BASE,
+            node.problem,
+            worker=workers.get(node.address, node.address if node.role == "worker" else ""),
+        )
+        for node in comparison.nodes
+        if not node.nanny
+    )
+    return ClusterStatus("", nodes, comparison=comparison)
 
 
-def release(client: Client) -> SyncReport:
+def _may_control(node: ObservedNode) -> bool:
+    """Whether a node is a scheduler where dask-pkgsync may answer; a stock one logs a warning if it is asked."""
+    return node.role == "scheduler" and (CONTROLLER in node.imported or node.is_partial or node.environment is None)
+
+
+def release(client: ClusterName) -> SyncReport:
     """Give every node of a cluster its base environment back, and let clients with any environment in again.
 
     Parameters
     ----------
-    client : distributed.Client
-        A connected client. For an asynchronous client, the result is an awaitable of the report.
+    client : distributed.Client, str, Path or cluster object
+        A connected client. For an asynchronous client, the result is an awaitable of the report. Or the address of a
+        scheduler, a scheduler file, or a cluster object such as a `LocalCluster`.
 
     Returns
     -------
@@ -257,8 +415,8 @@ def release(client: Client) -> SyncReport:
     PkgsyncError
         If the cluster was never synced.
     """
-    report: SyncReport = client.sync(_release, client)
-    return report
+    report: Any = with_client(client, _release, presents=False)
+    return report  # type: ignore[no-any-return]
 
 
 async def _release(client: Client) -> SyncReport:

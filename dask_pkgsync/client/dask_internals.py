@@ -11,13 +11,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import weakref
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from distributed import Client, Status, Worker, versions
+from distributed import Client, Status, Worker, rpc, versions
+from distributed.security import Security
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from typing import TypeAlias
 
     from distributed.diagnostics.plugin import SchedulerPlugin
@@ -91,6 +93,99 @@ def stop_listening_to(client: Client, topic: str) -> None:
     """
     client.unsubscribe_topic(topic)
     client._event_handlers.pop(topic, None)
+
+
+# -- looking at a cluster without a client ----------------------------------------------------------------------------
+
+
+class Member(NamedTuple):
+    """A process of a cluster, as its scheduler names it."""
+
+    address: str
+    role: str
+    """``scheduler``, ``worker`` or ``nanny``."""
+    host: str
+    """The host part of its address."""
+    nanny: str = ""
+    """The address of a worker's nanny, if it has one."""
+
+
+@asynccontextmanager
+async def scheduler_at(address: str, security: Any = None) -> AsyncIterator[Any]:
+    """Return an object whose methods call the handlers of a scheduler, without a client that could be refused.
+
+    Parameters
+    ----------
+    address : str
+    security : Security, optional
+        By default as Dask's configuration says.
+
+    Notes
+    -----
+    Uses ``distributed.core.rpc`` with the arguments of
+    ``Security.get_connection_args``: distributed 2024.6.0 and 2026.8.0.
+    If it changes: do what ``Client._start`` does before it registers.
+    """
+    security = Security(**security) if isinstance(security, dict) else security or Security()
+    async with rpc(address, connection_args=security.get_connection_args("client")) as scheduler:
+        yield scheduler
+
+
+async def members_of(scheduler: Any) -> list[Member]:
+    """Return the scheduler, its workers, and their nannies.
+
+    Notes
+    -----
+    Uses the handler ``identity``, whose ``workers`` have ``nanny``, and which tells of all workers by default:
+    distributed 2024.6.0 and 2026.8.0.
+    If it changes: see what ``Client.scheduler_info`` asks for.
+    """
+    identity = await scheduler.identity()
+    members = [Member(identity["address"], "scheduler", "")]
+    for address, worker in identity["workers"].items():
+        nanny, host = worker.get("nanny") or "", worker.get("host") or address.rpartition(":")[0]
+        members.append(Member(address, "worker", host, nanny))
+        if nanny:
+            members.append(Member(nanny, "nanny", host))
+    return members
+
+
+async def call_scheduler(scheduler: Any, message: dict[str, bytes]) -> Any:
+    """Call a pickled function in the scheduler's process; return Dask's answer, with ``status`` and ``result``.
+
+    Notes
+    -----
+    Uses the handler ``run_function``, as ``Client.run_on_scheduler`` does: distributed 2024.6.0 and 2026.8.0.
+    If it changes: see that method.
+    """
+    return await scheduler.run_function(**message, wait=True)
+
+
+async def call_nodes(scheduler: Any, message: dict[str, bytes], workers: list[str], *, nanny: bool) -> Any:
+    """Let the scheduler call a pickled function on workers, or on their nannies; return the answers by worker.
+
+    Notes
+    -----
+    Uses the handler ``broadcast`` with the operation ``run`` and ``on_error="return"``, as ``Client.run`` does. It
+    pairs the answers of nannies with the workers in their order, so every worker must have a nanny: distributed
+    2024.6.0 and 2026.8.0.
+    If it changes: see that method.
+    """
+    run = {"op": "run", **message, "wait": True}
+    return await scheduler.broadcast(msg=run, workers=workers, nanny=nanny, on_error="return")
+
+
+async def versions_of(scheduler: Any, workers: list[str]) -> dict[tuple[str, str], Any]:
+    """Return the versions that Dask itself tells, of the scheduler and of workers, by role and address.
+
+    Notes
+    -----
+    Uses the handler ``versions`` of every ``Server``: distributed 2024.6.0 and 2026.8.0.
+    If it changes: see ``Client.get_versions``.
+    """
+    address = (await scheduler.identity())["address"]
+    answers = await scheduler.broadcast(msg={"op": "versions"}, workers=workers, on_error="return")
+    return {("scheduler", address): await scheduler.versions(), **{("worker", one): answers[one] for one in answers}}
 
 
 # -- state ------------------------------------------------------------------------------------------------------------

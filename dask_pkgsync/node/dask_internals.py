@@ -13,6 +13,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+import dask
 from distributed import Status, Worker, versions
 from distributed.core import clean_exception
 from distributed.metrics import time
@@ -414,3 +415,15 @@ def forget_versions() -> None:
     cached = getattr(versions, "_version_cached", None)
     if cached is not None:
         cached.cache_clear()
+
+
+def metrics_namespace() -> str:
+    """Return the beginning of the names of Dask's metrics for Prometheus.
+
+    Notes
+    -----
+    Uses ``distributed.dashboard.prometheus.namespace`` of Dask's configuration, as ``PrometheusCollector`` does, and
+    that ``/metrics`` shows ``prometheus_client.REGISTRY``: distributed 2024.6.0 and 2026.8.0.
+    If it changes: see what ``distributed.http.scheduler.prometheus`` registers.
+    """
+    return str(dask.config.get("distributed.dashboard.prometheus.namespace", "dask") or "")

@@ -25,6 +25,7 @@ from dask_pkgsync.node.dask_internals import (
     tell_at_registration,
 )
 from dask_pkgsync.node.log import log_in_sentences
+from dask_pkgsync.node.metrics import publish_metrics
 from dask_pkgsync.process import activation, imports
 from dask_pkgsync.process.live import take_live
 from dask_pkgsync.process.resolving import part_here
@@ -91,6 +92,7 @@ class WorkerSync(WorkerPlugin):
                 await self._verify_registered(worker)
         else:
             await self._sync_without_nanny(worker)
+        await publish_metrics()
 
     async def _verify_before_registration(self, worker: Worker) -> None:
         if self.layer is not None:

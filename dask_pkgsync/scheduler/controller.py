@@ -28,6 +28,7 @@ from dask_pkgsync.scheduler.clients.expiry import Expiry
 from dask_pkgsync.scheduler.clients.gate import Gate, mismatch
 from dask_pkgsync.scheduler.clients.sessions import Sessions
 from dask_pkgsync.scheduler.dask_internals import forget_metadata
+from dask_pkgsync.scheduler.history import History
 from dask_pkgsync.scheduler.log import sentence
 from dask_pkgsync.scheduler.rollout.drain import Drain
 from dask_pkgsync.scheduler.rollout.nodes import Nodes
@@ -51,6 +52,7 @@ class Controller:
         log_in_sentences()
         self.scheduler = scheduler
         self.operator_policy = OperatorPolicy()
+        self.history = History()
         self.claims = Claims(scheduler, self.log_event)
         self.sessions = Sessions(scheduler)
         self.expiry = Expiry(scheduler, self.is_unused, self.release_unused)
@@ -65,6 +67,8 @@ class Controller:
             scheduler, self.operator_policy, self.judge_worker, self.is_active, self.log_event, self.acquaintances
         )
         self.admission = Admission(self.gate, self.claims, lambda: self.target, lambda: self.is_at_work)
+        self.pages: Any = None
+        """What shows this controller on the scheduler's HTTP server (`scheduler.pages`); set where it is made."""
         self.handlers: dict[str, Any] = {}
         """The handlers that nodes and clients may call (`scheduler.handlers`), by name."""
         self.asked: Target | None = None
@@ -238,9 +242,7 @@ class Controller:
             return self._join(claim)
         target_before, nodes_before = self.target, self.nodes.begin()
         try:
-            self.report = await self.rollout.roll_out(
-                asked, lambda clashes: self.claims.permit(clashes, plan, claim), changes
-            )
+            self.report = await self._roll_out(asked, lambda clashes: self.claims.permit(clashes, plan, claim), changes)
         except BaseException:
             if self.target is target_before:
                 self.nodes.restore(nodes_before)
@@ -257,6 +259,16 @@ class Controller:
             raise SyncError(self.nodes.failures, adopted=True)
         return self.report
 
+    async def _roll_out(self, *arguments: Any) -> SyncReport:
+        """Roll a target out (`Rollout.roll_out`), and note in the history how that ends."""
+        self.history.begin()
+        report = None
+        try:
+            report = await self.rollout.roll_out(*arguments)
+        finally:
+            self.history.end(report, self.nodes.failures)
+        return report
+
     async def mend(self) -> SyncReport | None:
         """Bring nodes whose layer or base has changed to the target again, after any other sync or release has ended.
 
@@ -270,7 +282,7 @@ class Controller:
                 return None
             nodes_before = self.nodes.begin()
             try:
-                self.report = await self.rollout.roll_out(asked, _permit_all, changes)
+                self.report = await self._roll_out(asked, _permit_all, changes)
             except BaseException:
                 self.nodes.restore(nodes_before)
                 raise
@@ -335,6 +347,7 @@ class Controller:
         """Publish an event on the topic ``pkgsync``, and log a line for an important one."""
         if (line := sentence(event)) is not None:
             logger.info("%s", line)
+        self.history.note(event)
         self.scheduler.log_event(TOPIC, sendable(event))
 
     # -- reports of nodes ---------------------------------------------------------------------------------------------

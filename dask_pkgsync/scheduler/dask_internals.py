@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from distributed import Status
 from distributed.comm.core import CommClosedError
 from distributed.versions import get_versions
+from tornado.routing import PathMatches
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 
 CLIENT, WORKER, IDENTITY = "register-client", "register-worker", "identity"
 """Operations for `stand_in_for`: a client registers, a worker registers, a client asks for the state of the cluster."""
+
+
+EXTENSION = "pkgsync"
+"""The name of the controller in ``Scheduler.extensions``."""
 
 
 # -- registration -----------------------------------------------------------------------------------------------------
@@ -245,6 +250,59 @@ def keep_extension(scheduler: Scheduler, name: str, extension: object) -> None:
     If it changes: any attribute of the scheduler will do.
     """
     scheduler.extensions[name] = extension
+
+
+# -- the HTTP server --------------------------------------------------------------------------------------------------
+
+
+def add_pages(scheduler: Scheduler, handlers: list[tuple[str, type, dict[str, Any]]]) -> bool:
+    """Add handlers to a scheduler's HTTP server; return False if it has ours already, or has none.
+
+    Parameters
+    ----------
+    scheduler : Scheduler
+    handlers : list
+        Paths below the server's prefix, handlers, and their arguments.
+
+    Notes
+    -----
+    Uses ``Server.http_application``, a tornado application that is made even without a dashboard, and that its route
+    ``health`` begins with the prefix of the server (``dask scheduler --dashboard-prefix``): distributed 2024.6.0 and
+    2026.8.0.
+    If it changes: find what ``Scheduler.__init__`` gives to ``start_http_server``.
+    """
+    application = getattr(scheduler, "http_application", None)
+    if application is None or application.settings.get(EXTENSION):
+        return False
+    application.settings[EXTENSION] = True
+    patterns = [rule.matcher.regex.pattern for rule in application.wildcard_router.rules if _has_path(rule.matcher)]
+    prefix = next((one.removesuffix("health$") for one in patterns if one.endswith("/health$")), "/")
+    application.add_handlers(".*$", [(prefix + path, handler, rest) for path, handler, rest in handlers])
+    return True
+
+
+def _has_path(matcher: object) -> bool:
+    return isinstance(matcher, PathMatches)
+
+
+def link_page(scheduler: Scheduler, name: str) -> None:
+    """Add a page to the navigation of Dask's dashboard, if there is one.
+
+    Notes
+    -----
+    Uses the list ``pages`` in what ``distributed.dashboard.scheduler.template_variables`` returns, which is the same
+    object at each call, and which the templates read for each page: distributed 2024.6.0 and 2026.8.0. The module is
+    imported only where bokeh is installed.
+    If it changes: the page is not linked, and nothing else is lost.
+    """
+    dashboard = sys.modules.get("distributed.dashboard.scheduler")
+    variables = getattr(dashboard, "template_variables", None)
+    if variables is None:
+        return
+    with contextlib.suppress(Exception):  # a link is not worth an error
+        pages = variables(scheduler)["pages"]
+        if name not in pages:
+            pages.append(name)
 
 
 # -- plugins ----------------------------------------------------------------------------------------------------------

@@ -64,6 +64,7 @@ async def guard(scheduler: Scheduler) -> None:
         )
     controller.announce()
     gate.ready.set()
+    await controller.pages.mount()
     logger.info(
         "dask_pkgsync guards this scheduler: mode %s, stock clients: %s",
         _describe_mode(operator_policy),

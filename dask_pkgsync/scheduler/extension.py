@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from dask_pkgsync.model.errors import PkgsyncError
 from dask_pkgsync.scheduler.controller import Controller
-from dask_pkgsync.scheduler.dask_internals import extension_of, keep_extension
+from dask_pkgsync.scheduler.dask_internals import EXTENSION, extension_of, keep_extension
 from dask_pkgsync.scheduler.handlers import Handlers
+from dask_pkgsync.scheduler.pages import Pages
 
 if TYPE_CHECKING:
     from distributed import Scheduler
-
-EXTENSION = "pkgsync"
-"""The name of the controller in ``Scheduler.extensions``."""
 
 
 def controller_of(scheduler: Scheduler) -> Controller:
@@ -38,5 +36,6 @@ def controller_of(scheduler: Scheduler) -> Controller:
         known.gate.open()
     controller = Controller(scheduler)
     controller.handlers = Handlers(controller).by_name()
+    controller.pages = Pages(scheduler)
     keep_extension(scheduler, EXTENSION, controller)
     return controller

@@ -9,8 +9,8 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from dask_pkgsync.model.reports.failure import SyncError
 from dask_pkgsync.model.target import Target, target_from_wire
 from dask_pkgsync.model.wire.fields import Field
-from dask_pkgsync.scheduler.dask_internals import extension_of
-from dask_pkgsync.scheduler.extension import EXTENSION, controller_of
+from dask_pkgsync.scheduler.dask_internals import EXTENSION, extension_of
+from dask_pkgsync.scheduler.extension import controller_of
 
 if TYPE_CHECKING:
     from typing import Any
@@ -71,6 +71,7 @@ class RegisteredPlugin(SessionHooks):
     async def start(self, scheduler: Scheduler) -> None:
         """Sync the cluster to the target; an error that is raised here reaches the caller on the client."""
         controller = controller_of(scheduler)
+        await controller.pages.mount()
         try:
             await controller.register(self.target, self.client)
         except SyncError as error:

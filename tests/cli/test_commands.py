@@ -285,9 +285,13 @@ def test_a_cluster_is_synced_shown_and_released(tmp_path):
         python = demo_stage.Uv(directory, here).environment("cluster", [other], changed={"pygments"})
         with demo_stage.cluster(python, directory) as address, demo_stage.connect(address, workers=2):
             before = dask("status", address)
-            assert before.returncode == 1
-            assert "nobody has synced this cluster" in before.stderr.splitlines()[0]
-            assert dask("release", address).returncode == 1
+            assert before.returncode == 0
+            assert "no target" in before.stdout.splitlines()[0]
+            assert "scheduler, 2 workers" in before.stdout
+            assert "nobody has synced this cluster" in dask("release", address).stderr
+            planned = dask("sync", address, "--only", "pygments", "--dry-run")
+            assert planned.returncode == 0
+            assert "A sync would change 3 nodes" in planned.stdout
 
             synced = dask("sync", address, "--only", "pygments")
             assert synced.returncode == 0, synced.stderr

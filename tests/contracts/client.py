@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 import tempfile
 import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cloudpickle
 import dask
+import distributed
 from contracts.law import relied_on_by
 from contracts.surroundings import (
     OP,
@@ -28,7 +31,10 @@ from contracts.surroundings import (
 from distributed import Client, Scheduler, SchedulerPlugin, Worker, versions
 
 from dask_pkgsync.client.dask_internals import (
+    Member,
     ask_scheduler,
+    call_nodes,
+    call_scheduler,
     change_handshake,
     connect_again,
     connect_as_dask,
@@ -45,15 +51,18 @@ from dask_pkgsync.client.dask_internals import (
     is_running,
     listen_for,
     listens_to,
+    members_of,
     read_stream,
     reading_of,
     register_at_scheduler,
     register_by,
     runs_a_worker_of,
+    scheduler_at,
     scheduler_id,
     scheduler_versions,
     send_held_messages,
     stop_listening_to,
+    versions_of,
 )
 from dask_pkgsync.client.handshake import presenting
 from dask_pkgsync.client.session import sync_on_connect
@@ -90,6 +99,30 @@ async def a_scheduler_tells_its_versions_as_a_client_does() -> None:
     async with scheduler_here() as scheduler, client_of(scheduler) as client:
         told = await scheduler_versions(client)
         assert versions_in({"versions": told}) == versions_in({"versions": scheduler.clients[client.id].versions})
+
+
+async def pid_there() -> int:
+    """Return the number of a process."""
+    return os.getpid()
+
+
+@relied_on_by(scheduler_at, members_of, Member, call_scheduler, call_nodes, versions_of)
+async def a_scheduler_answers_plain_calls_and_passes_them_on() -> None:
+    """Without a client, a scheduler names its nodes, runs a pickled function, and passes it on to its workers."""
+    call = {"function": cloudpickle.dumps(pid_there), "kwargs": cloudpickle.dumps({})}
+    async with scheduler_here() as scheduler, worker_of(scheduler) as worker, scheduler_at(scheduler.address) as calls:
+        members = await members_of(calls)
+        assert [(one.address, one.role, one.nanny) for one in members] == [
+            (scheduler.address, "scheduler", ""),
+            (worker.address, "worker", ""),
+        ]
+        assert (await call_scheduler(calls, call))["result"] == os.getpid()
+        answers = await call_nodes(calls, call, [worker.address], nanny=False)
+        assert (answers[worker.address]["status"], answers[worker.address]["result"]) == ("OK", os.getpid())
+        told = await versions_of(calls, [worker.address])
+        for key in (("scheduler", scheduler.address), ("worker", worker.address)):
+            assert versions_in({"versions": told[key]})["distributed"] == distributed.__version__
+        assert not scheduler.clients.keys() - {"fire-and-forget"}
 
 
 @relied_on_by(listens_to)

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dask
 from contracts.law import relied_on_by
 from contracts.surroundings import OP, a_moment, client_of, raising, scheduler_here, until, worker_of
 from distributed import Nanny, NannyPlugin, Scheduler, SchedulerPlugin, Status, Worker, WorkerPlugin
@@ -35,6 +36,7 @@ from dask_pkgsync.node.dask_internals import (
     is_before_registration,
     is_running,
     kill_process,
+    metrics_namespace,
     pickled,
     plugin_loggers,
     plugins_at_start,
@@ -522,3 +524,15 @@ def _version(directory: Path, version: str) -> str | None:
     forget_versions()
     told: str | None = get_versions(packages=["pkgsync-contract"])["packages"]["pkgsync-contract"]
     return told
+
+
+@relied_on_by(metrics_namespace)
+async def metrics_have_a_namespace_that_is_configured() -> None:
+    """Dask's own metrics begin with what the configuration says, and the registry of a process is shown."""
+    from importlib.util import find_spec
+
+    assert metrics_namespace() == dask.config.get("distributed.dashboard.prometheus.namespace")
+    if find_spec("prometheus_client") is not None:
+        from distributed.http.prometheus import PrometheusCollector
+
+        assert PrometheusCollector(None).build_name("x") == f"{metrics_namespace()}_x"

@@ -13,6 +13,8 @@ from contracts.surroundings import OP, a_moment, client_of, raising, scheduler_h
 from distributed import Client, Scheduler, SchedulerPlugin, Status, Worker, WorkerPlugin
 from distributed.comm import connect
 from distributed.protocol.pickle import dumps
+from tornado.httpclient import AsyncHTTPClient
+from tornado.web import RequestHandler
 
 from dask_pkgsync.model.handshake import check_worker, identity, versions_in
 from dask_pkgsync.scheduler.blobs.providers import BlobProviders
@@ -21,8 +23,10 @@ from dask_pkgsync.scheduler.clients.sessions import Sessions
 from dask_pkgsync.scheduler.controller import Controller
 from dask_pkgsync.scheduler.dask_internals import (
     CLIENT,
+    EXTENSION,
     IDENTITY,
     WORKER,
+    add_pages,
     add_plugin_at,
     connection_of,
     end_node,
@@ -35,6 +39,7 @@ from dask_pkgsync.scheduler.dask_internals import (
     hold_worker,
     keep_extension,
     knows_n_workers,
+    link_page,
     misfit,
     package_versions,
     put_back,
@@ -416,3 +421,37 @@ async def a_plugin_starts_before_it_takes_anothers_place() -> None:
         assert second.before is first
         assert scheduler.plugins[OP] is second
         assert not first.is_closed
+
+
+# -- the HTTP server --------------------------------------------------------------------------------------------------
+
+
+class Greeting(RequestHandler):
+    """A page."""
+
+    def get(self) -> None:
+        """Answer."""
+        self.write("hello")
+
+
+@relied_on_by(add_pages)
+async def a_scheduler_takes_more_pages_below_its_prefix() -> None:
+    """The HTTP server of a scheduler answers with handlers that are added later, where its own route `health` is."""
+    for prefix in ("/", "/behind"):
+        async with scheduler_here(http_prefix=prefix) as scheduler:
+            assert add_pages(scheduler, [("greeting", Greeting, {})])
+            assert not add_pages(scheduler, [("greeting", Greeting, {})])
+            url = f"http://127.0.0.1:{scheduler.http_server.port}{prefix.rstrip('/')}"
+            for path, answer in (("greeting", b"hello"), ("health", b"ok")):
+                assert (await AsyncHTTPClient(force_instance=True).fetch(f"{url}/{path}")).body == answer
+            scheduler.http_application.settings.pop(EXTENSION)
+
+
+@relied_on_by(link_page)
+async def the_pages_of_a_dashboard_have_one_list_of_names() -> None:
+    """What `template_variables` returns for a scheduler is the same object each time; there is none without bokeh."""
+    async with scheduler_here() as scheduler:
+        link_page(scheduler, "pkgsync")
+        dashboard = sys.modules.get("distributed.dashboard.scheduler")
+        if dashboard is not None:
+            assert dashboard.template_variables(scheduler)["pages"].count("pkgsync") == 1

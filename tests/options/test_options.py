@@ -134,8 +134,8 @@ def test_no_option_takes_what_is_not_of_its_kind(option: Option[Any]) -> None:
 @pytest.mark.parametrize("function", [sync, PackageSync])
 def test_the_signature_shows_every_option(function: Any) -> None:
     """`help`, notebooks and editors that look at run time see each keyword, its type, and that it may be left out."""
-    found = inspect.signature(function).parameters
-    assert [name for name in found if name not in ("client", "environment", "progress")] == [o.name for o in KEYWORDS]
+    own, found = ("client", "environment", "progress", "dry_run"), inspect.signature(function).parameters
+    assert [name for name in found if name not in own] == [o.name for o in KEYWORDS]
     for option in KEYWORDS:
         parameter = found[option.name]
         assert (parameter.kind, parameter.default) == (inspect.Parameter.KEYWORD_ONLY, None)

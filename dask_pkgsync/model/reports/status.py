@@ -14,6 +14,7 @@ from dask_pkgsync.model.wire.texts import one_line, several_lines
 if TYPE_CHECKING:
     from typing import Any
 
+    from dask_pkgsync.model.reports.cluster_comparison import ClusterComparison
 
 BASE = "base"
 MATCHES = "matches"
@@ -80,6 +81,8 @@ class ClusterStatus:
     note: str = ""
     """The mode of a guarded scheduler, and what is about to happen, for example that the environment will be
     released."""
+    comparison: ClusterComparison | None = None
+    """How the nodes differ from the environment of the process that asks, where there is no target; else None."""
 
     @property
     def matches(self) -> bool:
@@ -121,11 +124,14 @@ class ClusterStatus:
         parts = [self._head(), text_table(*self._nodes())]
         if self.clients:
             parts.append(text_table(*self._clients()))
+        if self.comparison is not None:
+            parts.append(str(self.comparison))
         return "\n\n".join(parts)
 
     def _repr_html_(self) -> str:
         clients = f"<br>{html_table(*self._clients())}" if self.clients else ""
-        return f"<p>{escape(self._head())}</p>{html_table(*self._nodes())}{clients}"
+        comparison = self.comparison._repr_html_() if self.comparison else ""
+        return f"<p>{escape(self._head())}</p>{html_table(*self._nodes())}{clients}{comparison}"
 
 
 def status_to_wire(status: ClusterStatus) -> dict[str, Any]:
