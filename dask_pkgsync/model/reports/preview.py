@@ -59,12 +59,12 @@ class PlannedNodes:
     label: str
     """For example ``scheduler, 4 workers``."""
     nodes: tuple[str, ...]
-    """Their addresses."""
+    """Their addresses; a nanny and its worker are one node, with the address of the worker."""
     changes: tuple[PlannedChange, ...] = ()
     hidden: tuple[str, ...] = ()
     """Packages that would no longer be importable there (under ``strict``)."""
     skipped: tuple[str, ...] = ()
-    """Packages that differ and would stay as they are, each with the reason."""
+    """Packages that differ and would stay as they are, although the policy does not ignore them, with the reason."""
     effects: tuple[str, ...] = ()
     """What would happen to the processes, for example that workers are restarted, and why; a sentence each."""
     refusals: tuple[str, ...] = ()
@@ -179,7 +179,7 @@ def preview(target: Target, comparison: ClusterComparison, supplies: Mapping[str
 
 def _planned(target: Target, group: NodeGroup, supplies: Mapping[str, Supply]) -> PlannedNodes:
     base, policy = group.environment, target.policy
-    addresses = tuple(node.address for node in group.nodes)
+    addresses = tuple(node.address for node in group.nodes if node.role != "nanny")
     refusals = tuple(
         f"{row.name}: the nodes have {row.found}, you have {row.expected}; no layer can replace it"
         for row in compare(target.environment, base, policy)
@@ -205,7 +205,11 @@ def _planned(target: Target, group: NodeGroup, supplies: Mapping[str, Supply]) -
         addresses,
         changes,
         tuple(f"{step.name} {step.version}" for step in steps if isinstance(step, Hide)),
-        tuple(f"{step.name} {step.version}: {step.reason}" for step in steps if isinstance(step, Skip)),
+        tuple(
+            f"{step.name} {step.version}: {step.reason}"
+            for step in steps
+            if isinstance(step, Skip) and not step.ignored
+        ),
         tuple(_effects(group, changes)) if changes else (),
     )
 
