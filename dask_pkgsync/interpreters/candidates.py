@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dask_pkgsync.interpreters.below import interpreter_below
 from dask_pkgsync.interpreters.probing import Candidate
+from dask_pkgsync.model.reports.failure import LayerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -36,7 +38,8 @@ def on_this_machine(wanted: Interpreter, environ: Mapping[str, str] | None = Non
     environ = os.environ if environ is None else environ
     name = program_name(wanted)
     if f"{sys.version_info[0]}.{sys.version_info[1]}" == wanted.feature_version:
-        yield Candidate(Path(getattr(sys, "_base_executable", None) or sys.executable), "this process")
+        with contextlib.suppress(LayerError):  # it was removed
+            yield Candidate(interpreter_below(Path(sys.executable)), "this process")
     for directory in filter(None, environ.get("PATH", os.defpath).split(os.pathsep)):
         if (found := shutil.which(name, path=directory)) is not None:
             yield Candidate(Path(found), "PATH")

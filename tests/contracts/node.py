@@ -17,6 +17,7 @@ import dask
 from contracts.law import relied_on_by
 from contracts.surroundings import OP, a_moment, client_of, raising, scheduler_here, until, worker_of
 from distributed import Nanny, NannyPlugin, Scheduler, SchedulerPlugin, Status, Worker, WorkerPlugin
+from distributed.protocol import deserialize
 from distributed.versions import get_versions
 
 from dask_pkgsync.carry.stand_in import NannyStandIn, SchedulerStandIn, WorkerStandIn
@@ -45,6 +46,7 @@ from dask_pkgsync.node.dask_internals import (
     running_worker,
     second_process,
     send_heartbeat,
+    set_environment,
     set_plugins_at_start,
     tell_at_registration,
     why_not_two_workers,
@@ -239,12 +241,23 @@ def _logged() -> Iterator[list[tuple[str, str]]]:
 
 
 @relied_on_by(
-    has_process, running_worker, plugins_at_start, set_plugins_at_start, restart_worker, is_before_registration
+    has_process,
+    running_worker,
+    plugins_at_start,
+    set_plugins_at_start,
+    set_environment,
+    restart_worker,
+    is_before_registration,
 )
 async def a_nanny_starts_its_workers_with_the_plugins_in_worker_kwargs() -> None:
-    """Each worker of a nanny sets up, before it registers, what `plugins` of `worker_kwargs` has when it is started."""
+    """Each worker of a nanny sets up, before it registers, what `plugins` of `worker_kwargs` has when it is started.
+
+    It has the variables that `env` of the nanny has then.
+    """
     async with scheduler_here() as scheduler:
-        nanny = Nanny(scheduler.address, nthreads=1, dashboard=False, dashboard_address=":0")
+        given = {"CONTRACT_GIVEN": "theirs"}
+        nanny = Nanny(scheduler.address, nthreads=1, dashboard=False, dashboard_address=":0", env=given)
+        set_environment(nanny, {"CONTRACT_GIVEN": "ours", "CONTRACT_ONE": "first"})
         assert not has_process(nanny)
         assert await running_worker(nanny, 1) is None
         set_plugins_at_start(nanny, OP, [OfWorker("first")])
@@ -254,7 +267,9 @@ async def a_nanny_starts_its_workers_with_the_plugins_in_worker_kwargs() -> None
             assert told(scheduler, first) == ("first", True, False)
             assert scheduler.workers[str(first)].nanny == nanny.address
             await _takes_plugins(scheduler, nanny)
+            assert await _variables(scheduler, first) == ["theirs", "first", None]
 
+            set_environment(nanny, {"CONTRACT_OTHER": "second"})
             set_plugins_at_start(nanny, OP, [OfWorker("second")])
             assert [one.text for one in plugins_at_start(nanny)] == ["second"]
             restarting = asyncio.ensure_future(restart_worker(nanny, 60, OP))
@@ -262,7 +277,16 @@ async def a_nanny_starts_its_workers_with_the_plugins_in_worker_kwargs() -> None
             second = await running_worker(nanny, 60)
             assert await restarting == ""
             assert told(scheduler, second) == ("second", True, False)
+            assert await _variables(scheduler, second) == ["theirs", None, "second"]
             assert pid != nanny.pid
+
+
+async def _variables(scheduler: Scheduler, worker: str | None) -> list[str | None]:
+    """Return the values that variables of the contract have in a worker."""
+    names = ("CONTRACT_GIVEN", "CONTRACT_ONE", "CONTRACT_OTHER")
+    ask = scheduler.rpc(worker).run
+    answers = [(await ask(function=pickled(os.getenv), args=pickled((name,))))["result"] for name in names]
+    return [deserialize(answer.header, answer.frames) for answer in answers]  # a scheduler leaves that to others
 
 
 async def _takes_plugins(scheduler: Scheduler, nanny: Nanny) -> None:
