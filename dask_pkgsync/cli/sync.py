@@ -6,8 +6,7 @@ from typing import Any
 
 import click
 
-from dask_pkgsync.cli.arguments import address_argument, flags, keywords, take_modules
-from dask_pkgsync.cli.connection import connected
+from dask_pkgsync.cli.arguments import address_argument, flags, keywords, take_modules, take_tls_files
 
 
 @click.command()
@@ -23,9 +22,10 @@ from dask_pkgsync.cli.connection import connected
 @click.option("--progress/--no-progress", default=True, help="Show the steps of each node while the sync runs.")
 def sync(address: str, *, progress: bool, environment: str | None, **given: Any) -> None:
     """Make the cluster at ADDRESS run this environment, or that of a lock file."""
-    from dask_pkgsync import sync as sync_cluster
+    from dask_pkgsync.client.api import sync_address
+    from dask_pkgsync.client.connection import security
 
     modules = take_modules(given)
-    with connected(address, given, modules=modules, only_looks=False) as client:
-        options = keywords({**given, "modules": modules, "keep": True})
-        click.echo(str(sync_cluster(client, environment, progress=None if progress else False, **options)))
+    tls = security(**take_tls_files(given))
+    options = keywords({**given, "modules": modules, "keep": True})
+    click.echo(str(sync_address(address, tls, environment, options, progress=None if progress else False)))

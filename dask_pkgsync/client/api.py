@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,20 @@ from distributed import Client
 
 from dask_pkgsync.carry.archive import copy
 from dask_pkgsync.client import recognition
-from dask_pkgsync.client.dask_internals import ask_scheduler, scheduler_id, scheduler_versions
+from dask_pkgsync.client.connection import connected
+from dask_pkgsync.client.dask_internals import (
+    ask_scheduler,
+    close,
+    connected_again,
+    scheduler_address,
+    scheduler_id,
+    scheduler_versions,
+)
 from dask_pkgsync.client.handshake import presented_snapshot
 from dask_pkgsync.client.plugin import PackageSync
 from dask_pkgsync.client.progress_events import events_reported_to
 from dask_pkgsync.client.registration import announced, join, register
+from dask_pkgsync.client.relaunch import outcome_at, sync_at
 from dask_pkgsync.client.session import ClientSession, sync_on_connect
 from dask_pkgsync.display.reporters import make_reporter
 from dask_pkgsync.model.comparison import compare_critical, critical_versions
@@ -33,6 +43,7 @@ from dask_pkgsync.model.reports.progress import OnlyIfNeeded, Reporter
 from dask_pkgsync.model.reports.status import status_from_wire
 from dask_pkgsync.model.reports.sync import sync_report_from_wire
 from dask_pkgsync.model.reports.verdict import LET_IN, UNGUARDED, Verdict, refused, verdict_from_wire
+from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.model.wire.protocol import SCHEMA
 from dask_pkgsync.model.wire.releases import agree
 from dask_pkgsync.options.keywords import refuse_unknown, takes_options
@@ -57,7 +68,7 @@ if TYPE_CHECKING:
 
 @takes_options
 def sync(
-    client: Client,
+    client: Client | str,
     environment: Environment | str | os.PathLike[str] | None = None,
     *,
     progress: bool | Reporter | None = None,
@@ -67,8 +78,9 @@ def sync(
 
     Parameters
     ----------
-    client : distributed.Client
-        A connected client. For an asynchronous client, the result is an awaitable of the report.
+    client : distributed.Client or str
+        A connected client. For an asynchronous client, the result is an awaitable of the report. Or the address of a
+        scheduler, which need not let this client in.
     environment : Environment or path, optional
         The environment that the cluster gets, or the path of a lock file that pins it. By default, this interpreter's
         environment is scanned and used.
@@ -102,9 +114,52 @@ def sync(
         If the client is not a `distributed.Client`, or a keyword is not an option.
     """
     refuse_unknown(sync, options)
+    if isinstance(client, str):
+        return sync_address(client, None, environment, options, progress=progress)
     if not isinstance(client, Client):
         raise TypeError(f"expected a distributed.Client, found {client!r:.100}; connect first: Client({client!r:.50})")
     return _sync_and_wait(client, functools.partial(PackageSync, environment, **options), progress=progress)
+
+
+def sync_address(
+    address: str,
+    security: Any,
+    environment: Environment | str | os.PathLike[str] | None,
+    options: Options,
+    *,
+    progress: bool | Reporter | None = None,
+) -> SyncReport:
+    """Make every node of the cluster at an address match an environment; relaunch it where that is needed and allowed.
+
+    Parameters
+    ----------
+    address : str
+    security : Security or dict or None
+        None: as Dask's configuration says.
+    environment, options, progress
+        As for `sync`.
+    """
+    plugin = PackageSync(environment, **options)
+    reporter = OnlyIfNeeded(progress if isinstance(progress, Reporter) else make_reporter(progress))
+
+    def relaunch() -> SyncReport | None:
+        reporter.started(plugin.target.id)
+        try:
+            report = asyncio.run(sync_at(address, security, plugin, reporter))
+        except BaseException as error:
+            reporter.failed(error)
+            raise
+        if report is not None:
+            reporter.finished(report)
+        return report
+
+    # In a thread, as an event loop may run in this one (a notebook's).
+    with ThreadPoolExecutor(1, thread_name_prefix="dask-pkgsync") as executor:
+        report = executor.submit(relaunch).result()
+    if report is not None:
+        return report
+    with connected(address, security, modules=options.get("modules"), only_looks=False) as client:
+        return _sync_and_wait(client, lambda: plugin, progress=progress)
 
 
 def _sync_and_wait(
@@ -174,7 +229,13 @@ async def _sync(
 ) -> SyncReport:
     plugin = await asyncio.to_thread(make_plugin)
     reporter.started(plugin.target.id)
+    relaunched: SyncReport | None = None
     try:
+        if plugin.target.relaunch != "never":
+            address = scheduler_address(client)
+            relaunched = await sync_at(address, client.security, plugin, reporter, client.id)
+            if relaunched is not None:
+                await connected_again(client)
         report = await join(client, plugin, presented)
         if report is None:
             await asyncio.to_thread(copy)  # cached, so that pickling the plugin does not block the event loop
@@ -194,6 +255,7 @@ async def _sync(
     except BaseException as error:
         reporter.failed(error)  # to remove a live display, also after Ctrl-C
         raise
+    report = relaunched or report
     reporter.finished(report)
     return report
 
@@ -239,6 +301,9 @@ async def _status(client: Client) -> ClusterStatus:
 def release(client: Client) -> SyncReport:
     """Give every node of a cluster its base environment back, and let clients with any environment in again.
 
+    A cluster that was relaunched is relaunched once more, as it was before. That closes the client, whose Python or
+    Dask the cluster does not have then.
+
     Parameters
     ----------
     client : distributed.Client
@@ -254,6 +319,10 @@ def release(client: Client) -> SyncReport:
     ------
     PolicyError
         If the operator has configured what the cluster has (``pkgsync.mode`` is ``enforce`` or ``warn``).
+    RelaunchRefusedError
+        If the cluster was relaunched, and somebody would lose something.
+    SyncError
+        If the cluster was relaunched, and some nodes have not come back.
     PkgsyncError
         If the cluster was never synced.
     """
@@ -265,6 +334,10 @@ async def _release(client: Client) -> SyncReport:
     released = await _call(client, "pkgsync_release", client=client.id, person=this_person(), schema=SCHEMA)
     report = sync_report_from_wire(released)
     ClientSession.end(client)
+    if name := Field(released, "report").optional("relaunch", "").text(100):
+        address = scheduler_address(client)
+        await close(client)  # it has another Python or Dask than the cluster is about to have
+        return await outcome_at(address, client.security, name)
     return report
 
 
