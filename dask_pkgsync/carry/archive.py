@@ -10,7 +10,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from dask_pkgsync.carry.bootstrap import zipped
+from dask_pkgsync.carry.bootstrap import unpack, zipped
 
 CLIENT_ONLY = (
     "__main__.py",
@@ -78,6 +78,12 @@ def receive(archive: bytes, compressed: bytes) -> None:
 def source_digest() -> str:
     """Return the digest of `copy`: the name of this package's source. Blocks."""
     return copy().digest
+
+
+def unpacked() -> str:
+    """Return a directory that holds this package, without packages of others; it is made if it is missing. Blocks."""
+    source = copy()
+    return unpack(zlib.decompress(source.compressed), source.digest)
 
 
 def _copy(archive: bytes, compressed: bytes) -> Copy:

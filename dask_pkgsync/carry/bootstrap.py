@@ -45,7 +45,7 @@ def load(compressed: bytes, digest: str, factory: str, state: object, *, yields:
                 _refuse_where_guarded()
             if compressed:
                 archive = _decompressed(compressed, digest)
-                directory = _unpack(archive, _name(digest))
+                directory = unpack(archive, digest)
             else:
                 directory, archive = _unpacked(digest)
                 compressed = zlib.compress(archive)
@@ -182,7 +182,7 @@ def _decompressed(compressed: bytes, digest: str) -> bytes:
     return archive
 
 
-def _unpack(archive: bytes, name: str) -> str:
+def unpack(archive: bytes, digest: str) -> str:
     """Unpack the archive, once for a host, below the first of our directories that can be written; return its path.
 
     It is unpacked, and not imported from the zip, so that Python keeps the bytecode of its modules beside them.
@@ -191,7 +191,7 @@ def _unpack(archive: bytes, name: str) -> str:
     import os
     import zipfile
 
-    problems = []
+    name, problems = _name(digest), []
     with zipfile.ZipFile(io.BytesIO(archive)) as bundle:
         for directory in _directories():
             path = os.path.join(directory, name)

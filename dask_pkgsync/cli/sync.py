@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from dask_pkgsync.cli.arguments import address_argument, flags, keywords, take_modules, take_tls_files
-from dask_pkgsync.cli.connection import connected
 
 
 @click.command()
@@ -30,18 +29,16 @@ from dask_pkgsync.cli.connection import connected
 def sync(address: str, *, progress: bool, dry_run: bool, environment: str | None, **given: Any) -> None:
     """Make the cluster at ADDRESS run this environment, or that of a lock file."""
     from dask_pkgsync import sync as sync_cluster
+    from dask_pkgsync.client.clusters import place_of
+    from dask_pkgsync.client.connection import security
 
     modules = take_modules(given)
+    place = place_of(address, security(**take_tls_files(given)))
     if dry_run:
-        from dask_pkgsync.client.clusters import place_of
-        from dask_pkgsync.client.connection import security
-
-        place = place_of(address, security(**take_tls_files(given)))
         planned = sync_cluster(place, environment, dry_run=True, **keywords({**given, "modules": modules}))
         click.echo(str(planned))
         if not planned.ok:
             sys.exit(1)
         return
-    with connected(address, given, modules=modules, only_looks=False) as client:
-        options = keywords({**given, "modules": modules, "keep": True})
-        click.echo(str(sync_cluster(client, environment, progress=None if progress else False, **options)))
+    options = keywords({**given, "modules": modules, "keep": True})
+    click.echo(str(sync_cluster(place, environment, progress=None if progress else False, **options)))

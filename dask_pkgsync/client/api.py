@@ -15,12 +15,22 @@ from distributed import Client
 from dask_pkgsync.carry.archive import copy
 from dask_pkgsync.client import recognition
 from dask_pkgsync.client.clusters import place_of, with_client
-from dask_pkgsync.client.dask_internals import ask_scheduler, scheduler_at, scheduler_id, scheduler_versions
+from dask_pkgsync.client.connection import connected
+from dask_pkgsync.client.dask_internals import (
+    ask_scheduler,
+    close,
+    connected_again,
+    scheduler_address,
+    scheduler_at,
+    scheduler_id,
+    scheduler_versions,
+)
 from dask_pkgsync.client.handshake import presented_snapshot
 from dask_pkgsync.client.looking import observed
 from dask_pkgsync.client.plugin import PackageSync
 from dask_pkgsync.client.progress_events import events_reported_to
 from dask_pkgsync.client.registration import announced, join, register
+from dask_pkgsync.client.relaunch import outcome_at, sync_at
 from dask_pkgsync.client.session import ClientSession, sync_on_connect
 from dask_pkgsync.client.supplies import supplies_of
 from dask_pkgsync.display.reporters import make_reporter
@@ -39,6 +49,7 @@ from dask_pkgsync.model.reports.progress import OnlyIfNeeded, Reporter
 from dask_pkgsync.model.reports.status import BASE, ClusterStatus, NodeStatus, status_from_wire
 from dask_pkgsync.model.reports.sync import sync_report_from_wire
 from dask_pkgsync.model.reports.verdict import LET_IN, UNGUARDED, Verdict, refused, verdict_from_wire
+from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.model.wire.protocol import SCHEMA
 from dask_pkgsync.model.wire.releases import agree
 from dask_pkgsync.options.keywords import refuse_unknown, takes_options
@@ -54,7 +65,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from dask_pkgsync.client.clusters import ClusterName
+    from dask_pkgsync.client.clusters import ClusterName, Place
     from dask_pkgsync.client.handshake import Presented
     from dask_pkgsync.model.environments.environment import Environment
     from dask_pkgsync.model.reports.cluster_comparison import ClusterComparison, ObservedNode
@@ -104,7 +115,8 @@ def sync(
     client : distributed.Client, str, Path or cluster object
         A connected client. For an asynchronous client, the result is an awaitable of the report. Or the address of a
         scheduler, a scheduler file, or a cluster object such as a `LocalCluster`: a client is then opened for the sync,
-        and closed after it, and the cluster keeps the environment (``keep=False`` changes that).
+        and closed after it, and the cluster keeps the environment (``keep=False`` changes that). The cluster need not
+        let this client in, if it may be relaunched (``relaunch``).
     environment : Environment or path, optional
         The environment that the cluster gets, or the path of a lock file that pins it. By default, this interpreter's
         environment is scanned and used.
@@ -148,16 +160,46 @@ def sync(
         return _sync_and_wait(client, functools.partial(PackageSync, environment, **options), progress=progress)
     if options.get("keep") is None:
         options["keep"] = True
-    make_plugin = functools.partial(PackageSync, environment, **options)
-    reporter = progress if isinstance(progress, Reporter) else make_reporter(progress)
-    report: Any = with_client(
-        client,
-        lambda opened: _sync(opened, make_plugin, reporter),
-        modules=options.get("modules"),
-        presents=environment is None,
-        only_looks=False,
-    )
-    return report  # type: ignore[no-any-return]
+    return _sync_place(place_of(client), environment, options, progress=progress)
+
+
+def _sync_place(
+    place: Place,
+    environment: Environment | str | os.PathLike[str] | None,
+    options: Options,
+    *,
+    progress: bool | Reporter | None,
+) -> SyncReport:
+    """Make every node of the cluster at an address match an environment; relaunch it where that is needed and allowed.
+
+    Parameters
+    ----------
+    place : Place
+    environment, options, progress
+        As for `sync`.
+    """
+    plugin = PackageSync(environment, **options)
+    reporter = OnlyIfNeeded(progress if isinstance(progress, Reporter) else make_reporter(progress))
+
+    def relaunch() -> SyncReport | None:
+        reporter.started(plugin.target.id)
+        try:
+            report = asyncio.run(sync_at(place.address, place.security, plugin, reporter))
+        except BaseException as error:
+            reporter.failed(error)
+            raise
+        if report is not None:
+            reporter.finished(report)
+        return report
+
+    # In a thread, as an event loop may run in this one (a notebook's).
+    with ThreadPoolExecutor(1, thread_name_prefix="dask-pkgsync") as executor:
+        report = executor.submit(relaunch).result()
+    if report is not None:
+        return report
+    modules, presents = options.get("modules"), environment is None
+    with connected(place.address, place.security, modules=modules, presents=presents, only_looks=False) as client:
+        return _sync_and_wait(client, lambda: plugin, progress=progress)
 
 
 def _sync_and_wait(
@@ -227,7 +269,13 @@ async def _sync(
 ) -> SyncReport:
     plugin = await asyncio.to_thread(make_plugin)
     reporter.started(plugin.target.id)
+    relaunched: SyncReport | None = None
     try:
+        if plugin.target.relaunch != "never":
+            address = scheduler_address(client)
+            relaunched = await sync_at(address, client.security, plugin, reporter, client.id)
+            if relaunched is not None:
+                await connected_again(client)
         report = await join(client, plugin, presented)
         if report is None:
             await asyncio.to_thread(copy)  # cached, so that pickling the plugin does not block the event loop
@@ -247,6 +295,7 @@ async def _sync(
     except BaseException as error:
         reporter.failed(error)  # to remove a live display, also after Ctrl-C
         raise
+    report = relaunched or report
     reporter.finished(report)
     return report
 
@@ -396,6 +445,9 @@ def _may_control(node: ObservedNode) -> bool:
 def release(client: ClusterName) -> SyncReport:
     """Give every node of a cluster its base environment back, and let clients with any environment in again.
 
+    A cluster that was relaunched is relaunched once more, as it was before. That closes the client, whose Python or
+    Dask the cluster does not have then.
+
     Parameters
     ----------
     client : distributed.Client, str, Path or cluster object
@@ -412,6 +464,10 @@ def release(client: ClusterName) -> SyncReport:
     ------
     PolicyError
         If the operator has configured what the cluster has (``pkgsync.mode`` is ``enforce`` or ``warn``).
+    RelaunchRefusedError
+        If the cluster was relaunched, and somebody would lose something.
+    SyncError
+        If the cluster was relaunched, and some nodes have not come back.
     PkgsyncError
         If the cluster was never synced.
     """
@@ -423,6 +479,10 @@ async def _release(client: Client) -> SyncReport:
     released = await _call(client, "pkgsync_release", client=client.id, person=this_person(), schema=SCHEMA)
     report = sync_report_from_wire(released)
     ClientSession.end(client)
+    if name := Field(released, "report").optional("relaunch", "").text(100):
+        address = scheduler_address(client)
+        await close(client)  # it has another Python or Dask than the cluster is about to have
+        return await outcome_at(address, client.security, name)
     return report
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from dask_pkgsync.client.dask_internals import is_closing, listen_for
 from dask_pkgsync.model.blobs import CHUNK, blob_to_wire, requests_from_wire, requests_to_wire, wheel_error_to_wire
@@ -19,8 +19,6 @@ from dask_pkgsync.wheels.fsspec_store import put, remove_expired
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
-
-    from distributed import Client
 
     from dask_pkgsync.model.blobs import Blob, BlobRequest
     from dask_pkgsync.scanning.snapshot import Snapshot
@@ -39,12 +37,21 @@ _TRIES = 3
 """How often a blob is sent if its bytes arrive damaged."""
 
 
+class Connected(Protocol):
+    """What a provider needs of a `distributed.Client`, or of whoever else is connected to a scheduler."""
+
+    id: str
+    scheduler: Any
+    """Its attributes call the scheduler's handlers."""
+    status: str
+
+
 class BlobProvider:
     """Packs and uploads the packages that the scheduler asks for.
 
     Parameters
     ----------
-    client : distributed.Client
+    client : distributed.Client or Connected
     snapshot : Snapshot
         The environment that the client syncs, with its local code.
     store : str
@@ -53,7 +60,7 @@ class BlobProvider:
         Seconds, as `SIGN`.
     """
 
-    def __init__(self, client: Client, snapshot: Snapshot, store: str = "", sign: float = SIGN) -> None:
+    def __init__(self, client: Connected, snapshot: Snapshot, store: str = "", sign: float = SIGN) -> None:
         self.client = client
         self.snapshots = [snapshot]
         self.store = store
@@ -66,7 +73,7 @@ class BlobProvider:
 
     def listen(self) -> None:
         """Answer the scheduler from now on, also for the snapshot of the previous sync: nodes may still ask for it."""
-        previous = getattr(listen_for(self.client, WANTED, self.handle_wanted), "__self__", None)
+        previous = getattr(listen_for(cast("Any", self.client), WANTED, self.handle_wanted), "__self__", None)
         if isinstance(previous, BlobProvider):
             self.snapshots += previous.snapshots[: _REMEMBERED - 1]
         if self.store:

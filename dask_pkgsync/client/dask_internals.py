@@ -13,6 +13,7 @@ import functools
 import weakref
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distributed import Client, Status, Worker, rpc, versions
@@ -213,7 +214,51 @@ def is_holding(client: Client) -> bool:
     return bool(client.status == "connecting")
 
 
-def is_closing(client: Client) -> bool:
+def scheduler_address(client: Client) -> str:
+    """Return the address of the scheduler that a client is connected to.
+
+    Notes
+    -----
+    Uses ``Client.scheduler.address``: distributed 2024.6.0 and 2026.8.0.
+    If it changes: see what ``Client._ensure_connected`` connects to.
+    """
+    scheduler: Any = client.scheduler
+    return str(scheduler.address)
+
+
+async def connected_again(client: Client, timeout: float = 60.0) -> None:
+    """Wait until a client whose scheduler went away has reconnected by itself.
+
+    Raises
+    ------
+    OSError
+        If it has not in time, or Dask has given it up.
+
+    Notes
+    -----
+    Uses ``Client.status``, which is ``connecting`` until ``Client._reconnect`` has succeeded, and then ``running``, and
+    ``closed`` if that has failed: distributed 2024.6.0 and 2026.8.0.
+    If it changes: see what ``Client._handle_report`` does when its stream has broken.
+    """
+    deadline = monotonic() + timeout
+    while not is_running(client) or is_lost(client):
+        if client.status == "closed" or monotonic() > deadline:
+            raise OSError("this client has not connected again")
+        await asyncio.sleep(0.05)
+
+
+async def close(client: Client) -> None:
+    """Close a client, from a coroutine on its event loop.
+
+    Notes
+    -----
+    Calls ``Client._close``, as the public ``Client.close`` waits for the event loop: distributed 2024.6.0 and 2026.8.0.
+    If it changes: see what ``Client.close`` calls.
+    """
+    await client._close()
+
+
+def is_closing(client: Any) -> bool:
     """Whether the client is closed or closing.
 
     Notes

@@ -28,6 +28,7 @@ from dask_pkgsync.options.person import (
     local_snapshot,
     on_conflict,
     policy_from,
+    relaunch,
     restart,
     scheduler_rule,
     store,
@@ -150,6 +151,7 @@ def make_target(environment: Environment, options: Options) -> Target:
         restart(options),
         keep(options),
         this_person(),
+        relaunch=relaunch(options),
     )
 
 

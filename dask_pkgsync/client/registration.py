@@ -126,7 +126,7 @@ async def _ask(client: Client, plugin: Registrable, name: str | None, *, idempot
         Also if the scheduler is guarded by a release that says nothing of itself, and keeps that.
     """
     announcement = await announced(client)
-    if announcement is not None and _is_to_stay(announcement):
+    if announcement is not None and is_to_stay(announcement):
         report = await _by_message(client, plugin)
         if report is not None:
             return report
@@ -139,7 +139,7 @@ async def _ask(client: Client, plugin: Registrable, name: str | None, *, idempot
     return None
 
 
-def _is_to_stay(announcement: Announcement) -> bool:
+def is_to_stay(announcement: Announcement) -> bool:
     """Whether the scheduler keeps its dask-pkgsync, instead of getting this client's.
 
     It does if the operator guards the scheduler with it, or if it is another release that this one can talk to.

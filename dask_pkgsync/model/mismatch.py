@@ -19,11 +19,13 @@ class EnvironmentMismatchError(PkgsyncError, ImportError):
     ----------
     comparison : Comparison
         Every difference, critical ones first.
+    address : str
+        The address of the scheduler; empty if the cluster cannot be relaunched.
     """
 
-    def __init__(self, comparison: Comparison) -> None:
-        super().__init__(comparison)
-        self.comparison = comparison
+    def __init__(self, comparison: Comparison, address: str = "") -> None:
+        super().__init__(comparison, address)
+        self.comparison, self.address = comparison, address
 
     def __str__(self) -> str:
         """List the differences and say what to do."""
@@ -32,6 +34,16 @@ class EnvironmentMismatchError(PkgsyncError, ImportError):
         return (
             f"The environment of the {theirs} does not match the {ours}{critical}.\n\n{self.comparison}\n\n"
             f"Install the versions of the {ours} on the {theirs}, or the other way round, and connect again."
+            + self._commands()
+        )
+
+    def _commands(self) -> str:
+        """Return the commands that make cluster and client match."""
+        if not self.address or not self.comparison.critical:
+            return ""
+        return (
+            f"\n  to make the cluster match this client: dask pkgsync sync {self.address} --relaunch idle"
+            f"\n  to make this client match the cluster: dask pkgsync run --environment {self.address} -- python"
         )
 
 

@@ -59,6 +59,8 @@ class OperatorPolicy:
     critical_builds: str = "warn"
     """What happens to clients that have another build of Dask's critical packages than the scheduler: ``warn`` or
     ``refuse``."""
+    address: Callable[[], str] = lambda: ""
+    """Returns the address of the scheduler, for messages."""
     target: Callable[[], Target | None] = lambda: None
     """Returns the current target of the cluster."""
 
@@ -76,7 +78,9 @@ class OperatorPolicy:
         """Return the text of the refusal, or in mode ``warn`` the table of differences; None if there are none."""
         if not comparison:
             return None
-        return str(comparison) if self.only_warns else str(EnvironmentMismatchError(comparison))
+        if self.only_warns:
+            return str(comparison)
+        return str(EnvironmentMismatchError(comparison, "" if self.enforced is not None else self.address()))
 
     def lets_in(self, environment: Environment | None) -> bool:
         """Whether a client is let in without a look at its versions, because it presents no environment."""

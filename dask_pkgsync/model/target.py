@@ -15,6 +15,7 @@ from dask_pkgsync.model.environments.environment import environment_from_wire, e
 from dask_pkgsync.model.errors import MessageError
 from dask_pkgsync.model.indexes import OWN, indexes_from_wire, indexes_to_wire
 from dask_pkgsync.model.policy import policy_from_wire, policy_to_wire
+from dask_pkgsync.model.relaunch import RELAUNCHES
 from dask_pkgsync.model.resolutions.resolution import Resolution, resolution_from_wire, resolution_to_wire, with_extra
 from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.model.wire.names import SHA256
@@ -68,6 +69,8 @@ class Target:
     """What the nodes of other platforms than the client's get, resolved once for each platform."""
     name: str = ""
     """The id of the target of which this is the part for one platform; empty for the whole target."""
+    relaunch: str = "never"
+    """Whether the processes of the cluster may be executed anew in another interpreter: one of `RELAUNCHES`."""
 
     @property
     def id(self) -> str:
@@ -125,6 +128,7 @@ def target_to_wire(target: Target) -> dict[str, Any]:
         "transport": target.transport,
         "indexes": indexes_to_wire(target.indexes),
         "restart": target.restart,
+        "relaunch": target.relaunch,
         **own_to_wire(target),
         **({"has-extra": True} if target.has_extra else {}),
         **({"resolutions": [resolution_to_wire(one) for one in target.resolutions]} if target.resolutions else {}),
@@ -152,6 +156,7 @@ def target_from_wire(data: object, place: str = "target") -> Target:
         transport=_one_of(field.key("transport"), TRANSPORTS),
         indexes=indexes_from_wire(field.key("indexes").value, f"{place}.indexes"),
         restart=_one_of(field.key("restart"), RESTARTS),
+        relaunch=_one_of(field.optional("relaunch", "never"), RELAUNCHES),
         **own_from_wire(data, place),
         has_extra=field.optional("has-extra", default=False).flag(),
         resolutions=tuple(

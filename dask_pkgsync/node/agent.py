@@ -16,12 +16,14 @@ from dask_pkgsync.model.reports.failure import LayerError, NodeFailure, failure_
 from dask_pkgsync.model.reports.sync import node_report, report_to_wire
 from dask_pkgsync.model.resolutions.resolution import resolution_from_wire, resolution_to_wire
 from dask_pkgsync.model.target import Target, target_from_wire
+from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.model.wire.texts import one_line, several_lines
+from dask_pkgsync.node import relaunch
 from dask_pkgsync.node.blob_fetcher import BlobFetcher
 from dask_pkgsync.node.chunk_server import ChunkServer
 from dask_pkgsync.node.dask_internals import answer_calls
 from dask_pkgsync.options.node import node_settings
-from dask_pkgsync.process.preparation import Prepared, changes_since, prepare
+from dask_pkgsync.process.preparation import Prepared, changes_since, is_other_interpreter, prepare
 from dask_pkgsync.process.resolving import lacking, part_here, resolve
 from dask_pkgsync.process.state import this_process
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from distributed import Nanny, Worker
+    from distributed.comm.core import Comm
     from distributed.core import Server
 
     from dask_pkgsync.model.reports.sync import NodeReport, Outcome
@@ -66,6 +69,8 @@ class NodeAgent:
             pkgsync_inspect=self.handle_inspect,
             pkgsync_activate=self.handle_activate,
             pkgsync_release=self.handle_release,
+            pkgsync_ready=self.handle_ready,
+            pkgsync_leave=self.handle_leave,
             pkgsync_chunk=ChunkServer(node_settings).handle_chunk,
         )
 
@@ -199,6 +204,61 @@ class NodeAgent:
         except LayerError as error:
             return {"failure": failure_to_wire(failure_of(self.server.address, error))}
         return {"outcome": outcome, "detail": several_lines(detail)}
+
+    async def handle_ready(self, target: object, scheduler: object) -> dict[str, Any]:
+        """Prepare this process to be executed anew; answer with a token, or with a failure.
+
+        Parameters
+        ----------
+        target : dict or None
+            None: it is to be what it was first started as.
+        scheduler : str
+            The address of the scheduler.
+        """
+        try:
+            checked = await asyncio.to_thread(target_from_wire, target) if target is not None else None
+            ready = await self.ready_to_leave(checked, Field(scheduler, "scheduler").text())
+        except (LayerError, MessageError) as error:
+            return {"failure": failure_to_wire(failure_of(self.server.address, error))}
+        return {
+            "token": ready.relaunch.token,
+            "python": one_line(ready.relaunch.new.python),
+            "notes": [one_line(note) for note in ready.notes],
+        }
+
+    async def ready_to_leave(self, target: Target | None, scheduler: str) -> relaunch.Ready:
+        """Prepare this process to be executed anew, once for all nannies of the process."""
+        timeout = target.install_timeout if target is not None else 0.0
+        fetch = BlobFetcher(self.server, node_settings(), timeout)
+        return await relaunch.ready_for(target, self.server, fetch, scheduler)
+
+    async def relaunch_if_needed(self, target: Target) -> None:
+        """Execute this process anew where no layer can bring it to a target, and the target allows a relaunch.
+
+        Raises
+        ------
+        LayerError
+            If it cannot be prepared for that, or was executed anew for this target before, in vain.
+        """
+        if target.relaunch == "never" or is_own_process(target):
+            return
+        if await asyncio.to_thread(is_other_interpreter, target):
+            relaunch.refuse_second_try(target)
+            ready = await self.ready_to_leave(target, str(self.server.scheduler.address))
+            path = await asyncio.to_thread(relaunch.written, ready)
+            await relaunch.end_workers()
+            relaunch.go(path)
+
+    async def handle_leave(self, comm: Comm, token: object) -> Any:
+        """End the workers of this process, answer, and execute it anew."""
+        ready = relaunch.prepared_as(Field(token, "token").text(100))
+        if ready is None:
+            problem = "the node was asked to leave for an environment that it has not prepared"
+            return {"failure": failure_to_wire(NodeFailure(self.server.address, "relaunch", problem, "Sync again."))}
+        path = await asyncio.to_thread(relaunch.written, ready)
+        await relaunch.end_workers()
+        await comm.write({"left": ready.relaunch.token})
+        return relaunch.go(path)
 
     async def take(self, target: Target, prepared: Prepared) -> tuple[str, str]:
         """Activate the target on this node; return the outcome, and a detail for the user."""

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import dask
-from distributed import Status, Worker, versions
-from distributed.core import clean_exception
+from distributed import Nanny, Status, Worker, versions
+from distributed.core import clean_exception, rpc
 from distributed.metrics import time
 from distributed.protocol.pickle import dumps
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from distributed import Nanny, WorkerPlugin
+    from distributed import WorkerPlugin
     from distributed.core import Server
 
 
@@ -343,6 +343,84 @@ async def add_plugin_to_worker(nanny: Nanny, worker: str, plugin: bytes, name: s
         return None
     _, exception, _ = clean_exception(reply["exception"], reply["traceback"])
     return exception
+
+
+def servers_here() -> list[Nanny | Worker]:
+    """Return the nannies that run in this process, or, where there are none, its workers.
+
+    Notes
+    -----
+    Uses ``Nanny._instances`` and ``Worker._instances``, sets of weak references in which closed ones stay as long as
+    anything refers to them, and ``status``: distributed 2024.6.0 and 2026.8.0.
+    If it changes: keep the servers whose plugins of ours have been set up.
+    """
+    ended = (Status.closing, Status.closed, Status.failed, Status.closing_gracefully)
+    nannies: list[Any] = [nanny for nanny in list(Nanny._instances) if nanny.status not in ended]  # noqa: SLF001
+    return nannies or [worker for worker in list(Worker._instances) if worker.status not in ended]  # noqa: SLF001
+
+
+def preloads_of(server: Server) -> list[str]:
+    """Return the preloads of a scheduler, worker or nanny, and of the workers of a nanny, as its command names them.
+
+    Notes
+    -----
+    Uses ``preloads`` of each, a sequence of objects with ``name``, and ``Nanny.preload``, a name or a list of names:
+    distributed 2024.6.0 and 2026.8.0.
+    If it changes: see what ``distributed.preloading.process_preloads`` is called with.
+    """
+    own = [str(preload.name) for preload in server.preloads]  # type: ignore[attr-defined]
+    return [*own, *map(str, _as_list(getattr(server, "preload", None)))]
+
+
+async def end_worker(nanny: Nanny, timeout: float, reason: str) -> None:
+    """End the worker of a nanny for good: the nanny stays, and starts no other one.
+
+    Notes
+    -----
+    Sets ``on_exit`` of the ``WorkerProcess`` in ``Nanny.process`` to None, by which the nanny would start its worker
+    again, and calls ``Nanny.kill``: distributed 2024.6.0 and 2026.8.0.
+    If it changes: see what ``Nanny.close`` does before it kills the process.
+    """
+    if nanny.process is not None:
+        nanny.process.on_exit = None
+        await nanny.kill(timeout=timeout, reason=reason)
+
+
+async def call_scheduler(server: Nanny | Worker, operation: str, **arguments: Any) -> Any:
+    """Call a handler of the scheduler of a nanny or worker, also of one that has not started.
+
+    Notes
+    -----
+    Opens a connection with ``Server.connection_args`` to ``scheduler.addr``, as the connections of ``Server.scheduler``
+    can only be used once the server has started: distributed 2024.6.0 and 2026.8.0.
+    If it changes: see what ``Nanny.start_unsafe`` connects with.
+    """
+    async with rpc(server.scheduler.addr, connection_args=server.connection_args) as scheduler:
+        return await getattr(scheduler, operation)(**arguments)
+
+
+def around_start(kind: type[Server], function: Callable[[Any, Callable[[], Awaitable[Any]]], Awaitable[Any]]) -> None:
+    """Call a function in place of the start of each scheduler, nanny or worker of this process from now on.
+
+    Parameters
+    ----------
+    kind : type
+        `Scheduler`, `Nanny` or `Worker`.
+    function : callable
+        Receives the server, and a function that starts it as Dask does; returns what that one returns.
+
+    Notes
+    -----
+    Replaces the method ``start_unsafe`` of the class, which ``Server.start`` calls once for each server. A scheduler
+    listens in it, and a nanny has a worker that has registered when it returns: distributed 2024.6.0 and 2026.8.0.
+    If it changes: find what ``Server.start`` calls.
+    """
+    start: Callable[[Any], Awaitable[Any]] = kind.start_unsafe
+
+    async def start_unsafe(self: Any) -> Any:
+        return await function(self, lambda: start(self))
+
+    kind.start_unsafe = start_unsafe  # type: ignore[method-assign]
 
 
 # -- a worker ---------------------------------------------------------------------------------------------------------

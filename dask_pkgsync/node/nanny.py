@@ -79,6 +79,7 @@ class NannySync(NannyPlugin):
         if has_process(nanny):
             return  # the nanny runs already: the scheduler will call its agent
         try:
+            await agent.relaunch_if_needed(self.target)
             target = await agent.resolved(self.target)
             if note := await agent.configure(target, await agent.prepare(target)):
                 logger.warning("%s", note)

@@ -42,6 +42,7 @@ class Options(TypedDict, total=False):
     levels: Mapping[str, str] | None
     builds: str | None
     restart: str | None
+    relaunch: str | None
     keep: bool | None
 
 

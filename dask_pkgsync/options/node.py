@@ -28,6 +28,11 @@ def node_settings() -> NodeSettings:
     )
 
 
+def relaunch_timeout() -> float:
+    """Return the seconds in which a scheduler that is executed anew must listen; workers have twice the time."""
+    return read(definitions.RELAUNCH_TIMEOUT)
+
+
 def own_indexes() -> Indexes:
     """Return the indexes in dask-pkgsync's configuration, on a node or client; they precede those of uv and pip."""
     try:

@@ -85,6 +85,11 @@ def restart(options: Options) -> str:
     return read(definitions.RESTART, options)
 
 
+def relaunch(options: Options) -> str:
+    """Return ``never``, ``idle`` or ``now``: whether the cluster may be executed anew in another interpreter."""
+    return read(definitions.RELAUNCH, options)
+
+
 def keep(options: Options) -> bool:
     """Return whether the cluster keeps the environment when its last client has disconnected."""
     return read(definitions.KEEP, options)

@@ -27,6 +27,11 @@ def critical_builds() -> str:
     return read(definitions.CRITICAL_BUILDS)
 
 
+def may_relaunch() -> str:
+    """Return the most that clients may ask for with ``relaunch``: ``never``, ``idle`` or ``now``."""
+    return read(definitions.MAY_RELAUNCH)
+
+
 def drain_timeout() -> float:
     """Return the seconds that the drain of a worker may take before its restart."""
     return read(definitions.DRAIN_TIMEOUT)

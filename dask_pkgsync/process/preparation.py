@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dask_pkgsync.cache.directory import Cache
     from dask_pkgsync.layers.fill import Fetch
     from dask_pkgsync.layers.layer import Layer
+    from dask_pkgsync.model.comparison import Comparison
     from dask_pkgsync.model.environments.environment import Environment
     from dask_pkgsync.model.plan import Plan
     from dask_pkgsync.model.prefix_plan import PrefixPlan, Step
@@ -205,15 +206,24 @@ def in_front_of(
     return Prepared(plan, layer, foundation.base.site_packages, foundation=foundation)
 
 
-def refuse_critical(target: Target, base: Environment) -> None:
-    """Raise `LayerError` if this node differs from the target in a critical package: no layer may replace those."""
-    differences = compare_critical(
+def is_other_interpreter(target: Target) -> bool:
+    """Whether no layer can bring this process to a target, as it runs another Python or Dask. Blocks."""
+    return bool(critical_differences(target, scan_installed(base_path())))
+
+
+def critical_differences(target: Target, base: Environment) -> Comparison:
+    """Return the critical packages in which this node differs from a target."""
+    return compare_critical(
         critical_versions(target.environment),
         critical_versions(base),
         expected_label="client",
         found_label="node",
     )
-    if differences:
+
+
+def refuse_critical(target: Target, base: Environment) -> None:
+    """Raise `LayerError` if this node differs from the target in a critical package: no layer may replace those."""
+    if differences := critical_differences(target, base):
         raise LayerError(
             "compare",
             "the node's own versions of packages that Dask needs to be the same everywhere differ from the client's\n"

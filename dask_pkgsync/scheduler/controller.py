@@ -30,6 +30,8 @@ from dask_pkgsync.scheduler.clients.sessions import Sessions
 from dask_pkgsync.scheduler.dask_internals import forget_metadata
 from dask_pkgsync.scheduler.history import History
 from dask_pkgsync.scheduler.log import sentence
+from dask_pkgsync.scheduler.possessions import obstacles
+from dask_pkgsync.scheduler.relaunch import Relauncher
 from dask_pkgsync.scheduler.rollout.drain import Drain
 from dask_pkgsync.scheduler.rollout.nodes import Nodes
 from dask_pkgsync.scheduler.rollout.own_node import SchedulerNode
@@ -59,6 +61,7 @@ class Controller:
         self.blob_service = BlobService(BlobProviders(scheduler, self.claims.owners, self.log_event), self.log_event)
         self.drain = Drain(scheduler, self.log_event)
         own_node = SchedulerNode(scheduler, self.blob_service)
+        self.operator_policy.address = lambda: own_node.address
         self.nodes = Nodes(scheduler, own_node.address, self.log_event)
         self.drain.on_begin = lambda node: self.nodes.step(node, "nanny", "drain", "started")
         self.rollout = Rollout(scheduler, own_node, self.nodes, self.drain, self.log_event)
@@ -69,6 +72,9 @@ class Controller:
         self.admission = Admission(self.gate, self.claims, lambda: self.target, lambda: self.is_at_work)
         self.pages: Any = None
         """What shows this controller on the scheduler's HTTP server (`scheduler.pages`); set where it is made."""
+        self.relauncher = Relauncher(
+            scheduler, self.operator_policy, self.rollout, self.blob_service, lambda: self.asked
+        )
         self.handlers: dict[str, Any] = {}
         """The handlers that nodes and clients may call (`scheduler.handlers`), by name."""
         self.asked: Target | None = None
@@ -188,7 +194,7 @@ class Controller:
         """
         if self.operator_policy.decides(asked):
             return await self.mend() or self._enforced_report() or SyncReport("", ())
-        if (misfit := mismatch(critical_versions(asked.environment))) is not None:
+        if (misfit := mismatch(critical_versions(asked.environment), self.rollout.own_node.address)) is not None:
             raise misfit
         self.registering += 1
         try:
@@ -235,6 +241,8 @@ class Controller:
     async def _sync_or_join(self, claim: Claim) -> SyncReport:
         plan = await self.claims.combined_with_others(claim)
         asked = plan.target
+        if self.relauncher.is_relaunched:  # nodes of the old image that join must be relaunched, whoever syncs
+            asked = replace(asked, relaunch="idle")
         blobs_before = await self.blob_service.serve(claim)
         changes = await self.rollout.inspect() if self._is_synced(asked.id) else {}
         if self._is_synced(asked.id) and not changes:
@@ -344,7 +352,9 @@ class Controller:
         return not self.nodes.unverified(self.target) and not self.nodes.waiting()
 
     def log_event(self, event: dict[str, Any]) -> None:
-        """Publish an event on the topic ``pkgsync``, and log a line for an important one."""
+        """Publish an event on the topic ``pkgsync``, tell guests, and log a line for an important one."""
+        for guest in self.blob_service.providers.guests.values():
+            guest.send({"state": "event", "event": sendable(event)})
         if (line := sentence(event)) is not None:
             logger.info("%s", line)
         self.history.note(event)
@@ -379,9 +389,15 @@ class Controller:
     async def release_unused(self) -> bool:
         """Release the target if it is still unused; return whether that was done."""
         async with self.rollout.lock:
-            if self.is_unused():
+            if not self.is_unused():
+                return False
+            if not self.relauncher.is_relaunched:
                 await self._release()
                 return True
+            if not obstacles(self.scheduler):
+                await self.relauncher.release("")
+                return True
+            self.expiry.update()
             return False
 
     async def release(self, client: str = "", person: str = "") -> SyncReport:

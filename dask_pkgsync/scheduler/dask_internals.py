@@ -8,6 +8,7 @@ where a release of Dask breaks a function, the test that fails names it.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
 import sys
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
     Handler: TypeAlias = Callable[..., Awaitable[Any]]
 
-CLIENT, WORKER, IDENTITY = "register-client", "register-worker", "identity"
-"""Operations for `stand_in_for`: a client registers, a worker registers, a client asks for the state of the cluster."""
+CLIENT, WORKER, NANNY, IDENTITY = "register-client", "register-worker", "register_nanny", "identity"
+"""Operations for `stand_in_for`: a client, worker or nanny registers, a client asks for the state of the cluster."""
 
 
 EXTENSION = "pkgsync"
@@ -212,6 +213,145 @@ def free_worker(scheduler: Scheduler, worker: str, stimulus: str) -> None:
     """
     message = {"op": "worker-status-change", "status": Status.running.name, "stimulus_id": stimulus}
     scheduler.worker_send(worker, message)
+
+
+# -- what people have on a scheduler ----------------------------------------------------------------------------------
+
+_NAMED = {
+    "published dataset": ("publish", "datasets"),
+    "variable": ("variables", "variables"),
+    "queue": ("queues", "queues"),
+    "semaphore or lock": ("semaphores", "max_leases"),
+    "multi-lock": ("multi_locks", "locks"),
+    "event": ("events", "_events"),
+    "lock": ("locks", "ids"),
+}
+"""By kind of the things that Dask keeps by name: the scheduler extension, and its attribute, a mapping with the names.
+Locks are semaphores in newer releases."""
+
+
+def named_objects(scheduler: Scheduler) -> list[tuple[str, str]]:
+    """Return the kind and the name of each dataset, variable, queue, semaphore, lock and event of a scheduler.
+
+    Notes
+    -----
+    Uses ``Scheduler.extensions``, and in each of them the attribute that `_NAMED` names; an extension or attribute that
+    is not there has none: distributed 2024.6.0 and 2026.8.0.
+    If it changes: see what ``distributed.scheduler.DEFAULT_EXTENSIONS`` keeps.
+    """
+    return [
+        (kind, str(name))
+        for kind, (extension, attribute) in _NAMED.items()
+        for name in getattr(scheduler.extensions.get(extension), attribute, ())
+    ]
+
+
+def registered_plugins(scheduler: Scheduler) -> list[tuple[str, str]]:
+    """Return the kind and the name of each plugin for nannies and workers that was registered, also by ``upload_file``.
+
+    Those of Dask's own extensions, which a new scheduler has as well, are left out.
+
+    Notes
+    -----
+    Uses the dictionaries ``Scheduler.worker_plugins`` and ``Scheduler.nanny_plugins``, and ``Scheduler.extensions``, as
+    the extension ``shuffle`` has a worker plugin of its own name: distributed 2024.6.0 and 2026.8.0.
+    If it changes: see `give_new_workers` and `give_new_nannies`.
+    """
+    by_kind = {"worker plugin": scheduler.worker_plugins, "nanny plugin": scheduler.nanny_plugins}
+    return [(kind, name) for kind, plugins in by_kind.items() for name in plugins if name not in scheduler.extensions]
+
+
+def holders_of_tasks(scheduler: Scheduler) -> dict[str, tuple[int, int, int]]:
+    """Return how many unfinished tasks, results, and actors each client has, by Dask's name of the client.
+
+    Tasks that no client wants any more, on which others depend, count for nobody and are under an empty name.
+
+    Notes
+    -----
+    Uses ``Scheduler.tasks``, and of each task ``who_wants``, ``state`` and ``actor``: distributed 2024.6.0 and
+    2026.8.0.
+    If it changes: see what ``Scheduler.client_releases_keys`` releases.
+    """
+    found: dict[str, tuple[int, int, int]] = {}
+    for task in scheduler.tasks.values():
+        wanting = [client.client_key for client in task.who_wants or ()]
+        has = (0, 0, 1) if task.actor else (0, 1, 0) if task.state in ("memory", "erred") else (1, 0, 0)
+        for client in wanting or [""]:
+            before = found.get(client, (0, 0, 0))
+            found[client] = (before[0] + has[0], before[1] + has[1], before[2] + has[2])
+    return found
+
+
+# -- a relaunch -------------------------------------------------------------------------------------------------------
+
+
+def listens_at(scheduler: Scheduler) -> list[str]:
+    """Return the addresses on which a scheduler listens, with their ports.
+
+    Notes
+    -----
+    Uses ``listen_address`` of each in ``Server.listeners``: distributed 2024.6.0 and 2026.8.0.
+    If it changes: return ``Scheduler.address`` alone.
+    """
+    return [str(listener.listen_address) for listener in scheduler.listeners]
+
+
+def stop_listening(scheduler: Scheduler) -> None:
+    """Accept no new connections from now on; those that are open stay.
+
+    Notes
+    -----
+    Calls ``stop`` of each in ``Server.listeners``: distributed 2024.6.0 and 2026.8.0.
+    If it changes: see ``Server._stop_listeners``.
+    """
+    for listener in list(scheduler.listeners):
+        listener.stop()
+
+
+def listen_at(scheduler: Scheduler, addresses: list[str]) -> None:
+    """Let a scheduler that has not started listen at these addresses, whatever its command says.
+
+    Notes
+    -----
+    Sets ``Scheduler._start_address``, a list, of which ``Scheduler.start_unsafe`` listens at each: distributed
+    2024.6.0 and 2026.8.0.
+    If it changes: find what ``Scheduler.start_unsafe`` passes to ``Server.listen``.
+    """
+    scheduler._start_address = addresses
+
+
+def hold_registrations(scheduler: Scheduler) -> Callable[[], None]:
+    """Let clients, workers and nannies that register wait until the function that is returned is called.
+
+    Notes
+    -----
+    Replaces the handlers ``register-client``, ``register-worker`` and ``register_nanny`` (see `stand_in_for`), each
+    of which gets the `Comm` first: distributed 2024.6.0 and 2026.8.0.
+    If it changes: see `stand_in_for`.
+    """
+    released = asyncio.Event()
+    originals = {name: scheduler.handlers[name] for name in (CLIENT, WORKER, NANNY)}
+    holding: dict[str, Handler] = {}
+
+    def holder(name: str) -> Handler:
+        async def hold(comm: Comm, **message: Any) -> Any:
+            is_first = scheduler.handlers[name] is holding[name]  # else the gate calls this in place of Dask's handler
+            await released.wait()
+            handler = scheduler.handlers[name] if is_first else originals[name]
+            return await handler(comm, **message)
+
+        return hold
+
+    for name in originals:
+        holding[name] = scheduler.handlers[name] = holder(name)
+
+    def release() -> None:
+        for name, original in originals.items():
+            if scheduler.handlers[name] is holding[name]:
+                scheduler.handlers[name] = original
+        released.set()
+
+    return release
 
 
 # -- metadata and extensions ------------------------------------------------------------------------------------------

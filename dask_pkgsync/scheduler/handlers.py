@@ -9,6 +9,8 @@ import asyncio
 from time import time
 from typing import TYPE_CHECKING
 
+from distributed import Status
+
 from dask_pkgsync.model.errors import PkgsyncError, PolicyError, WarnsOnlyError
 from dask_pkgsync.model.reports.answer import error_to_wire
 from dask_pkgsync.model.reports.failure import failure_from_wire
@@ -19,9 +21,13 @@ from dask_pkgsync.model.target import own_from_wire, target_from_wire, target_to
 from dask_pkgsync.model.wire.fields import Field
 from dask_pkgsync.model.wire.protocol import ONLY_WARNS
 from dask_pkgsync.model.wire.releases import THIS, UNTOLD, ReleaseMismatchError
+from dask_pkgsync.node.log import logger
+from dask_pkgsync.scheduler.guest import Guest
 
 if TYPE_CHECKING:
     from typing import Any
+
+    from distributed.comm.core import Comm
 
     from dask_pkgsync.scheduler.controller import Controller
 
@@ -48,6 +54,9 @@ class Handlers:
             "pkgsync_sync": self.handle_sync,
             "pkgsync_target": self.handle_target,
             "pkgsync_release": self.handle_release,
+            "pkgsync_relaunch": self.handle_relaunch,
+            "pkgsync_relaunched": self.handle_relaunched,
+            "pkgsync_returned": self.handle_returned,
             "pkgsync_check": self.controller.admission.handle_check,
             "pkgsync_drain": self.controller.drain.handle_drain,
             **self.controller.blob_service.handlers,
@@ -106,6 +115,44 @@ class Handlers:
         """Raise unless a client of this name is connected: nobody else has a claim, or could be told anything."""
         if client not in self.controller.scheduler.clients:
             raise PkgsyncError(f"no client {client[:50]!r} is connected to this scheduler: connect, and sync again")
+
+    async def handle_relaunch(self, comm: Comm, target: object, client: object = "", **_: object) -> Any:
+        """Execute all processes of the cluster anew in a target; the client reads how it goes from its connection.
+
+        Each message has ``state``: ``event`` (with ``event``), ``leaves`` (the last one, with the relaunch's name),
+        or ``refused`` (with ``error``, as `model.reports.answer` reads it); or it has ``op`` and asks for wheels.
+
+        Parameters
+        ----------
+        comm : Comm
+        target : dict
+        client : str
+            Dask's name of the client of who asks, if there is one: its connection may be lost.
+        """
+        guest = Guest(comm, Field(client, "client").text(_NAME))
+
+        async def work() -> None:
+            try:
+                asked = await asyncio.to_thread(target_from_wire, target)
+                await self.controller.relauncher.relaunch(asked, guest)
+            except PkgsyncError as error:
+                guest.send({"state": "refused", "error": error_to_wire(error)})
+
+        try:
+            await guest.serve(work)
+        except OSError:
+            logger.warning("the cluster is not relaunched: its client has gone, and nothing was changed")
+        return Status.dont_reply
+
+    async def handle_relaunched(self, relaunch: object, **_: object) -> dict[str, Any]:
+        """Return how a relaunch went so far (`Relauncher.report`)."""
+        return self.controller.relauncher.report(Field(relaunch, "relaunch").text(100))
+
+    async def handle_returned(self, token: object, node: object = "", failure: object = "", **_: object) -> None:
+        """Note that a node has returned, or why not."""
+        self.controller.relauncher.note_returned(
+            Field(token, "token").text(100), Field(node, "node").text(), Field(failure, "failure").long_text()
+        )
 
     async def handle_join(
         self, client: object, target: object, rest: object, fingerprint: object = "", **_: object
@@ -185,4 +232,8 @@ class Handlers:
         if self.controller.operator_policy.only_warns:
             raise WarnsOnlyError
         by = Field(client, "client").text(_NAME), Field(person, "person").text(200)
-        return sync_report_to_wire(await self.controller.release(*by))
+        if not self.controller.relauncher.is_relaunched:
+            return sync_report_to_wire(await self.controller.release(*by))
+        async with self.controller.rollout.lock:
+            report, name = await self.controller.relauncher.release(by[0])
+        return {**sync_report_to_wire(report), "relaunch": name}

@@ -9,6 +9,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from dask_pkgsync.model.reports.failure import SyncError
 from dask_pkgsync.model.target import Target, target_from_wire
 from dask_pkgsync.model.wire.fields import Field
+from dask_pkgsync.node.dask_internals import answer_calls
 from dask_pkgsync.scheduler.dask_internals import EXTENSION, extension_of
 from dask_pkgsync.scheduler.extension import controller_of
 
@@ -80,6 +81,22 @@ class RegisteredPlugin(SessionHooks):
                 scheduler.add_plugin(self)  # Dask adds no plugin whose start failed, but the gate must stay
             raise
         controller.remove_registered_plugins()  # Dask adds this one now, and would warn that it replaces another
+
+
+class Visitor(SchedulerPlugin):
+    """Lets a scheduler answer our calls, and changes nothing else: what a client brings that may not connect."""
+
+    name = "pkgsync-visitor"
+
+    async def start(self, scheduler: Scheduler) -> None:
+        """Answer calls from now on."""
+        controller = controller_of(scheduler)
+        answer_calls(scheduler, **controller.handlers)
+
+
+def visitor(_state: object) -> Visitor:
+    """Make the plugin at the scheduler."""
+    return Visitor()
 
 
 def registered_plugin(state: object) -> RegisteredPlugin:

@@ -36,10 +36,12 @@ from dask_pkgsync.client.dask_internals import (
     call_nodes,
     call_scheduler,
     change_handshake,
+    close,
     connect_again,
     connect_as_dask,
     connect_as_ever,
     connect_by,
+    connected_again,
     connecting_client,
     fail_futures,
     hold_messages,
@@ -57,6 +59,7 @@ from dask_pkgsync.client.dask_internals import (
     register_at_scheduler,
     register_by,
     runs_a_worker_of,
+    scheduler_address,
     scheduler_at,
     scheduler_id,
     scheduler_versions,
@@ -574,3 +577,27 @@ async def the_name_of_a_client_says_whose_it_is() -> None:
         async with client_of(scheduler) as client:
             assert not is_of_worker(client.id)
             assert not only_looks(client.id)
+
+
+@relied_on_by(connected_again)
+async def a_client_whose_scheduler_goes_away_reconnects_by_itself() -> None:
+    """A client whose stream breaks is connecting, then running again, also at another scheduler of the same address."""
+    async with contextlib.AsyncExitStack() as stack:
+        first = await stack.enter_async_context(scheduler_here())
+        client = await stack.enter_async_context(client_of(first))
+        port = int(first.address.rpartition(":")[2])
+        await first.close()
+        with dask.config.set({"distributed.scheduler.preload": []}):
+            second = Scheduler(host="127.0.0.1", port=port, dashboard=False, dashboard_address=":0")
+            await stack.enter_async_context(second)
+        await connected_again(client)
+        assert list(second.client_comms) == [client.id]
+
+
+@relied_on_by(close, scheduler_address)
+async def a_client_can_be_closed_on_its_own_loop() -> None:
+    """A client knows where its scheduler is, and closes by a coroutine."""
+    async with scheduler_here() as scheduler, client_of(scheduler) as client:
+        assert scheduler_address(client) == scheduler.address
+        await close(client)
+        assert client.status == "closed"

@@ -28,8 +28,11 @@ from dask_pkgsync.model.target import Target
 from dask_pkgsync.node.dask_internals import (
     add_plugin_to_worker,
     answer_calls,
+    around_start,
     before_restarts,
+    call_scheduler,
     end_process,
+    end_worker,
     forget_versions,
     has_fixed_name,
     has_process,
@@ -41,11 +44,13 @@ from dask_pkgsync.node.dask_internals import (
     pickled,
     plugin_loggers,
     plugins_at_start,
+    preloads_of,
     put_in_place,
     restart_worker,
     running_worker,
     second_process,
     send_heartbeat,
+    servers_here,
     set_environment,
     set_plugins_at_start,
     tell_at_registration,
@@ -560,3 +565,42 @@ async def metrics_have_a_namespace_that_is_configured() -> None:
         from distributed.http.prometheus import PrometheusCollector
 
         assert PrometheusCollector(None).build_name("x") == f"{metrics_namespace()}_x"
+
+
+# -- a relaunch -------------------------------------------------------------------------------------------------------
+
+
+@relied_on_by(servers_here, preloads_of, end_worker)
+async def a_nanny_whose_worker_has_ended_for_good_starts_no_other() -> None:
+    """The nannies of a process are known, with their preloads; one whose worker has been ended stays without one."""
+    async with scheduler_here() as scheduler:
+        preloads: dict[str, Any] = {"preload": ["json"], "preload_nanny": ["csv"]}
+        async with Nanny(scheduler.address, nthreads=1, dashboard_address=":0", **preloads) as nanny:
+            assert nanny in servers_here()
+            assert preloads_of(nanny) == ["csv", "json"]
+            await end_worker(nanny, 10, "contract")
+            assert not await running_worker(nanny, 1)
+            await a_moment()
+            assert nanny.status == Status.running
+            assert not scheduler.workers
+        assert nanny not in servers_here()
+
+
+@relied_on_by(around_start, call_scheduler)
+async def what_stands_around_the_start_of_a_server_is_called_once() -> None:
+    """A server starts by `start_unsafe` of its class; before that it has no address, and can call its scheduler."""
+    started: list[str] = []
+
+    class Mine(Worker):
+        """A worker whose class can be changed."""
+
+    async def around(worker: Worker, start: Any) -> Any:
+        assert await call_scheduler(worker, "echo", data=1) == 1
+        assert worker.status == Status.init
+        returned = await start()
+        started.append(worker.address)
+        return returned
+
+    around_start(Mine, around)
+    async with scheduler_here() as scheduler, Mine(scheduler.address, nthreads=1, dashboard_address=":0") as worker:
+        assert started == [worker.address] == list(scheduler.workers)

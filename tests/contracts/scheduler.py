@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import sys
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
+import dask
 from contracts.law import relied_on_by
 from contracts.surroundings import OP, a_moment, client_of, raising, scheduler_here, until, worker_of
-from distributed import Client, Scheduler, SchedulerPlugin, Status, Worker, WorkerPlugin
+from distributed import (
+    Client,
+    Event,
+    Lock,
+    Queue,
+    Scheduler,
+    SchedulerPlugin,
+    Semaphore,
+    Status,
+    Variable,
+    Worker,
+    WorkerPlugin,
+)
 from distributed.comm import connect
 from distributed.protocol.pickle import dumps
 from tornado.httpclient import AsyncHTTPClient
@@ -36,19 +50,26 @@ from dask_pkgsync.scheduler.dask_internals import (
     give_new_nannies,
     give_new_workers,
     has_connection,
+    hold_registrations,
     hold_worker,
+    holders_of_tasks,
     keep_extension,
     knows_n_workers,
     link_page,
+    listen_at,
+    listens_at,
     misfit,
+    named_objects,
     package_versions,
     put_back,
     refuse_client,
     refuse_worker,
+    registered_plugins,
     remove_plugin_at,
     runs_a_scheduler_alone,
     stand_in_for,
     started_nannies,
+    stop_listening,
 )
 from dask_pkgsync.scheduler.plugin import RegisteredPlugin, SessionHooks
 
@@ -455,3 +476,103 @@ async def the_pages_of_a_dashboard_have_one_list_of_names() -> None:
         dashboard = sys.modules.get("distributed.dashboard.scheduler")
         if dashboard is not None:
             assert dashboard.template_variables(scheduler)["pages"].count("pkgsync") == 1
+
+
+# -- a relaunch -------------------------------------------------------------------------------------------------------
+
+
+class Counts:
+    """An actor."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+def add(one: int, other: int) -> int:
+    """Add two numbers."""
+    return one + other
+
+
+@relied_on_by(named_objects, registered_plugins, holders_of_tasks)
+async def a_scheduler_knows_what_people_have_on_it() -> None:
+    """Datasets, variables, queues, locks, events, results, actors and plugins are where a scheduler keeps them."""
+    async with scheduler_here() as scheduler, worker_of(scheduler), client_of(scheduler) as client:
+        assert named_objects(scheduler) == []
+        assert registered_plugins(scheduler) == []
+        assert holders_of_tasks(scheduler) == {}
+        result = client.submit(add, 1, 2, key="result")
+        actor = client.submit(Counts, actor=True)
+        await result
+        await actor
+        assert holders_of_tasks(scheduler) == {client.id: (0, 1, 1)}
+        await client.publish_dataset(prices=result)
+        await Variable("rate", client=client).set(1)
+        queue = await Queue("jobs", client=client)
+        event = Event("begun", client=client)
+        await event.set()
+        lock = Lock("one-at-a-time", **_given(Lock, client))
+        await lock.acquire()
+        semaphore = await Semaphore(2, name="two-at-a-time", **_given(Semaphore, client))
+        names = {name for _, name in named_objects(scheduler)}
+        assert {"prices", "rate", "jobs", "begun", "one-at-a-time", "two-at-a-time"} <= names
+        await client.register_plugin(Nothing(), name="of-somebody")
+        assert registered_plugins(scheduler) == [("worker plugin", "of-somebody")]
+        await lock.release()
+        await semaphore.close()
+        queue.close()
+
+
+def _given(kind: Any, client: Client) -> dict[str, Any]:
+    """Return how a lock or semaphore of this Dask is told which scheduler it belongs to."""
+    if "client" in inspect.signature(kind).parameters:
+        return {"client": client}
+    return {"scheduler_rpc": client.scheduler, "loop": client.loop}
+
+
+class Nothing(WorkerPlugin):
+    """Does nothing."""
+
+
+@relied_on_by(listens_at, listen_at, stop_listening)
+async def a_scheduler_listens_where_another_one_did() -> None:
+    """A scheduler that listens no longer keeps its connections, and another one can listen at its address."""
+    async with scheduler_here() as scheduler, client_of(scheduler) as client:
+        addresses = listens_at(scheduler)
+        assert [address.rpartition(":")[2] for address in addresses] == [scheduler.address.rpartition(":")[2]]
+        stop_listening(scheduler)
+        with raising(OSError, ""):
+            await connect(scheduler.address, timeout=0.5)
+        assert await client.scheduler.echo(data=1) == 1
+        with dask.config.set({"distributed.scheduler.preload": []}):
+            other = Scheduler(host="127.0.0.1", port=0, dashboard=False, dashboard_address=":0")
+            listen_at(other, addresses)
+            async with other:
+                assert other.address == scheduler.address
+
+
+@relied_on_by(hold_registrations)
+async def whoever_registers_can_be_made_to_wait() -> None:
+    """Clients, workers and nannies register by handlers of these names, which may wait, also behind the gate."""
+    async with scheduler_here() as scheduler:
+        release = hold_registrations(scheduler)
+
+        async def gate(comm: Comm, **message: Any) -> None:
+            await original(comm, **message)
+
+        original = stand_in_for(scheduler, WORKER, gate)
+        worker = asyncio.ensure_future(Worker(scheduler.address, nthreads=1, dashboard_address=":0").start())
+        client = asyncio.ensure_future(Client(scheduler.address, asynchronous=True, set_as_default=False))
+        comm = await connect(scheduler.address)
+        await comm.write({"op": "register_nanny", "address": "tcp://127.0.0.1:1"})
+        nanny = asyncio.ensure_future(comm.read())
+        await a_moment()
+        assert not scheduler.workers
+        assert not scheduler.client_comms
+        assert not nanny.done()
+        release()
+        assert (await nanny)["status"] == "OK"
+        await comm.write({"status": "ok"})
+        await comm.close()
+        await (await worker).close()
+        await (await client).close()
+        assert scheduler.handlers["register-client"] == scheduler.add_client

@@ -76,7 +76,7 @@ class NodeFailure:
     advice: str = ""
     """What the user can do now."""
     last_words: str = ""
-    """The end of the installer's output, empty if no installer ran."""
+    """The end of the installer's output, or of that of a command that was relaunched; empty if neither ran."""
     packages: tuple[str, ...] = ()
     """The requirements that the installer names as the cause, for example ``("numpy==1.99",)``."""
 
@@ -92,7 +92,8 @@ class NodeFailure:
         if self.packages:
             lines.append(f"  packages: {', '.join(self.packages)}")
         if self.last_words:
-            lines += ["  the installer's last words:", *(f"  | {line}" for line in self.last_words.splitlines())]
+            whose = "its" if self.step in ("probe", "relaunch") else "the installer's"
+            lines += [f"  {whose} last words:", *(f"  | {line}" for line in self.last_words.splitlines())]
         if self.advice:
             lines.append(f"  what to do: {self.advice}")
         return harmless("\n".join(lines))

@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.resolutions.substitution import Substitution
 
 
-Outcome = Literal["matched", "live", "restarted", "started", "waiting", "left alone", "failed"]
-OUTCOMES: tuple[Outcome, ...] = ("matched", "live", "restarted", "started", "waiting", "left alone", "failed")
+Outcome = Literal["matched", "live", "restarted", "relaunched", "started", "waiting", "left alone", "failed"]
+OUTCOMES: tuple[Outcome, ...] = (
+    "matched", "live", "restarted", "relaunched", "started", "waiting", "left alone", "failed"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class NodeReport:
     """``scheduler``, ``nanny`` or ``worker``."""
     outcome: Outcome = "matched"
     """``matched``: it matched the target already. ``live``: it activated its layer without a restart. ``restarted``:
-    its worker was restarted once, in the layer. ``started``: it joined later, and its worker started in the layer.
+    its worker was restarted once, in the layer. ``relaunched``: its process was executed anew in another interpreter.
+    ``started``: it joined later, and its worker started in the layer.
     ``waiting``: its worker could not be drained, takes no tasks, and is restarted when the results it holds are no
     longer needed. ``left alone``: it runs in the client's own process, which is not changed. ``failed``: it does not
     match the target."""

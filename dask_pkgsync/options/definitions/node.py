@@ -13,6 +13,14 @@ CACHE_DIRECTORY = Option(
     default=None,
     default_text="the user's cache directory",
 )
+RELAUNCH_TIMEOUT = Option(
+    "relaunch-timeout",
+    kinds.DURATION,
+    Whose.NODE,
+    "Time within which a scheduler that is executed anew in another interpreter must listen; workers must have "
+    "registered within twice that time. Else what ran before is executed again.",
+    default="60s",
+)
 CACHE_AGE = Option(
     "cache-age",
     kinds.DURATION_OR_ZERO,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dask_pkgsync.model.policy import BUILDS as BUILD_CHOICES
+from dask_pkgsync.model.relaunch import RELAUNCHES
 from dask_pkgsync.model.target import ON_CONFLICT as ON_CONFLICTS
 from dask_pkgsync.model.target import RESTARTS, TRANSPORTS
 from dask_pkgsync.options import kinds
@@ -189,6 +190,22 @@ RESTART = Option(
     on_scheduler="For a release: workers that cannot be drained are restarted when their results are no longer needed "
     "(`drained`), or at once (`now`).",
     page="shared-clusters.md#nobodys-results-are-lost",
+)
+RELAUNCH = Option(
+    "relaunch",
+    kinds.choice(RELAUNCHES),
+    Whose.KEYWORD,
+    "What happens if the cluster runs another Python, or another version of a package that Dask needs in one version "
+    "everywhere.",
+    "`never`: the sync is refused. `idle`: all processes of the cluster are executed anew in an environment with this "
+    "client's Python and Dask, unless anybody would lose something. `now`: in any case; the report says what was lost.",
+    default="never",
+    flag=CommandFlag(
+        ("sync",),
+        "What happens if the cluster runs another Python or Dask: the sync is refused, or the cluster is relaunched in "
+        "this one's, if nobody loses anything by that (idle) or in any case (now).",
+    ),
+    page="relaunch.md",
 )
 KEEP = Option(
     "keep",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dask_pkgsync.model.relaunch import RELAUNCHES
 from dask_pkgsync.options import kinds
 from dask_pkgsync.options.option import Option, Whose
 
@@ -50,6 +51,16 @@ RELEASE_AFTER = Option(
     "Time from the disconnection of the last client to the release of the synced environment; null: never.",
     "It is not released while tasks or published results exist, or if a client has asked to keep it (`keep`).",
     default="10m",
+)
+MAY_RELAUNCH = Option(
+    "may-relaunch",
+    kinds.choice(RELAUNCHES),
+    Whose.SCHEDULER,
+    "The most that clients may ask for with `relaunch`.",
+    "`never`: this cluster is not relaunched. `idle`: only if nobody loses anything. `now`: in any case. In the modes "
+    "`enforce` and `warn` no client may ask for any.",
+    default="now",
+    page="relaunch.md#permission",
 )
 CRITICAL_BUILDS = Option(
     "critical-builds",

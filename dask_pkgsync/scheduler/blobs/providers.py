@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from dask_pkgsync.model.blobs import BlobLocation, BlobRequest
     from dask_pkgsync.scheduler.clients.claims import Claim
+    from dask_pkgsync.scheduler.guest import Guest
 
 PATIENCE = 30.0
 """Seconds without a message from a client that was asked, after which another client is asked. A client at work sends
@@ -75,6 +76,18 @@ class BlobProviders:
         self.silent: dict[str, object] = {}
         """By Dask's name, the `ClientState` of clients that have not answered in time, until their next message."""
         self.timer: asyncio.TimerHandle | None = None
+        self.guests: dict[str, Guest] = {}
+        """By name, those who provide wheels and are no clients of Dask's."""
+
+    def connection(self, client: str) -> object | None:
+        """Return the connection of a client or guest, another object after each time that it connects; None if none."""
+        return self.guests.get(client) or self.scheduler.clients.get(client)
+
+    def _tell(self, client: str, message: dict[str, Any]) -> None:
+        if (guest := self.guests.get(client)) is not None:
+            guest.send(message)
+        else:
+            self.scheduler.client_send(client, message)
 
     async def ask(self, requests: Sequence[BlobRequest]) -> list[BlobLocation]:
         """Return where the packages for some requests are, once all of them are there.
@@ -113,7 +126,7 @@ class BlobProviders:
 
     def _may_answer(self, client: str) -> bool:
         """Whether a client is connected, and has not left a request unanswered on this connection."""
-        connection = self.scheduler.clients.get(client)
+        connection = self.connection(client)
         return connection is not None and self.silent.get(client) is not connection
 
     def _send(self, answers: Mapping[BlobRequest, asyncio.Future[BlobLocation]]) -> None:
@@ -124,10 +137,10 @@ class BlobProviders:
                 self.open.pop(request, None)
                 _fail(answer, self._unavailable(request))
                 continue
-            self.open[request] = PendingBlob(answer, claim, self.scheduler.clients[claim.client])
+            self.open[request] = PendingBlob(answer, claim, self.connection(claim.client))
             by_client.setdefault(claim.client, []).append(request)
         for client, batch in by_client.items():
-            self.scheduler.client_send(client, {"op": WANTED, "schema": SCHEMA, "requests": requests_to_wire(batch)})
+            self._tell(client, {"op": WANTED, "schema": SCHEMA, "requests": requests_to_wire(batch)})
         self._schedule_check()
 
     def _schedule_check(self) -> None:
@@ -144,7 +157,7 @@ class BlobProviders:
         for request, pending in self.open.items():
             client = pending.claim.client
             pending.silent_checks += 1
-            if self.scheduler.clients.get(client) is not pending.connection:
+            if self.connection(client) is not pending.connection:
                 to_ask_again[request] = pending.answer
             elif pending.silent_checks * self.pause >= self.patience:
                 to_ask_again[request] = pending.answer
@@ -153,9 +166,7 @@ class BlobProviders:
                     owner = pending.claim.target.owner
                     self.log_event({"action": "no-answer", "client": client, "owner": owner, "seconds": self.patience})
         self.silent = {
-            name: connection
-            for name, connection in self.silent.items()
-            if self.scheduler.clients.get(name) is connection
+            name: connection for name, connection in self.silent.items() if self.connection(name) is connection
         }
         self._send(to_ask_again)
         self._schedule_check()
@@ -196,7 +207,7 @@ class BlobProviders:
         claims = {claim.client: claim for claim in [*self.owners(request), *filter(None, [self.newest])]}
         having = [claim for claim in claims.values() if claim.has(request)] or list(claims.values())
         label = request.label
-        if silent := [claim for claim in having if claim.client in self.scheduler.clients]:
+        if silent := [claim for claim in having if self.connection(claim.client) is not None]:
             users = _users(silent)
             return LayerError(
                 "pack",

@@ -312,11 +312,11 @@ def own_versions() -> dict[str, str | None]:
     return versions
 
 
-def mismatch(client: dict[str, str | None]) -> PkgsyncError | None:
+def mismatch(client: dict[str, str | None], address: str) -> PkgsyncError | None:
     """Return the error for a client whose critical packages differ from the scheduler's; None if they match."""
     own = {**own_versions(), "implementation": sys.implementation.name}
     comparison = compare_critical(own, client, expected_label="scheduler", found_label="client")
-    return EnvironmentMismatchError(comparison) if comparison else None
+    return EnvironmentMismatchError(comparison, address) if comparison else None
 
 
 def _printable(value: object) -> str:

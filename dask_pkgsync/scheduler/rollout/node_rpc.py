@@ -79,6 +79,36 @@ class NodeRpc:
             failure = _lost_node(node.address, "resolve", error)
         raise NodeFailedError(failure)
 
+    async def get_ready(
+        self, node: Node, parcels: Parcels | None, scheduler: str
+    ) -> tuple[str, tuple[str, ...]] | NodeFailure:
+        """Let the process of a node prepare to be executed anew; return its token, and notes on its environment.
+
+        Without parcels, it is to be what it was first started as.
+        """
+        try:
+            is_nanny, target = node.role == "nanny", None
+            if parcels is not None:
+                plugin, target = parcels.nanny if is_nanny else parcels.worker, parcels.target
+                if raised := await add_plugin_at(self.scheduler, node.address, plugin, NAME, nanny=is_nanny):
+                    problem = f"dask-pkgsync's plugin could not be set up on this node: {raised}"
+                    return NodeFailure(node.address, "prepare", problem[:2000], _SEE_LOG)
+            answer = await self.scheduler.rpc(node.address).pkgsync_ready(target=target, scheduler=scheduler)
+            if "failure" in answer:
+                return failure_from_wire(answer["failure"])
+            found = Field(answer, "answer")
+            return found.key("token").text(100), tuple(note.text() for note in found.key("notes").items(MAX_CHANGES))
+        except Exception as error:  # noqa: BLE001  # a lost node, or any error that it raised while it unpickled our plugin
+            return _lost_node(node.address, "prepare", error)
+
+    async def leave(self, address: str, token: str, timeout: float) -> NodeFailure | None:
+        """Let the process of a node end its workers, and execute itself anew; return why it does not."""
+        try:
+            answer = await asyncio.wait_for(self.scheduler.rpc(address).pkgsync_leave(token=token), timeout)
+        except Exception as error:  # noqa: BLE001  # a lost node, or one that does not answer
+            return _lost_node(address, "relaunch", error)
+        return failure_from_wire(answer["failure"]) if "failure" in answer else None
+
     async def inspect(self, node: Node) -> tuple[str, ...]:
         """Return what has changed on a node since it took its target; nothing if the node does not answer."""
         with contextlib.suppress(Exception):  # a lost node, or one of a release that cannot be asked
