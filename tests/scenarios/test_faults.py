@@ -107,7 +107,7 @@ def test_a_file_with_another_hash_is_not_installed(
     index.wrong_hashes = True
     env = {"UV_DEFAULT_INDEX": index.url}
     with run_cluster(cache=tmp_path / "own", env=env) as cluster, cluster.client(workers=1) as client:
-        with pytest.raises(pkgsync.SyncError, match="does not have the hash that the index says") as caught:
+        with pytest.raises(pkgsync.SyncError, match="does not have the hash that the index") as caught:
             pkgsync.sync(client, sample, progress=False)
         assert "pkgsync-sample==1.0" in str(caught.value)
         assert nothing_half_done(cluster)
