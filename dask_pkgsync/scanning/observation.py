@@ -28,11 +28,9 @@ if TYPE_CHECKING:
     from dask_pkgsync.model.environments.environment import Environment
 
 
-CONTROLLER = "dask_pkgsync.scheduler"
-"""A module that a process has imported if dask-pkgsync controls a cluster from there, or did so."""
-_PROCESS = "_dask_pkgsync_process"
-"""The module in which a process remembers what dask-pkgsync has done in it (`process.state`). While a copy of our source
-is imported only to look, the modules of the one that is at work there are out of the way, but not this one."""
+CONTROLLER = "pkgsync.scheduler"
+"""Stands among the imported modules for dask-pkgsync's own that control a cluster, or did so. The name of the package
+is left out: this text is run under another one where it travels (`carry.visitor`)."""
 
 
 def observe(modules: Sequence[str] = (), *, with_environment: bool = True) -> dict[str, Any]:
@@ -59,7 +57,7 @@ def observe(modules: Sequence[str] = (), *, with_environment: bool = True) -> di
     text = json.dumps(environment_to_wire(environment)) if with_environment else ""
     loaded = list(sys.modules)
     tops = {name.partition(".")[0] for name in loaded} - {""}
-    if not {CONTROLLER, _PROCESS}.isdisjoint(loaded):
+    if any(name.endswith(f"_{CONTROLLER}") for name in loaded):
         tops.add(CONTROLLER)
     return {
         "digest": hashlib.sha256(form.encode()).hexdigest(),

@@ -389,6 +389,7 @@ print(json.dumps(["fingerprint" in keys, "environment" in keys, answer]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_what_was_changed_in_place_is_noticed_before_the_first_task(tmp_path: Path, run_cluster: Any) -> None:
     """A recognised client's packages are looked at like those of any other, and the nodes get them as they are."""

@@ -138,6 +138,7 @@ def test_nodes_with_dask_alone_get_the_conda_environment_of_the_client(
     assert base.listing() == before, "the base environment was written"
 
 
+@pytest.mark.slow
 def test_nothing_but_the_client_is_needed(tmp_path: Path, venvs: Venvs, channel: Channel) -> None:
     """With ``transport="client"``, neither a channel nor an index is asked, and archives that are gone are rebuilt.
 

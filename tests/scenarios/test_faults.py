@@ -84,6 +84,7 @@ def test_no_such_version_is_told_and_the_next_sync_works(
     assert venvs.base().listing() == before
 
 
+@pytest.mark.slow
 def test_an_unreachable_index_is_told_and_the_next_sync_works(
     run_cluster: Run, sample: Environment, tmp_path: Path
 ) -> None:

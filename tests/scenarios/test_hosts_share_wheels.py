@@ -35,6 +35,7 @@ def size_here() -> int:
     return int(importlib.import_module("large").data.stat().st_size)
 
 
+@pytest.mark.slow
 def test_hosts_pass_a_wheel_on(tmp_path: Path, venvs: Venvs, certificates: dict[str, str]) -> None:
     """Over TLS, with certificates that each asks of the other; a host that comes later gets it from the others too."""
     person = Person(tmp_path / "person")

@@ -111,6 +111,7 @@ def test_what_is_installed_on_a_worker_ends_with_it(
         assert sorted(map(str, left)) == ["1.0", "None"], "it does not end with the worker, or with more than it"
 
 
+@pytest.mark.slow
 def test_what_changes_all_the_same_is_mended(
     run_cluster: Run, venvs: Venvs, tmp_path: Path, with_uv: dict[str, str]
 ) -> None:

@@ -269,6 +269,7 @@ def test_loose_modules_arrive_and_an_edit_reaches_workers_that_imported_them(per
     assert found["one"] == [[True, False]] * 2
 
 
+@pytest.mark.slow
 def test_where_all_share_one_environment_an_edit_restarts_who_imported_it(person: Person, tmp_path: Path) -> None:
     """With one environment on a shared file system nothing is built or sent; only what is loaded is out of date."""
     files = {"pyproject.toml": HATCHLING.format(name="mine", more=""), "src/mine/__init__.py": "answer = 1\n"}
@@ -325,6 +326,7 @@ def test_what_the_scheduler_has_imported_stays_known(person: Person, cluster: Cl
     assert found == [False, True, True, True, True, [[22, 333]] * 2]
 
 
+@pytest.mark.slow
 def test_what_a_job_has_imported_is_there_or_named(person: Person, cluster: Cluster) -> None:
     """Home, development directories, archives, checkouts, what old tools left: a module is there as here, or named."""
     site = next(person.venv.root.glob("lib/python*/site-packages"))

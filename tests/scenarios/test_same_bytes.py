@@ -75,6 +75,7 @@ def base(tmp_path: Path) -> Venv:
     return venv
 
 
+@pytest.mark.slow
 def test_workers_have_the_clients_build_of_each_package(base: Venv, tmp_path: Path) -> None:
     """Another build on the node, in the index, modified here or there: each is found, and becomes the client's."""
     person = Person(tmp_path / "person", *DASKS, str(SOURCE))

@@ -93,6 +93,7 @@ print(json.dumps(said))
 """
 
 
+@pytest.mark.slow
 def test_an_uploaded_file_is_the_same_version_or_told(run_cluster: Run, tmp_path: Path) -> None:
     """The same bytes are the same version, and cost no restart; other bytes refuse the sync before anything changes."""
     person = Person(tmp_path / "person")

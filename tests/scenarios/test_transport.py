@@ -189,6 +189,7 @@ def test_a_restarted_scheduler_has_what_was_uploaded(data: Person, tmp_path: Pat
             trees.remove(tmp_path / "scheduler-cache" / "layers")
 
 
+@pytest.mark.slow
 def test_wheels_can_go_through_a_store_of_ones_own(data: Person, tmp_path: Path, venvs: Venvs) -> None:
     """With a URL that fsspec knows nothing goes through the scheduler; every host fetches for itself."""
     (tmp_path / "cluster").mkdir()

@@ -446,6 +446,7 @@ def ann_and_ben(tmp_path: Path) -> tuple[Person, Person]:
     return people[0], people[1]
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_nobody_gets_the_code_of_another_under_the_name_of_their_own(
     run_cluster: Any, ann_and_ben: tuple[Person, Person], tmp_path: Path
