@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,8 @@ class Table:
 
     def ratio(self, name: str) -> float:
         """Return our median as a multiple of a row's."""
-        return median(self.seconds[self.ours]) / median(self.seconds[name])
+        ours, other = median(self.seconds[self.ours]), median(self.seconds[name])
+        return ours / other if other else inf if ours else 1.0  # what was too short to be noticed
 
     def __str__(self) -> str:
         """Lay it out."""
