@@ -13,6 +13,7 @@ import sys
 import tempfile
 from itertools import count
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -30,6 +31,7 @@ from dask_pkgsync.conda.records import Installed
 from dask_pkgsync.conda.verify import verify
 from dask_pkgsync.scanning.conda_files import record_path
 from dask_pkgsync.scanning.conda_meta import forget, prefix_on
+from dask_pkgsync.scanning.file_states import SETTLED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,14 +119,15 @@ def benchmark(scale: Scale) -> Iterator[Race]:
         records = _records(client, root / "many", scale.pick(300, 10))
         site_packages = str(root / "many" / "lib" / "python3.0" / "site-packages")
         size = sum(record.stat().st_size for record in records)
+        sleep(SETTLED / 1e9)  # nothing is remembered of files that have just been written
         yield Race(
             f"the records of {len(records)} conda packages ({size / 1e6:.0f} MB) scanned",
             {"scanned": lambda: _scanned_anew(site_packages), "again": lambda: prefix_on([site_packages])},
             {
-                "read, and parsed without their lists of files": lambda: [_needed(record) for record in records],
+                "read, and parsed but for what is said of each file": lambda: [_needed(record) for record in records],
                 "read, and parsed": lambda: [json.loads(record.read_bytes()) for record in records],
             },
-            {"read, and parsed without their lists of files": "<= 3"},
+            {"read, and parsed but for what is said of each file": "<= 3"},
             warm=True,
         )
 
@@ -148,9 +151,12 @@ def _scanned_anew(site_packages: str) -> object:
 
 
 def _needed(record: Path) -> object:
-    """Read a record, and parse what is needed of it: all but its two lists of files, which come last."""
+    """Read a record, and parse what is needed of it: all but what is said of each file, which comes last.
+
+    The paths of the files are needed, to know which distributions belong to a package.
+    """
     text = record.read_bytes()
-    return json.loads(text[: text.index(b'\n  "files": [')].rstrip(b",") + b"}")
+    return json.loads(text[: text.index(b'\n  "paths_data": {')].rstrip(b",") + b"}")
 
 
 if __name__ == "__main__":
