@@ -57,7 +57,7 @@ _MATCH_SPEC = re.compile(
     r"(?P<bare>[a-z0-9_][a-z0-9_.-]{0,199})(?==[^=]))(?P<versions>[ =<>!~][A-Za-z0-9 =<>!~.,|*_+-]{0,300})?"
 )
 """Matches the match spec of a conda package, which a requirement (PEP 508) cannot be taken for; a channel in it has no
-credentials, which would need other characters."""
+user and password, which would need other characters."""
 
 
 class Level(enum.Enum):
@@ -333,6 +333,11 @@ def _requirement(text: str) -> str:
     if not isinstance(text, str) or any(ord(character) < ord(" ") for character in text):
         raise PolicyError(f"extra: {text!r} is not a requirement")
     if _MATCH_SPEC.fullmatch(text):
+        if "/t/" in text:  # conda's place for the token of a channel; the error must not show it
+            raise PolicyError(
+                "extra: a channel has a token in its URL, which would be sent to every node: name the channel without "
+                "it, and configure the token on the nodes"
+            )
         return text
     from packaging.requirements import InvalidRequirement, Requirement
 

@@ -26,10 +26,6 @@ class PrefixPlan:
     """How it differs from the node's base, for reports."""
 
 
-NO_PREFIX = PrefixPlan(())
-"""The node's own base will do."""
-
-
 def make_prefix_plan(base: Environment, target: Environment, policy: Policy) -> PrefixPlan:
     """Decide whether a node needs a prefix for a target, and what it holds.
 

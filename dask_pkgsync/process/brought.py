@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import metadata
 from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from dask_pkgsync.model.environments.distribution import Distribution
-from dask_pkgsync.model.environments.environment import Environment
 from dask_pkgsync.model.policy import CRITICAL
 from dask_pkgsync.model.reports.failure import LayerError
 from dask_pkgsync.model.wire.names import canonical_name
 from dask_pkgsync.process.imports import base_path
 from dask_pkgsync.scanning.installed import scan_installed
+from dask_pkgsync.scanning.records import installed, module_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from dask_pkgsync.model.environments.environment import Environment
     from dask_pkgsync.model.target import Target
 
 
@@ -41,9 +43,12 @@ def with_needs(target: Target, modules: Iterable[str]) -> tuple[Target, tuple[st
     LayerError
         If one of them requires another version of a package than the target has; it names both.
     """
-    providers = metadata.packages_distributions()
     tops = {module.partition(".")[0] for module in modules}
-    names = {canonical_name(name) for top in tops for name in providers.get(top, ())}
+    names = [
+        name
+        for name, dist_info in installed(base_path()).items()
+        if not tops.isdisjoint(module.partition(".")[0] for module in module_names(dist_info))
+    ]
     return brought(target, names, scan_installed(base_path()))
 
 
@@ -72,7 +77,7 @@ def brought(target: Target, names: Iterable[str], base: Environment) -> tuple[Ta
             have = environment.distributions.get(needed)
             if have is None:
                 to_add.append(needed)
-            elif not requirement.specifier.contains(Version(have.version), prereleases=True):
+            elif not _is_met(requirement, have.version):
                 raise LayerError(
                     "prepare",
                     f"the command of this node needs {name} {found.version}, which requires {requirement}; the "
@@ -82,10 +87,28 @@ def brought(target: Target, names: Iterable[str], base: Environment) -> tuple[Ta
                 )
     if not missing:
         return target, ()
-    both = [*environment.distributions.values(), *missing.values()]
-    extended = Environment.of(environment.interpreter, both, environment.faults, environment.conda.values())
+    more = tuple(missing.values())
+    extended = _with(environment, more)
     told = "was brought along, as the command of this node needs it"
-    return target.with_environment(extended), tuple(f"{name} {one.version} {told}" for name, one in missing.items())
+    parts = tuple(
+        replace(
+            part, environment=part.environment.with_distributions([*part.environment.distributions.values(), *more])
+        )
+        for part in target.resolutions
+    )
+    told_of = tuple(f"{name} {one.version} {told}" for name, one in missing.items())
+    return replace(target, environment=extended, resolutions=parts), told_of
+
+
+def _with(environment: Environment, more: Iterable[Distribution]) -> Environment:
+    return environment.with_distributions([*environment.distributions.values(), *more])
+
+
+def _is_met(requirement: Requirement, version: str) -> bool:
+    try:
+        return requirement.specifier.contains(Version(version), prereleases=True)
+    except InvalidVersion:
+        return False
 
 
 def _requirements(name: str, environment: Environment) -> Iterator[Requirement]:

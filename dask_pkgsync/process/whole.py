@@ -82,6 +82,8 @@ def whole_environment(target: Target, settings: NodeSettings, fetch: Fetch) -> W
     cache = open_cache(settings.cache_directory)
     target = replace(target, policy=replace(target.policy, only=None, strict=False))
     nothing = Environment.of(this_interpreter(), ())
+    if target.environment.interpreter.platform != nothing.interpreter.platform:  # conda packages are for their own
+        target = target.with_environment(target.environment.with_conda(()))
     prefix = make_prefix_plan(nothing, target.environment, target.policy)
     if prefix.packages:
         foundation = prefix_foundation(prefix, target, cache, settings, fetch)
@@ -91,7 +93,8 @@ def whole_environment(target: Target, settings: NodeSettings, fetch: Fetch) -> W
     plan = make_plan(foundation.base.environment, target.environment, target.policy)
     prepared = in_front_of(foundation, plan if prefix.packages else plan.completed(), cache, target, settings, fetch)
     assert prepared.layer is not None  # noqa: S101  # there is always one in front of a foundation
-    left_out = (step for step in plan.skipped if not step.ignored)
+    ignored = target.policy.ignore  # there is no base that could have them
+    left_out = (step for step in plan.skipped if not step.ignored or step.name in ignored)
     notes = tuple(f"{step.name} {step.version} is not in it: {step.reason}" for step in left_out)
     return _whole(foundation, prepared.layer, notes)
 

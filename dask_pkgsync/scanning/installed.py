@@ -59,13 +59,15 @@ _READ: Remembered[Distribution | Fault] = Remembered(limit=20_000)
 """What metadata says. Faults are not remembered."""
 
 
-def scan_installed(path: Sequence[str] | None = None) -> Environment:
+def scan_installed(path: Sequence[str] | None = None, *, remembers: bool = True) -> Environment:
     """Return the interpreter and the installed distributions on a search path.
 
     Parameters
     ----------
     path : sequence of str, optional
         Directories in the order of import; by default `sys.path`.
+    remembers : bool
+        Whether what was read may be written into the user's cache directory, for later processes.
 
     Returns
     -------
@@ -82,7 +84,7 @@ def scan_installed(path: Sequence[str] | None = None) -> Environment:
     conda = _conda_prefix(path)
     for place in dict.fromkeys(path):
         if directory := place or working:  # '' means the current directory
-            _scan_directory(directory, working, distributions, faults, conda)
+            _scan_directory(directory, working, distributions, faults, conda, remembers=remembers)
     packages, more = conda.packages(distributions) if conda is not None else ([], [])
     return known(Environment.of(this_interpreter(), distributions.values(), [*faults, *more], packages))
 
@@ -115,7 +117,13 @@ def _working_directory() -> str:
 
 
 def _scan_directory(
-    directory: str, working: str, distributions: dict[str, Distribution], faults: list[Fault], conda: CondaPrefix | None
+    directory: str,
+    working: str,
+    distributions: dict[str, Distribution],
+    faults: list[Fault],
+    conda: CondaPrefix | None,
+    *,
+    remembers: bool,
 ) -> None:
     """Add the distributions in one entry of the search path, except those that an earlier entry has."""
     here: dict[str, tuple[Distribution, str]] = {}
@@ -144,7 +152,8 @@ def _scan_directory(
             faults.append(_duplicate(here, entry, full))
         else:
             here[entry.name] = entry, full
-    known_here.save(names)
+    if remembers:
+        known_here.save(names)
     distributions.update((name, distribution) for name, (distribution, _) in here.items())
 
 

@@ -50,7 +50,7 @@ def observe(modules: Sequence[str] = (), *, with_environment: bool = True) -> di
         modules that this process has imported, and `CONTROLLER` if it is among them), and ``environment`` (compressed
         JSON; empty if it was not asked for).
     """
-    environment = verified(with_digests(scan_installed()))
+    environment = verified(with_digests(scan_installed(remembers=False)))
     environment = _with_modules(environment, modules)
     faults = sorted((fault.name, fault.kind) for fault in environment.faults)
     form = json.dumps([environment.fingerprint, faults])

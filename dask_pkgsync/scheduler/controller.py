@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dask_pkgsync.model.announcement import Announcement, announcement_to_wire
 from dask_pkgsync.model.comparison import critical_versions
 from dask_pkgsync.model.operator_policy import OperatorPolicy
+from dask_pkgsync.model.relaunch import lesser
 from dask_pkgsync.model.reports.failure import SyncError
 from dask_pkgsync.model.reports.status import LEFT_ALONE
 from dask_pkgsync.model.reports.sync import NodeReport, SyncReport
@@ -18,7 +19,7 @@ from dask_pkgsync.model.wire.texts import sendable
 from dask_pkgsync.node.dask_internals import answer_calls
 from dask_pkgsync.node.log import log_in_sentences, logger
 from dask_pkgsync.node.worker import NAME
-from dask_pkgsync.options.scheduler import restart_for_a_release
+from dask_pkgsync.options.scheduler import may_relaunch, restart_for_a_release
 from dask_pkgsync.scheduler.blobs.providers import BlobProviders
 from dask_pkgsync.scheduler.blobs.service import BlobService
 from dask_pkgsync.scheduler.clients.acquaintances import Acquaintances
@@ -243,6 +244,8 @@ class Controller:
         asked = plan.target
         if self.relauncher.is_relaunched:  # nodes of the old image that join must be relaunched, whoever syncs
             asked = replace(asked, relaunch="idle")
+        else:  # what the operator allows is the most for nodes that join, too
+            asked = replace(asked, relaunch=lesser(asked.relaunch, may_relaunch()))
         blobs_before = await self.blob_service.serve(claim)
         changes = await self.rollout.inspect() if self._is_synced(asked.id) else {}
         if self._is_synced(asked.id) and not changes:

@@ -187,7 +187,10 @@ class Handlers:
 
         No claim and no secret is in it, and who asks need not be a client of the cluster.
         """
-        target = self.controller.target or self.controller.operator_policy.expected
+        target = self.controller.target
+        if target is not None:
+            target = self.controller.rollout.steps.resolutions.on(target)
+        target = target or self.controller.operator_policy.expected
         return {"target": await asyncio.to_thread(target_to_wire, target) if target is not None else None}
 
     async def handle_status(self, **_: object) -> dict[str, Any]:

@@ -228,6 +228,11 @@ class Relauncher:
                 f"the operator of this cluster allows no relaunch={target.relaunch!r} (pkgsync.may-relaunch is "
                 f"{allowed})"
             )
+        if target.policy.extra and not target.has_extra:
+            raise PolicyError(
+                "extra cannot be given to a cluster that is to be relaunched: relaunch it without, and sync with extra "
+                "then"
+            )
         if is_own_process(target):
             raise PolicyError(
                 "this scheduler runs in the client's own process (a LocalCluster): its environment is the client's"

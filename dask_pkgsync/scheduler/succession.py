@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from distributed import Scheduler
 
+from dask_pkgsync.model.errors import PkgsyncError
 from dask_pkgsync.model.target import target_from_wire
 from dask_pkgsync.node.dask_internals import answer_calls, around_start
 from dask_pkgsync.node.log import logger
@@ -53,9 +54,16 @@ async def _succeed(scheduler: Scheduler, start: Callable[[], Awaitable[Any]], re
     wanted = data["before"] if relaunched.failure else data["target"]
     if wanted is not None:
         target = target_from_wire(wanted)
-        await controller.register(target, "")
-        scheduler.add_plugin(RegisteredPlugin(target, ""), name=RegisteredPlugin.name)
-        controller.claims.kept = target.keep
+        try:
+            await controller.register(target, "")
+        except PkgsyncError as error:
+            if not relaunched.failure:
+                raise  # the guard runs what ran before
+            logger.error("the environment that this cluster had could not be taken again: %s", error)
+            wanted = None
+        else:
+            scheduler.add_plugin(RegisteredPlugin(target, ""), name=RegisteredPlugin.name)
+            controller.claims.kept = target.keep
     release()
     relaunched.arrive()
     logger.info("this scheduler has taken over the cluster%s", f", in environment {target.id:.12}" if wanted else "")

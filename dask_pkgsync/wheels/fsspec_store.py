@@ -31,7 +31,7 @@ SHORTEST = 3600.0
 """Seconds for which a blob is kept at least: the sync that needs it may take so long."""
 _DIGEST = re.compile("[0-9a-f]{64}")
 _KEPT_UNTIL = re.compile("until-([0-9]+)")
-_OURS = re.compile(r"until-[0-9]+|[^/]+(?:\.whl|\.conda|\.tar\.bz2)")
+_OURS = re.compile(r"until-[0-9]+|[^/]+(?:\.whl|\.conda|\.tar\.bz2|\.tar\.gz)")
 
 
 class GoneError(LayerError):

@@ -71,3 +71,10 @@ def test_a_match_spec_holds_no_credentials_and_no_options(text: str) -> None:
     """What could be a password or an option is refused."""
     with pytest.raises(PolicyError):
         Policy.of(extra=[text])
+
+
+def test_a_token_in_a_channel_is_refused_and_not_repeated() -> None:
+    """It would be sent to every node, and shown on pages."""
+    with pytest.raises(PolicyError) as caught:
+        Policy.of(extra=["https://conda.example/t/tk-s3cret/private::zlib=1.3"])
+    assert "s3cret" not in str(caught.value)

@@ -106,7 +106,8 @@ def test_it_is_what_uv_makes(tmp_path: Path, python_of: Callable[[Path], Path]) 
     for name in ("python", "python3", f"python{sys.version_info[0]}.{sys.version_info[1]}"):
         found = seen_in(tmp_path / "environment" / "bin" / name)
         assert found.pop("executable") == str(tmp_path / "environment" / "bin" / name)
-        assert found == {key: value for key, value in expected.items() if key != "executable"}
+        unlike = {"executable", "below"} if python_of is of_a_copy and sys.version_info < (3, 11) else {"executable"}
+        assert all(found[key] == value for key, value in expected.items() if key not in unlike), (found, expected)
     assert interpreter_below(python).samefile(BASE)
     assert (tmp_path / "environment" / SITE_PACKAGES).is_dir()
     assert (tmp_path / "environment" / "lib64").is_symlink() == (sys.platform == "linux" and sys.maxsize > 2**32)

@@ -161,7 +161,6 @@ def test_it_finds_a_library_that_its_interpreter_does_not(
     assert found.prefix is not None
     assert found.variables["LD_LIBRARY_PATH"] == str(found.prefix.root / "lib")
     assert say(found, LOOK)[1] == str(found.layer.root)
-    assert any("passed by" in note and "bin/python (the client): it " in note for note in found.notes)
 
 
 def test_without_any_interpreter_everything_that_was_tried_is_told(

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from distributed import Scheduler
 
     from dask_pkgsync.model.clash import Clash
+    from dask_pkgsync.model.environments.interpreter import Interpreter
     from dask_pkgsync.model.reports.sync import NodeReport
     from dask_pkgsync.model.resolutions.substitution import Substitution
     from dask_pkgsync.model.target import Target
@@ -192,6 +193,7 @@ class Rollout:
         once for each platform.
         """
         if asked.policy.extra_conda:
+            self._refuse_foreign(asked, await asyncio.to_thread(this_interpreter))
             packages = await self._resolved(resolve_extra_conda, asked)
             conda = (*asked.environment.conda.values(), *packages)
             asked = asked.with_environment(asked.environment.with_conda(conda))
@@ -199,6 +201,17 @@ class Rollout:
         if not asked.policy.extra_requirements or not is_there:
             return asked
         return asked.with_extra(await self._resolved(resolve_extra, asked))
+
+    def _refuse_foreign(self, asked: Target, here: Interpreter) -> None:
+        """Raise `SyncError` where conda packages would be solved for another platform than the client's."""
+        if asked.environment.interpreter.platform != here.platform:
+            platforms = (
+                f"the scheduler's platform is {here.platform}, the client's {asked.environment.interpreter.platform}"
+            )
+            problem = f"extra names conda packages, which are solved for the client's platform; {platforms}"
+            error = LayerError("resolve", problem, advice="Install them in your own environment, and sync.")
+            address = self.own_node.address
+            raise self._not_adopted({address: failure_of(address, error)})
 
     async def _resolved(
         self, resolve: Callable[[Target, NodeSettings], tuple[Resolved, ...]], asked: Target
@@ -294,7 +307,7 @@ class Rollout:
         self.nodes.note_release(reports)
         for node in kept if holds else ():
             self._defer(self._release_when_free(node))
-        return [self.own_node.release(), *reports]
+        return [await asyncio.to_thread(self.own_node.release), *reports]
 
     async def _release_when_free(self, node: Node) -> None:
         """Release a node whose worker could not be drained, once it is free; a later sync or release cancels this."""
