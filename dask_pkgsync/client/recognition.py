@@ -157,6 +157,8 @@ def remember(
         for directory in dict.fromkeys([*entries, *above]):
             if os.path.lexists(directory):
                 memory.directories[directory] = [os.stat(directory).st_mtime_ns, _names_in(directory)]
+        for records in _conda_records(entries):
+            memory.directories[records] = [os.stat(records).st_mtime_ns, None]
         for here in dict.fromkeys(situations):
             known = _memories.get(here) or _read(here)
             if known is not None and known.short == short:
@@ -174,6 +176,16 @@ def _working_directory() -> str:
         return os.getcwd()
     except OSError:  # it was removed
         return ""
+
+
+def _conda_records(path: Iterable[str]) -> Iterable[str]:
+    """Yield the directories of conda's records: each update of a package changes it, also where it has no Python."""
+    for entry in path:
+        if os.path.basename(entry) == "site-packages":
+            library = os.path.dirname(os.path.dirname(entry))
+            for root in (os.path.dirname(library), library):  # Windows: Lib/site-packages
+                if os.path.isdir(records := os.path.join(root, "conda-meta")):
+                    yield records
 
 
 def _times_of(path: str) -> list[int]:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import shutil
+import sys
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -308,6 +309,21 @@ def test_of_a_directory_only_what_can_be_imported_counts(tmp_path: Path, monkeyp
     os.utime(place, ns=(1, 1))
     assert recognition.recall(here, "Scheduler-1") == SHORT
     (place / "package").mkdir()
+    assert recognition.recall(here, "Scheduler-1") is None
+
+
+def test_an_update_of_a_conda_package_without_python_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No directory of modules changes, only the record of a library."""
+    site_packages, records = tmp_path / "lib" / "python3.11" / "site-packages", tmp_path / "conda-meta"
+    for directory in (site_packages, records):
+        directory.mkdir(parents=True)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(site_packages)])
+    here = remember(tmp_path / "cache")
+    assert recognition.recall(here, "Scheduler-1") == SHORT
+    (records / "libfoo-2.2-h1_0.json").touch()
+    os.utime(records, ns=(1, 1))  # a file system may store times in steps
     assert recognition.recall(here, "Scheduler-1") is None
 
 
