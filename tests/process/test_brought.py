@@ -23,12 +23,10 @@ def test_a_preload_comes_with_what_it_requires() -> None:
     base = scan_installed()
     target, notes = with_needs(target_with(("six", "1.17.0")), ["hypothesis.strategies", "json"])
     added = {name: one.version for name, one in target.environment.distributions.items()}
-    assert added == {
-        "six": "1.17.0",
-        "hypothesis": base.distributions["hypothesis"].version,
-        "sortedcontainers": base.distributions["sortedcontainers"].version,
-    }
-    assert len(notes) == 2
+    assert added.pop("six") == "1.17.0"
+    assert {"hypothesis", "sortedcontainers"} <= added.keys(), "on some Pythons it requires more"
+    assert added == {name: base.distributions[name].version for name in added}
+    assert len(notes) == len(added)
     assert notes[0].startswith(f"hypothesis {added['hypothesis']} was brought along")
 
 
