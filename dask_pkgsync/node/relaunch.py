@@ -94,6 +94,13 @@ def make_ready(
         command = own_command()  # first: it raises where a build would be in vain
         modules = [command.entry, *filter(is_module, preloads)]
         extended, brought = with_needs(target, modules)
+        if brought and target.policy.strict:  # its workers would not start, as the target does not have it
+            raise LayerError(
+                "prepare",
+                "strict leaves nothing but the client's packages, and the command of this node needs more: "
+                f"{'; '.join(brought)}",
+                advice="Install these in the client's environment, or sync without strict.",
+            )
         whole = whole_environment(extended, node_settings(), fetch)
         relaunch = prepare_relaunch(whole, arrival=arrival, aim=aim, timeout=timeout, data=data)
     except NoDaskCommandError as error:
