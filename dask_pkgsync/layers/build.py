@@ -104,7 +104,7 @@ def _built(
     aside: Path,
 ) -> Layer:
     built, final = aside / _name_aside(base), cache.layers / digest
-    layer = Layer(digest, built, plan.complete, plan.pins, whole=base.whole, library=base.library)
+    layer = Layer(digest, built, plan.complete, plan.pins, whole=base.whole, python_directory=base.python_directory)
     filler = Filler(plan, base, installer, sources, timeout, cache.uv)
 
     def fill() -> _Filled | str:
@@ -153,7 +153,7 @@ def _filled(layer: Layer, filler: Filler, cache: Cache, final: Path) -> _Filled 
     link_data(layer, base, distributions)
     tree, verified = Tree(str(layer.root), filler.looked_at), VerifiedFiles(cache)
     try:
-        size = verify(tree, site_packages_in(base.library), distributions, plan.pins, verified)
+        size = verify(tree, site_packages_in(base.python_directory), distributions, plan.pins, verified)
     finally:
         verified.save()
     return _Filled(tree, distributions, notes, size)

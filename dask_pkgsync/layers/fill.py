@@ -229,7 +229,7 @@ class Filler:
             environment, requirements, final=final, timeout=self.timeout, indexes=indexes
         ):
             return None
-        found = {**listed(environment / site_packages_in(self.base.library)), **linked}
+        found = {**listed(environment / site_packages_in(self.base.python_directory)), **linked}
         self._write_origins(found)
         return found
 

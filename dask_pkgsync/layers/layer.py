@@ -52,7 +52,7 @@ class Base:
     """Environment variables that its interpreter needs to start."""
 
     @property
-    def library(self) -> str:
+    def python_directory(self) -> str:
         """The directory in ``lib`` that holds the site-packages of environments of its interpreter."""
         return library_of(self.environment.interpreter)
 
@@ -90,7 +90,7 @@ class Layer(VirtualEnvironment):
     whole: str = ""
     """Directory of the prefix whose interpreter it runs on, that of the layer itself if it is one; empty if it runs on
     one that was there before."""
-    library: str = LIBRARY
+    python_directory: str = LIBRARY
     """The directory in ``lib`` that holds its site-packages, for example ``python3.12``."""
 
     @property
@@ -108,7 +108,7 @@ def layer_to_wire(layer: Layer) -> dict[str, Any]:
         "pins": list(layer.pins),
         "built": layer.built,
         "altered": list(layer.altered),
-        "library": layer.library,
+        "library": layer.python_directory,
         **({"whole": layer.whole} if layer.whole else {}),
     }
 
@@ -137,7 +137,7 @@ def layer_from_wire(data: object) -> Layer:
         built=built,
         altered=altered,
         whole=whole.text(),
-        library=library.text(),
+        python_directory=library.text(),
     )
 
 

@@ -30,14 +30,14 @@ class VirtualEnvironment:
 
     root: Path
     """Its directory."""
-    library: str
+    python_directory: str
     """The directory in ``lib`` that holds its site-packages (`library_of`)."""
 
     @staticmethod
-    def at(root: Path, library: str = LIBRARY) -> VirtualEnvironment:
+    def at(root: Path, python_directory: str = LIBRARY) -> VirtualEnvironment:
         """Return the environment in a directory."""
         environment = VirtualEnvironment()
-        environment.root, environment.library = root, library
+        environment.root, environment.python_directory = root, python_directory
         return environment
 
     @property
@@ -53,12 +53,12 @@ class VirtualEnvironment:
     @property
     def site_packages(self) -> Path:
         """Directory of its distributions."""
-        return self.root / site_packages_in(self.library)
+        return self.root / site_packages_in(self.python_directory)
 
 
-def site_packages_in(library: str) -> str:
+def site_packages_in(python_directory: str) -> str:
     """Return the directory of the distributions relative to a prefix."""
-    return f"lib/{library}/site-packages"
+    return f"lib/{python_directory}/site-packages"
 
 
 SITE_PACKAGES = site_packages_in(LIBRARY)

@@ -86,7 +86,7 @@ def existing(cache: Cache, digest: str) -> Layer | None:
         built=facts["built"],
         altered=tuple(facts["altered"]),
         whole=facts.get("whole", ""),
-        library=facts.get("library", LIBRARY),
+        python_directory=facts.get("library", LIBRARY),
     )
 
 
@@ -151,7 +151,7 @@ def facts_about(layer: Layer) -> dict[str, Any]:
         "built": layer.built,
         "altered": layer.altered,
         "whole": layer.whole,
-        "library": layer.library,
+        "library": layer.python_directory,
     }
 
 

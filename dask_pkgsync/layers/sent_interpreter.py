@@ -52,7 +52,8 @@ def sent_interpreter(interpreter: Interpreter, cache: Cache, fetch: Fetch, *, ti
             size = unpack(archive, aside / "interpreter")
             layer = Layer(
                 digest, final, complete=True, pins=(), fetched=size, built=uuid.uuid4().hex,
-                altered=altered(existing(cache, digest), changes), whole=str(final), library=library_of(interpreter),
+                altered=altered(existing(cache, digest), changes), whole=str(final),
+                python_directory=library_of(interpreter),
             )  # fmt: skip
             publish(Tree(str(aside / "interpreter")), final, facts_about(layer))
             return layer

@@ -79,7 +79,7 @@ def prefix_foundation(
         timeout=target.install_timeout,
     )
     base = _base_in(prefix)
-    prefix = replace(prefix, library=base.library)
+    prefix = replace(prefix, python_directory=base.python_directory)
     return Foundation(base, prefix, plan.steps, activated(prefix.root))
 
 

@@ -51,7 +51,7 @@ class OwnEnvironment(VirtualEnvironment):
     """
 
     def __init__(self, root: Path) -> None:
-        self.root, self.library = root, LIBRARY
+        self.root, self.python_directory = root, LIBRARY
 
     def put_behind(self, layer: Layer) -> None:
         """Make the environment if it is not there, and put it behind a layer. Blocks, for some small files."""

@@ -75,7 +75,11 @@ def path_in_layer(layer: Layer, base_site_packages: tuple[Path, ...]) -> list[st
     position = next((index for index, entry in enumerate(here) if entry in native), 0)
     front = [entry for entry in added if here.index(entry) < position]
     path = [*front, *layered, *(entry for entry in added if entry not in front)]
-    beneath = dist_infos(VirtualEnvironment.at(Path(layer.whole), layer.library).site_packages) if layer.whole else {}
+    beneath = (
+        dist_infos(VirtualEnvironment.at(Path(layer.whole), layer.python_directory).site_packages)
+        if layer.whole
+        else {}
+    )
     return put_behind(path, {**beneath, **dist_infos(layer.site_packages)})
 
 
