@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from dask_pkgsync.model.environments.origin import FromConda
 from dask_pkgsync.model.policy import CRITICAL, Level, Rule
 from dask_pkgsync.model.versions import compatible, same_version
 
@@ -50,10 +51,7 @@ def is_ignored(name: str, policy: Policy) -> bool:
 
 
 def conda_differences(expected: Environment, found: Environment, policy: Policy) -> Iterator[CondaDifference]:
-    """Yield the conda packages of an expected environment that another one does not have as a policy wants them.
-
-    A prefix on another platform has nothing of them, unless they are for every platform.
-    """
+    """Yield the conda packages of an expected environment that another one does not have as a policy wants them."""
     for package in expected.conda.values():
         rule = conda_rule(package, policy)
         if rule.level is not Level.IGNORE and (found_one := _difference(package, rule, expected, found)) is not None:
@@ -69,7 +67,8 @@ def _difference(package: CondaPackage, rule: Rule, expected: Environment, found:
         if rule.builds == "ignore" or have.version != package.version or package.is_same_build(have):
             return None
         return CondaDifference(package, rule, _distinct(package, have), only_build=True)
-    others = [found.distributions[name] for name in package.distributions if name in found.distributions]
+    names = [name for name in package.distributions if name in expected.distributions]
+    others = [found.distributions[name] for name in names if name in found.distributions]
     if not others:
         return CondaDifference(package, rule, "")
     wanted = [expected.distributions[one.name].version for one in others]
@@ -96,8 +95,6 @@ def _installed_by_others(distributions: list[Distribution]) -> str:
 
 def owner_of(name: str, environment: Environment) -> CondaPackage | None:
     """Return the conda package that a distribution of an environment belongs to; None if it belongs to none."""
-    from dask_pkgsync.model.environments.origin import FromConda
-
     distribution = environment.distributions.get(name)
     if distribution is None or not isinstance(distribution.origin, FromConda):
         return None

@@ -13,10 +13,10 @@ import stat
 from array import array
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from dask_pkgsync.scanning.conda_files import Kind, read_record, record_path
-from dask_pkgsync.scanning.file_states import Remembered
+from dask_pkgsync.scanning.file_states import Remembered, are_as_listed
 from dask_pkgsync.scanning.placeholders import prefixes_of
 from dask_pkgsync.scanning.sources import sha256_of
 
@@ -26,13 +26,10 @@ if TYPE_CHECKING:
 
     from dask_pkgsync.model.environments.conda import CondaPackage
     from dask_pkgsync.scanning.conda_files import CondaFile, CondaRecord
-    from dask_pkgsync.scanning.file_states import Watch
+    from dask_pkgsync.scanning.file_states import Listed, Watch
     from dask_pkgsync.scanning.placeholders import Prefixes
 
-_Listed: TypeAlias = "tuple[str, array[int], int]"
-"""What a record lists: the paths, one a line; the sizes in bytes as they were installed, -1 where that is not known;
-and the record's own time of change in nanoseconds since 1970."""
-_LISTED: Remembered[_Listed | None] = Remembered(limit=5_000)
+_LISTED: Remembered[Listed | None] = Remembered(limit=5_000)
 MISSING = ""
 """The digest of a file that is not there."""
 _LINK = "link"
@@ -62,7 +59,7 @@ def _looked_at(package: CondaPackage, prefix: Path, prefixes: Prefixes) -> Conda
     path = record_path(prefix, package)
     try:
         listed = _LISTED.of(str(path), partial(_listed, path))
-        if listed is None or _is_unmodified(listed, str(prefix)):
+        if listed is None or are_as_listed(listed, str(prefix), os.lstat):
             return package
         record, written = read_record(path), listed[2]
     except (OSError, ValueError):
@@ -74,27 +71,13 @@ def _looked_at(package: CondaPackage, prefix: Path, prefixes: Prefixes) -> Conda
     return replace(package, modified=modified, content=content_digest(states.items()))
 
 
-def _listed(path: Path, watch: Watch) -> _Listed | None:
+def _listed(path: Path, watch: Watch) -> Listed | None:
     """Return what a record lists; None if it lists no file, one without a digest, or one with a break in its name."""
     state, record = watch.state(str(path)), read_record(path)
     files = list(contents_of(record))
     if state is None or not files or any("\n" in file.path for file in files) or not is_verifiable(record):
         return None
     return "\n".join(file.path for file in files), array("q", (file.size_in_prefix for file in files)), state[3]
-
-
-def _is_unmodified(listed: _Listed, prefix: str) -> bool:
-    """Whether each file has its size, and none was changed after the record was written."""
-    paths, sizes, written = listed
-    directory, lstat = prefix + os.sep, os.lstat
-    try:
-        for path, size in zip(paths.split("\n"), sizes, strict=True):
-            facts = lstat(directory + path)
-            if facts.st_mtime_ns > written or (facts.st_size != size and size >= 0):
-                return False
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
 
 
 def is_verifiable(record: CondaRecord) -> bool:

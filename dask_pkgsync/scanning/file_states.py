@@ -13,6 +13,7 @@ from time import time_ns
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Callable, Hashable
 
 State: TypeAlias = tuple[int, int, int, int, int]
@@ -31,6 +32,34 @@ def state_of(path: str) -> State | None:
         return _facts(os.stat(path))  # noqa: PTH116  # faster than pathlib for thousands of files
     except (OSError, ValueError):  # ValueError: no valid path
         return None
+
+
+Listed: TypeAlias = "tuple[str, array[int], int]"
+"""A list of files: their paths, one a line; their sizes in bytes, -1 where none is recorded; and the list's own time of
+change in nanoseconds since 1970. Of 40,000 files this takes 4 MB."""
+
+
+def are_as_listed(listed: Listed, directory: str, look: Callable[[str], os.stat_result] = os.stat) -> bool:
+    """Return whether each file has the listed size, and none was changed after the list was written. Blocks.
+
+    Parameters
+    ----------
+    listed : Listed
+    directory : str
+        The directory that the paths are relative to.
+    look : callable
+        Looks a path up: `os.stat`, or `os.lstat`, which does not follow links.
+    """
+    paths, sizes, written = listed
+    above = directory + os.sep
+    try:
+        for path, size in zip(paths.split("\n"), sizes, strict=True):
+            facts = look(above + path)
+            if facts.st_mtime_ns > written or (facts.st_size != size and size >= 0):
+                return False
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 class Watch:

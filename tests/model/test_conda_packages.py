@@ -56,6 +56,12 @@ def test_a_package_of_pip_is_not_one_of_conda() -> None:
     assert rows == {"numpy": "2.1.0 (pip)", "libblas": MISSING}
 
 
+def test_a_distribution_that_is_not_there_is_no_error() -> None:
+    """A message may name distributions of a package that it does not list: it is compared all the same."""
+    told = Environment.of(HERE, critical, (), [MKL])
+    assert {row.name for row in compare(told, PIP_NUMPY)} == {"numpy"}
+
+
 def test_equal_archives_are_equal_packages_wherever_they_came_from() -> None:
     """A mirror gives the same package; another archive of the same name does not."""
     one = package("libblas", sha256="a" * 64, channel="conda-forge", url="https://one.example/x.conda")
